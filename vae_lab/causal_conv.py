@@ -1,0 +1,98 @@
+"""The causal 3D convolution. Layout everywhere: (B, C, T, H, W)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .shapes import conv_output_size, positive_int, same_padding, time_padding
+
+PAD_MODES = ("constant", "replicate", "reflect")
+
+
+def _triple(name: str, value: int | Sequence[int]) -> tuple[int, int, int]:
+    """An int, or three of them for (time, height, width), as torch.nn.Conv3d reads its arguments."""
+    values = (value,) * 3 if isinstance(value, int) else tuple(value)
+    if len(values) != 3:
+        raise ValueError(f"{name} must be an int or (time, height, width), got {value!r}")
+    return tuple(positive_int(name, v) for v in values)
+
+
+class CausalConv3d(nn.Module):
+    """A Conv3d whose output frame t sees input frames up to the end of its own group of `stride` frames, never beyond.
+
+    All time padding is in front, `shapes.time_padding` frames of it; height and width are padded alike on both sides:
+
+        kernel 3, stride 1:  0 0 | 1 2 3 4   windows 001 012 123 234
+        kernel 3, stride 2:    0 | 1 2 3 4   windows 012 234
+
+    (B, in_channels, T, H, W) -> (B, out_channels, T // stride, H // stride, W // stride) where the strides divide.
+
+    Args:
+        kernel_size, stride, dilation: an int or (time, height, width), with torch.nn.Conv3d's meaning. The kernel is
+          odd in height and width, and reaches at least `stride` frames in time.
+        pad_mode: "constant" (zeros, the released model), "replicate" or "reflect", in all three axes.
+
+    `conv` is the nn.Conv3d, so its parameters are `conv.weight` and `conv.bias`.
+    Source: Open-Sora v1.2.0, `opensora/models/vae/vae_temporal.py`, class CausalConv3d.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        dilation: int | Sequence[int] = 1,
+        pad_mode: str = "constant",
+        bias: bool = True,
+    ):
+        super().__init__()
+        if pad_mode not in PAD_MODES:
+            raise ValueError(f"pad_mode must be one of {PAD_MODES}, got {pad_mode!r}")
+        kernel_size, stride, dilation = (
+            _triple(name, value)
+            for name, value in (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation))
+        )
+        self.pad_mode = pad_mode
+        self.time_padding = time_padding(kernel_size[0], stride[0], dilation[0])
+        self.height_padding = same_padding(kernel_size[1], dilation[1])
+        self.width_padding = same_padding(kernel_size[2], dilation[2])
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride, dilation=dilation, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self._pad(x, self.time_padding))
+
+    def step(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Convolve the next frames of a stream: (x, past) -> (y, past for the next call).
+
+        x: (B, in_channels, T, H, W), T >= 1. Pass past=None at the start of the stream and afterwards what the last
+        call returned: the input frames that windows still to come need. The y of all calls, joined along time, equal
+        forward() of all x joined. A piece too short to complete a window gives a y of 0 frames.
+        """
+        if past is None:
+            if self.pad_mode == "reflect" and self.time_padding:
+                raise ValueError('step needs pad_mode "constant" or "replicate": "reflect" pads with frames to come')
+            past = self._pad(x[:, :, :1], self.time_padding, space=False)[:, :, : self.time_padding]
+        frames = torch.cat([past, x], dim=2)
+        stride, dilation = self.conv.stride[0], self.conv.dilation[0]
+        reach = dilation * (self.conv.kernel_size[0] - 1) + 1
+        if frames.shape[2] < reach:
+            height, width = (
+                conv_output_size(x.shape[axis + 2], self.conv.kernel_size[axis], self.conv.stride[axis],
+                                 self.conv.dilation[axis], 2 * padding)
+                for axis, padding in ((1, self.height_padding), (2, self.width_padding))
+            )  # fmt: skip
+            return x.new_zeros(x.shape[0], self.conv.out_channels, 0, height, width), frames
+        y = self.conv(self._pad(frames, 0))
+        return y, frames[:, :, y.shape[2] * stride :]
+
+    def _pad(self, x: Tensor, time: int, space: bool = True) -> Tensor:
+        height, width = (self.height_padding, self.width_padding) if space else (0, 0)
+        if self.pad_mode == "reflect" and (time >= x.shape[2] or height >= x.shape[3] or width >= x.shape[4]):
+            raise ValueError(
+                f'pad_mode "reflect" needs more than (T, H, W) = {(time, height, width)} samples to pad as many, '
+                f"got {tuple(x.shape[2:])}"
+            )
+        return F.pad(x, (width, width, height, height, time, 0), mode=self.pad_mode)  # F.pad reads the last axis first

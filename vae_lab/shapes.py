@@ -1,0 +1,211 @@
+"""Every size and padding formula of the lab, on plain integers (no torch).
+
+The models call these functions, the notebooks teach them, and the command line prints them, so a formula has one
+home. Sizes are in samples: frames along time, pixels or latent cells along space. Frames are numbered from 0.
+
+Source of the formulas: Open-Sora v1.2.0, `opensora/models/vae/vae_temporal.py` and `vae.py`.
+"""
+
+from collections.abc import Sequence
+from math import prod
+
+MICRO_FRAME_SIZE = 17  # Open-Sora 1.2 encodes 17 frames at a time (`micro_frame_size` of the released config.json)
+TEMPORAL_RATIO = 4  # frames per latent frame: two of the three temporal_downsample flags are set
+SPATIAL_RATIO = 8  # pixels per latent cell and axis: SDXL's 2D VAE halves height and width three times
+
+
+def positive_int(name: str, value: object) -> int:
+    """Return `value` where it is an integer of at least 1; otherwise raise a ValueError that names it."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return value
+
+
+def time_padding(kernel_size: int, stride: int = 1, dilation: int = 1) -> int:
+    """Frames a causal convolution pads, all of them in front: `dilation * (kernel_size - 1) + (1 - stride)`.
+
+    The first term lets output 0 see no frame after its own; `1 - stride` moves every window to the *end* of its
+    group of `stride` frames, so that each group of inputs gives one output.
+
+    >>> time_padding(3), time_padding(3, stride=2), time_padding(3, dilation=2)
+    (2, 1, 4)
+    """
+    for name, value in (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation)):
+        positive_int(name, value)
+    reach = dilation * (kernel_size - 1) + 1
+    if stride > reach:
+        raise ValueError(
+            f"stride ({stride}) must not be larger than the kernel's reach dilation * (kernel_size - 1) + 1 = {reach} "
+            f"in time: the padding would be {reach - stride}, which drops frames"
+        )
+    return reach - stride
+
+
+def same_padding(kernel_size: int, dilation: int = 1) -> int:
+    """Pixels padded on *each* side in height or width: `dilation * (kernel_size // 2)`; the kernel size is odd.
+
+    >>> same_padding(3), same_padding(5, dilation=2)
+    (1, 4)
+    """
+    positive_int("kernel_size", kernel_size)
+    positive_int("dilation", dilation)
+    if kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size in height and width must be odd, got {kernel_size}")
+    return dilation * (kernel_size // 2)
+
+
+def conv_output_size(size: int, kernel_size: int, stride: int = 1, dilation: int = 1, padding: int = 0) -> int:
+    """Outputs along one axis: `(size + padding - dilation * (kernel_size - 1) - 1) // stride + 1`.
+
+    `padding` is the total of both sides. torch.nn.Conv3d's formula; a size below 1 is an error there and here.
+
+    >>> conv_output_size(16, kernel_size=3, stride=2, padding=time_padding(3, stride=2))
+    8
+    """
+    for name, value in (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation)):
+        positive_int(name, value)
+    reach = dilation * (kernel_size - 1) + 1
+    if size + padding < reach:
+        raise ValueError(f"size ({size}) plus padding ({padding}) must be at least the kernel's reach ({reach})")
+    return (size + padding - reach) // stride + 1
+
+
+def front_padding(num_frames: int, temporal_ratio: int = TEMPORAL_RATIO) -> int:
+    """Zero frames put in front of a clip (or chunk) so that its length divides: `-num_frames mod temporal_ratio`.
+
+    >>> [front_padding(t) for t in (1, 4, 17)]
+    [3, 0, 3]
+    """
+    positive_int("num_frames", num_frames)
+    positive_int("temporal_ratio", temporal_ratio)
+    return -num_frames % temporal_ratio
+
+
+def chunk_lengths(num_frames: int, micro_frame_size: int | None = MICRO_FRAME_SIZE) -> list[int]:
+    """Frames in each independently encoded chunk; None means one chunk of all frames.
+
+    >>> chunk_lengths(35), chunk_lengths(35, None)
+    ([17, 17, 1], [35])
+    """
+    positive_int("num_frames", num_frames)
+    if micro_frame_size is None:
+        return [num_frames]
+    positive_int("micro_frame_size", micro_frame_size)
+    full, rest = divmod(num_frames, micro_frame_size)
+    return [micro_frame_size] * full + [rest] * (rest > 0)
+
+
+def latent_frames(
+    num_frames: int, temporal_ratio: int = TEMPORAL_RATIO, micro_frame_size: int | None = MICRO_FRAME_SIZE
+) -> int:
+    """Latent frames of a clip: the sum over its chunks of `ceil(length / temporal_ratio)`.
+
+    >>> latent_frames(51), latent_frames(51, micro_frame_size=None)
+    (15, 13)
+    """
+    return sum(
+        (length + front_padding(length, temporal_ratio)) // temporal_ratio
+        for length in chunk_lengths(num_frames, micro_frame_size)
+    )
+
+
+def latent_chunks(
+    num_frames: int, temporal_ratio: int = TEMPORAL_RATIO, micro_frame_size: int | None = MICRO_FRAME_SIZE
+) -> list[tuple[int, int]]:
+    """(latent frames, frames) of each chunk: what the decoder takes in one piece, and how many frames it gives back.
+
+    >>> latent_chunks(35)
+    [(5, 17), (5, 17), (1, 1)]
+    """
+    return [
+        (latent_frames(length, temporal_ratio, None), length) for length in chunk_lengths(num_frames, micro_frame_size)
+    ]
+
+
+def frame_range(
+    num_latent_frames: int, temporal_ratio: int = TEMPORAL_RATIO, micro_frame_size: int | None = MICRO_FRAME_SIZE
+) -> range:
+    """The values of `num_frames` whose latent has `num_latent_frames` frames: what a decoder may be asked for.
+
+    Empty where no clip has such a latent.
+
+    >>> frame_range(5), frame_range(6)
+    (range(17, 18), range(18, 22))
+    """
+    positive_int("num_latent_frames", num_latent_frames)
+    positive_int("temporal_ratio", temporal_ratio)
+    full, rest = 0, num_latent_frames
+    if micro_frame_size is not None:
+        per_chunk = latent_frames(micro_frame_size, temporal_ratio, None)
+        full, rest = divmod(num_latent_frames - 1, per_chunk)
+        full, rest = full * micro_frame_size, rest + 1
+    first, last = full + (rest - 1) * temporal_ratio + 1, full + rest * temporal_ratio
+    if micro_frame_size is not None:
+        last = min(last, full + micro_frame_size)
+    return range(first, last + 1)
+
+
+def frame_groups(
+    num_frames: int, temporal_ratio: int = TEMPORAL_RATIO, micro_frame_size: int | None = MICRO_FRAME_SIZE
+) -> list[range]:
+    """The frames that each latent frame stands for, in order; they cover 0 .. num_frames - 1 once.
+
+    Front padding makes the *first* group of a chunk the short one.
+
+    >>> [(group.start, group.stop) for group in frame_groups(17)]
+    [(0, 1), (1, 5), (5, 9), (9, 13), (13, 17)]
+    """
+    groups, start = [], 0
+    for length in chunk_lengths(num_frames, micro_frame_size):
+        padding = front_padding(length, temporal_ratio)
+        for stop in range(temporal_ratio - padding, length + 1, temporal_ratio):
+            groups.append(range(start + max(0, stop - temporal_ratio), start + stop))
+        start += length
+    return groups
+
+
+def latent_size(
+    size: Sequence[int],
+    temporal_ratio: int = TEMPORAL_RATIO,
+    spatial_ratio: int = SPATIAL_RATIO,
+    micro_frame_size: int | None = MICRO_FRAME_SIZE,
+) -> tuple[int, int, int]:
+    """Latent (frames, height, width) of a clip of `size` (T, H, W); H and W must divide by `spatial_ratio`.
+
+    >>> latent_size((51, 256, 256))
+    (15, 32, 32)
+    """
+    if len(size) != 3:
+        raise ValueError(f"size must be (T, H, W), got {tuple(size)}")
+    num_frames, height, width = size
+    for name, value in (("height", height), ("width", width)):
+        positive_int(name, value)
+        if value % spatial_ratio:
+            raise ValueError(f"{name} ({value}) must be a multiple of {spatial_ratio}")
+    return (
+        latent_frames(num_frames, temporal_ratio, micro_frame_size),
+        height // spatial_ratio,
+        width // spatial_ratio,
+    )
+
+
+def padded_size(size: int, multiple: int = SPATIAL_RATIO) -> int:
+    """The smallest multiple of `multiple` that is at least `size`, for callers who pad before encoding.
+
+    >>> padded_size(250), padded_size(256)
+    (256, 256)
+    """
+    return positive_int("size", size) + -size % positive_int("multiple", multiple)
+
+
+def compression_ratio(
+    size: Sequence[int], latent: Sequence[int], channels: int = 3, latent_channels: int = 4
+) -> float:
+    """Numbers in a clip of `size` (T, H, W) for each number in its latent of size `latent` (L, h, w).
+
+    >>> compression_ratio((16, 256, 256), latent_size((16, 256, 256), micro_frame_size=None))
+    192.0
+    """
+    return channels * prod(size) / (latent_channels * prod(latent))
