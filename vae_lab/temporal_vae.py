@@ -1,0 +1,273 @@
+"""The temporal half: a VAE of causal 3D convolutions over the latents of a 2D VAE.
+
+Source: Open-Sora v1.2.0, `opensora/models/vae/vae_temporal.py` (VAE_Temporal), itself after MAGVIT-v2 without the
+codebook. Names are diffusers'; `checkpoints` holds the table from Open-Sora's keys to these.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from torch import Tensor, nn
+
+from .causal_conv import CausalConv3d
+from .checks import check_video
+from .gaussian import DiagonalGaussian
+from .shapes import frame_range, front_padding, latent_size, positive_int
+
+NORMS = ("group", "frame_group")
+ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU}
+NORM_EPS = 1e-5  # torch's GroupNorm default, which the reference uses
+
+
+class FrameGroupNorm(nn.GroupNorm):
+    """GroupNorm with statistics of its own for every frame, so that no frame sees another. (B, C, T, H, W) -> same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = x.transpose(1, 2)  # (B, T, C, H, W)
+        return super().forward(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).transpose(1, 2)
+
+
+class Layers:
+    """Makes the layers of one TemporalVAE: what its config says once, and every block needs.
+
+    norm "group" is torch's GroupNorm on the 5-D tensor: its statistics run over all frames, as in the released model.
+    "frame_group" takes them frame by frame, which makes the model truly causal.
+    """
+
+    def __init__(self, norm: str, norm_num_groups: int, pad_mode: str, act_fn: str):
+        if norm not in NORMS:
+            raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
+        if act_fn not in ACTIVATIONS:
+            raise ValueError(f"act_fn must be one of {tuple(ACTIVATIONS)}, got {act_fn!r}")
+        self._norm = nn.GroupNorm if norm == "group" else FrameGroupNorm
+        self._num_groups = positive_int("norm_num_groups", norm_num_groups)
+        self._pad_mode = pad_mode
+        self.act = ACTIVATIONS[act_fn]
+
+    def norm(self, channels: int) -> nn.GroupNorm:
+        if channels % self._num_groups:
+            raise ValueError(
+                f"base_channels times each channel multiplier must be a multiple of norm_num_groups "
+                f"({self._num_groups}), got {channels} channels"
+            )
+        return self._norm(self._num_groups, channels, eps=NORM_EPS)
+
+    def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3, time_stride: int = 1, bias: bool = True):
+        return CausalConv3d(
+            in_channels, out_channels, kernel_size, (time_stride, 1, 1), pad_mode=self._pad_mode, bias=bias
+        )
+
+
+class ResnetBlock(nn.Module):
+    """norm, act, conv, norm, act, conv, plus the input: (B, in_channels, T, H, W) -> (B, out_channels, T, H, W)."""
+
+    def __init__(self, in_channels: int, out_channels: int, layers: Layers):
+        super().__init__()
+        self.norm1 = layers.norm(in_channels)
+        self.conv1 = layers.conv(in_channels, out_channels, bias=False)
+        self.norm2 = layers.norm(out_channels)
+        self.conv2 = layers.conv(out_channels, out_channels, bias=False)
+        self.act = layers.act()
+        same = in_channels == out_channels
+        self.conv_shortcut = None if same else layers.conv(in_channels, out_channels, kernel_size=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        residual = x if self.conv_shortcut is None else self.conv_shortcut(x)
+        x = self.conv1(self.act(self.norm1(x)))
+        return self.conv2(self.act(self.norm2(x))) + residual
+
+
+class MidBlock(nn.Module):
+    """`num_res_blocks` residual blocks; the first takes `in_channels` to `out_channels`."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_res_blocks: int, layers: Layers):
+        super().__init__()
+        self.resnets = nn.ModuleList(
+            ResnetBlock(in_channels if j == 0 else out_channels, out_channels, layers) for j in range(num_res_blocks)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for resnet in self.resnets:
+            x = resnet(x)
+        return x
+
+
+class DownBlock(MidBlock):
+    """Residual blocks, then a convolution of stride 2 in time where `downsample` is set: T -> T // 2."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_res_blocks: int, layers: Layers, downsample: bool):
+        super().__init__(in_channels, out_channels, num_res_blocks, layers)
+        self.downsampler = layers.conv(out_channels, out_channels, time_stride=2) if downsample else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        return x if self.downsampler is None else self.downsampler(x)
+
+
+class UpBlock(MidBlock):
+    """Residual blocks, then twice the channels unfolded into time where `upsample` is set: T -> 2 * T."""
+
+    def __init__(self, in_channels: int, out_channels: int, num_res_blocks: int, layers: Layers, upsample: bool):
+        super().__init__(in_channels, out_channels, num_res_blocks, layers)
+        self.upsampler = layers.conv(out_channels, 2 * out_channels) if upsample else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super().forward(x)
+        return x if self.upsampler is None else depth_to_time(self.upsampler(x))
+
+
+def depth_to_time(x: Tensor, factor: int = 2) -> Tensor:
+    """(B, C * factor, T, H, W) -> (B, C, T * factor, H, W): `factor` is the faster index of the channels and of time."""
+    x = x.unflatten(1, (-1, factor))  # (B, C, factor, T, H, W)
+    return x.transpose(2, 3).flatten(2, 3)
+
+
+class Encoder(nn.Module):
+    """(B, in_channels, T, H, W) -> (B, 2 * latent_channels, T // temporal_ratio, H, W)."""
+
+    def __init__(self, in_channels, latent_channels, widths, num_res_blocks, temporal_downsample, layers: Layers):
+        super().__init__()
+        self.conv_in = layers.conv(in_channels, widths[0], bias=False)
+        self.down_blocks = nn.ModuleList(
+            DownBlock(widths[max(i - 1, 0)], width, num_res_blocks, layers, downsample)
+            for i, (width, downsample) in enumerate(zip(widths, (*temporal_downsample, False), strict=True))
+        )
+        self.mid_block = MidBlock(widths[-1], widths[-1], num_res_blocks, layers)
+        self.norm_out = layers.norm(widths[-1])
+        self.act = layers.act()
+        self.conv_out = layers.conv(widths[-1], 2 * latent_channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_in(x)
+        for block in self.down_blocks:
+            x = block(x)
+        return self.conv_out(self.act(self.norm_out(self.mid_block(x))))
+
+
+class Decoder(nn.Module):
+    """(B, latent_channels, L, H, W) -> (B, out_channels, L * temporal_ratio, H, W). up_blocks run last level first."""
+
+    def __init__(self, latent_channels, out_channels, widths, num_res_blocks, temporal_downsample, layers: Layers):
+        super().__init__()
+        self.conv_in = layers.conv(latent_channels, widths[-1])
+        self.mid_block = MidBlock(widths[-1], widths[-1], num_res_blocks, layers)
+        levels = list(enumerate(zip(widths, (False, *temporal_downsample), strict=True)))
+        self.up_blocks = nn.ModuleList(
+            UpBlock(widths[min(i + 1, len(widths) - 1)], width, num_res_blocks, layers, upsample)
+            for i, (width, upsample) in reversed(levels)
+        )
+        self.norm_out = layers.norm(widths[0])
+        self.act = layers.act()
+        self.conv_out = layers.conv(widths[0], out_channels)
+
+    def forward(self, z: Tensor) -> Tensor:
+        z = self.mid_block(self.conv_in(z))
+        for block in self.up_blocks:
+            z = block(z)
+        return self.conv_out(self.act(self.norm_out(z)))
+
+
+class TemporalVAE(ModelMixin, ConfigMixin):
+    """Compresses 2D latents in time, whole clip at once: T frames -> ceil(T / temporal_compression_ratio) latents.
+
+    Without arguments: the released architecture (Open-Sora's VAE_Temporal_SD), 309,687,144 parameters.
+
+    Args:
+        in_channels: channels of the 2D latents it takes and gives back.
+        latent_channels: channels of its own latents.
+        base_channels: width of level 0; level i has base_channels * channel_multipliers[i].
+        num_res_blocks: residual blocks a level, and in each mid block.
+        temporal_downsample: one flag for each level but the last: halve time after it.
+        norm: "group" (released: statistics over all frames) or "frame_group" (frame by frame, truly causal).
+        pad_mode: of every CausalConv3d: "constant" (zeros, released), "replicate" or "reflect".
+        act_fn: "silu" (released) or "relu".
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 4,
+        latent_channels: int = 4,
+        base_channels: int = 128,
+        num_res_blocks: int = 4,
+        channel_multipliers: Sequence[int] = (1, 2, 2, 4),
+        temporal_downsample: Sequence[bool] = (False, True, True),
+        norm: str = "group",
+        norm_num_groups: int = 32,
+        pad_mode: str = "constant",
+        act_fn: str = "silu",
+    ):
+        super().__init__()
+        for name, value in (
+            ("in_channels", in_channels),
+            ("latent_channels", latent_channels),
+            ("base_channels", base_channels),
+            ("num_res_blocks", num_res_blocks),
+        ):
+            positive_int(name, value)
+        if len(temporal_downsample) != len(channel_multipliers) - 1:
+            raise ValueError(
+                f"temporal_downsample must have one flag for each channel multiplier but the last "
+                f"({len(channel_multipliers) - 1}), got {tuple(temporal_downsample)}"
+            )
+        widths = [base_channels * positive_int("channel_multipliers", m) for m in channel_multipliers]
+        layers = Layers(norm, norm_num_groups, pad_mode, act_fn)
+        self.encoder = Encoder(in_channels, latent_channels, widths, num_res_blocks, temporal_downsample, layers)
+        self.quant_conv = layers.conv(2 * latent_channels, 2 * latent_channels, kernel_size=1)
+        self.post_quant_conv = layers.conv(latent_channels, latent_channels, kernel_size=1)
+        self.decoder = Decoder(latent_channels, in_channels, widths, num_res_blocks, temporal_downsample, layers)
+
+    @property
+    def temporal_compression_ratio(self) -> int:
+        """Frames per latent frame: 2 for every flag set in temporal_downsample."""
+        return 2 ** sum(map(bool, self.config.temporal_downsample))
+
+    @property
+    def spatial_compression_ratio(self) -> int:
+        """Always 1: space is left to the 2D half."""
+        return 1
+
+    def latent_size(self, size: Sequence[int]) -> tuple[int, int, int]:
+        """(T, h, w) of 2D latents -> (L, h, w) of latents."""
+        return latent_size(size, self.temporal_compression_ratio, spatial_ratio=1, micro_frame_size=None)
+
+    def encode(self, x: Tensor) -> AutoencoderKLOutput:
+        """2D latents (B, in_channels, T, h, w), scaled as SpatialVAE gives them, any T >= 1 -> posterior over latents.
+
+        `front_padding(T)` zero frames go in front. `.latent_dist.mode()` has shape (B, latent_channels, L, h, w).
+        """
+        check_video("x", x, self.config.in_channels)
+        x = F.pad(x, (0, 0, 0, 0, front_padding(x.shape[2], self.temporal_compression_ratio), 0))
+        return AutoencoderKLOutput(latent_dist=DiagonalGaussian(self.quant_conv(self.encoder(x))))
+
+    def decode(self, z: Tensor, num_frames: int) -> DecoderOutput:
+        """Latents (B, latent_channels, L, h, w) -> `.sample` of (B, in_channels, num_frames, h, w).
+
+        num_frames: the clip's length before encode. L latents fit several lengths (17 to 20 frames give 5 at ratio 4),
+        so it has no default; the frames that front_padding added are cut off again.
+        """
+        check_video("z", z, self.config.latent_channels)
+        ratio = self.temporal_compression_ratio
+        check_num_frames(num_frames, z.shape[2], frame_range(z.shape[2], ratio, None))
+        frames = self.decoder(self.post_quant_conv(z))
+        return DecoderOutput(sample=frames[:, :, front_padding(num_frames, ratio) :])
+
+    def forward(self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None):
+        """Encode and decode; diffusers' signature."""
+        posterior = self.encode(x).latent_dist
+        return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), x.shape[2])
+
+
+def check_num_frames(num_frames: int, num_latent_frames: int, allowed: range) -> None:
+    """Refuse a `num_frames` whose latent would not have `num_latent_frames` frames."""
+    if num_frames not in allowed:
+        fits = f"{allowed.start} to {allowed.stop - 1}" if len(allowed) > 1 else ", ".join(map(str, allowed))
+        raise ValueError(
+            f"num_frames ({num_frames}) does not fit a latent of {num_latent_frames} frames, which decodes to "
+            f"{fits or 'no length of clip'}"
+        )

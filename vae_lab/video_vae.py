@@ -1,0 +1,143 @@
+"""The stack: 2D VAE, then temporal VAE in chunks, then shift and scale. Source: Open-Sora v1.2.0, `models/vae/vae.py`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from torch import Tensor
+
+from .checks import check_video
+from .gaussian import DiagonalGaussian
+from .shapes import MICRO_FRAME_SIZE, chunk_lengths, frame_range, latent_chunks, latent_size, positive_int
+from .spatial_vae import SpatialVAE
+from .temporal_vae import TemporalVAE, check_num_frames
+
+# Per-channel statistics of the released model's latents (shift and scale in its config.json)
+SHIFT = (-0.10, 0.34, 0.27, 0.98)
+SCALE = (3.85, 2.32, 2.33, 3.06)
+
+
+class Reconstruction(NamedTuple):
+    """What VideoVAE.reconstruct returns."""
+
+    sample: Tensor
+    """(B, 3, T, H, W): through both halves."""
+    spatial_only: Tensor
+    """(B, 3, T, H, W): through the 2D half alone."""
+    latent: Tensor
+    """(B, C, L, h, w): raw latents of the stack."""
+    spatial_latent: Tensor
+    """(B, C, T, h, w): scaled latents of the 2D half."""
+
+
+class VideoVAE(ModelMixin, ConfigMixin):
+    """Open-Sora 1.2's video VAE: pixels (B, 3, T, H, W) in [-1, 1] <-> latents (B, C, L, h, w).
+
+    Without arguments: the released architecture with random weights, 393,341,007 parameters; `load` reads trained ones.
+
+    Args:
+        spatial_config, temporal_config: arguments of SpatialVAE and TemporalVAE that differ from the released ones.
+        micro_frame_size: frames the temporal half takes at a time, each chunk alone (released: 17); None: no chunks.
+        latents_mean, latents_std: what `normalize` subtracts and divides by, one number a latent channel. Open-Sora
+          calls them shift and scale; so are the buffers here, shape (1, C, 1, 1, 1).
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        spatial_config: Mapping[str, Any] | None = None,
+        temporal_config: Mapping[str, Any] | None = None,
+        micro_frame_size: int | None = MICRO_FRAME_SIZE,
+        latents_mean: Sequence[float] = SHIFT,
+        latents_std: Sequence[float] = SCALE,
+    ):
+        super().__init__()
+        self.spatial = SpatialVAE(**(spatial_config or {}))
+        self.temporal = TemporalVAE(**(temporal_config or {}))
+        if micro_frame_size is not None:
+            positive_int("micro_frame_size", micro_frame_size)
+        channels = self.temporal.config.latent_channels
+        if self.spatial.config.latent_channels != self.temporal.config.in_channels:
+            raise ValueError(
+                f"temporal in_channels ({self.temporal.config.in_channels}) must equal "
+                f"spatial latent_channels ({self.spatial.config.latent_channels})"
+            )
+        for name, values in (("latents_mean", latents_mean), ("latents_std", latents_std)):
+            if len(values) != channels:
+                raise ValueError(f"{name} must have one number for each of {channels} latent channels, got {values}")
+        self.register_buffer("shift", torch.tensor(latents_mean, dtype=torch.float32).view(1, -1, 1, 1, 1))
+        self.register_buffer("scale", torch.tensor(latents_std, dtype=torch.float32).view(1, -1, 1, 1, 1))
+
+    @property
+    def temporal_compression_ratio(self) -> int:
+        return self.temporal.temporal_compression_ratio
+
+    @property
+    def spatial_compression_ratio(self) -> int:
+        return self.spatial.spatial_compression_ratio
+
+    def latent_size(self, size: Sequence[int]) -> tuple[int, int, int]:
+        """(T, H, W) of a clip -> (L, h, w) of its latents."""
+        return latent_size(
+            size, self.temporal_compression_ratio, self.spatial_compression_ratio, self.config.micro_frame_size
+        )
+
+    def encode(self, x: Tensor) -> AutoencoderKLOutput:
+        """Pixels (B, 3, T, H, W) in [-1, 1], H and W multiples of 8 -> posterior over raw latents (B, C, L, h, w).
+
+        The 2D half gives its mode; the posteriors of the chunks are joined along time. `normalize` applies shift and
+        scale. The reference samples twice instead; `.latent_dist.sample(generator)` is the second of those.
+        """
+        return self.encode_spatial_latent(self.spatial.encode(x).latent_dist.mode())
+
+    def encode_spatial_latent(self, spatial_latent: Tensor) -> AutoencoderKLOutput:
+        """The temporal half of `encode`: scaled 2D latents (B, C, T, h, w) -> posterior over raw latents."""
+        chunks = spatial_latent.split(chunk_lengths(spatial_latent.shape[2], self.config.micro_frame_size), dim=2)
+        return AutoencoderKLOutput(
+            latent_dist=DiagonalGaussian.cat([self.temporal.encode(chunk).latent_dist for chunk in chunks])
+        )
+
+    def decode(self, z: Tensor, num_frames: int) -> DecoderOutput:
+        """Raw latents (B, C, L, h, w) -> `.sample` of (B, 3, num_frames, H, W), about [-1, 1] and not clamped."""
+        return self.spatial.decode(self.decode_spatial_latent(z, num_frames).sample)
+
+    def decode_spatial_latent(self, z: Tensor, num_frames: int) -> DecoderOutput:
+        """The temporal half of `decode`: raw latents -> `.sample` of scaled 2D latents (B, C, num_frames, h, w)."""
+        check_video("z", z, self.temporal.config.latent_channels)
+        ratio, micro_frame_size = self.temporal_compression_ratio, self.config.micro_frame_size
+        check_num_frames(num_frames, z.shape[2], frame_range(z.shape[2], ratio, micro_frame_size))
+        num_latents, num_chunk_frames = zip(*latent_chunks(num_frames, ratio, micro_frame_size), strict=True)
+        chunks = [
+            self.temporal.decode(chunk, frames).sample
+            for chunk, frames in zip(z.split(num_latents, dim=2), num_chunk_frames, strict=True)
+        ]
+        return DecoderOutput(sample=torch.cat(chunks, dim=2))
+
+    def normalize(self, z: Tensor) -> Tensor:
+        """Raw latents -> latents for a diffusion model: (z - shift) / scale, per channel."""
+        return (z - self.shift) / self.scale
+
+    def denormalize(self, z: Tensor) -> Tensor:
+        """The inverse of `normalize`: z * scale + shift."""
+        return z * self.scale + self.shift
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Reconstruction:
+        """(B, 3, T, H, W) in [-1, 1] through the 2D half alone and through both, without gradients, modes throughout."""
+        spatial_latent = self.spatial.encode(x).latent_dist.mode()
+        latent = self.encode_spatial_latent(spatial_latent).latent_dist.mode()
+        return Reconstruction(
+            sample=self.decode(latent, x.shape[2]).sample,
+            spatial_only=self.spatial.decode(spatial_latent).sample,
+            latent=latent,
+            spatial_latent=spatial_latent,
+        )
+
+    def forward(self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None):
+        """Encode and decode; diffusers' signature."""
+        posterior = self.encode(x).latent_dist
+        return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), x.shape[2])
