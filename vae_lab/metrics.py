@@ -1,0 +1,54 @@
+"""Quality of a reconstruction, frame by frame. Always on tensors, never on files that a codec has changed."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .checks import check_video
+
+SSIM_WINDOW = 11  # Wang et al. 2004, "Image quality assessment": an 11x11 Gaussian window, sigma 1.5
+
+
+def _check_pair(x: Tensor, y: Tensor, data_range: float) -> None:
+    check_video("x", x)
+    check_video("y", y)
+    if x.shape != y.shape:
+        raise ValueError(f"x and y must have the same shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+    if not data_range > 0:
+        raise ValueError(f"data_range must be above 0, got {data_range}")
+
+
+def psnr(x: Tensor, y: Tensor, data_range: float) -> Tensor:
+    """Peak signal-to-noise ratio of each frame, (B, C, T, H, W) twice -> (B, T) in dB; infinite where they are equal.
+
+    data_range: the largest value less the smallest: 2.0 for pixels in [-1, 1]. 10 * log10(data_range**2 / MSE), the
+    mean taken over the channels and pixels of one frame.
+    """
+    _check_pair(x, y, data_range)
+    mse = (x.double() - y.double()).square().mean(dim=(1, 3, 4))
+    return 10 * torch.log10(data_range**2 / mse)
+
+
+def ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
+    """Structural similarity of each frame, (B, C, T, H, W) twice -> (B, T), 1.0 where they are equal.
+
+    scikit-image's structural_similarity with the settings of Wang et al. 2004 (Gaussian window of 11x11 pixels, sigma
+    1.5), each channel alone, averaged. Frames have at least 11x11 pixels. data_range as in `psnr`.
+    """
+    from skimage.metrics import structural_similarity
+
+    _check_pair(x, y, data_range)
+    if min(x.shape[3:]) < SSIM_WINDOW:
+        raise ValueError(f"ssim needs frames of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, got {tuple(x.shape[3:])}")
+    a, b = (v.detach().transpose(1, 2).double().cpu().numpy() for v in (x, y))  # (B, T, C, H, W)
+    values = [
+        [
+            structural_similarity(
+                frame_a, frame_b, data_range=data_range, channel_axis=0,
+                gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+            )
+            for frame_a, frame_b in zip(clip_a, clip_b, strict=True)
+        ]
+        for clip_a, clip_b in zip(a, b, strict=True)
+    ]  # fmt: skip
+    return torch.from_numpy(np.array(values))

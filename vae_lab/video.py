@@ -1,0 +1,432 @@
+"""Video files <-> frames uint8 (T, H, W, 3) <-> tensors (B, 3, T, H, W) in [-1, 1].
+
+Videos go through PyAV, the engine of imageio's video plugin, because only there a window can be found exactly in a file
+of variable frame rate, and colours be tagged in what is written. Images go through Pillow and imageio.
+"""
+
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .shapes import positive_int
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+DEFAULT_FPS = 24.0  # of images, which have no rate of their own
+BACKGROUND = (255, 255, 255)  # behind transparent pixels
+HD_HEIGHT = 720  # from here on a video without colour tags is taken to be BT.709, below BT.601, as browsers do
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Frames of a video and when they are shown."""
+
+    frames: np.ndarray
+    """uint8 (T, H, W, 3), RGB."""
+    fps: float = DEFAULT_FPS
+    """Frames per second; of a video with a variable rate, the mean."""
+    times: np.ndarray | None = None
+    """Seconds from the file's start at which each frame is shown, float64 (T,); None: frame t at t / fps."""
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+# ---- tensors -------------------------------------------------------------------------------------------------------
+
+
+def check_frames(frames: np.ndarray) -> None:
+    """Refuse what is not uint8 (T, H, W, 3) with at least one frame and one pixel."""
+    shape, dtype = getattr(frames, "shape", None), getattr(frames, "dtype", None)
+    if shape is None or len(shape) != 4 or shape[3] != 3 or 0 in shape or dtype != np.uint8:
+        raise ValueError(f"frames must be uint8 (T, H, W, 3), at least one, got {dtype} {shape}")
+
+
+def to_tensor(frames: np.ndarray):
+    """Frames uint8 (T, H, W, 3) -> torch float32 (1, 3, T, H, W) in [-1, 1]: value / 127.5 - 1."""
+    import torch
+
+    check_frames(frames)
+    return torch.tensor(np.moveaxis(frames, 3, 0)[None]).float().div(127.5).sub(1)
+
+
+def to_frames(x) -> np.ndarray:
+    """torch (1, 3, T, H, W) in [-1, 1] -> frames uint8 (T, H, W, 3), rounded; what overshoots [-1, 1] is clamped.
+
+    The inverse of `to_tensor` for every uint8 value. Of a batch, pass one clip: x[:1].
+    """
+    if x.ndim != 5 or x.shape[0] != 1 or x.shape[1] != 3:
+        raise ValueError(f"x must be one clip of shape (1, 3, T, H, W), got {tuple(x.shape)}")
+    if not x.isfinite().all():
+        raise ValueError("x must be finite, got NaN or infinity")
+    frames = x.detach()[0].float().add(1).mul(127.5).round().clamp(0, 255)
+    return np.ascontiguousarray(frames.permute(1, 2, 3, 0).byte().cpu().numpy())
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------
+
+
+def read_video(
+    source: str | Path, start: int = 0, num_frames: int | None = None, size: Sequence[int] | None = None
+) -> Clip:
+    """Frames `start` to `start + num_frames - 1` of a video file, an animated image, a folder of images or one image.
+
+    Args:
+        source: anything FFmpeg reads (mp4, webm, mkv, …), gif, png, jpg, webp, bmp, tif, or a folder of such images,
+          which are taken in natural order (2 before 10), one a frame.
+        start: first frame, from 0. Frames are counted as they are shown, also where the rate varies.
+        num_frames: None means all to the end. Reading stops after the last one, and starts at the key frame at or
+          before `start`.
+        size: (H, W) to fit each frame to: scaled until it covers, anti-aliased, and cropped in the middle.
+
+    Grey becomes three equal channels; transparent pixels lie on white; rotation tags are followed; 16 bit are rounded
+    to 8; a video's alpha channel is left out.
+
+    Raises:
+        FileNotFoundError: there is nothing at `source`.
+        ValueError: no frames, no video stream, a broken or cut-off file, frames of different sizes, or a window that
+          the video does not have.
+    """
+    path = Path(source)
+    if isinstance(start, bool) or not isinstance(start, int) or start < 0:
+        raise ValueError(f"start must be a frame number of at least 0, got {start!r}")
+    if num_frames is not None:
+        positive_int("num_frames", num_frames)
+    if size is not None:
+        if len(size) != 2:
+            raise ValueError(f"size must be (H, W), got {size!r}")
+        size = tuple(positive_int("size", side) for side in size)
+    if not path.exists():
+        raise FileNotFoundError(f"no file or folder at {path}")
+    if path.is_dir():
+        clip = _read_folder(path, start, num_frames, size)
+    elif path.suffix.lower() in IMAGE_SUFFIXES:
+        clip = _read_image(path, start, num_frames, size)
+    else:
+        clip = _read_stream(path, start, num_frames, size)
+    if num_frames is not None and len(clip) < num_frames:
+        raise ValueError(
+            f"{path} has {start + len(clip)} frames, so it has no frames {start} to {start + num_frames - 1}"
+        )
+    return clip
+
+
+def _fit(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
+    if size is not None and (image.height, image.width) != size:
+        image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def _stack(frames: list[np.ndarray], path: Path) -> np.ndarray:
+    for t, frame in enumerate(frames):
+        if frame.shape != frames[0].shape:
+            height, width = frames[0].shape[:2]
+            raise ValueError(
+                f"{path}: frame {t} is {frame.shape[1]}x{frame.shape[0]}, the ones before are {width}x{height}; "
+                "give a size to fit them to"
+            )
+    return np.stack(frames)
+
+
+def _read_folder(path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None) -> Clip:
+    files = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    if not files:
+        raise ValueError(f"{path} is a folder without images ({', '.join(IMAGE_SUFFIXES)})")
+    files.sort(key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)])
+    if start >= len(files):
+        raise ValueError(f"{path} has {len(files)} frames, so it has no frame {start}")
+    stop = None if num_frames is None else start + num_frames
+    frames = []
+    for file in files[start:stop]:
+        with _open_image(file) as image:
+            frames.append(_fit(_to_rgb(image), size))
+    return Clip(_stack(frames, path))
+
+
+@contextmanager
+def _open_image(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not an image that can be read") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is not a whole image: {error}") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("images of floating-point values have no agreed range; save them as 8 or 16 bit")
+    if image.mode.startswith("I"):  # 16 bit, or 32 bit that hold 16
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"image values must be within 16 bit, got {values.min()} to {values.max()}")
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _read_image(path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None) -> Clip:
+    """One image, or the frames of an animated one."""
+    with _open_image(path) as image:
+        total = getattr(image, "n_frames", 1)
+        if start >= total:
+            raise ValueError(f"{path} has {total} frames, so it has no frame {start}")
+        stop = total if num_frames is None else min(total, start + num_frames)
+        frames, times, seconds = [], [], 0.0
+        for t in range(stop):
+            image.seek(t)
+            image.load()  # the length of a frame is known only now
+            if t >= start:
+                frames.append(_fit(_to_rgb(image), size))
+                times.append(seconds)
+            seconds += image.info.get("duration", 1000 / DEFAULT_FPS) / 1000
+    fps = stop / seconds if seconds else DEFAULT_FPS
+    return Clip(_stack(frames, path), fps, np.array(times))
+
+
+def _read_stream(path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None) -> Clip:
+    import av
+
+    frames, times = [], []
+    try:
+        with av.open(str(path)) as container:
+            stream = _video_stream(container, path)
+            stream.thread_type = "AUTO"
+            first_pts = _seek(container, stream, start, path) if start else None
+            skip = start if first_pts is None else 0
+            for frame in container.decode(stream):
+                if first_pts is not None and frame.pts < first_pts:
+                    continue
+                if skip:
+                    skip -= 1
+                    continue
+                frames.append(_fit(_frame_to_image(frame), size))
+                times.append(frame.time)
+                if len(frames) == num_frames:
+                    break
+            else:
+                if frames:
+                    _check_end(container, stream, start + len(frames), frame, path)
+            fps = float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
+            origin = float((stream.start_time or 0) * stream.time_base)
+    except av.error.InvalidDataError:
+        if frames:
+            raise ValueError(f"{path} breaks off or is damaged after frame {start + len(frames) - 1}") from None
+        raise ValueError(f"{path} is not a video that FFmpeg can read, or it is damaged or cut off") from None
+    except (av.error.FFmpegError, IndexError) as error:
+        raise ValueError(f"{path} cannot be read as a video: {error}") from None
+    if not frames:
+        raise ValueError(f"{path} has no frame {start}" if start else f"{path} has no frames")
+    return Clip(_stack(frames, path), fps, None if None in times else np.array(times) - origin)
+
+
+def _video_stream(container, path: Path):
+    from av.stream import Disposition
+
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]  # cover art
+    if not streams:
+        others = ", ".join(sorted({s.type for s in container.streams if s.type != "video"}))
+        raise ValueError(f"{path} has no video stream, only {others}" if others else f"{path} is empty or cut off")
+    return streams[0]
+
+
+def _seek(container, stream, start: int, path: Path) -> int | None:
+    """Go to the key frame at or before frame `start`; its time stamp, or None in a file that has none."""
+    stamps = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
+    if start >= len(stamps):
+        raise ValueError(f"{path} has {len(stamps)} frames, so it has no frame {start}")
+    if None in stamps:
+        container.seek(0)
+        return None
+    pts = sorted(stamps)[start]
+    container.seek(pts, stream=stream)
+    return pts
+
+
+def _check_end(container, stream, num_frames: int, last, path: Path) -> None:
+    """After reading to the end: refuse a file that ends before its header says, by frames or else by time."""
+    if stream.frames:
+        if stream.frames > num_frames:  # an edit list hides frames that the header counts
+            container.seek(0)
+            hidden = sum(packet.is_discard for packet in container.demux(stream))
+            if stream.frames > num_frames + hidden:
+                raise ValueError(f"{path} breaks off after {num_frames} of {stream.frames} frames")
+    elif (promised := _tagged_duration(stream)) is not None and last.time is not None:
+        frame_time = float(1 / (stream.average_rate or Fraction(DEFAULT_FPS)))
+        end = last.time + max(float((last.duration or 0) * last.time_base), frame_time)
+        if promised > end + 2 * frame_time:
+            raise ValueError(f"{path} breaks off after {end:.2f} of {promised:.2f} seconds")
+
+
+def _tagged_duration(stream) -> float | None:
+    """Seconds in a Matroska or WebM stream's DURATION tag ("00:00:01.250000000"); these formats count no frames."""
+    parts = stream.metadata.get("DURATION", "").split(":")
+    try:
+        hours, minutes, seconds = map(float, parts)
+    except ValueError:
+        return None
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def _frame_to_image(frame) -> Image.Image:
+    from av.video.reformatter import Colorspace
+
+    untagged_hd = frame.colorspace in (2, Colorspace.DEFAULT) and frame.height >= HD_HEIGHT
+    rgb = frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709 if untagged_hd else None)
+    array = rgb.to_ndarray()
+    return Image.fromarray(np.ascontiguousarray(np.rot90(array, (frame.rotation or 0) // 90)))
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------
+
+_CODECS = {  # suffix: container, codec, pixel format, options
+    ".mp4": ("mp4", "libx264", "yuv420p", {"crf": "16", "preset": "medium"}),
+    ".webm": ("webm", "libvpx-vp9", "yuv420p", {"crf": "20", "b:v": "0", "deadline": "good", "cpu-used": "4"}),
+    ".mkv": ("matroska", "ffv1", "bgr0", {"level": "3"}),
+}
+
+
+def write_video(
+    path: str | Path,
+    frames: np.ndarray | Iterable[np.ndarray],
+    fps: float = DEFAULT_FPS,
+    lossless: bool = False,
+    times: np.ndarray | None = None,
+) -> None:
+    """Write frames uint8 (T, H, W, 3), or an iterable of (H, W, 3), as a video.
+
+    Args:
+        path: .mp4 (H.264) or .webm (VP9), both with 4:2:0 colour tagged BT.709, which every browser plays; .gif; .png
+          and other image suffixes for one frame; .mkv (FFV1, every pixel kept) with lossless; a name without suffix
+          becomes a folder of numbered png files, also lossless.
+        lossless: refuse a path that would change a pixel.
+        times: seconds at which each frame is shown, for a variable rate (.mp4, .webm and .mkv).
+
+    H.264 with 4:2:0 needs even sides: for .mp4 an odd last row or column is repeated, with a warning. The file is
+    written beside `path` and then renamed, so that a failure leaves what was there.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if not fps > 0:
+        raise ValueError(f"fps must be above 0, got {fps}")
+    if suffix and suffix not in (*_CODECS, *IMAGE_SUFFIXES):
+        raise ValueError(f"path must end in {', '.join([*_CODECS, *IMAGE_SUFFIXES])} or have no suffix, got {path.name}")
+    if lossless and suffix not in (".mkv", ".png", ""):
+        raise ValueError(f"lossless video is written as .mkv, .png (one frame) or a folder, got {path.name}")
+    if suffix == ".mkv" and not lossless:
+        raise ValueError(f"{path.name}: .mkv is the lossless format here; ask for it with lossless=True")
+    if isinstance(frames, np.ndarray):
+        check_frames(frames)
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        raise ValueError("frames must hold at least one frame")
+    frames = _checked(chain([first], frames))
+    with write_beside(path) as beside:
+        if suffix in _CODECS:
+            _write_stream(beside, frames, fps, times, *_CODECS[suffix], even=suffix == ".mp4")
+        else:
+            _write_images(beside, frames, fps, suffix)
+
+
+@contextmanager
+def write_beside(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes `path`'s place when the block ends well, and is removed otherwise."""
+    beside = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.is_dir() and any(path.iterdir()):
+        raise FileExistsError(f"cannot write {path}: there is a folder of that name, and it is not empty")
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        if beside.is_dir():
+            shutil.rmtree(beside)
+        else:
+            beside.unlink(missing_ok=True)
+
+
+def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    shape = None
+    for t, frame in enumerate(frames):
+        check_frames(frame[None])
+        shape = shape or frame.shape
+        if frame.shape != shape:
+            raise ValueError(f"frame {t} is {frame.shape[1]}x{frame.shape[0]}, the ones before {shape[1]}x{shape[0]}")
+        yield frame
+
+
+def _write_stream(path, frames, fps, times, container_format, codec, pixel_format, options, even) -> None:
+    import av
+    from av.video.reformatter import ColorRange, Colorspace
+
+    time_base = Fraction(1, 90_000)  # the clock of MPEG: fine enough for every rate in use
+    flags = {"movflags": "+faststart"} if container_format == "mp4" else {}
+    with av.open(str(path), "w", format=container_format, options=flags) as container:
+        stream = None
+        for t, frame in enumerate(frames):
+            if even:
+                frame = _even(frame, warn=t == 0)
+            if stream is None:
+                rate = Fraction(fps).limit_denominator(1001)
+                stream = container.add_stream(codec, rate=rate, options=options)
+                stream.height, stream.width = frame.shape[:2]
+                stream.pix_fmt = pixel_format
+                stream.codec_context.time_base = time_base
+                if pixel_format == "yuv420p":  # H.273: 1 is BT.709 for primaries, transfer and matrix alike
+                    stream.codec_context.color_primaries = stream.codec_context.color_trc = 1
+                    stream.codec_context.colorspace = Colorspace.ITU709
+                    stream.codec_context.color_range = ColorRange.MPEG
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            if pixel_format == "yuv420p":
+                picture = picture.reformat(
+                    format=pixel_format, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+                )
+            picture.time_base = time_base
+            picture.pts = round((t / fps if times is None else times[t]) / time_base)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+
+
+def _even(frame: np.ndarray, warn: bool) -> np.ndarray:
+    height, width = frame.shape[:2]
+    if height % 2 == width % 2 == 0:
+        return frame
+    if warn:
+        warnings.warn(
+            f"frames of {width}x{height} are stored as {width + width % 2}x{height + height % 2} in .mp4, the last row "
+            "or column repeated; .webm keeps odd sizes",
+            stacklevel=4,
+        )
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def _write_images(path: Path, frames: Iterator[np.ndarray], fps: float, suffix: str) -> None:
+    import imageio.v3 as iio
+
+    if suffix == ".gif":
+        iio.imwrite(path, list(frames), plugin="pillow", duration=round(1000 / fps), loop=0)
+        return
+    if suffix:
+        first, *more = frames
+        if more:
+            raise ValueError(f"{suffix} holds one frame, got {1 + len(more)}")
+        iio.imwrite(path, first, plugin="pillow")
+        return
+    path.mkdir()
+    for t, frame in enumerate(frames):
+        iio.imwrite(path / f"{t:06d}.png", frame, plugin="pillow")
