@@ -1,7 +1,5 @@
 """One way in for every checkpoint layout: our own folders, Open-Sora 1.2's, and diffusers' video VAEs."""
 
-import json
-import pickle
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,17 +7,15 @@ from typing import Any, NamedTuple
 
 import torch
 from diffusers import ModelMixin
-from safetensors import SafetensorError, safe_open
 
 from . import open_sora
+from .hub import Hub
 from .spatial_vae import SpatialVAE
 from .temporal_vae import TemporalVAE
 from .video_vae import VideoVAE
+from .weight_files import PICKLE_SUFFIXES, read_headers, read_index, read_json, read_tensors
 
 LAB_CLASSES = {cls.__name__: cls for cls in (VideoVAE, SpatialVAE, TemporalVAE)}
-PICKLE_SUFFIXES = (".pt", ".pth", ".bin")
-_OPEN_SORA_WEIGHTS = "model.safetensors"
-_DIFFUSERS_WEIGHTS = "diffusion_pytorch_model.safetensors"
 _LISTED = 20  # keys of a kind in an error; `inspect` lists them all
 
 
@@ -53,7 +49,8 @@ class CheckpointInfo(NamedTuple):
     """"vae_lab", "open_sora" or "diffusers"."""
     class_name: str
     config: dict[str, Any]
-    files: list[Path]
+    files: list[str]
+    """Paths, or names in the Hub's repository."""
     parameters: dict[str, int]
     """Numbers in the file for each sub-model: spatial, temporal, … by the file's first name in the key."""
     dtypes: dict[str, int]
@@ -105,11 +102,11 @@ def load(
           unexpected or of another shape: all are listed.
         OSError: a file that is not there, or a download that failed; what came of it is kept and continued next time.
     """
-    found = _find(source, subfolder, revision, local_files_only)
+    found = _find(source, subfolder, Hub(str(source), subfolder, revision, local_files_only))
     if spatial_config is not None and found.layout != "open_sora":
         raise ValueError(f"spatial_config is for checkpoints in Open-Sora's layout, {source} is in {found.layout}'s")
     if found.layout == "open_sora":
-        vae = _load_open_sora(found, _read_config(spatial_config), dtype)
+        vae = _load_open_sora(found, _spatial_config(spatial_config), dtype)
     else:
         vae = _load_pretrained(found, dtype)
     return vae.eval()
@@ -125,28 +122,37 @@ def inspect(
 ) -> CheckpointInfo:
     """Layout, sub-models, parameter counts, config and key differences of a checkpoint; arguments as in `load`.
 
-    Reads config.json and the headers of the weight files, no tensor. (From the Hub the files are downloaded first.)
+    Reads config.json and the headers of the weight files, no tensor; of a Hub repository, a request for each header.
     """
-    found = _find(source, subfolder, revision, local_files_only)
-    shapes, dtypes = _read_headers(found.files)
+    hub = Hub(str(source), subfolder, revision, local_files_only)
+    found = _find(source, subfolder, hub, weights=local_files_only)
+    files, shapes, dtypes = found.files, *read_headers(found.files)
+    if not files:
+        files, shapes, dtypes = hub.read_headers(_weights_name(found.layout))
     parameters = Counter()
     for key, shape in shapes.items():
         parameters[key.split(".")[0]] += torch.Size(shape).numel()
     if found.layout == "open_sora":
-        expected = open_sora.expected_shapes(_meta_open_sora(found, _read_config(spatial_config)))
+        differences = _compare_open_sora(shapes, _meta_open_sora(found, _spatial_config(spatial_config)))
     else:
-        expected = _shapes(_meta(found.cls, found.config))
+        differences = _compare(shapes, _shapes(_meta(found.cls, found.config)))
     return CheckpointInfo(
-        str(source), found.layout, found.cls.__name__, found.config, found.files, dict(parameters), dtypes,
-        _compare(shapes, expected),
-    )  # fmt: skip
+        source=str(source),
+        layout=found.layout,
+        class_name=found.cls.__name__,
+        config=found.config,
+        files=[str(file) for file in files],
+        parameters=dict(parameters),
+        dtypes=dtypes,
+        differences=differences,
+    )
 
 
 # ---- finding -------------------------------------------------------------------------------------------------------
 
 
-def _find(source: str | Path, subfolder: str | None, revision: str | None, local_files_only: bool) -> _Found:
-    """The files of a checkpoint, downloaded where need be, and what its config.json says it is."""
+def _find(source: str | Path, subfolder: str | None, hub: Hub, weights: bool = True) -> _Found:
+    """The files of a checkpoint and what its config.json says; without `weights` the Hub is asked for that alone."""
     path = lab_weights() if source == "lab" else Path(source)
     if path.exists():
         path = path / (subfolder or "")
@@ -157,75 +163,28 @@ def _find(source: str | Path, subfolder: str | None, revision: str | None, local
         return _Found(str(source), layout, cls, config, folder, files)
     parts = str(source).split("/")
     if isinstance(source, Path) or len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~"):
-        raise FileNotFoundError(f'no checkpoint at {source}: it must be "lab", a folder, a file or a Hub id "owner/name"')
-
-    def fetch(filename: str) -> Path | None:
-        return _download(source, filename, subfolder, revision, local_files_only)
-
-    config_path = fetch("config.json")
+        raise FileNotFoundError(
+            f'no checkpoint at {source}: it must be "lab", a folder, a file or a Hub id "owner/name"'
+        )
+    config_path = hub.fetch("config.json")
     if config_path is None:
         raise FileNotFoundError(f"{source} has no config.json{f' in {subfolder}' if subfolder else ''}")
-    config = _read_config(config_path)
+    config = read_json(config_path)
     layout, cls = _recognise(config, source)
-    weights = _OPEN_SORA_WEIGHTS if layout == "open_sora" else _DIFFUSERS_WEIGHTS
-    if fetch(weights) is None:
-        index = fetch(f"{weights}.index.json")
-        if index is None:
-            raise FileNotFoundError(f"{source} has no {weights}")
-        for shard in _shards(index):
-            if fetch(shard.name) is None:
-                raise FileNotFoundError(f"{source} has no {shard.name}, which its index names")
-    return _Found(str(source), layout, cls, config, config_path.parent, _local_weights(config_path.parent, layout))
+    if weights:
+        hub.fetch_weights(_weights_name(layout))
+    files = _local_weights(config_path.parent, layout) if weights else []
+    return _Found(str(source), layout, cls, config, config_path.parent, files)
 
 
-def _download(
-    repo_id: str, filename: str, subfolder: str | None, revision: str | None, local_files_only: bool
-) -> Path | None:
-    """A file of a Hub repository in the local cache; None where the repository has no such file."""
-    from huggingface_hub import errors, hf_hub_download
-
-    try:
-        return Path(
-            hf_hub_download(
-                repo_id, filename, subfolder=subfolder, revision=revision, local_files_only=local_files_only
-            )
-        )
-    except errors.LocalEntryNotFoundError as error:
-        if local_files_only:
-            raise FileNotFoundError(
-                f"{filename} of {repo_id} is not in the local cache; call without local_files_only to download it"
-            ) from error
-        raise OSError(f"cannot download {filename} of {repo_id}: {error}") from error
-    except errors.RemoteEntryNotFoundError:
-        return None
-    except errors.RepositoryNotFoundError as error:
-        raise FileNotFoundError(
-            f'no checkpoint {repo_id}: neither a folder or file here nor a repository on the Hub (nor "lab")'
-        ) from error
-    except errors.HFValidationError as error:
-        raise ValueError(f"{repo_id!r} is no Hub id: {error}") from error
-    except Exception as error:  # the HTTP client's own errors: a refused connection, a transfer cut off, …
-        raise OSError(f"cannot download {filename} of {repo_id}: {type(error).__name__}: {error}") from error
-
-
-def _read_config(config: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:
-    if config is None or isinstance(config, Mapping):
-        return dict(config or {})
-    path = Path(config)
-    path = path / "config.json" if path.is_dir() else path
-    try:
-        values = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a JSON object, got {type(values).__name__}")
-    return values
+def _weights_name(layout: str) -> str:
+    return "model.safetensors" if layout == "open_sora" else "diffusion_pytorch_model.safetensors"
 
 
 def _local_config(path: Path, folder: Path) -> dict[str, Any]:
     if (folder / "config.json").is_file():
-        return _read_config(folder)
-    if path.is_file() and any(key.startswith("temporal_vae.") for key in _read_headers([path])[0]):
+        return read_json(folder / "config.json")
+    if path.is_file() and any(key.startswith("temporal_vae.") for key in read_headers([path])[0]):
         return {"model_type": open_sora.MODEL_TYPE, "micro_frame_size": 17, "vae_2d": {"micro_batch_size": 4}}
     if (folder / "model_index.json").is_file():
         raise ValueError(f'{folder} is a whole pipeline: name its VAE with subfolder="vae"')
@@ -244,87 +203,24 @@ def _recognise(config: Mapping[str, Any], source: str | Path) -> tuple[str, type
     if cls is None:
         raise ValueError(
             f"{source}: config.json is of no known layout (_class_name {name!r}, model_type "
-            f"{config.get('model_type')!r}); known are {', '.join(LAB_CLASSES)}, Open-Sora's {open_sora.MODEL_TYPE} and "
-            f"diffusers' Autoencoder classes"
+            f"{config.get('model_type')!r}); known are {', '.join(LAB_CLASSES)}, Open-Sora's {open_sora.MODEL_TYPE} "
+            "and diffusers' Autoencoder classes"
         )
     return "diffusers", cls
 
 
 def _local_weights(folder: Path, layout: str) -> list[Path]:
-    weights = _OPEN_SORA_WEIGHTS if layout == "open_sora" else _DIFFUSERS_WEIGHTS
+    weights = _weights_name(layout)
     if (folder / weights).is_file():
         return [folder / weights]
     if (folder / f"{weights}.index.json").is_file():
-        return _shards(folder / f"{weights}.index.json")
+        return read_index(folder / f"{weights}.index.json")
     others = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", *PICKLE_SUFFIXES))
     if layout == "open_sora" and len(others) == 1:
         return others
     raise FileNotFoundError(
         f"{folder} has no {weights}" + (f"; it has {', '.join(p.name for p in others)}: name one" if others else "")
     )
-
-
-def _shards(index: Path) -> list[Path]:
-    names = sorted(set(_read_config(index).get("weight_map", {}).values()))
-    if not names or any(Path(name).name != name for name in names):
-        raise ValueError(f"{index} must map keys to files beside it, got {names}")
-    return [index.parent / name for name in names]
-
-
-# ---- reading -------------------------------------------------------------------------------------------------------
-
-
-def _read_headers(files: list[Path]) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
-    """Shape of every tensor, and tensors of each type, without reading a tensor."""
-    shapes, dtypes = {}, Counter()
-    for file in files:
-        if file.suffix in PICKLE_SUFFIXES:
-            tensors = _unpickle(file, "meta")
-            shapes |= {key: tuple(value.shape) for key, value in tensors.items()}
-            dtypes.update(str(value.dtype).removeprefix("torch.") for value in tensors.values())
-        else:
-            with _open_safetensors(file) as opened:
-                slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 (not a dict)
-                shapes |= {key: tuple(value.get_shape()) for key, value in slices.items()}
-                dtypes.update(value.get_dtype() for value in slices.values())
-    return shapes, dict(dtypes)
-
-
-def _read_tensors(files: list[Path]) -> dict[str, torch.Tensor]:
-    tensors = {}
-    for file in files:
-        if file.suffix in PICKLE_SUFFIXES:
-            tensors |= _unpickle(file, "cpu")
-        else:
-            with _open_safetensors(file) as opened:
-                tensors |= {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (not a dict)
-    return tensors
-
-
-def _open_safetensors(file: Path):
-    try:
-        return safe_open(file, framework="pt")
-    except SafetensorError as error:
-        raise ValueError(f"{file} is not a whole safetensors file: {error}") from None
-
-
-def _unpickle(file: Path, device: str) -> dict[str, torch.Tensor]:
-    """The state dict in a .pt file; nothing but tensors and plain containers is ever unpickled."""
-    try:
-        values = torch.load(file, map_location=device, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{file} is refused, it is broken or holds more than tensors: {_first_line(error)}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{file} is not a readable torch file: {_first_line(error)}") from None
-    if isinstance(values, Mapping) and isinstance(values.get("state_dict"), Mapping):
-        values = values["state_dict"]
-    if not isinstance(values, Mapping) or not all(isinstance(v, torch.Tensor) for v in values.values()):
-        raise ValueError(f"{file} must hold a state dict (names to tensors), got {type(values).__name__}")
-    return dict(values)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 # ---- building ------------------------------------------------------------------------------------------------------
@@ -361,16 +257,32 @@ def _meta_open_sora(found: _Found, spatial_config: Mapping[str, Any]) -> VideoVA
         return VideoVAE(**open_sora.to_config(found.config, spatial_config))
 
 
+def _spatial_config(config: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any]:
+    if config is None or isinstance(config, Mapping):
+        return config or {}
+    path = Path(config)
+    return read_json(path / "config.json" if path.is_dir() else path)
+
+
+def _compare_open_sora(shapes: Mapping[str, tuple[int, ...]], vae: VideoVAE) -> KeyDifferences:
+    expected = open_sora.expected_shapes(vae)
+    scalars = {key: expected[key] for key in _scalars(shapes)}
+    return _compare({**shapes, **scalars}, expected)
+
+
+def _scalars(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Which of shift and scale are one number for all channels: the reference allows that."""
+    return [key for key in ("shift", "scale") if shapes.get(key) == ()]
+
+
 def _load_open_sora(found: _Found, spatial_config: Mapping[str, Any], dtype: torch.dtype) -> VideoVAE:
     vae = _meta_open_sora(found, spatial_config)
-    expected = open_sora.expected_shapes(vae)
-    shapes, _ = _read_headers(found.files)
-    scalars = [key for key in ("shift", "scale") if shapes.get(key) == ()]  # the reference: one number for all channels
-    differences = _compare(shapes | {key: expected[key] for key in scalars}, expected)
+    shapes, _ = read_headers(found.files)
+    differences = _compare_open_sora(shapes, vae)
     about_2d = any("spatial_vae." in key for keys in differences for key in keys)
     _refuse(found.source, differences, " (spatial_config sets its 2D half)" if about_2d else "")
-    tensors = _read_tensors(found.files)
-    tensors |= {key: tensors[key].expand(expected[key]).clone() for key in scalars}
+    tensors = read_tensors(found.files)
+    tensors |= {key: tensors[key].expand_as(vae.shift).clone() for key in _scalars(shapes)}
     levels = len(vae.temporal.config.channel_multipliers)
     state = {key: tensors[open_sora.to_open_sora_key(key, levels)].to(dtype) for key in vae.state_dict()}
     vae.load_state_dict(state, assign=True)
@@ -380,10 +292,10 @@ def _load_open_sora(found: _Found, spatial_config: Mapping[str, Any], dtype: tor
 
 def _load_pretrained(found: _Found, dtype: torch.dtype) -> ModelMixin:
     if found.layout == "vae_lab":
-        _refuse(found.source, _compare(_read_headers(found.files)[0], _shapes(_meta(found.cls, found.config))))
+        _refuse(found.source, _compare(read_headers(found.files)[0], _shapes(_meta(found.cls, found.config))))
     else:
         for file in found.files:  # so that a broken file is named, whatever diffusers does with it
-            _read_headers([file])
+            read_headers([file])
     vae, info = found.cls.from_pretrained(
         found.folder, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
     )

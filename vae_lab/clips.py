@@ -1,7 +1,7 @@
 """Clips with known answers (`synthetic_clip`), and camera moves over real photographs (`photo_clip`)."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -30,7 +30,7 @@ def photo(name: str) -> np.ndarray:
     return _photo(name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _photo(name: str) -> np.ndarray:
     if name in ("china", "flower"):
         from sklearn.datasets import load_sample_image
@@ -69,7 +69,7 @@ def photo_clip(
           moves evenly, zoom by a constant factor a frame). None: drawn from `seed`.
     """
     positive_int("num_frames", num_frames)
-    height, width = (positive_int("size", v) for v in size)
+    height, width = _height_width(size)
     random = np.random.default_rng(seed)
     image = Image.fromarray(photo(name))
     widest = min(image.width / width, image.height / height)  # photo pixels per frame pixel at zoom 1
@@ -106,7 +106,7 @@ def synthetic_clip(
         at: of "cut" and "impulse" only; default num_frames // 2.
     """
     positive_int("num_frames", num_frames)
-    height, width = (positive_int("size", v) for v in size)
+    height, width = _height_width(size)
     if kind not in _KINDS:
         raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {kind!r}")
     if at is not None and kind not in ("cut", "impulse"):
@@ -116,6 +116,12 @@ def synthetic_clip(
         raise ValueError(f"at must be a frame of the clip, 0 to {num_frames - 1}, got {at}")
     frames = _KINDS[kind](num_frames, height, width, np.random.default_rng(seed), at)
     return Clip(np.clip(np.rint(frames * 255), 0, 255).astype(np.uint8), FPS)
+
+
+def _height_width(size: Sequence[int]) -> tuple[int, int]:
+    if len(size) != 2:
+        raise ValueError(f"size must be (H, W), got {tuple(size)}")
+    return positive_int("size", size[0]), positive_int("size", size[1])
 
 
 def _shapes(num_frames: int, height: int, width: int, random: np.random.Generator, at: int) -> np.ndarray:

@@ -20,7 +20,9 @@ class DiagonalGaussian:
 
     def __init__(self, moments: Tensor):
         if moments.ndim < 2 or moments.shape[1] % 2:
-            raise ValueError(f"moments must have an even number of channels on axis 1, got shape {tuple(moments.shape)}")
+            raise ValueError(
+                f"moments must have an even number of channels on axis 1, got shape {tuple(moments.shape)}"
+            )
         self.mean, logvar = moments.chunk(2, dim=1)
         self.logvar = logvar.clamp(-30.0, 20.0)
 
@@ -40,7 +42,7 @@ class DiagonalGaussian:
         return self.mean
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """mean + std * noise. The noise is drawn on the generator's device, so a CPU seed gives one draw on any device."""
+        """mean + std * noise, drawn on the generator's device, so that a CPU seed gives the same draw on any device."""
         device = generator.device if generator is not None else self.mean.device
         noise = torch.randn(self.mean.shape, generator=generator, device=device, dtype=self.mean.dtype)
         return self.mean + self.std * noise.to(self.mean.device)

@@ -18,11 +18,11 @@ _KEYS = [
     (r"spatial\.autoencoder\.(.+)", r"spatial_vae.module.{1}"),
     (r"temporal\.((?:post_)?quant_conv\.conv\.\w+)", r"temporal_vae.{1}"),
     (r"temporal\.encoder\.(conv_in\.conv\.\w+)", r"temporal_vae.encoder.{1}"),
-    (r"temporal\.encoder\.down_blocks\.(\d+)\.resnets\.(\d+)\.(.+)", r"temporal_vae.encoder.block_res_blocks.{1}.{2}.{3}"),
+    (r"temporal\.encoder\.down_blocks\.(\d+)\.resnets\.(.+)", r"temporal_vae.encoder.block_res_blocks.{1}.{2}"),
     (r"temporal\.encoder\.down_blocks\.(\d+)\.downsampler\.(.+)", r"temporal_vae.encoder.conv_blocks.{1}.{2}"),
     (r"temporal\.encoder\.conv_out\.(.+)", r"temporal_vae.encoder.conv2.{1}"),
     (r"temporal\.decoder\.conv_in\.(.+)", r"temporal_vae.decoder.conv1.{1}"),
-    (r"temporal\.decoder\.up_blocks\.(\d+)\.resnets\.(\d+)\.(.+)", r"temporal_vae.decoder.block_res_blocks.{up}.{2}.{3}"),
+    (r"temporal\.decoder\.up_blocks\.(\d+)\.resnets\.(.+)", r"temporal_vae.decoder.block_res_blocks.{up}.{2}"),
     (r"temporal\.decoder\.up_blocks\.(\d+)\.upsampler\.(.+)", r"temporal_vae.decoder.conv_blocks.{sampler}.{2}"),
     (r"temporal\.decoder\.(conv_out\..+)", r"temporal_vae.decoder.{1}"),
     (r"temporal\.(encoder|decoder)\.mid_block\.resnets\.(\d+)\.(.+)", r"temporal_vae.{1}.res_blocks.{2}.{3}"),
@@ -66,7 +66,8 @@ def to_open_sora_key(key: str, num_levels: int) -> str:
         if "{up}" in theirs or "{sampler}" in theirs:
             k = int(match[1])
             levels = {"up": num_levels - 1 - k, "sampler": num_levels - 2 - k}
-        return theirs.format(key, *match.groups(), **levels).replace("conv_shortcut.", "conv3.")
+        found = theirs.format(key, *match.groups(), **levels)
+        return found.replace("conv_shortcut.", "conv3.") if found.startswith("temporal_vae.") else found
     raise KeyError(f"no key of Open-Sora's layout for {key!r}")
 
 

@@ -200,9 +200,7 @@ def padded_size(size: int, multiple: int = SPATIAL_RATIO) -> int:
     return positive_int("size", size) + -size % positive_int("multiple", multiple)
 
 
-def compression_ratio(
-    size: Sequence[int], latent: Sequence[int], channels: int = 3, latent_channels: int = 4
-) -> float:
+def compression_ratio(size: Sequence[int], latent: Sequence[int], channels: int = 3, latent_channels: int = 4) -> float:
     """Numbers in a clip of `size` (T, H, W) for each number in its latent of size `latent` (L, h, w).
 
     >>> compression_ratio((16, 256, 256), latent_size((16, 256, 256), micro_frame_size=None))

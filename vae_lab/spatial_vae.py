@@ -24,8 +24,8 @@ class SpatialVAE(ModelMixin, ConfigMixin):
           block_out_channels after the first halves height and width.
         scaling_factor: encode multiplies latents by it, decode divides. Open-Sora's temporal VAE was trained behind
           0.18215; SDXL's own factor is 0.13025. The released weights need the former (Open-Sora issue 493).
-        micro_batch_size: frames in one call of the 2D VAE (released: 4; None: all). It bounds memory and does not change results
-          beyond rounding.
+        micro_batch_size: frames in one call of the 2D VAE (released: 4; None: all). It bounds memory and changes
+          results by rounding only.
     """
 
     @register_to_config

@@ -122,7 +122,7 @@ class UpBlock(MidBlock):
 
 
 def depth_to_time(x: Tensor, factor: int = 2) -> Tensor:
-    """(B, C * factor, T, H, W) -> (B, C, T * factor, H, W): `factor` is the faster index of the channels and of time."""
+    """(B, C * factor, T, H, W) -> (B, C, T * factor, H, W): `factor` is the faster index of channels and of time."""
     x = x.unflatten(1, (-1, factor))  # (B, C, factor, T, H, W)
     return x.transpose(2, 3).flatten(2, 3)
 

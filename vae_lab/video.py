@@ -5,7 +5,6 @@ of variable frame rate, and colours be tagged in what is written. Images go thro
 """
 
 import os
-import re
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,13 +15,13 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from . import images
+from .images import IMAGE_SUFFIXES, fit, stack
 from .shapes import positive_int
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 DEFAULT_FPS = 24.0  # of images, which have no rate of their own
-BACKGROUND = (255, 255, 255)  # behind transparent pixels
 HD_HEIGHT = 720  # from here on a video without colour tags is taken to be BT.709, below BT.601, as browsers do
 
 
@@ -108,9 +107,10 @@ def read_video(
     if not path.exists():
         raise FileNotFoundError(f"no file or folder at {path}")
     if path.is_dir():
-        clip = _read_folder(path, start, num_frames, size)
+        clip = Clip(images.read_folder(path, start, num_frames, size))
     elif path.suffix.lower() in IMAGE_SUFFIXES:
-        clip = _read_image(path, start, num_frames, size)
+        frames, times, fps = images.read_image(path, start, num_frames, size)
+        clip = Clip(frames, fps or DEFAULT_FPS, times)
     else:
         clip = _read_stream(path, start, num_frames, size)
     if num_frames is not None and len(clip) < num_frames:
@@ -118,83 +118,6 @@ def read_video(
             f"{path} has {start + len(clip)} frames, so it has no frames {start} to {start + num_frames - 1}"
         )
     return clip
-
-
-def _fit(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
-    if size is not None and (image.height, image.width) != size:
-        image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
-    return np.asarray(image)
-
-
-def _stack(frames: list[np.ndarray], path: Path) -> np.ndarray:
-    for t, frame in enumerate(frames):
-        if frame.shape != frames[0].shape:
-            height, width = frames[0].shape[:2]
-            raise ValueError(
-                f"{path}: frame {t} is {frame.shape[1]}x{frame.shape[0]}, the ones before are {width}x{height}; "
-                "give a size to fit them to"
-            )
-    return np.stack(frames)
-
-
-def _read_folder(path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None) -> Clip:
-    files = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-    if not files:
-        raise ValueError(f"{path} is a folder without images ({', '.join(IMAGE_SUFFIXES)})")
-    files.sort(key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)])
-    if start >= len(files):
-        raise ValueError(f"{path} has {len(files)} frames, so it has no frame {start}")
-    stop = None if num_frames is None else start + num_frames
-    frames = []
-    for file in files[start:stop]:
-        with _open_image(file) as image:
-            frames.append(_fit(_to_rgb(image), size))
-    return Clip(_stack(frames, path))
-
-
-@contextmanager
-def _open_image(path: Path) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as image:
-            yield image
-    except UnidentifiedImageError:
-        raise ValueError(f"{path} is not an image that can be read") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a whole image: {error}") from None
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise ValueError("images of floating-point values have no agreed range; save them as 8 or 16 bit")
-    if image.mode.startswith("I"):  # 16 bit, or 32 bit that hold 16
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"image values must be within 16 bit, got {values.min()} to {values.max()}")
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image).convert("RGB")
-    return image.convert("RGB")
-
-
-def _read_image(path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None) -> Clip:
-    """One image, or the frames of an animated one."""
-    with _open_image(path) as image:
-        total = getattr(image, "n_frames", 1)
-        if start >= total:
-            raise ValueError(f"{path} has {total} frames, so it has no frame {start}")
-        stop = total if num_frames is None else min(total, start + num_frames)
-        frames, times, seconds = [], [], 0.0
-        for t in range(stop):
-            image.seek(t)
-            image.load()  # the length of a frame is known only now
-            if t >= start:
-                frames.append(_fit(_to_rgb(image), size))
-                times.append(seconds)
-            seconds += image.info.get("duration", 1000 / DEFAULT_FPS) / 1000
-    fps = stop / seconds if seconds else DEFAULT_FPS
-    return Clip(_stack(frames, path), fps, np.array(times))
 
 
 def _read_stream(path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None) -> Clip:
@@ -213,7 +136,7 @@ def _read_stream(path: Path, start: int, num_frames: int | None, size: tuple[int
                 if skip:
                     skip -= 1
                     continue
-                frames.append(_fit(_frame_to_image(frame), size))
+                frames.append(fit(_frame_to_image(frame), size))
                 times.append(frame.time)
                 if len(frames) == num_frames:
                     break
@@ -226,11 +149,13 @@ def _read_stream(path: Path, start: int, num_frames: int | None, size: tuple[int
         if frames:
             raise ValueError(f"{path} breaks off or is damaged after frame {start + len(frames) - 1}") from None
         raise ValueError(f"{path} is not a video that FFmpeg can read, or it is damaged or cut off") from None
-    except (av.error.FFmpegError, IndexError) as error:
-        raise ValueError(f"{path} cannot be read as a video: {error}") from None
+    except av.error.EOFError:  # a header and nothing after it
+        raise ValueError(f"{path} has no frames") from None
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from None
     if not frames:
         raise ValueError(f"{path} has no frame {start}" if start else f"{path} has no frames")
-    return Clip(_stack(frames, path), fps, None if None in times else np.array(times) - origin)
+    return Clip(stack(frames, path), fps, None if None in times else np.array(times) - origin)
 
 
 def _video_stream(container, path: Path):
@@ -323,7 +248,9 @@ def write_video(
     if not fps > 0:
         raise ValueError(f"fps must be above 0, got {fps}")
     if suffix and suffix not in (*_CODECS, *IMAGE_SUFFIXES):
-        raise ValueError(f"path must end in {', '.join([*_CODECS, *IMAGE_SUFFIXES])} or have no suffix, got {path.name}")
+        raise ValueError(
+            f"path must end in {', '.join([*_CODECS, *IMAGE_SUFFIXES])} or have no suffix, got {path.name}"
+        )
     if lossless and suffix not in (".mkv", ".png", ""):
         raise ValueError(f"lossless video is written as .mkv, .png (one frame) or a folder, got {path.name}")
     if suffix == ".mkv" and not lossless:

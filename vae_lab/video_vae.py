@@ -1,4 +1,7 @@
-"""The stack: 2D VAE, then temporal VAE in chunks, then shift and scale. Source: Open-Sora v1.2.0, `models/vae/vae.py`."""
+"""The stack: 2D VAE, temporal VAE in chunks, shift and scale.
+
+Source: Open-Sora v1.2.0, `opensora/models/vae/vae.py`.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -127,7 +130,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Reconstruction:
-        """(B, 3, T, H, W) in [-1, 1] through the 2D half alone and through both, without gradients, modes throughout."""
+        """(B, 3, T, H, W) in [-1, 1] through the 2D half alone and through both: modes throughout, no gradients."""
         spatial_latent = self.spatial.encode(x).latent_dist.mode()
         latent = self.encode_spatial_latent(spatial_latent).latent_dist.mode()
         return Reconstruction(

@@ -1,0 +1,233 @@
+"""The command line: vae-lab reconstruct, sizes and inspect."""
+
+import argparse
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import shapes
+
+EXIT_BAD_INPUT = 2  # as argparse
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
+MIN_SIDE = 8  # pixels: one latent cell
+SHOWN_CHUNKS = 4
+
+
+def parse_size(text: str) -> tuple[int, ...]:
+    """ "51x256x256" -> (51, 256, 256)."""
+    if not re.fullmatch(r"\d+(x\d+)+", text) or "0" in text.split("x"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not numbers from 1 joined by x, as in 256x256")
+    return tuple(map(int, text.split("x")))
+
+
+def _clip_size(text: str) -> tuple[int, ...]:
+    size = parse_size(text)
+    if len(size) != 3:
+        raise argparse.ArgumentTypeError(f"{text!r} must be frames x height x width, as in 51x256x256")
+    return size
+
+
+def _frame_size(text: str) -> tuple[int, ...]:
+    size = parse_size(text)
+    if len(size) != 2:
+        raise argparse.ArgumentTypeError(f"{text!r} must be height x width, as in 256x256")
+    return size
+
+
+def _at_least(low: int):
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < low:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least {low}")
+        return int(text)
+
+    return parse
+
+
+def _chunk(text: str) -> int | None:
+    return None if text == "none" else _at_least(1)(text)
+
+
+def _gain(text: str) -> float:
+    try:
+        gain = float(text)
+    except ValueError:
+        gain = 0.0
+    if not 0 < gain < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
+    return gain
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vae-lab", description="Open-Sora 1.2's video VAE, exact and inspectable.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    command = commands.add_parser(
+        "reconstruct", help="run a video through a VAE and show what came back",
+        description="Encode and decode a video; write the reconstruction, a side-by-side video, a contact sheet, "
+        "metrics.json and a page with a frame slider (index.html) into a folder.",
+    )  # fmt: skip
+    command.add_argument("input", type=Path, metavar="IN", help="video, gif, image or folder of images")
+    command.add_argument("output", type=Path, metavar="OUT", help="folder to write to, made if need be")
+    _add_model(command, "--model")
+    command.add_argument("--start", type=_at_least(0), default=0, metavar="T", help="first frame, from 0 (default 0)")
+    command.add_argument("--frames", type=_at_least(1), metavar="N", help="how many frames (default: all)")
+    command.add_argument("--size", type=_frame_size, metavar="HxW", help="scale to cover this size and crop the middle")
+    command.add_argument("--gain", type=_gain, default=4.0, help="factor on the shown difference (default 4)")
+    command.add_argument("--device", default="cpu", help="torch device (default cpu)")
+    command.set_defaults(run=run_reconstruct)
+
+    command = commands.add_parser(
+        "sizes", help="latent size, chunks and frame groups of a clip",
+        description="Print how a clip of this size is cut into chunks and groups, and the size of its latent.",
+    )  # fmt: skip
+    command.add_argument("size", type=_clip_size, metavar="TxHxW", help="frames x height x width, as in 51x256x256")
+    command.add_argument(
+        "--chunk",
+        type=_chunk,
+        default=shapes.MICRO_FRAME_SIZE,
+        metavar="N",
+        help='frames a chunk, or "none" (default 17)',
+    )
+    command.add_argument(
+        "--temporal-ratio", type=_at_least(1), default=shapes.TEMPORAL_RATIO, metavar="R", help="default 4"
+    )
+    command.set_defaults(run=run_sizes)
+
+    command = commands.add_parser(
+        "inspect", help="what a checkpoint holds, from its header alone",
+        description="Print a checkpoint's layout, sub-models, parameter counts, config and key differences. No tensor "
+        "is read. The exit code is 1 where keys differ from the architecture.",
+    )  # fmt: skip
+    _add_model(command, "checkpoint")
+    command.set_defaults(run=run_inspect)
+    return parser
+
+
+def _add_model(command: argparse.ArgumentParser, name: str) -> None:
+    optional = dict(default="lab") if name.startswith("-") else dict(metavar="CHECKPOINT")
+    command.add_argument(name, help='"lab", a folder, a weight file or a Hub id (owner/name)', **optional)
+    command.add_argument(
+        "--spatial-config", type=Path, metavar="PATH",
+        help="for Open-Sora's layout: config.json of the 2D VAE, or its folder (default: SDXL's)",
+    )  # fmt: skip
+    command.add_argument("--subfolder", help="of a pipeline, e.g. vae")
+    command.add_argument("--revision", help="of a Hub repository")
+    command.add_argument("--local-files-only", action="store_true", help="never ask the Hub, use its local cache")
+
+
+def _model_arguments(args: argparse.Namespace) -> dict:
+    names = ("spatial_config", "subfolder", "revision", "local_files_only")
+    return {name: getattr(args, name) for name in names}
+
+
+def run_reconstruct(args: argparse.Namespace) -> int:
+    from .video import read_video
+
+    clip = read_video(args.input, args.start, args.frames, args.size)
+    height, width = clip.frames.shape[1:3]
+    if min(height, width) < MIN_SIDE:
+        raise ValueError(
+            f"{args.input} is {width}x{height} pixels; the smallest is {MIN_SIDE}x{MIN_SIDE}, one latent cell"
+        )
+    if args.output.exists() and not args.output.is_dir():
+        raise NotADirectoryError(f"OUT must be a folder, {args.output} is a file")
+
+    import torch
+    from tqdm import tqdm
+
+    from .checkpoints import load
+    from .reconstruct import OUTPUTS, describe, prepare_folder, reconstruct, write_report
+
+    prepare_folder(args.output)
+    try:
+        torch.empty(0, device=args.device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {args.device!r} is not to be had here: {str(error).splitlines()[0]}") from None
+    vae = load(args.model, **_model_arguments(args))
+    print(f"model        {args.model} ({type(vae).__name__})")
+    report = reconstruct(
+        vae, clip, args.model, device=args.device,
+        progress=lambda pieces: tqdm(pieces, desc="reconstruct", unit="chunk", disable=None),
+    )  # fmt: skip
+    for name, text in describe(report, args.start).items():
+        print(f"{name:<12} {text}")
+    write_report(report, args.output, f"{args.input.name} through {args.model}", args.start, args.gain)
+    print(f"wrote        {', '.join(str(args.output / name) for name in OUTPUTS)}")
+    return 0
+
+
+def run_sizes(args: argparse.Namespace) -> int:
+    num_frames, *frame = args.size
+    padded = [shapes.padded_size(side) for side in frame]
+    ratio = args.temporal_ratio
+    latent = shapes.latent_size((num_frames, *padded), ratio, micro_frame_size=args.chunk)
+    chunks = shapes.latent_chunks(num_frames, ratio, args.chunk)
+    groups = shapes.frame_groups(num_frames, ratio, args.chunk)
+    print(f"clip         {num_frames} frames of {frame[1]}x{frame[0]} (width x height)")
+    if padded != frame:
+        print(
+            f"padding      to {padded[1]}x{padded[0]}, a multiple of {shapes.SPATIAL_RATIO} (the model refuses others)"
+        )
+    print(f"latent       {latent[0]} frames of {latent[2]}x{latent[1]}, 4 channels")
+    print(f"compression  {shapes.compression_ratio(args.size, latent):.1f} numbers to 1")
+    print(
+        f"chunks       {len(chunks)}"
+        + ("" if args.chunk is None else f" of up to {args.chunk} frames, each encoded alone")
+    )
+    first_frame = first_latent = 0
+    for index, (num_latents, length) in enumerate(chunks):
+        if index < SHOWN_CHUNKS or index == len(chunks) - 1:
+            cells = [
+                f"{group.start}" if len(group) == 1 else f"{group.start}-{group.stop - 1}"
+                for group in groups[first_latent : first_latent + num_latents]
+            ]
+            if len(cells) > 12:
+                cells[6:-3] = ["…"]
+            print(
+                f"  chunk {index}: frames {first_frame}-{first_frame + length - 1}, "
+                f"{shapes.front_padding(length, ratio)} zero frames in front -> latents {first_latent}-{first_latent + num_latents - 1}: {' | '.join(cells)}"
+            )
+        elif index == SHOWN_CHUNKS:
+            print("  …")
+        first_frame, first_latent = first_frame + length, first_latent + num_latents
+    return 0
+
+
+def run_inspect(args: argparse.Namespace) -> int:
+    import json
+
+    from .checkpoints import inspect
+
+    info = inspect(args.checkpoint, **_model_arguments(args))
+    print(f"checkpoint   {info.source}")
+    print(f"layout       {info.layout}, {info.class_name}")
+    for file in info.files:
+        print(f"file         {file}")
+    for name, count in info.parameters.items():
+        print(f"  {name:<16} {count:>13,} numbers")
+    print(f"  {'in all':<16} {sum(info.parameters.values()):>13,} numbers")
+    print(f"types        {', '.join(f'{count} tensors of {name}' for name, count in info.dtypes.items())}")
+    print(f"config       {json.dumps(info.config, indent=2, default=str)}")
+    print(
+        f"keys         {info.differences.describe(listed=None) if info.differences else 'as the architecture has them'}"
+    )
+    return 1 if info.differences else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    warnings.formatwarning = lambda message, *_: f"note: {message}\n"
+    try:
+        return args.run(args)
+    except (ValueError, OSError) as error:
+        print(f"vae-lab {args.command}: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"vae-lab {args.command}: interrupted, nothing was written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

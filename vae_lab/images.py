@@ -1,0 +1,95 @@
+"""Image files, folders of them and animated images -> frames uint8 (T, H, W, 3)."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+BACKGROUND = (255, 255, 255)  # behind transparent pixels
+
+
+def read_folder(path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None) -> np.ndarray:
+    """The images in a folder, in natural order (2 before 10), one a frame."""
+    files = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    if not files:
+        raise ValueError(f"{path} is a folder without images ({', '.join(IMAGE_SUFFIXES)})")
+    if start >= len(files):
+        raise ValueError(f"{path} has {len(files)} frames, so it has no frame {start}")
+    files.sort(key=lambda p: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", p.name)])
+    frames = []
+    for file in files[start : None if num_frames is None else start + num_frames]:
+        with _open(file) as image:
+            frames.append(fit(to_rgb(image), size))
+    return stack(frames, path)
+
+
+def read_image(
+    path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None
+) -> tuple[np.ndarray, np.ndarray | None, float | None]:
+    """One image, or the frames of an animated one: (frames, seconds of each, frames per second or None)."""
+    with _open(path) as image:
+        total = getattr(image, "n_frames", 1)
+        if start >= total:
+            raise ValueError(f"{path} has {total} frames, so it has no frame {start}")
+        stop = total if num_frames is None else min(total, start + num_frames)
+        frames, durations = [], []
+        for t in range(stop):
+            image.seek(t)
+            image.load()  # the length of a frame is known only now
+            durations.append(image.info.get("duration", 0) / 1000)
+            if t >= start:
+                frames.append(fit(to_rgb(image), size))
+    if not all(durations):  # no rate of its own
+        return stack(frames, path), None, None
+    times = np.cumsum([0.0, *durations])
+    return stack(frames, path), times[start:stop], stop / times[stop]
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} is not an image that can be read") from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} is not a whole image: {error}") from None
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as RGB, upright, 16 bit rounded to 8, transparent pixels on BACKGROUND."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("images of floating-point values have no agreed range; save them as 8 or 16 bit")
+    if image.mode.startswith("I"):  # 16 bit, or 32 bit that hold 16
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"image values must be within 16 bit, got {values.min()} to {values.max()}")
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def fit(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
+    """Scaled, anti-aliased, until it covers `size` (H, W), and cropped in the middle. None: as it is."""
+    if size is not None and (image.height, image.width) != size:
+        image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def stack(frames: list[np.ndarray], path: Path) -> np.ndarray:
+    """(H, W, 3) of equal size -> (T, H, W, 3)."""
+    for t, frame in enumerate(frames):
+        if frame.shape != frames[0].shape:
+            height, width = frames[0].shape[:2]
+            raise ValueError(
+                f"{path}: frame {t} is {frame.shape[1]}x{frame.shape[0]}, the ones before are {width}x{height}; "
+                "give a size to fit them to"
+            )
+    return np.stack(frames)

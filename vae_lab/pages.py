@@ -1,0 +1,106 @@
+"""A self-contained HTML page with a frame player: arrays in, text out. It opens offline and shows exact pixels."""
+
+import base64
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from .figures import COLOURS
+from .video import check_frames
+
+MAX_RAW_BYTES = 48_000_000  # of pixels before compression; about half of it ends up in the page
+
+
+class Curve(NamedTuple):
+    """A number for every frame, drawn under the panels."""
+
+    name: str
+    values: Sequence[float]
+    colour: str
+    unit: str = "dB"
+
+
+def frame_player(
+    panels: Mapping[str, np.ndarray],
+    title: str,
+    fps: float,
+    curves: Sequence[Curve] = (),
+    groups: Sequence[range] = (),
+    facts: Mapping[str, str] | None = None,
+    first_frame: int = 0,
+    max_raw_bytes: int = MAX_RAW_BYTES,
+) -> str:
+    """A page with clips side by side and one slider, Play and set of keys (← → PageUp PageDown Home End space) for all.
+
+    Args:
+        panels: title -> frames uint8 (T, H, W, 3), all with the same T; kept without loss (WebP).
+        fps: speed of Play.
+        curves: plotted over t with the current frame marked; infinite values are left out of the plot.
+        groups: the frames (counted from 0 in the clip) that each latent frame stands for.
+        facts: name -> text, a table under the player.
+        first_frame: number of the first frame in its file, where frames are counted from.
+        max_raw_bytes: where the pixels would be more, only every second (third, …) frame is kept, and the page says so.
+    """
+    clips = list(panels.values())
+    for frames in clips:
+        check_frames(frames)
+        if len(frames) != len(clips[0]):
+            raise ValueError(f"panels must have the same number of frames, got {len(frames)} and {len(clips[0])}")
+    num_frames = len(clips[0])
+    stride = max(1, -(-sum(frames.nbytes for frames in clips) // max_raw_bytes))
+    kept = range(0, num_frames, stride)
+    latent_of = {t: index for index, group in enumerate(groups) for t in group}
+    data = {
+        "fps": fps / stride,
+        "frames": [
+            {
+                "t": first_frame + t,
+                "latent": latent_of.get(t),
+                "values": [_finite(curve.values[t]) for curve in curves],
+            }
+            for t in kept
+        ],
+        "panels": [
+            {"title": name, "height": height, "width": width, "images": [_webp(frames[t]) for t in kept]}
+            for name, frames in panels.items()
+            for height, width in [frames.shape[1:3]]
+        ],
+        "curves": [{"name": c.name, "colour": c.colour, "unit": c.unit} for c in curves],
+        "latentColour": COLOURS["latent"],
+    }  # fmt: skip
+    note = ""
+    if stride > 1:
+        note = f"Every {stride}{_ordinal(stride)} of {num_frames} frames is kept here, so that the page stays small."
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in (facts or {}).items()
+    )
+    assets = files("vae_lab") / "assets"
+    return (
+        (assets / "player.html").read_text()
+        .replace("{{title}}", html.escape(title))
+        .replace("{{note}}", html.escape(note))
+        .replace("{{facts}}", f"<table class='facts'>{rows}</table>" if rows else "")
+        .replace("{{style}}", (assets / "player.css").read_text())
+        .replace("{{script}}", (assets / "player.js").read_text())
+        .replace("{{data}}", json.dumps(data).replace("</", "<\\/"))
+    )  # fmt: skip
+
+
+def _webp(frame: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "WEBP", lossless=True, quality=50, method=2)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _finite(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
+def _ordinal(number: int) -> str:
+    return {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number // 10 % 10 != 1 else 0, "th")
