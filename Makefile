@@ -1,0 +1,32 @@
+# Everything runs in .venv, which `make install` makes with PYTHON (3.11 or newer). Only `make clean` removes it.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lab install format clean
+
+demo: install
+	$(BIN)/vae-lab reconstruct data/astronaut.mp4 out/demo
+	@echo "open out/demo/index.html in a browser"
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+lab: install
+	$(BIN)/jupyter lab notebooks
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "vae_lab needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv out
