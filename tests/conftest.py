@@ -1,0 +1,55 @@
+"""What several tests share: the golden model, a small model of our own, and a browser."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from vae_lab import VideoVAE, load
+
+GOLDEN = Path(__file__).parent / "golden"
+ROOT = Path(__file__).parents[1]
+
+SMALL_SPATIAL = dict(block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4)
+SMALL_TEMPORAL = dict(base_channels=4, num_res_blocks=1, channel_multipliers=(1, 1, 2), norm_num_groups=2)
+
+
+def small_vae(seed: int = 0, temporal: dict | None = None, **config) -> VideoVAE:
+    """A VideoVAE of a few thousand random weights; time is halved twice unless `temporal` says otherwise."""
+    torch.manual_seed(seed)
+    temporal = SMALL_TEMPORAL | dict(temporal_downsample=(True, True)) | (temporal or {})
+    return VideoVAE(SMALL_SPATIAL, temporal, **config).eval()
+
+
+@pytest.fixture(scope="session")
+def golden_vae() -> VideoVAE:
+    return load(GOLDEN / "checkpoint", spatial_config=GOLDEN / "spatial")
+
+
+@pytest.fixture(scope="session")
+def golden_cases() -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(GOLDEN / "cases.safetensors")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A real Chromium, offline. Where there is none the test is skipped, but in CI it fails."""
+    from playwright.sync_api import sync_playwright
+
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None and not os.environ.get("CI"):
+        pytest.skip("no Chromium on this machine: install Debian's package chromium to run this test")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)

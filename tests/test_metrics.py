@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio
+
+from vae_lab import psnr, ssim
+
+
+def test_psnr_of_a_known_error():
+    x = torch.zeros(2, 3, 4, 8, 8)
+    y = x.clone()
+    y[1, :, 2] += 0.2  # 20 dB below a range of 2
+    values = psnr(x, y, data_range=2.0)
+    assert values.shape == (2, 4)
+    assert values[1, 2].item() == pytest.approx(20.0)
+    assert torch.isinf(values).sum() == 7
+
+
+def test_psnr_agrees_with_scikit_image():
+    x, y = torch.rand(2, 1, 3, 2, 16, 16)
+    expected = [
+        peak_signal_noise_ratio(a.numpy(), b.numpy(), data_range=1.0)
+        for a, b in zip(x[0].unbind(1), y[0].unbind(1), strict=True)
+    ]
+    assert psnr(x, y, data_range=1.0)[0].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_ssim_is_wangs():
+    """Against the formula of Wang et al. 2004, written out: an 11x11 Gaussian window of sigma 1.5, valid windows only."""
+    x = torch.rand(1, 1, 1, 24, 24, dtype=torch.double)
+    y = (x + 0.1 * torch.randn_like(x)).clamp(0, 1)
+    axis = torch.arange(-5, 6, dtype=torch.double)
+    line = torch.exp(-(axis**2) / (2 * 1.5**2))
+    window = torch.outer(line, line) / line.sum() ** 2
+    mean = lambda v: torch.nn.functional.conv2d(v[0], window[None, None])  # noqa: E731
+    mx, my = mean(x), mean(y)
+    vx, vy, vxy = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    expected = ((2 * mx * my + c1) * (2 * vxy + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean()
+    assert ssim(x, y, data_range=1.0).item() == pytest.approx(expected.item(), abs=1e-9)
+
+
+def test_ssim_is_one_for_equal_frames_and_a_number_a_frame():
+    x = torch.rand(2, 3, 3, 11, 12) * 2 - 1
+    y = x.clone()
+    y[1, :, 2] = -y[1, :, 2]
+    values = ssim(x, y, data_range=2.0)
+    assert values.shape == (2, 3)
+    assert values[0].tolist() == pytest.approx([1, 1, 1])
+    assert values[1, 2] < 0.1
+    assert np.isfinite(values.numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "data_range", "message"),
+    [
+        (torch.zeros(1, 3, 1, 16, 16), torch.zeros(1, 3, 2, 16, 16), 2.0, "x and y must have the same shape"),
+        (torch.zeros(1, 3, 1, 16, 16), torch.full((1, 3, 1, 16, 16), torch.nan), 2.0, "y must be finite"),
+        (torch.zeros(3, 1, 16, 16), torch.zeros(3, 1, 16, 16), 2.0, r"x must be a tensor of shape \(B, C, T, H, W\)"),
+        (torch.zeros(1, 3, 1, 16, 16), torch.zeros(1, 3, 1, 16, 16), 0, "data_range must be above 0, got 0"),
+    ],
+)
+def test_errors(x, y, data_range, message):
+    for metric in (psnr, ssim):
+        with pytest.raises(ValueError, match=message):
+            metric(x, y, data_range=data_range)
+
+
+def test_ssim_needs_its_window():
+    with pytest.raises(ValueError, match=r"ssim needs frames of at least 11x11 pixels, got \(10, 16\)"):
+        ssim(torch.zeros(1, 3, 1, 10, 16), torch.zeros(1, 3, 1, 10, 16), data_range=2.0)
