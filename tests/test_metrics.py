@@ -18,10 +18,8 @@ def test_psnr_of_a_known_error():
 
 def test_psnr_agrees_with_scikit_image():
     x, y = torch.rand(2, 1, 3, 2, 16, 16)
-    expected = [
-        peak_signal_noise_ratio(a.numpy(), b.numpy(), data_range=1.0)
-        for a, b in zip(x[0].unbind(1), y[0].unbind(1), strict=True)
-    ]
+    frames = zip(x[0].unbind(1), y[0].unbind(1), strict=True)
+    expected = [peak_signal_noise_ratio(a.numpy(), b.numpy(), data_range=1.0) for a, b in frames]
     assert psnr(x, y, data_range=1.0)[0].tolist() == pytest.approx(expected, rel=1e-5)
 
 
@@ -43,11 +41,11 @@ def test_ssim_is_wangs():
 def test_ssim_is_one_for_equal_frames_and_a_number_a_frame():
     x = torch.rand(2, 3, 3, 11, 12) * 2 - 1
     y = x.clone()
-    y[1, :, 2] = -y[1, :, 2]
+    y[1, :, 2] = torch.rand(3, 11, 12) * 2 - 1
     values = ssim(x, y, data_range=2.0)
     assert values.shape == (2, 3)
     assert values[0].tolist() == pytest.approx([1, 1, 1])
-    assert values[1, 2] < 0.1
+    assert values[1, 2] < 0.5
     assert np.isfinite(values.numpy()).all()
 
 

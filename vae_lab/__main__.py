@@ -185,9 +185,10 @@ def run_sizes(args: argparse.Namespace) -> int:
             ]
             if len(cells) > 12:
                 cells[6:-3] = ["…"]
+            padding = shapes.front_padding(length, ratio)
             print(
-                f"  chunk {index}: frames {first_frame}-{first_frame + length - 1}, "
-                f"{shapes.front_padding(length, ratio)} zero frames in front -> latents {first_latent}-{first_latent + num_latents - 1}: {' | '.join(cells)}"
+                f"  chunk {index}: frames {first_frame}-{first_frame + length - 1} after {padding} zero frames "
+                f"-> latents {first_latent}-{first_latent + num_latents - 1}: {' | '.join(cells)}"
             )
         elif index == SHOWN_CHUNKS:
             print("  …")
