@@ -24,7 +24,7 @@ def test_psnr_agrees_with_scikit_image():
 
 
 def test_ssim_is_wangs():
-    """Against the formula of Wang et al. 2004, written out: an 11x11 Gaussian window of sigma 1.5, valid windows only."""
+    """Against the formula of Wang et al. 2004, written out: 11x11 Gaussian windows of sigma 1.5, valid ones only."""
     x = torch.rand(1, 1, 1, 24, 24, dtype=torch.double)
     y = (x + 0.1 * torch.randn_like(x)).clamp(0, 1)
     axis = torch.arange(-5, 6, dtype=torch.double)

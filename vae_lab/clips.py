@@ -23,7 +23,7 @@ HELD_OUT_PHOTOS = ("astronaut", "chelsea", "coffee")  # the lab weights were nev
 def photo(name: str) -> np.ndarray:
     """A bundled photograph by its name in PHOTOS: uint8 (H, W, 3), grey ones with three equal channels.
 
-    Licences are listed in scikit-image's `data/README.txt` and scikit-learn's `datasets/images/README.txt`.
+    Licences stand in the docstrings of `skimage.data` and in scikit-learn's `datasets/images/README.txt`.
     """
     if name not in PHOTOS:
         raise ValueError(f"photo must be one of {', '.join(PHOTOS)}, got {name!r}")
