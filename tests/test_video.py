@@ -83,10 +83,10 @@ def test_a_window_reads_no_more_frames_than_it_needs(tmp_path, monkeypatch):
     frames = np.repeat(CLIP.frames, 30, axis=0)  # 720 frames: key frames lie at most 250 apart
     write_video(tmp_path / "long.mp4", frames)
     seen = []
-    from vae_lab import video
+    from vae_lab import streams
 
-    convert = video._frame_to_image
-    monkeypatch.setattr(video, "_frame_to_image", lambda frame: (seen.append(frame.pts), convert(frame))[1])
+    convert = streams._frame_to_image
+    monkeypatch.setattr(streams, "_frame_to_image", lambda frame: (seen.append(frame.pts), convert(frame))[1])
     clip = read_video(tmp_path / "long.mp4", 600, 5)
     assert len(seen) == 5
     assert np.array_equal(clip.frames, read_video(tmp_path / "long.mp4").frames[600:605])

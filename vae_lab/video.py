@@ -1,7 +1,7 @@
 """Video files <-> frames uint8 (T, H, W, 3) <-> tensors (B, 3, T, H, W) in [-1, 1].
 
 Videos go through PyAV, the engine of imageio's video plugin, because only there a window can be found exactly in a file
-of variable frame rate, and colours be tagged in what is written. Images go through Pillow and imageio.
+of variable frame rate, and colours be tagged in what is written. Images are read with Pillow and written with imageio.
 """
 
 import os
@@ -15,14 +15,12 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from . import images
-from .images import IMAGE_SUFFIXES, fit, stack
+from . import images, streams
+from .images import IMAGE_SUFFIXES
 from .shapes import positive_int
 
 DEFAULT_FPS = 24.0  # of images, which have no rate of their own
-HD_HEIGHT = 720  # from here on a video without colour tags is taken to be BT.709, below BT.601, as browsers do
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,107 +110,13 @@ def read_video(
         frames, times, fps = images.read_image(path, start, num_frames, size)
         clip = Clip(frames, fps or DEFAULT_FPS, times)
     else:
-        clip = _read_stream(path, start, num_frames, size)
+        frames, times, fps = streams.read_stream(path, start, num_frames, size)
+        clip = Clip(frames, fps or DEFAULT_FPS, times)
     if num_frames is not None and len(clip) < num_frames:
         raise ValueError(
             f"{path} has {start + len(clip)} frames, so it has no frames {start} to {start + num_frames - 1}"
         )
     return clip
-
-
-def _read_stream(path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None) -> Clip:
-    import av
-
-    frames, times = [], []
-    try:
-        with av.open(str(path)) as container:
-            stream = _video_stream(container, path)
-            stream.thread_type = "AUTO"
-            first_pts = _seek(container, stream, start, path) if start else None
-            skip = start if first_pts is None else 0
-            for frame in container.decode(stream):
-                if first_pts is not None and frame.pts < first_pts:
-                    continue
-                if skip:
-                    skip -= 1
-                    continue
-                frames.append(fit(_frame_to_image(frame), size))
-                times.append(frame.time)
-                if len(frames) == num_frames:
-                    break
-            else:
-                if frames:
-                    _check_end(container, stream, start + len(frames), frame, path)
-            fps = float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
-            origin = float((stream.start_time or 0) * stream.time_base)
-    except av.error.InvalidDataError:
-        if frames:
-            raise ValueError(f"{path} breaks off or is damaged after frame {start + len(frames) - 1}") from None
-        raise ValueError(f"{path} is not a video that FFmpeg can read, or it is damaged or cut off") from None
-    except av.error.EOFError:  # a header and nothing after it
-        raise ValueError(f"{path} has no frames") from None
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from None
-    if not frames:
-        raise ValueError(f"{path} has no frame {start}" if start else f"{path} has no frames")
-    return Clip(stack(frames, path), fps, None if None in times else np.array(times) - origin)
-
-
-def _video_stream(container, path: Path):
-    from av.stream import Disposition
-
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]  # cover art
-    if not streams:
-        others = ", ".join(sorted({s.type for s in container.streams if s.type != "video"}))
-        raise ValueError(f"{path} has no video stream, only {others}" if others else f"{path} is empty or cut off")
-    return streams[0]
-
-
-def _seek(container, stream, start: int, path: Path) -> int | None:
-    """Go to the key frame at or before frame `start`; its time stamp, or None in a file that has none."""
-    stamps = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
-    if start >= len(stamps):
-        raise ValueError(f"{path} has {len(stamps)} frames, so it has no frame {start}")
-    if None in stamps:
-        container.seek(0)
-        return None
-    pts = sorted(stamps)[start]
-    container.seek(pts, stream=stream)
-    return pts
-
-
-def _check_end(container, stream, num_frames: int, last, path: Path) -> None:
-    """After reading to the end: refuse a file that ends before its header says, by frames or else by time."""
-    if stream.frames:
-        if stream.frames > num_frames:  # an edit list hides frames that the header counts
-            container.seek(0)
-            hidden = sum(packet.is_discard for packet in container.demux(stream))
-            if stream.frames > num_frames + hidden:
-                raise ValueError(f"{path} breaks off after {num_frames} of {stream.frames} frames")
-    elif (promised := _tagged_duration(stream)) is not None and last.time is not None:
-        frame_time = float(1 / (stream.average_rate or Fraction(DEFAULT_FPS)))
-        end = last.time + max(float((last.duration or 0) * last.time_base), frame_time)
-        if promised > end + 2 * frame_time:
-            raise ValueError(f"{path} breaks off after {end:.2f} of {promised:.2f} seconds")
-
-
-def _tagged_duration(stream) -> float | None:
-    """Seconds in a Matroska or WebM stream's DURATION tag ("00:00:01.250000000"); these formats count no frames."""
-    parts = stream.metadata.get("DURATION", "").split(":")
-    try:
-        hours, minutes, seconds = map(float, parts)
-    except ValueError:
-        return None
-    return 3600 * hours + 60 * minutes + seconds
-
-
-def _frame_to_image(frame) -> Image.Image:
-    from av.video.reformatter import Colorspace
-
-    untagged_hd = frame.colorspace in (2, Colorspace.DEFAULT) and frame.height >= HD_HEIGHT
-    rgb = frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709 if untagged_hd else None)
-    array = rgb.to_ndarray()
-    return Image.fromarray(np.ascontiguousarray(np.rot90(array, (frame.rotation or 0) // 90)))
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,113 @@
+import numpy as np
+import pytest
+
+from vae_lab import photo_clip
+from vae_lab.figures import COLOURS
+from vae_lab.pages import Curve, frame_player
+from vae_lab.shapes import frame_groups
+
+FRAMES = photo_clip("coffee", 18, (24, 40)).frames
+PANELS = {
+    "original": FRAMES,
+    "negative": 255 - FRAMES,
+    "noise": np.random.default_rng(0).integers(0, 256, FRAMES.shape, np.uint8),
+}
+PSNR = Curve("full", [20.0 + t if t != 5 else np.inf for t in range(18)], COLOURS["output"])
+
+PIXELS = """() => [...document.querySelectorAll('canvas')].map((canvas) =>
+    [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data])"""
+
+
+def page_text(**arguments) -> str:
+    return frame_player(PANELS, "a <title>", 24, [PSNR], frame_groups(18), {"fact & name": "</script>"}, **arguments)
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(browser, tmp_path, request):
+    (tmp_path / "index.html").write_text(page_text(first_frame=100))
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=request.param, offline=True)
+    page = context.new_page()
+    problems = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on(
+        "request",
+        lambda asked: None if asked.url.startswith(("file:", "data:", "blob:")) else problems.append(asked.url),
+    )
+    page.goto((tmp_path / "index.html").as_uri())
+    page.wait_for_selector("[data-ready=true]")
+    yield page
+    assert problems == []
+    context.close()
+
+
+def shown(page) -> int:
+    return int(page.get_attribute(".player", "data-frame"))
+
+
+def assert_frame(page, t: int) -> None:
+    assert shown(page) == 100 + t
+    assert page.input_value("input[type=range]") == str(t)
+    for pixels, frames in zip(page.evaluate(PIXELS), PANELS.values(), strict=True):
+        assert np.array_equal(np.array(pixels, np.uint8).reshape(24, 40, 4)[:, :, :3], frames[t])
+
+
+def test_keys_and_slider_move_all_panels_and_pixels_are_exact(page):
+    assert_frame(page, 0)
+    for key, t in [
+        ("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("PageDown", 11), ("End", 17), ("ArrowRight", 17),
+        ("PageUp", 7), ("Home", 0), ("ArrowLeft", 0),
+    ]:  # fmt: skip
+        page.keyboard.press(key)
+        assert_frame(page, t)
+    page.fill("input[type=range]", "9")
+    assert_frame(page, 9)
+    page.focus("input[type=range]")
+    page.keyboard.press("ArrowRight")  # one step, not one by the page and one by the slider
+    assert_frame(page, 10)
+
+
+def test_caption_and_plot(page):
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text(".caption") == "t = 101latent frame t' = 1full 21.00 dB"
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    assert page.inner_text(".caption") == "t = 105latent frame t' = 2full identical"
+    assert page.locator("rect.latent").count() == 6  # 17 + 1 frames: 5 + 1 latents
+    assert page.locator("rect.latent.current").count() == 1
+    box = page.locator("svg.plot").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.995, box["y"] + 20)
+    assert shown(page) == 117
+
+
+def test_play_plays_and_pauses(page):
+    page.click("button")
+    page.wait_for_function("Number(document.querySelector('.player').dataset.frame) > 103")
+    assert page.inner_text("button") == "❚❚ Pause"
+    page.keyboard.press("Home")
+    assert page.inner_text("button") == "▶ Play"
+    assert_frame(page, 0)
+
+
+def test_nothing_is_cut_off(page):
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.inner_text("h1") == "a <title>"
+    assert page.inner_text(".facts th") == "fact & name"
+    assert page.inner_text(".facts td") == "</script>"
+    assert not page.is_visible(".note")
+
+
+def test_long_clips_are_thinned_and_the_page_says_so(browser, tmp_path):
+    (tmp_path / "index.html").write_text(page_text(max_raw_bytes=FRAMES.nbytes))
+    page = browser.new_page()
+    page.goto((tmp_path / "index.html").as_uri())
+    page.wait_for_selector("[data-ready=true]")
+    assert page.inner_text(".note") == "Every 3rd of 18 frames is kept here, so that the page stays small."
+    page.keyboard.press("ArrowRight")
+    assert shown(page) == 3
+    page.close()
+
+
+def test_panels_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="panels must have the same number of frames, got 2 and 18"):
+        frame_player({"a": FRAMES, "b": FRAMES[:2]}, "title", 24)
