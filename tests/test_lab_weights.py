@@ -3,19 +3,11 @@
 import json
 
 import pytest
-import torch
-import torch.nn.functional as F
 
 from tests.conftest import ROOT
 from vae_lab import load, photo_clip, psnr, read_video, to_tensor
 from vae_lab.clips import HELD_OUT_PHOTOS
-
-
-def bicubic(x: torch.Tensor) -> torch.Tensor:
-    """Every frame 8x down and up again: what the 2D half has to beat."""
-    frames = x[0].transpose(0, 1)
-    small = F.interpolate(frames, scale_factor=1 / 8, mode="bicubic", antialias=True)
-    return F.interpolate(small, frames.shape[2:], mode="bicubic").transpose(0, 1)[None]
+from vae_lab.metrics import bicubic_round_trip
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +28,7 @@ def test_held_out_photographs_come_back(vae, name):
     x = to_tensor(photo_clip(name, 17, (128, 128), start=(0.4, 0.3, 1.5), stop=(0.5, 0.4, 1.3)).frames)
     result = vae.reconstruct(x)
     mean = lambda y: psnr(x, y.clamp(-1, 1), 2.0).mean().item()  # noqa: E731
-    assert mean(result.spatial_only) > mean(bicubic(x))
+    assert mean(result.spatial_only) > mean(bicubic_round_trip(x))
     assert mean(result.sample) > 20
 
 

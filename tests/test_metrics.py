@@ -3,7 +3,8 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio
 
-from vae_lab import psnr, ssim
+from vae_lab import psnr, ssim, synthetic_clip, to_tensor
+from vae_lab.metrics import bicubic_round_trip
 
 
 def test_psnr_of_a_known_error():
@@ -67,3 +68,13 @@ def test_errors(x, y, data_range, message):
 def test_ssim_needs_its_window():
     with pytest.raises(ValueError, match=r"ssim needs frames of at least 11x11 pixels, got \(10, 16\)"):
         ssim(torch.zeros(1, 3, 1, 10, 16), torch.zeros(1, 3, 1, 10, 16), data_range=2.0)
+
+
+def test_bicubic_round_trip():
+    flat = torch.full((2, 3, 2, 16, 24), 0.25)
+    torch.testing.assert_close(bicubic_round_trip(flat), flat)
+    smooth = to_tensor(synthetic_clip("texture", 3, (128, 128)).frames)
+    fine = smooth[..., ::8, ::8].repeat(1, 1, 1, 8, 8)
+    assert psnr(smooth, bicubic_round_trip(smooth), 2.0).min() > 30 > psnr(fine, bicubic_round_trip(fine), 2.0).max()
+    with pytest.raises(ValueError, match=r"height \(12\) must be a multiple of factor \(8\)"):
+        bicubic_round_trip(torch.zeros(1, 3, 1, 12, 16))

@@ -153,7 +153,10 @@ def run_reconstruct(args: argparse.Namespace) -> int:
     )  # fmt: skip
     for name, text in describe(report, args.start).items():
         print(f"{name:<12} {text}")
-    write_report(report, args.output, f"{args.input.name} through {args.model}", args.start, args.gain)
+    write_report(
+        report, args.output, f"{args.input.name} through {args.model}", args.start, args.gain,
+        progress=lambda names: tqdm(names, desc="write", unit="file", disable=None),
+    )  # fmt: skip
     print(f"wrote        {', '.join(str(args.output / name) for name in OUTPUTS)}")
     return 0
 

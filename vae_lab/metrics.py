@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .checks import check_video
@@ -52,3 +53,17 @@ def ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
         for clip_a, clip_b in zip(a, b, strict=True)
     ]  # fmt: skip
     return torch.from_numpy(np.array(values))
+
+
+def bicubic_round_trip(x: Tensor, factor: int = 8) -> Tensor:
+    """Every frame `factor` times smaller (bicubic, anti-aliased) and back: the baseline a 2D VAE has to beat.
+
+    (B, C, T, H, W) -> the same shape; H and W divide by `factor`.
+    """
+    check_video("x", x)
+    for name, size in (("height", x.shape[3]), ("width", x.shape[4])):
+        if size % factor:
+            raise ValueError(f"{name} ({size}) must be a multiple of factor ({factor})")
+    frames = x.transpose(1, 2).flatten(0, 1)
+    small = F.interpolate(frames, scale_factor=1 / factor, mode="bicubic", antialias=True)
+    return F.interpolate(small, frames.shape[2:], mode="bicubic").unflatten(0, (x.shape[0], -1)).transpose(1, 2)

@@ -208,27 +208,42 @@ def to_json(report: Report, start: int = 0) -> dict:
 # ---- what a report writes ------------------------------------------------------------------------------------------
 
 
-def write_report(report: Report, out: Path, title: str, start: int = 0, gain: float = ERROR_GAIN) -> None:
+def write_report(
+    report: Report,
+    out: Path,
+    title: str,
+    start: int = 0,
+    gain: float = ERROR_GAIN,
+    progress: Callable[[list], Iterator] = iter,
+) -> None:
     """Write OUTPUTS into the folder `out`. They are made beside it and moved in at the end, each whole."""
+    clip = report.clip
+    panels = {"original": clip.frames}
+    if report.spatial_only is not None:
+        panels["2D only"] = report.spatial_only
+    panels["full"] = report.sample
+    panels[f"difference x{gain:g}"] = error_map(clip.frames, report.sample, gain)
+    captions = {name: [f"{value:.1f} dB" for value in quality.psnr] for name, quality in report.quality.items()}
+    colours = {"2D only": COLOURS["spatial"], "full": COLOURS["output"]}
+    curves = [Curve(name, quality.psnr, colours[name]) for name, quality in report.quality.items()]
+
+    def page() -> str:
+        facts = describe(report, start)
+        return frame_player(panels, title, clip.fps, curves, report.groups, facts, first_frame=start)
+
+    writers = {
+        "reconstruction.mp4": lambda path: write_video(path, report.sample, clip.fps, times=clip.times),
+        "side_by_side.mp4": lambda path: write_video(path, side_by_side(panels), clip.fps, times=clip.times),
+        "contact_sheet.png": lambda path: contact_sheet(panels, captions, title, first_frame=start).savefig(
+            path, dpi=110
+        ),
+        "metrics.json": lambda path: path.write_text(json.dumps(to_json(report, start), indent=2) + "\n"),
+        "index.html": lambda path: path.write_text(page()),
+    }
+    assert tuple(writers) == OUTPUTS
     with _staging(out) as folder:
-        clip = report.clip
-        panels = {"original": clip.frames}
-        if report.spatial_only is not None:
-            panels["2D only"] = report.spatial_only
-        panels["full"] = report.sample
-        panels[f"difference x{gain:g}"] = error_map(clip.frames, report.sample, gain)
-        write_video(folder / "reconstruction.mp4", report.sample, clip.fps, times=clip.times)
-        write_video(folder / "side_by_side.mp4", side_by_side(panels), clip.fps, times=clip.times)
-        captions = {name: [f"{value:.1f} dB" for value in quality.psnr] for name, quality in report.quality.items()}
-        figure = contact_sheet(panels, captions, title, first_frame=start)
-        figure.savefig(folder / "contact_sheet.png", dpi=110)
-        (folder / "metrics.json").write_text(json.dumps(to_json(report, start), indent=2) + "\n")
-        colours = {"2D only": COLOURS["spatial"], "full": COLOURS["output"]}
-        page = frame_player(
-            panels, title, clip.fps, groups=report.groups, facts=describe(report, start), first_frame=start,
-            curves=[Curve(name, quality.psnr, colours[name]) for name, quality in report.quality.items()],
-        )  # fmt: skip
-        (folder / "index.html").write_text(page)
+        for name in progress(list(OUTPUTS)):
+            writers[name](folder / name)
 
 
 def prepare_folder(out: Path) -> None:
