@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKLMagvit
 
 from tests.conftest import GOLDEN, ROOT, small_vae
 from tests.test_checkpoints import tiny_wan
@@ -99,6 +100,14 @@ def test_other_models(clip, tmp_path, capsys):
     assert "2D only" not in json.loads((tmp_path / "out" / "metrics.json").read_text())["quality"]
     message = refused(capsys, *arguments, "--model", tmp_path / "wan", "--frames", 8)
     assert "AutoencoderKLWan turned 8 frames of 16x16 into 5 of 16x16; choose a length that it keeps" in message
+    magvit = AutoencoderKLMagvit(
+        latent_channels=4, block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=4, spatial_group_norm=True,
+        down_block_types=("SpatialDownBlock3D", *["SpatialTemporalDownBlock3D"] * 3),
+        up_block_types=("SpatialUpBlock3D", *["SpatialTemporalUpBlock3D"] * 3),
+    )  # fmt: skip
+    magvit.save_pretrained(tmp_path / "magvit")
+    message = refused(capsys, *arguments, "--model", tmp_path / "magvit", "--frames", 2)
+    assert "AutoencoderKLMagvit failed on 2 frames of 16x16: " in message
     small_vae().temporal.save_pretrained(tmp_path / "temporal")
     assert "a TemporalVAE takes 2D latents, not pixels" in refused(capsys, *arguments, "--model", tmp_path / "temporal")
 

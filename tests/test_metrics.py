@@ -75,6 +75,6 @@ def test_bicubic_round_trip():
     torch.testing.assert_close(bicubic_round_trip(flat), flat)
     smooth = to_tensor(synthetic_clip("texture", 3, (128, 128)).frames)
     fine = smooth[..., ::8, ::8].repeat(1, 1, 1, 8, 8)
-    assert psnr(smooth, bicubic_round_trip(smooth), 2.0).min() > 30 > psnr(fine, bicubic_round_trip(fine), 2.0).max()
+    assert psnr(smooth, bicubic_round_trip(smooth), 2.0).min() > 20 > psnr(fine, bicubic_round_trip(fine), 2.0).max()
     with pytest.raises(ValueError, match=r"height \(12\) must be a multiple of factor \(8\)"):
         bicubic_round_trip(torch.zeros(1, 3, 1, 12, 16))

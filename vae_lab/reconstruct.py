@@ -120,8 +120,17 @@ def _spatial_ratio(vae) -> int:
 
 def _round_trip(vae, x: Tensor) -> tuple[Tensor, Tensor]:
     """Encode and decode with any video VAE of diffusers' interface, in one piece."""
-    latent = vae.encode(x).latent_dist.mode()
-    sample = vae.decode(latent, x.shape[2]).sample if isinstance(vae, SpatialVAE) else vae.decode(latent).sample
+    if isinstance(vae, SpatialVAE):
+        latent = vae.encode(x).latent_dist.mode()
+        return latent, vae.decode(latent, x.shape[2]).sample
+    try:
+        latent = vae.encode(x).latent_dist.mode()
+        sample = vae.decode(latent).sample
+    except Exception as error:  # other families fail in ways of their own on sizes they do not take
+        raise ValueError(
+            f"{type(vae).__name__} failed on {x.shape[2]} frames of {x.shape[4]}x{x.shape[3]}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
     if sample.shape != x.shape:
         raise ValueError(
             f"{type(vae).__name__} turned {x.shape[2]} frames of {x.shape[4]}x{x.shape[3]} into {sample.shape[2]} of "

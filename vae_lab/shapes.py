@@ -8,6 +8,7 @@ Source of the formulas: Open-Sora v1.2.0, `opensora/models/vae/vae_temporal.py` 
 
 from collections.abc import Sequence
 from math import prod
+from numbers import Integral
 
 MICRO_FRAME_SIZE = 17  # Open-Sora 1.2 encodes 17 frames at a time (`micro_frame_size` of the released config.json)
 TEMPORAL_RATIO = 4  # frames per latent frame: two of the three temporal_downsample flags are set
@@ -16,7 +17,7 @@ SPATIAL_RATIO = 8  # pixels per latent cell and axis: SDXL's 2D VAE halves heigh
 
 def positive_int(name: str, value: object) -> int:
     """Return `value` where it is an integer of at least 1; otherwise raise a ValueError that names it."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):  # numpy's integers are Integral too
         raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
