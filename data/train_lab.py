@@ -30,6 +30,7 @@ SPATIAL_CONFIG = dict(
 TEMPORAL_CONFIG = dict(base_channels=32, channel_multipliers=(1, 1, 2, 2), num_res_blocks=1, norm_num_groups=8)
 CROP = 64  # pixels
 SPATIAL_STEPS, LATENT_STEPS, PIXEL_STEPS = 3600, 2000, 500
+CACHED_CLIPS, MEASURED_CLIPS = 1200, 64
 KL_WEIGHT = 1e-6  # per latent element: only keeps the latents from drifting
 COARSE_WEIGHT = 2.0  # of the error of 8x8 px means: without it training stays at grey pictures for thousands of steps
 FIRST_LOGVAR = -6.0  # of the posteriors before training, so that noise does not drown the latents
@@ -152,7 +153,7 @@ def train_temporal(spatial: SpatialVAE, work: Path) -> TemporalVAE:
         with torch.no_grad():
             latents = [
                 spatial.encode(random_clip(np.random.default_rng([4, i]), 17)[None]).latent_dist.mode()
-                for i in range(1200)
+                for i in range(CACHED_CLIPS)
             ]
         torch.save(torch.cat(latents), cache)
         print(f"cached the 2D latents of {len(latents)} clips", flush=True)
@@ -187,18 +188,18 @@ def train_temporal(spatial: SpatialVAE, work: Path) -> TemporalVAE:
 def measure_latents(spatial: SpatialVAE, temporal: TemporalVAE) -> tuple[list[float], list[float]]:
     """Per-channel mean and standard deviation of the stack's latents, for `normalize`."""
     with torch.no_grad():
-        clips = torch.stack([random_clip(np.random.default_rng([7, i]), 17) for i in range(64)])
+        clips = torch.stack([random_clip(np.random.default_rng([7, i]), 17) for i in range(MEASURED_CLIPS)])
         z = temporal.encode(spatial.encode(clips).latent_dist.mode()).latent_dist.mode()
     mean, std = z.mean((0, 2, 3, 4)), z.std((0, 2, 3, 4))
     return [round(v, 4) for v in mean.tolist()], [round(v, 4) for v in std.tolist()]
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "lab", help="folder to write")
     parser.add_argument("--work", type=Path, default=Path("out/train_lab"), help="folder for checkpoints and caches")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     args.work.mkdir(parents=True, exist_ok=True)
     spatial = train_spatial(args.work)

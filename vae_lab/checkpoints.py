@@ -100,7 +100,7 @@ def load(
     Raises:
         ValueError: an unknown layout, a broken file, a pickle that holds more than tensors, or keys that are missing,
           unexpected or of another shape: all are listed.
-        OSError: a file that is not there, or a download that failed; what came of it is kept and continued next time.
+        OSError: a file that is not there, or a download that failed; nothing half-downloaded is ever used.
     """
     found = _find(source, subfolder, Hub(str(source), subfolder, revision, local_files_only))
     if spatial_config is not None and found.layout != "open_sora":
