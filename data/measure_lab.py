@@ -27,7 +27,7 @@ def measure(name: str, vae) -> dict[str, float]:
 def main() -> None:
     vae = load("lab")
     measured = {name: measure(name, vae) for name in HELD_OUT_PHOTOS}
-    (Path(__file__).parent / "lab" / "measured.json").write_text(json.dumps(measured, indent=2) + "\n")
+    (Path(__file__).parent / "lab" / "measured.json").write_text(json.dumps(measured, indent=2) + "\n", "utf-8")
     for name, row in measured.items():
         print(f"| {name} | " + " | ".join(f"{row[key]:.2f}" for key in ("bicubic", "2D only", "full")) + " |")
 

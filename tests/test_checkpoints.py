@@ -305,10 +305,60 @@ def test_what_is_no_checkpoint(tmp_path):
 
 def test_spatial_config_only_where_it_means_something(tmp_path):
     small_vae().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="spatial_config is for checkpoints in Open-Sora's layout"):
+    with pytest.raises(ValueError, match="spatial_config is for Open-Sora's layout, .* is in vae_lab's"):
         load(tmp_path, spatial_config=SMALL_SPATIAL)
     with pytest.raises(ValueError, match="down_block_types must be DownEncoderBlock2D throughout"):
         load(CHECKPOINT, spatial_config={"down_block_types": ["Other"]})
+
+
+@pytest.mark.parametrize(
+    ("layout", "values"),
+    [
+        ("open_sora", {"vae_temporal": [1]}),
+        ("open_sora", {"vae_2d": "x"}),
+        ("open_sora", {"scale": None}),
+        ("open_sora", {"vae_temporal": {"channel_multipliers": 3}}),
+        ("open_sora", {"vae_temporal": {"temporal_downsample": None}}),
+        ("open_sora", {"vae_temporal": {"type": []}}),
+        ("vae_lab", {"latents_mean": 3}),
+        ("vae_lab", {"latents_std": [1, 1, 0, 1]}),
+        ("vae_lab", {"spatial_config": [1]}),
+        ("vae_lab", {"spatial_config": {"nothing": 1}}),
+        ("vae_lab", {"spatial_config": {"block_out_channels": 8}}),
+        ("vae_lab", {"_class_name": []}),
+    ],
+)
+def test_a_config_that_makes_no_model_is_a_value_error(tmp_path, layout, values):
+    if layout == "open_sora":
+        folder = copy_checkpoint(tmp_path / "c", **values)
+    else:
+        small_vae().save_pretrained(folder := tmp_path / "c")
+        config = json.loads((folder / "config.json").read_text()) | values
+        (folder / "config.json").write_text(json.dumps(config))
+    for read in (load, inspect):
+        with pytest.raises(ValueError, match=r"makes no model|latents_std must be above 0|of no known layout|must be"):
+            read(folder)
+
+
+@pytest.mark.parametrize("weight_map", [None, [], {}, {"a": 1}, {"a": ".."}, {"a": "../x.safetensors"}, {"a": "x.bin"}])
+def test_an_index_that_names_other_places(tmp_path, weight_map):
+    small_vae().save_pretrained(tmp_path)
+    (tmp_path / "diffusion_pytorch_model.safetensors").unlink()
+    (tmp_path / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(ValueError, match="must have a weight_map|must name files beside it"):
+        load(tmp_path)
+
+
+def test_sources_that_are_no_name():
+    for source in (None, 3, ""):
+        with pytest.raises(ValueError, match="source must be a str or a Path, got"):
+            load(source)
+
+
+def test_dtype_changes_the_weights_and_not_the_config():
+    vae = load(CHECKPOINT, spatial_config=SPATIAL, dtype=torch.bfloat16)
+    assert vae.scale.dtype == torch.bfloat16
+    assert vae.config.latents_std == pytest.approx([3.85, 2.32, 2.33, 3.06], abs=1e-6)
 
 
 # ---- the Hub -------------------------------------------------------------------------------------------------------

@@ -85,6 +85,14 @@ def test_window_size_and_second_run_into_the_same_folder(clip, tmp_path, capsys)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(OUTPUTS)
 
 
+def test_names_with_dollars_and_braces(clip, tmp_path, capsys):
+    odd = tmp_path / "$x_{y$ {{data}} é.mkv"
+    odd.write_bytes(clip.read_bytes())
+    assert main(["reconstruct", str(odd), str(tmp_path / "out"), *MODEL, "--frames", "2", "--size", "16x16"]) == 0
+    page = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert "<h1>$x_{y$ {{data}} é.mkv through" in page
+
+
 def test_small_frames_have_no_ssim(clip, tmp_path, capsys):
     assert main(["reconstruct", str(clip), str(tmp_path), *MODEL, "--frames", "2", "--size", "8x10"]) == 0
     assert "SSIM not defined under 11x11 pixels" in capsys.readouterr().out
@@ -137,11 +145,13 @@ def test_bad_input(clip, tmp_path, capsys):
         ([tmp_path / "dot.png", out], "is 1x1 pixels; the smallest is 8x8, one latent cell"),
         ([clip, out, "--frames", "21"], "has 20 frames, so it has no frames 0 to 20"),
         ([clip, out, "--frames", "0"], "'0' must be a whole number of at least 1"),
-        ([clip, out, "--size", "16"], "'16' is not numbers from 1 joined by x"),
+        ([clip, out, "--size", "16"], "'16' is not numbers from 1 to 1000000 joined by x"),
         ([clip, out, "--size", "16x16x16"], "must be height x width"),
         ([clip, out, "--gain", "nan"], "'nan' must be a number above 0"),
         ([clip, out, "--model", "nothing"], "no checkpoint at nothing"),
         ([clip, out, "--device", "quantum"], "device 'quantum' is not to be had here"),
+        ([clip, out, "--device", "meta"], "device 'meta' is not to be had here"),
+        ([clip, out / "p" / "q", "--model", "nothing"], "no checkpoint at nothing"),
         ([clip, clip], "OUT must be a folder"),
         ([clip, clip / "inside"], "cannot write to the folder"),
     ]  # fmt: skip
@@ -151,7 +161,8 @@ def test_bad_input(clip, tmp_path, capsys):
     assert "vae-lab: error: the following arguments are required: COMMAND" in refused(capsys)
 
 
-def test_interrupting_leaves_nothing_half_written(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_stopping_leaves_nothing_half_written(tmp_path, number, code):
     source = tmp_path / "long.mkv"
     write_video(source, np.repeat(photo_clip("coffee", 34, (128, 128)).frames, 8, axis=0), lossless=True)
     out = tmp_path / "out"
@@ -161,10 +172,10 @@ def test_interrupting_leaves_nothing_half_written(tmp_path):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout.readline().startswith("model")  # it is at work
     time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted, nothing was written" in errors
+    assert process.returncode == code
+    assert ("interrupted, nothing was written" in errors) == (number == signal.SIGINT)
     assert "Traceback" not in errors
     assert [(p.name, p.read_text()) for p in out.iterdir()] == [("metrics.json", "old")]
 
@@ -184,7 +195,9 @@ def test_sizes(capsys):
     assert len(capsys.readouterr().out.splitlines()) == 10
 
 
-@pytest.mark.parametrize("size", ["51x256", "0x8x8", "axbxc", "51x256x256x3", "-1x8x8", "5.5x8x8"])
+@pytest.mark.parametrize(
+    "size", ["51x256", "0x8x8", "axbxc", "51x256x256x3", "-1x8x8", "5.5x8x8", "9999999999x8x8", "1000001x8x8"]
+)
 def test_sizes_refuses(capsys, size):
     refused(capsys, "sizes", size)
 

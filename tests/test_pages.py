@@ -108,6 +108,25 @@ def test_long_clips_are_thinned_and_the_page_says_so(browser, tmp_path):
     page.close()
 
 
+def test_titles_cannot_fill_in_other_places():
+    text = frame_player({"{{data}}<!--<script>": FRAMES[:1]}, "{{script}} {{data}}", 24)
+    assert "<h1>{{script}} {{data}}</h1>" in text
+    assert "{{data}}\\u003c!--\\u003cscript>" in text
+
+
+def test_bad_arguments():
+    for arguments, message in (
+        (({}, "title", 24), "panels must hold at least one clip"),
+        (({"a": FRAMES}, "title", float("nan")), "fps must be above 0, got nan"),
+        (
+            ({"a": FRAMES}, "title", 24, [Curve("full", [1.0], "#000")]),
+            "curve 'full' must have a value for each of 18 frames",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            frame_player(*arguments)
+
+
 def test_panels_of_different_length_are_refused():
     with pytest.raises(ValueError, match="panels must have the same number of frames, got 2 and 18"):
         frame_player({"a": FRAMES, "b": FRAMES[:2]}, "title", 24)

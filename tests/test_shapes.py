@@ -75,6 +75,7 @@ def test_causal_padding_gives_one_output_for_each_group_of_stride_frames(size, k
     [
         (lambda: shapes.latent_frames(0), "num_frames must be at least 1, got 0"),
         (lambda: shapes.latent_frames(4.0), "num_frames must be an integer of at least 1, got 4.0"),
+        (lambda: shapes.latent_frames("4"), "num_frames must be an integer of at least 1, got '4'"),
         (lambda: shapes.latent_frames(True), "num_frames must be an integer of at least 1, got True"),
         (lambda: shapes.chunk_lengths(5, 0), "micro_frame_size must be at least 1, got 0"),
         (lambda: shapes.latent_size((5, 250, 256)), r"height \(250\) must be a multiple of 8"),

@@ -1,4 +1,5 @@
 import warnings
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -92,6 +93,22 @@ def test_a_window_reads_no_more_frames_than_it_needs(tmp_path, monkeypatch):
     assert np.array_equal(clip.frames, read_video(tmp_path / "long.mp4").frames[600:605])
 
 
+@pytest.mark.parametrize("options", [{"g": "5", "bf": "3"}, {"g": "6", "bf": "2", "x264-params": "open-gop=1"}])
+@pytest.mark.parametrize("container_format", ["mp4", "matroska", "mpegts", "avi"])
+def test_windows_next_to_key_frames_with_b_frames(tmp_path, container_format, options):
+    path = tmp_path / "clip.video"
+    with av.open(str(path), "w", format=container_format) as container:
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for frame in CLIP.frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    whole = read_video(path).frames
+    assert len(whole) == 24
+    for t in range(24):
+        assert np.array_equal(read_video(path, t, 1).frames[0], whole[t]), t
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".webm", ".mkv"])
 def test_variable_frame_rate(tmp_path, suffix):
     path = tmp_path / f"clip{suffix}"
@@ -165,6 +182,38 @@ def test_rotation_tags_are_followed(tmp_path):
 # ---- images --------------------------------------------------------------------------------------------------------
 
 
+def test_a_whole_file_with_hidden_frames_is_read(tmp_path):
+    """Its edit list starts after the first frames, which the header still counts."""
+    with av.open(str(tmp_path / "clip.mp4"), "w", options={"avoid_negative_ts": "disabled"}) as container:
+        stream = container.add_stream("libx264", rate=24, options={"g": "6", "bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for t, frame in enumerate(CLIP.frames):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts, picture.time_base = t - 8, Fraction(1, 24)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    whole = read_video(tmp_path / "clip.mp4").frames
+    assert 0 < len(whole) < 24
+    for t in range(len(whole)):
+        assert np.array_equal(read_video(tmp_path / "clip.mp4", t, 1).frames[0], whole[t])
+
+
+def test_file_names_are_no_protocols(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video("concat:a {t} $x_{y$ é.mp4", CLIP.frames[:2])
+    assert len(read_video("concat:a {t} $x_{y$ é.mp4")) == 2
+
+
+def test_animation_with_a_frame_of_no_length(tmp_path):
+    pictures = [Image.fromarray(frame) for frame in CLIP.frames[:3]]
+    pictures[0].save(
+        tmp_path / "clip.webp", save_all=True, append_images=pictures[1:], duration=[40, 0, 40], lossless=True
+    )
+    whole = read_video(tmp_path / "clip.webp")
+    assert whole.times == pytest.approx([0, 0.04, 0.14])  # browsers show such a frame for 0.1 s
+    assert read_video(tmp_path / "clip.webp", 1, 2).times == pytest.approx(whole.times[1:])
+
+
 def test_folder_in_natural_order(tmp_path):
     for name, value in (("frame10.png", 30), ("frame2.png", 20), ("frame1.png", 10)):
         iio.imwrite(tmp_path / name, np.full((4, 6, 3), value, np.uint8))
@@ -215,6 +264,14 @@ def test_images_that_are_refused(tmp_path):
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1000])
     with pytest.raises(ValueError, match="cut.png is not a whole image"):
         read_video(tmp_path / "cut.png")
+    write_video(tmp_path / "whole.gif", CLIP.frames)
+    gif = (tmp_path / "whole.gif").read_bytes()
+    for length in range(20, len(gif), len(gif) // 15):
+        (tmp_path / "cut.gif").write_bytes(gif[:length])
+        try:
+            read_video(tmp_path / "cut.gif")  # Pillow reads the frames before the cut, where there are any
+        except ValueError as error:
+            assert "cut.gif is not" in str(error)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty is a folder without images"):
         read_video(tmp_path / "empty")
@@ -237,8 +294,8 @@ def test_broken_videos(tmp_path):
         write_video(tmp_path / name, CLIP.frames)
     mp4, webm = ((tmp_path / name).read_bytes() for name in ("whole.mp4", "whole.webm"))
     for name, content, message in (
-        ("half.mp4", mp4[: len(mp4) // 2], r"half.mp4 breaks off after \d+ of 24 frames"),
-        ("tail.mp4", mp4[:-300], r"tail.mp4 breaks off after \d\d of 24 frames"),
+        ("half.mp4", mp4[: len(mp4) // 2], r"half.mp4 breaks off after \d+ frames"),
+        ("tail.mp4", mp4[:-300], r"tail.mp4 breaks off after \d\d frames"),
         ("head.mp4", mp4[:100], "head.mp4 is empty or cut off"),
         ("nothing.mp4", b"", "nothing.mp4 is not a video that FFmpeg can read"),
         ("half.webm", webm[: len(webm) // 2], r"half.webm breaks off after \d\.\d\d of 1\.00 seconds"),
@@ -277,6 +334,7 @@ def test_windows_and_arguments_that_are_refused(written):
         (dict(num_frames=0), "num_frames must be at least 1, got 0"),
         (dict(size=(0, 4)), "size must be at least 1, got 0"),
         (dict(size=(4,)), r"size must be \(H, W\), got \(4,\)"),
+        (dict(size=5), r"size must be \(H, W\), got 5"),
     ):
         with pytest.raises(ValueError, match=message):
             read_video(written, **arguments)
@@ -289,7 +347,14 @@ def test_write_refuses(tmp_path):
         ("clip.avi", {}, "path must end in .mp4"),
         ("clip.mp4", dict(lossless=True), "lossless video is written as .mkv, .png"),
         ("clip.mkv", {}, "ask for it with lossless=True"),
-        ("clip.mp4", dict(fps=0), "fps must be above 0, got 0"),
+        ("clip.mp4", dict(fps=0), "fps must be above 0 and at most 1000, got 0"),
+        ("clip.mp4", dict(fps=float("inf")), "fps must be above 0 and at most 1000, got inf"),
+        ("clip.gif", dict(fps=60), "fps must be above 0 and at most 50 in a gif, got 60"),
+        ("clip.gif", dict(times=np.arange(24)), "times can be kept in .mp4, .webm, .mkv, not in .gif"),
+        ("clip.mp4", dict(times=np.arange(23)), "times must have one entry for each of 24 frames, got 23"),
+        ("clip.mp4", dict(times=-np.arange(24.0)), "times must be seconds from 0, each at least 1/1000 after"),
+        ("clip.mp4", dict(times=np.arange(24) / 1e4), "times must be seconds from 0, each at least 1/1000 after"),
+        ("clip.mp4", dict(times=np.full(24, np.nan)), "times must be seconds from 0"),
         ("clip.png", {}, ".png holds one frame, got 24"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -300,6 +365,9 @@ def test_write_refuses(tmp_path):
         write_video(tmp_path / "clip.mp4", [])
     with pytest.raises(ValueError, match="frame 1 is 64x40, the ones before 64x48"):
         write_video(tmp_path / "clip.mp4", [CLIP.frames[0], CLIP.frames[0, :40]])
+    for count in (23, 25):
+        with pytest.raises(ValueError, match="times must have one entry for each"):
+            write_video(tmp_path / "clip.mp4", iter(CLIP.frames), times=np.arange(count))
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         write_video(tmp_path / "none" / "clip.mp4", CLIP.frames)
     (tmp_path / "full").mkdir()

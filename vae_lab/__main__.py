@@ -2,7 +2,9 @@
 
 import argparse
 import re
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,15 +12,16 @@ from pathlib import Path
 from . import shapes
 
 EXIT_BAD_INPUT = 2  # as argparse
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells do
+EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143  # 128 + SIGINT or SIGTERM, as shells do
 MIN_SIDE = 8  # pixels: one latent cell
+MAX_SIZE = 1_000_000  # frames or pixels along an axis
 SHOWN_CHUNKS = 4
 
 
 def parse_size(text: str) -> tuple[int, ...]:
     """ "51x256x256" -> (51, 256, 256)."""
-    if not re.fullmatch(r"\d+(x\d+)+", text) or "0" in text.split("x"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not numbers from 1 joined by x, as in 256x256")
+    if not re.fullmatch(r"\d{1,7}(x\d{1,7})+", text) or not all(1 <= int(part) <= MAX_SIZE for part in text.split("x")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not numbers from 1 to {MAX_SIZE} joined by x, as in 256x256")
     return tuple(map(int, text.split("x")))
 
 
@@ -142,7 +145,7 @@ def run_reconstruct(args: argparse.Namespace) -> int:
 
     prepare_folder(args.output)
     try:
-        torch.empty(0, device=args.device)
+        torch.zeros(1, device=args.device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device {args.device!r} is not to be had here: {str(error).splitlines()[0]}") from None
     vae = load(args.model, **_model_arguments(args))
@@ -153,8 +156,9 @@ def run_reconstruct(args: argparse.Namespace) -> int:
     )  # fmt: skip
     for name, text in describe(report, args.start).items():
         print(f"{name:<12} {text}")
+    title = f"{args.input.name} through {args.model}".encode(errors="replace").decode()  # names may hold any bytes
     write_report(
-        report, args.output, f"{args.input.name} through {args.model}", args.start, args.gain,
+        report, args.output, title, args.start, args.gain,
         progress=lambda names: tqdm(names, desc="write", unit="file", disable=None),
     )  # fmt: skip
     print(f"wrote        {', '.join(str(args.output / name) for name in OUTPUTS)}")
@@ -222,6 +226,8 @@ def run_inspect(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # so that what is half-written is removed
     warnings.formatwarning = lambda message, *_: f"note: {message}\n"
     try:
         return args.run(args)

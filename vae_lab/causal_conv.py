@@ -13,7 +13,7 @@ PAD_MODES = ("constant", "replicate", "reflect")
 
 def _triple(name: str, value: int | Sequence[int]) -> tuple[int, int, int]:
     """An int, or three of them for (time, height, width), as torch.nn.Conv3d reads its arguments."""
-    values = (value,) * 3 if isinstance(value, int) else tuple(value)
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * 3
     if len(values) != 3:
         raise ValueError(f"{name} must be an int or (time, height, width), got {value!r}")
     return tuple(positive_int(name, v) for v in values)

@@ -1,7 +1,8 @@
 """One way in for every checkpoint layout: our own folders, Open-Sora 1.2's, and diffusers' video VAEs."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,8 +104,7 @@ def load(
         OSError: a file that is not there, or a download that failed; nothing half-downloaded is ever used.
     """
     found = _find(source, subfolder, Hub(str(source), subfolder, revision, local_files_only))
-    if spatial_config is not None and found.layout != "open_sora":
-        raise ValueError(f"spatial_config is for checkpoints in Open-Sora's layout, {source} is in {found.layout}'s")
+    _refuse_spatial_config(found, spatial_config)
     if found.layout == "open_sora":
         vae = _load_open_sora(found, _spatial_config(spatial_config), dtype)
     else:
@@ -126,6 +126,7 @@ def inspect(
     """
     hub = Hub(str(source), subfolder, revision, local_files_only)
     found = _find(source, subfolder, hub, weights=local_files_only)
+    _refuse_spatial_config(found, spatial_config)
     files, shapes, dtypes = found.files, *read_headers(found.files)
     if not files:
         files, shapes, dtypes = hub.read_headers(_weights_name(found.layout))
@@ -135,7 +136,7 @@ def inspect(
     if found.layout == "open_sora":
         differences = _compare_open_sora(shapes, _meta_open_sora(found, _spatial_config(spatial_config)))
     else:
-        differences = _compare(shapes, _shapes(_meta(found.cls, found.config)))
+        differences = _compare(shapes, _shapes(_meta(found)))
     return CheckpointInfo(
         source=str(source),
         layout=found.layout,
@@ -153,6 +154,8 @@ def inspect(
 
 def _find(source: str | Path, subfolder: str | None, hub: Hub, weights: bool = True) -> _Found:
     """The files of a checkpoint and what its config.json says; without `weights` the Hub is asked for that alone."""
+    if not isinstance(source, str | Path) or not str(source):
+        raise ValueError(f"source must be a str or a Path, got {source!r}")
     path = lab_weights() if source == "lab" else Path(source)
     if path.exists():
         path = path / (subfolder or "")
@@ -197,7 +200,7 @@ def _recognise(config: Mapping[str, Any], source: str | Path) -> tuple[str, type
     if open_sora.is_open_sora(config):
         return "open_sora", VideoVAE
     name = config.get("_class_name")
-    if name in LAB_CLASSES:
+    if isinstance(name, str) and name in LAB_CLASSES:
         return "vae_lab", LAB_CLASSES[name]
     cls = getattr(diffusers, name, None) if isinstance(name, str) and "Autoencoder" in name else None
     if cls is None:
@@ -247,14 +250,28 @@ def _shapes(model: ModelMixin) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
 
-def _meta(cls: type[ModelMixin], config: Mapping[str, Any]) -> ModelMixin:
-    with torch.device("meta"):
-        return cls.from_config(dict(config))
+@contextmanager
+def _building(source: str) -> Iterator[None]:
+    """A config may hold anything: what a model's constructor makes of it is the config's fault, and said so."""
+    try:
+        yield
+    except (TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
+        raise ValueError(f"the config of {source} makes no model: {type(error).__name__}: {error}") from error
+
+
+def _meta(found: _Found) -> ModelMixin:
+    with _building(found.source), torch.device("meta"):
+        return found.cls.from_config(dict(found.config))
 
 
 def _meta_open_sora(found: _Found, spatial_config: Mapping[str, Any]) -> VideoVAE:
-    with torch.device("meta"):
+    with _building(found.source), torch.device("meta"):
         return VideoVAE(**open_sora.to_config(found.config, spatial_config))
+
+
+def _refuse_spatial_config(found: _Found, spatial_config: object) -> None:
+    if spatial_config is not None and found.layout != "open_sora":
+        raise ValueError(f"spatial_config is for Open-Sora's layout, {found.source} is in {found.layout}'s")
 
 
 def _spatial_config(config: Mapping[str, Any] | str | Path | None) -> Mapping[str, Any]:
@@ -286,19 +303,21 @@ def _load_open_sora(found: _Found, spatial_config: Mapping[str, Any], dtype: tor
     levels = len(vae.temporal.config.channel_multipliers)
     state = {key: tensors[open_sora.to_open_sora_key(key, levels)].to(dtype) for key in vae.state_dict()}
     vae.load_state_dict(state, assign=True)
-    vae.register_to_config(latents_mean=vae.shift.flatten().tolist(), latents_std=vae.scale.flatten().tolist())
+    mean, std = (tensors[key].float().flatten().tolist() for key in ("shift", "scale"))
+    vae.register_to_config(latents_mean=mean, latents_std=std)  # the file has the last word, as in the reference
     return vae
 
 
 def _load_pretrained(found: _Found, dtype: torch.dtype) -> ModelMixin:
     if found.layout == "vae_lab":
-        _refuse(found.source, _compare(read_headers(found.files)[0], _shapes(_meta(found.cls, found.config))))
+        _refuse(found.source, _compare(read_headers(found.files)[0], _shapes(_meta(found))))
     else:
         for file in found.files:  # so that a broken file is named, whatever diffusers does with it
             read_headers([file])
-    vae, info = found.cls.from_pretrained(
-        found.folder, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
-    )
+    with _building(found.source):
+        vae, info = found.cls.from_pretrained(
+            found.folder, dtype=dtype, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+        )
     mismatched = [f"{key}: {tuple(found)}, the model has {tuple(has)}" for key, found, has in info["mismatched_keys"]]
     _refuse(found.source, KeyDifferences(sorted(info["missing_keys"]), sorted(info["unexpected_keys"]), mismatched))
     return vae

@@ -100,7 +100,7 @@ def contact_sheet(
     figure = Figure(
         figsize=(1.2 + cell * len(chosen), 0.7 + (cell * height / width + 0.3) * len(panels)), layout="constrained"
     )
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)
     axes = figure.subplots(len(panels), len(chosen), squeeze=False)
     for row, (name, frames) in zip(axes, panels.items(), strict=True):
         for axis, t in zip(row, chosen, strict=True):

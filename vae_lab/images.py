@@ -1,6 +1,7 @@
 """Image files, folders of them and animated images -> frames uint8 (T, H, W, 3)."""
 
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +10,14 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+NO_DURATION = 100  # milliseconds that browsers show a frame of an animation whose length is given as 0
 BACKGROUND = (255, 255, 255)  # behind transparent pixels
 
 
 def read_folder(path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None) -> np.ndarray:
     """The images in a folder, in natural order (2 before 10), one a frame."""
-    files = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    entries = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    files = [p for p in entries if p.is_file()]
     if not files:
         raise ValueError(f"{path} is a folder without images ({', '.join(IMAGE_SUFFIXES)})")
     if start >= len(files):
@@ -40,10 +43,10 @@ def read_image(
         for t in range(stop):
             image.seek(t)
             image.load()  # the length of a frame is known only now
-            durations.append(image.info.get("duration", 0) / 1000)
+            durations.append((image.info.get("duration") or NO_DURATION) / 1000)
             if t >= start:
                 frames.append(fit(to_rgb(image), size))
-    if not all(durations):  # no rate of its own
+    if total == 1:  # no rate of its own
         return stack(frames, path), None, None
     times = np.cumsum([0.0, *durations])
     return stack(frames, path), times[start:stop], stop / times[stop]
@@ -56,12 +59,15 @@ def _open(path: Path) -> Iterator[Image.Image]:
             yield image
     except UnidentifiedImageError:
         raise ValueError(f"{path} is not an image that can be read") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, EOFError, IndexError, struct.error, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is not a whole image: {error}") from None
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as RGB, upright, 16 bit rounded to 8, transparent pixels on BACKGROUND."""
+    """An image of any mode as RGB, upright, transparent pixels on BACKGROUND.
+
+    16-bit grey is rounded to 8 bits; of 16-bit colour Pillow keeps the upper 8.
+    """
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError("images of floating-point values have no agreed range; save them as 8 or 16 bit")

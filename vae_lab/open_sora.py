@@ -73,7 +73,8 @@ def to_open_sora_key(key: str, num_levels: int) -> str:
 
 def is_open_sora(config: Mapping[str, Any]) -> bool:
     """Whether a config.json is of Open-Sora's video VAE."""
-    return config.get("model_type") == MODEL_TYPE or MODEL_TYPE in (config.get("architectures") or [])
+    architectures = config.get("architectures")
+    return config.get("model_type") == MODEL_TYPE or (isinstance(architectures, list) and MODEL_TYPE in architectures)
 
 
 def to_config(config: Mapping[str, Any], spatial_config: Mapping[str, Any] | None = None) -> dict[str, Any]:

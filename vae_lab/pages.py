@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import NamedTuple
@@ -48,11 +49,18 @@ def frame_player(
         max_raw_bytes: where the pixels would be more, only every second (third, …) frame is kept, and the page says so.
     """
     clips = list(panels.values())
+    if not clips:
+        raise ValueError("panels must hold at least one clip")
+    if not 0 < fps < float("inf"):
+        raise ValueError(f"fps must be above 0, got {fps}")
     for frames in clips:
         check_frames(frames)
         if len(frames) != len(clips[0]):
             raise ValueError(f"panels must have the same number of frames, got {len(frames)} and {len(clips[0])}")
     num_frames = len(clips[0])
+    for curve in curves:
+        if len(curve.values) != num_frames:
+            raise ValueError(f"curve {curve.name!r} must have a value for each of {num_frames} frames")
     stride = max(1, -(-sum(frames.nbytes for frames in clips) // max_raw_bytes))
     kept = range(0, num_frames, stride)
     latent_of = {t: index for index, group in enumerate(groups) for t in group}
@@ -81,15 +89,16 @@ def frame_player(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in (facts or {}).items()
     )
     assets = files("vae_lab") / "assets"
-    return (
-        (assets / "player.html").read_text()
-        .replace("{{title}}", html.escape(title))
-        .replace("{{note}}", html.escape(note))
-        .replace("{{facts}}", f"<table class='facts'>{rows}</table>" if rows else "")
-        .replace("{{style}}", (assets / "player.css").read_text())
-        .replace("{{script}}", (assets / "player.js").read_text())
-        .replace("{{data}}", json.dumps(data).replace("</", "<\\/"))
-    )  # fmt: skip
+    parts = {
+        "title": html.escape(title),
+        "note": html.escape(note),
+        "facts": f"<table class='facts'>{rows}</table>" if rows else "",
+        "style": (assets / "player.css").read_text("utf-8"),
+        "script": (assets / "player.js").read_text("utf-8"),
+        "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),  # nothing in it can end the script
+    }
+    template = (assets / "player.html").read_text("utf-8")
+    return re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], template)  # one pass: what is filled in stays as it is
 
 
 def _webp(frame: np.ndarray) -> str:

@@ -246,8 +246,8 @@ def write_report(
         "contact_sheet.png": lambda path: contact_sheet(panels, captions, title, first_frame=start).savefig(
             path, dpi=110
         ),
-        "metrics.json": lambda path: path.write_text(json.dumps(to_json(report, start), indent=2) + "\n"),
-        "index.html": lambda path: path.write_text(page()),
+        "metrics.json": lambda path: path.write_text(json.dumps(to_json(report, start), indent=2) + "\n", "utf-8"),
+        "index.html": lambda path: path.write_text(page(), "utf-8"),
     }
     assert tuple(writers) == OUTPUTS
     with _staging(out) as folder:
@@ -257,29 +257,38 @@ def write_report(
 
 def prepare_folder(out: Path) -> None:
     """Refuse, before any work is done, a folder that cannot be made or written to. Leaves nothing behind."""
-    existed = out.exists()
+    with _made_folders(out) as made:
+        try:
+            with _staging(out):
+                pass
+        except OSError as error:
+            raise OSError(f"cannot write to the folder {out}: {error.strerror}") from None
+        for folder in made:
+            folder.rmdir()
+
+
+@contextmanager
+def _made_folders(out: Path) -> Iterator[list[Path]]:
+    """Make `out` and its parents; yields those that were missing, innermost first, and removes them on failure."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
-        with _staging(out):
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write to the folder {out}: {error.strerror}") from None
-    if not existed:
-        out.rmdir()
+        out.mkdir(parents=True, exist_ok=True)
+        yield made
+    except BaseException:
+        for folder in made:
+            if folder.exists():
+                folder.rmdir()
+        raise
 
 
 @contextmanager
 def _staging(out: Path) -> Iterator[Path]:
     """A hidden folder in `out` whose files move to `out` when the block ends well; `out` is made where it is not."""
-    existed = out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".partial-", dir=out))
-    try:
-        yield staging
-        for file in staging.iterdir():
-            file.replace(out / file.name)
-    except BaseException:
-        shutil.rmtree(staging)
-        if not existed:
-            out.rmdir()
-        raise
-    staging.rmdir()
+    with _made_folders(out):
+        staging = Path(tempfile.mkdtemp(prefix=".partial-", dir=out))
+        try:
+            yield staging
+            for file in staging.iterdir():
+                file.replace(out / file.name)
+        finally:
+            shutil.rmtree(staging)

@@ -96,7 +96,7 @@ class SpatialVAE(ModelMixin, ConfigMixin):
         num_frames: every latent frame is one frame here, so it may be left out; where given it must equal T.
         """
         check_video("z", z, self.config.latent_channels)
-        if num_frames is not None and num_frames != z.shape[2]:
+        if num_frames is not None and positive_int("num_frames", num_frames) != z.shape[2]:
             raise ValueError(f"num_frames ({num_frames}) must equal the {z.shape[2]} latent frames of a 2D VAE")
         z = z / self.config.scaling_factor
         return DecoderOutput(sample=self._frame_by_frame(lambda frames: self.autoencoder.decode(frames).sample, z))

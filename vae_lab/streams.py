@@ -1,12 +1,21 @@
 """Video files -> frames uint8 (T, H, W, 3), through PyAV (FFmpeg): exact windows, colours and rotation as tagged."""
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from .images import fit, stack
 
+SEEKABLE = {
+    "mov",
+    "mp4",
+    "matroska",
+    "webm",
+}  # containers that keep every frame's time stamp, and an index of key frames
 HD_HEIGHT = 720  # from here on a video without colour tags is taken to be BT.709, below BT.601, as browsers do
 
 
@@ -18,26 +27,23 @@ def read_stream(
 
     frames, times = [], []
     try:
-        with av.open(str(path)) as container:
-            stream = _video_stream(container, path)
-            stream.thread_type = "AUTO"
-            first_pts = _seek(container, stream, start, path) if start else None
-            skip = start if first_pts is None else 0
-            for frame in container.decode(stream):
-                if first_pts is not None and frame.pts < first_pts:
-                    continue
-                if skip:
-                    skip -= 1
-                    continue
-                frames.append(fit(_frame_to_image(frame), size))
-                times.append(frame.time)
-                if len(frames) == num_frames:
-                    break
-            else:
-                if frames:
-                    _check_end(container, stream, start + len(frames), frame, path)
-            rate = stream.average_rate or stream.guessed_rate
-            origin = float((stream.start_time or 0) * stream.time_base)
+        place = _find(path, start) if start else None
+        for from_here in dict.fromkeys([place, None]):  # where the place is not found: counted from frame 0
+            with _open(path) as container:
+                stream = _video_stream(container, path)
+                stream.thread_type = "AUTO"
+                for frame in _decode_from(container, stream, start, from_here):
+                    frames.append(fit(_frame_to_image(frame), size))
+                    times.append(frame.time)
+                    if len(frames) == num_frames:
+                        break
+                else:
+                    if frames:
+                        _check_end(container, stream, start + len(frames), frame, path)
+                rate = stream.average_rate or stream.guessed_rate
+                origin = float((stream.start_time or 0) * stream.time_base)
+            if frames:
+                break
     except av.error.InvalidDataError:
         if frames:
             raise ValueError(f"{path} breaks off or is damaged after frame {start + len(frames) - 1}") from None
@@ -48,7 +54,14 @@ def read_stream(
         raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from None
     if not frames:
         raise ValueError(f"{path} has no frame {start}" if start else f"{path} has no frames")
-    return stack(frames, path), None if None in times else np.array(times) - origin, float(rate) if rate else None
+    known = None not in times and (np.diff(times) > 0).all()  # some containers guess, and guess wrong
+    return stack(frames, path), np.array(times) - origin if known else None, float(rate) if rate else None
+
+
+def _open(path: Path):
+    import av
+
+    return av.open(str(path.absolute()))  # absolute: "concat:a.mp4" is a file here, not one of FFmpeg's protocols
 
 
 def _video_stream(container, path: Path):
@@ -61,32 +74,79 @@ def _video_stream(container, path: Path):
     return streams[0]
 
 
-def _seek(container, stream, start: int, path: Path) -> int | None:
-    """Go to the key frame at or before frame `start`; its time stamp, or None in a file that has none."""
-    stamps = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
-    if start >= len(stamps):
-        raise ValueError(f"{path} has {len(stamps)} frames, so it has no frame {start}")
-    if None in stamps:
-        container.seek(0)
-        return None
-    pts = sorted(stamps)[start]
-    container.seek(pts, stream=stream)
-    return pts
+class _Place(NamedTuple):
+    """Where frame `start` is: its time stamp, and the one to seek to so that its key frame is read first."""
+
+    pts: int
+    seek: int
+
+
+def _find(path: Path, start: int) -> _Place | None:
+    """From the packets alone; None where stamps are missing, ambiguous or not kept exactly by the container."""
+    with _open(path) as container:
+        stream = _video_stream(container, path)
+        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+        exact = bool(set(container.format.name.split(",")) & SEEKABLE)
+        stamps = [packet.pts for packet in packets]
+        if not exact or None in stamps or len(set(stamps)) < len(stamps):
+            return None
+        if start >= len(stamps):
+            raise ValueError(f"{path} has {len(stamps)} frames, so it has no frame {start}")
+        pts = sorted(stamps)[start]
+        keys = [packet for packet in packets if packet.is_keyframe and packet.pts <= pts]
+        if not keys:
+            return None
+        key = max(keys, key=lambda packet: packet.pts)
+        return _Place(pts, key.pts if key.dts is None else min(key.pts, key.dts))
+
+
+def _decode_from(container, stream, start: int, place: _Place | None) -> Iterator:
+    """Decoded frames from `start` on. With its place, from the key frame before it; none where that misses it."""
+    if place is None:
+        yield from islice(container.decode(stream), start, None)
+        return
+    container.seek(place.seek, stream=stream)
+    frames = container.decode(stream)
+    for frame in frames:
+        if frame.pts is None or frame.pts > place.pts:
+            return
+        if frame.pts == place.pts:
+            yield frame
+            break
+    yield from frames
 
 
 def _check_end(container, stream, num_frames: int, last, path: Path) -> None:
-    """After reading to the end: refuse a file that ends before its header says, by frames or else by time."""
-    if stream.frames:
-        if stream.frames > num_frames:  # an edit list hides frames that the header counts
-            container.seek(0)
-            hidden = sum(packet.is_discard for packet in container.demux(stream))
-            if stream.frames > num_frames + hidden:
-                raise ValueError(f"{path} breaks off after {num_frames} of {stream.frames} frames")
+    """After reading to the end: refuse a file that ends before it says, in bytes (mp4), frames or seconds."""
+    if "mp4" in container.format.name:
+        if _is_cut_off_mp4(path):
+            raise ValueError(f"{path} breaks off after {num_frames} frames")
+    elif stream.frames:
+        if stream.frames > num_frames:
+            raise ValueError(f"{path} breaks off after {num_frames} of {stream.frames} frames")
     elif (promised := _tagged_duration(stream)) is not None and last.time is not None:
         frame_time = float(1 / (stream.average_rate or stream.guessed_rate or 24))
         end = last.time + max(float((last.duration or 0) * last.time_base), frame_time)
         if promised > end + 2 * frame_time:
             raise ValueError(f"{path} breaks off after {end:.2f} of {promised:.2f} seconds")
+
+
+def _is_cut_off_mp4(path: Path) -> bool:
+    """Whether a top-level box of an mp4 or mov file reaches past its end. (Its frame count also has hidden frames.)"""
+    end, offset = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while offset + 8 <= end:
+            file.seek(offset)
+            size = int.from_bytes(file.read(4), "big")
+            if size == 1:  # 64-bit size behind the type
+                file.seek(offset + 8)
+                size = int.from_bytes(file.read(8), "big")
+            if size == 0:  # to the end of the file
+                return False
+            if size < 8:
+                return True
+            offset += size
+    return offset != end
 
 
 def _tagged_duration(stream) -> float | None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from . import images, streams
 from .images import IMAGE_SUFFIXES
 from .shapes import positive_int
 
+MAX_FPS = 1000  # Matroska and WebM count milliseconds
 DEFAULT_FPS = 24.0  # of images, which have no rate of their own
 
 
@@ -85,8 +87,9 @@ def read_video(
           before `start`.
         size: (H, W) to fit each frame to: scaled until it covers, anti-aliased, and cropped in the middle.
 
-    Grey becomes three equal channels; transparent pixels lie on white; rotation tags are followed; 16 bit are rounded
-    to 8; a video's alpha channel is left out.
+    Grey becomes three equal channels; transparent pixels lie on white; rotation tags are followed; 16 bit become 8; a
+    video's alpha channel is left out. A cut-off mp4, webm or mkv is noticed by what its header promises; formats whose
+    header promises nothing (.ts, .flv) end where they end.
 
     Raises:
         FileNotFoundError: there is nothing at `source`.
@@ -99,7 +102,7 @@ def read_video(
     if num_frames is not None:
         positive_int("num_frames", num_frames)
     if size is not None:
-        if len(size) != 2:
+        if not isinstance(size, Sequence) or len(size) != 2:
             raise ValueError(f"size must be (H, W), got {size!r}")
         size = tuple(positive_int("size", side) for side in size)
     if not path.exists():
@@ -142,15 +145,15 @@ def write_video(
           and other image suffixes for one frame; .mkv (FFV1, every pixel kept) with lossless; a name without suffix
           becomes a folder of numbered png files, also lossless.
         lossless: refuse a path that would change a pixel.
-        times: seconds at which each frame is shown, for a variable rate (.mp4, .webm and .mkv).
+        times: seconds at which each frame is shown, increasing, for a variable rate (.mp4, .webm and .mkv).
 
-    H.264 with 4:2:0 needs even sides: for .mp4 an odd last row or column is repeated, with a warning. The file is
-    written beside `path` and then renamed, so that a failure leaves what was there.
+    A gif counts in hundredths of a second, up to 50 a second, and Pillow joins equal neighbours into one longer frame,
+    so it may read back with fewer frames. H.264 with 4:2:0 needs even sides: for .mp4 an odd last row or column is
+    repeated, with a warning. The file is written beside `path` and then renamed: a failure leaves what was there.
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if not fps > 0:
-        raise ValueError(f"fps must be above 0, got {fps}")
+    _check_fps(fps, suffix)
     if suffix and suffix not in (*_CODECS, *IMAGE_SUFFIXES):
         raise ValueError(
             f"path must end in {', '.join([*_CODECS, *IMAGE_SUFFIXES])} or have no suffix, got {path.name}"
@@ -161,6 +164,8 @@ def write_video(
         raise ValueError(f"{path.name}: .mkv is the lossless format here; ask for it with lossless=True")
     if isinstance(frames, np.ndarray):
         check_frames(frames)
+    if times is not None:
+        times = _check_times(times, suffix, len(frames) if isinstance(frames, np.ndarray) else None)
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
@@ -171,6 +176,23 @@ def write_video(
             _write_stream(beside, frames, fps, times, *_CODECS[suffix], even=suffix == ".mp4")
         else:
             _write_images(beside, frames, fps, suffix)
+
+
+def _check_fps(fps: float, suffix: str) -> None:
+    highest = 50 if suffix == ".gif" else MAX_FPS
+    if not isinstance(fps, Real) or not 0 < fps <= highest:
+        raise ValueError(f"fps must be above 0 and at most {highest}{' in a gif' * (highest == 50)}, got {fps}")
+
+
+def _check_times(times: Sequence[float], suffix: str, num_frames: int | None) -> np.ndarray:
+    if suffix not in _CODECS:
+        raise ValueError(f"times can be kept in {', '.join(_CODECS)}, not in {suffix or 'a folder'}")
+    times = np.asarray(times, dtype=float)
+    if times.ndim != 1 or not np.isfinite(times).all() or (times < 0).any() or (np.diff(times) < 1 / MAX_FPS).any():
+        raise ValueError(f"times must be seconds from 0, each at least 1/{MAX_FPS} after the one before, got {times}")
+    if num_frames is not None and len(times) != num_frames:
+        raise ValueError(f"times must have one entry for each of {num_frames} frames, got {len(times)}")
+    return times
 
 
 @contextmanager
@@ -207,7 +229,7 @@ def _write_stream(path, frames, fps, times, container_format, codec, pixel_forma
 
     time_base = Fraction(1, 90_000)  # the clock of MPEG: fine enough for every rate in use
     flags = {"movflags": "+faststart"} if container_format == "mp4" else {}
-    with av.open(str(path), "w", format=container_format, options=flags) as container:
+    with av.open(str(path.absolute()), "w", format=container_format, options=flags) as container:
         stream = None
         for t, frame in enumerate(frames):
             if even:
@@ -228,8 +250,12 @@ def _write_stream(path, frames, fps, times, container_format, codec, pixel_forma
                     format=pixel_format, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
                 )
             picture.time_base = time_base
+            if times is not None and t == len(times):
+                raise ValueError(f"times must have one entry for each frame, got {len(times)} for more frames")
             picture.pts = round((t / fps if times is None else times[t]) / time_base)
             container.mux(stream.encode(picture))
+        if times is not None and t + 1 != len(times):
+            raise ValueError(f"times must have one entry for each of {t + 1} frames, got {len(times)}")
         container.mux(stream.encode(None))
 
 

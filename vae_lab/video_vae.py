@@ -72,6 +72,8 @@ class VideoVAE(ModelMixin, ConfigMixin):
         for name, values in (("latents_mean", latents_mean), ("latents_std", latents_std)):
             if len(values) != channels:
                 raise ValueError(f"{name} must have one number for each of {channels} latent channels, got {values}")
+        if not all(0 < value < float("inf") for value in latents_std):
+            raise ValueError(f"latents_std must be above 0, got {tuple(latents_std)}")
         self.register_buffer("shift", torch.tensor(latents_mean, dtype=torch.float32).view(1, -1, 1, 1, 1))
         self.register_buffer("scale", torch.tensor(latents_std, dtype=torch.float32).view(1, -1, 1, 1, 1))
 
@@ -99,6 +101,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
 
     def encode_spatial_latent(self, spatial_latent: Tensor) -> AutoencoderKLOutput:
         """The temporal half of `encode`: scaled 2D latents (B, C, T, h, w) -> posterior over raw latents."""
+        check_video("spatial_latent", spatial_latent, self.temporal.config.in_channels)
         chunks = spatial_latent.split(chunk_lengths(spatial_latent.shape[2], self.config.micro_frame_size), dim=2)
         return AutoencoderKLOutput(
             latent_dist=DiagonalGaussian.cat([self.temporal.encode(chunk).latent_dist for chunk in chunks])
@@ -122,10 +125,12 @@ class VideoVAE(ModelMixin, ConfigMixin):
 
     def normalize(self, z: Tensor) -> Tensor:
         """Raw latents -> latents for a diffusion model: (z - shift) / scale, per channel."""
+        check_video("z", z, self.temporal.config.latent_channels)
         return (z - self.shift) / self.scale
 
     def denormalize(self, z: Tensor) -> Tensor:
         """The inverse of `normalize`: z * scale + shift."""
+        check_video("z", z, self.temporal.config.latent_channels)
         return z * self.scale + self.shift
 
     @torch.no_grad()

@@ -16,8 +16,8 @@ PICKLE_SUFFIXES = (".pt", ".pth", ".bin")
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file."""
     try:
-        values = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        values = json.loads(path.read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not readable JSON: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(values).__name__}")
@@ -26,10 +26,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_index(index: Path) -> list[Path]:
     """The files that an index of a sharded checkpoint names; they lie beside it."""
-    names = sorted(set(read_json(index).get("weight_map", {}).values()))
-    if not names or any(Path(name).name != name for name in names):
-        raise ValueError(f"{index} must map keys to files beside it, got {names}")
-    return [index.parent / name for name in names]
+    weight_map = read_json(index).get("weight_map")
+    names = list(weight_map.values()) if isinstance(weight_map, dict) else []
+    if not names or not all(isinstance(name, str) and name.endswith(".safetensors") for name in names):
+        raise ValueError(f"{index} must have a weight_map from keys to .safetensors files")
+    if outside := [name for name in names if Path(name).name != name]:
+        raise ValueError(f"{index} must name files beside it, got {outside[0]}")
+    return [index.parent / name for name in sorted(set(names))]
 
 
 def read_headers(files: list[Path]) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
@@ -77,8 +80,11 @@ def _unpickle(file: Path, device: str) -> dict[str, torch.Tensor]:
         raise ValueError(f"{file} is not a readable torch file: {_first_line(error)}") from None
     if isinstance(values, Mapping) and isinstance(values.get("state_dict"), Mapping):
         values = values["state_dict"]
-    if not isinstance(values, Mapping) or not all(isinstance(v, torch.Tensor) for v in values.values()):
-        raise ValueError(f"{file} must hold a state dict (names to tensors), got {type(values).__name__}")
+    if not isinstance(values, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided
+        for key, value in values.items()
+    ):
+        raise ValueError(f"{file} must hold a state dict (names to dense tensors), got {type(values).__name__}")
     return dict(values)
 
 
