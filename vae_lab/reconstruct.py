@@ -257,14 +257,14 @@ def write_report(
 
 def prepare_folder(out: Path) -> None:
     """Refuse, before any work is done, a folder that cannot be made or written to. Leaves nothing behind."""
-    with _made_folders(out) as made:
-        try:
+    try:
+        with _made_folders(out) as made:
             with _staging(out):
                 pass
-        except OSError as error:
-            raise OSError(f"cannot write to the folder {out}: {error.strerror}") from None
-        for folder in made:
-            folder.rmdir()
+            for folder in made:
+                folder.rmdir()
+    except OSError as error:
+        raise OSError(f"cannot write to the folder {out}: {error.strerror}") from None
 
 
 @contextmanager
