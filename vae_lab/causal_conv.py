@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .shapes import conv_output_size, positive_int, same_padding, time_padding
+from .shapes import conv_output_size, kernel_reach, positive_int, same_padding, time_padding
 
 PAD_MODES = ("constant", "replicate", "reflect")
 
@@ -77,7 +77,7 @@ class CausalConv3d(nn.Module):
             past = self._pad(x[:, :, :1], self.time_padding, space=False)[:, :, : self.time_padding]
         frames = torch.cat([past, x], dim=2)
         stride, dilation = self.conv.stride[0], self.conv.dilation[0]
-        reach = dilation * (self.conv.kernel_size[0] - 1) + 1
+        reach = kernel_reach(self.conv.kernel_size[0], dilation)
         if frames.shape[2] < reach:
             height, width = (
                 conv_output_size(x.shape[axis + 2], self.conv.kernel_size[axis], self.conv.stride[axis],

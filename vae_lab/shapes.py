@@ -24,6 +24,15 @@ def positive_int(name: str, value: object) -> int:
     return value
 
 
+def kernel_reach(kernel_size: int, dilation: int = 1) -> int:
+    """Samples from the first to the last that one window of a convolution covers: `dilation * (kernel_size - 1) + 1`.
+
+    >>> kernel_reach(3), kernel_reach(3, dilation=2)
+    (3, 5)
+    """
+    return positive_int("dilation", dilation) * (positive_int("kernel_size", kernel_size) - 1) + 1
+
+
 def time_padding(kernel_size: int, stride: int = 1, dilation: int = 1) -> int:
     """Frames a causal convolution pads, all of them in front: `dilation * (kernel_size - 1) + (1 - stride)`.
 
@@ -33,10 +42,8 @@ def time_padding(kernel_size: int, stride: int = 1, dilation: int = 1) -> int:
     >>> time_padding(3), time_padding(3, stride=2), time_padding(3, dilation=2)
     (2, 1, 4)
     """
-    for name, value in (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation)):
-        positive_int(name, value)
-    reach = dilation * (kernel_size - 1) + 1
-    if stride > reach:
+    reach = kernel_reach(kernel_size, dilation)
+    if positive_int("stride", stride) > reach:
         raise ValueError(
             f"stride ({stride}) must not be larger than the kernel's reach dilation * (kernel_size - 1) + 1 = {reach} "
             f"in time: the padding would be {reach - stride}, which drops frames"
@@ -65,9 +72,8 @@ def conv_output_size(size: int, kernel_size: int, stride: int = 1, dilation: int
     >>> conv_output_size(16, kernel_size=3, stride=2, padding=time_padding(3, stride=2))
     8
     """
-    for name, value in (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation)):
-        positive_int(name, value)
-    reach = dilation * (kernel_size - 1) + 1
+    positive_int("stride", stride)
+    reach = kernel_reach(kernel_size, dilation)
     if size + padding < reach:
         raise ValueError(f"size ({size}) plus padding ({padding}) must be at least the kernel's reach ({reach})")
     return (size + padding - reach) // stride + 1
