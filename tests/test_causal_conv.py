@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vae_lab import CausalConv3d
@@ -35,7 +35,6 @@ def test_time_padding_is_in_front_and_space_is_padded_on_both_sides():
     assert moved.max(0).values.tolist() == [4, 4, 4]
 
 
-@settings(deadline=None)
 @given(
     frames=st.integers(1, 12), kernel=st.integers(1, 4), stride=st.integers(1, 3), dilation=st.integers(1, 3),
     space=st.sampled_from([1, 3, 5]),
@@ -56,7 +55,6 @@ def test_sizes_and_causality(frames, kernel, stride, dilation, space):
         assert (moved >= t // stride).all()  # nothing before the group of t
 
 
-@settings(deadline=None)
 @given(
     pieces=st.lists(st.integers(1, 5), min_size=1, max_size=5), kernel=st.integers(1, 4), stride=st.integers(1, 3),
     dilation=st.integers(1, 2), pad_mode=st.sampled_from(["constant", "replicate"]),

@@ -13,7 +13,7 @@ def small(**config) -> TemporalVAE:
     return TemporalVAE(**SMALL_TEMPORAL | dict(temporal_downsample=(True, True)) | config).eval().double()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     frames=st.integers(1, 20), height=st.integers(1, 5), width=st.integers(1, 5), batch=st.integers(1, 2),
     flags=st.lists(st.booleans(), min_size=1, max_size=3), blocks=st.integers(1, 2),

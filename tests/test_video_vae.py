@@ -54,7 +54,7 @@ def test_released_sizes():
     assert z.shape == (1, 4, 6, 8, 8)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     frames=st.integers(1, 24), height=st.integers(1, 3), width=st.integers(1, 3), batch=st.integers(1, 2),
     flags=st.tuples(st.booleans(), st.booleans()), micro_frame_size=st.none() | st.integers(1, 10),
