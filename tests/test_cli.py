@@ -44,14 +44,14 @@ def refused(capsys, *arguments) -> str:
 
 def test_reconstruct_writes_everything_and_measures_what_it_says(clip, tmp_path, capsys):
     out = tmp_path / "out"
-    with pytest.warns(UserWarning, match="frames of 35x20 are stored as 36x20"):
+    with pytest.warns(UserWarning, match="frames of 20x35 are stored as 20x36"):
         assert main(["reconstruct", str(clip), str(out), *MODEL]) == 0
     printed = capsys.readouterr().out
     assert sorted(p.name for p in out.iterdir()) == sorted(OUTPUTS)
     assert all(name in printed for name in OUTPUTS)
-    assert "20 frames of 35x20, 24 per second" in printed
-    assert "right and bottom, by replication, to 40x24; cropped back" in printed
-    assert "6 frames of 5x3, 4 channels, in 2 chunks of up to 17 frames" in printed
+    assert "20 frames of 20x35 (height x width), 24 per second" in printed
+    assert "right and bottom, by replication, to 24x40; cropped back" in printed
+    assert "6 frames of 3x5, 4 channels, in 2 chunks of up to 17 frames" in printed
 
     measured = json.loads((out / "metrics.json").read_text())
     assert measured["latent_shape"] == {"channels": 4, "frames": 6, "height": 3, "width": 5}
@@ -78,7 +78,7 @@ def test_window_size_and_second_run_into_the_same_folder(clip, tmp_path, capsys)
             main(["reconstruct", str(clip), str(tmp_path), *MODEL, "--start", "3", "--frames", "5", "--size", "16x24"])
             == 0
         )
-    assert "5 frames of 24x16, 24 per second, from frame 3" in capsys.readouterr().out
+    assert "5 frames of 16x24 (height x width), 24 per second, from frame 3" in capsys.readouterr().out
     measured = json.loads((tmp_path / "metrics.json").read_text())
     assert measured["clip"] == {"frames": 5, "height": 16, "width": 24, "fps": 24.0, "first_frame": 3}
     assert 3 <= measured["quality"]["full"]["psnr_db"]["worst_frame"] <= 7
@@ -145,7 +145,7 @@ def test_bad_input(clip, tmp_path, capsys):
         ([tmp_path / "dot.png", out], "is 1x1 pixels; the smallest is 8x8, one latent cell"),
         ([clip, out, "--frames", "21"], "has 20 frames, so it has no frames 0 to 20"),
         ([clip, out, "--frames", "0"], "'0' must be a whole number of at least 1"),
-        ([clip, out, "--size", "16"], "'16' is not numbers from 1 to 1000000 joined by x"),
+        ([clip, out, "--size", "16"], "'16' must be height x width, each from 1 to 1000000, as in 256x256"),
         ([clip, out, "--size", "16x16x16"], "must be height x width"),
         ([clip, out, "--gain", "nan"], "'nan' must be a number above 0"),
         ([clip, out, "--model", "nothing"], "no checkpoint at nothing"),
@@ -184,10 +184,10 @@ def test_stopping_leaves_nothing_half_written(tmp_path, number, code):
 
 
 def test_sizes(capsys):
-    assert main(["sizes", "51x256x250"]) == 0
+    assert main(["sizes", "51x256x330"]) == 0
     printed = capsys.readouterr().out
-    assert "latent       15 frames of 32x32, 4 channels" in printed
-    assert "padding      to 256x256, a multiple of 8 (the model refuses others)" in printed
+    assert "latent       15 frames of 32x42, 4 channels" in printed
+    assert "padding      to 256x336, a multiple of 8 (the model refuses others)" in printed
     assert "chunk 2: frames 34-50 after 3 zero frames -> latents 10-14: 34 | 35-38 | 39-42 | 43-46 | 47-50" in printed
     assert main(["sizes", "51x256x256", "--chunk", "none"]) == 0
     assert "latent       13 frames of 32x32" in capsys.readouterr().out

@@ -19,7 +19,9 @@ PIXELS = """() => [...document.querySelectorAll('canvas')].map((canvas) =>
 
 
 def page_text(**arguments) -> str:
-    return frame_player(PANELS, "a <title>", 24, [PSNR], frame_groups(18), {"fact & name": "</script>"}, **arguments)
+    return frame_player(
+        PANELS, "a <title>", 24, [PSNR], frame_groups(18), [0, 17], {"fact & name": "</script>"}, **arguments
+    )
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -69,12 +71,13 @@ def test_keys_and_slider_move_all_panels_and_pixels_are_exact(page):
 
 def test_caption_and_plot(page):
     page.keyboard.press("ArrowRight")
-    assert page.inner_text(".caption") == "t = 101latent frame t' = 1full 21.00 dB"
+    assert page.inner_text(".caption") == "t = 101latent frame 1full 21.00 dB"
     for _ in range(4):
         page.keyboard.press("ArrowRight")
-    assert page.inner_text(".caption") == "t = 105latent frame t' = 2full identical"
+    assert page.inner_text(".caption") == "t = 105latent frame 2full identical"
     assert page.locator("rect.latent").count() == 6  # 17 + 1 frames: 5 + 1 latents
     assert page.locator("rect.latent.current").count() == 1
+    assert page.locator("line.chunk").count() == 1  # before frame 17
     box = page.locator("svg.plot").bounding_box()
     page.mouse.click(box["x"] + box["width"] * 0.995, box["y"] + 20)
     assert shown(page) == 117

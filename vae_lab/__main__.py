@@ -1,6 +1,7 @@
 """The command line: vae-lab reconstruct, sizes and inspect."""
 
 import argparse
+import os
 import re
 import signal
 import sys
@@ -10,33 +11,32 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import shapes
+from .shapes import count
 
 EXIT_BAD_INPUT = 2  # as argparse
-EXIT_INTERRUPTED, EXIT_TERMINATED = 130, 143  # 128 + SIGINT or SIGTERM, as shells do
+EXIT_INTERRUPTED, EXIT_BROKEN_PIPE, EXIT_TERMINATED = 130, 141, 143  # 128 + SIGINT, SIGPIPE, SIGTERM, as shells do
 MIN_SIDE = 8  # pixels: one latent cell
 MAX_SIZE = 1_000_000  # frames or pixels along an axis
 SHOWN_CHUNKS = 4
 
 
-def parse_size(text: str) -> tuple[int, ...]:
-    """ "51x256x256" -> (51, 256, 256)."""
-    if not re.fullmatch(r"\d{1,7}(x\d{1,7})+", text) or not all(1 <= int(part) <= MAX_SIZE for part in text.split("x")):
-        raise argparse.ArgumentTypeError(f"{text!r} is not numbers from 1 to {MAX_SIZE} joined by x, as in 256x256")
-    return tuple(map(int, text.split("x")))
+def parse_size(text: str, axes: Sequence[str], example: str) -> tuple[int, ...]:
+    """Numbers joined by x, one for each axis: "51x256x256" becomes (51, 256, 256)."""
+    parts = text.split("x")
+    fits = [re.fullmatch(r"\d{1,7}", part) is not None and 1 <= int(part) <= MAX_SIZE for part in parts]
+    if len(parts) != len(axes) or not all(fits):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be {' x '.join(axes)}, each from 1 to {MAX_SIZE}, as in {example}"
+        )
+    return tuple(map(int, parts))
 
 
 def _clip_size(text: str) -> tuple[int, ...]:
-    size = parse_size(text)
-    if len(size) != 3:
-        raise argparse.ArgumentTypeError(f"{text!r} must be frames x height x width, as in 51x256x256")
-    return size
+    return parse_size(text, ("frames", "height", "width"), "51x256x256")
 
 
 def _frame_size(text: str) -> tuple[int, ...]:
-    size = parse_size(text)
-    if len(size) != 2:
-        raise argparse.ArgumentTypeError(f"{text!r} must be height x width, as in 256x256")
-    return size
+    return parse_size(text, ("height", "width"), "256x256")
 
 
 def _at_least(low: int):
@@ -132,7 +132,7 @@ def run_reconstruct(args: argparse.Namespace) -> int:
     height, width = clip.frames.shape[1:3]
     if min(height, width) < MIN_SIDE:
         raise ValueError(
-            f"{args.input} is {width}x{height} pixels; the smallest is {MIN_SIDE}x{MIN_SIDE}, one latent cell"
+            f"{args.input} is {height}x{width} pixels; the smallest is {MIN_SIDE}x{MIN_SIDE}, one latent cell"
         )
     if args.output.exists() and not args.output.is_dir():
         raise NotADirectoryError(f"OUT must be a folder, {args.output} is a file")
@@ -172,12 +172,12 @@ def run_sizes(args: argparse.Namespace) -> int:
     latent = shapes.latent_size((num_frames, *padded), ratio, micro_frame_size=args.chunk)
     chunks = shapes.latent_chunks(num_frames, ratio, args.chunk)
     groups = shapes.frame_groups(num_frames, ratio, args.chunk)
-    print(f"clip         {num_frames} frames of {frame[1]}x{frame[0]} (width x height)")
+    print(f"clip         {count(num_frames, 'frame')} of {frame[0]}x{frame[1]} (height x width)")
     if padded != frame:
         print(
-            f"padding      to {padded[1]}x{padded[0]}, a multiple of {shapes.SPATIAL_RATIO} (the model refuses others)"
+            f"padding      to {padded[0]}x{padded[1]}, a multiple of {shapes.SPATIAL_RATIO} (the model refuses others)"
         )
-    print(f"latent       {latent[0]} frames of {latent[2]}x{latent[1]}, 4 channels")
+    print(f"latent       {count(latent[0], 'frame')} of {latent[1]}x{latent[2]}, 4 channels")
     print(f"compression  {shapes.compression_ratio(args.size, latent):.1f} numbers to 1")
     print(
         f"chunks       {len(chunks)}"
@@ -186,21 +186,22 @@ def run_sizes(args: argparse.Namespace) -> int:
     first_frame = first_latent = 0
     for index, (num_latents, length) in enumerate(chunks):
         if index < SHOWN_CHUNKS or index == len(chunks) - 1:
-            cells = [
-                f"{group.start}" if len(group) == 1 else f"{group.start}-{group.stop - 1}"
-                for group in groups[first_latent : first_latent + num_latents]
-            ]
+            cells = [_span(group.start, len(group)) for group in groups[first_latent : first_latent + num_latents]]
             if len(cells) > 12:
                 cells[6:-3] = ["…"]
             padding = shapes.front_padding(length, ratio)
             print(
-                f"  chunk {index}: frames {first_frame}-{first_frame + length - 1} after {padding} zero frames "
-                f"-> latents {first_latent}-{first_latent + num_latents - 1}: {' | '.join(cells)}"
+                f"  chunk {index}: frames {_span(first_frame, length)} after {count(padding, 'zero frame')} "
+                f"-> latents {_span(first_latent, num_latents)}: {' | '.join(cells)}"
             )
         elif index == SHOWN_CHUNKS:
             print("  …")
         first_frame, first_latent = first_frame + length, first_latent + num_latents
     return 0
+
+
+def _span(first: int, number: int) -> str:
+    return f"{first}" if number == 1 else f"{first}-{first + number - 1}"
 
 
 def run_inspect(args: argparse.Namespace) -> int:
@@ -213,10 +214,10 @@ def run_inspect(args: argparse.Namespace) -> int:
     print(f"layout       {info.layout}, {info.class_name}")
     for file in info.files:
         print(f"file         {file}")
-    for name, count in info.parameters.items():
-        print(f"  {name:<16} {count:>13,} numbers")
+    for name, numbers in info.parameters.items():
+        print(f"  {name:<16} {numbers:>13,} numbers")
     print(f"  {'in all':<16} {sum(info.parameters.values()):>13,} numbers")
-    print(f"types        {', '.join(f'{count} tensors of {name}' for name, count in info.dtypes.items())}")
+    print(f"types        {', '.join(f'{number} tensors of {name}' for name, number in info.dtypes.items())}")
     print(f"config       {json.dumps(info.config, indent=2, default=str)}")
     print(
         f"keys         {info.differences.describe(listed=None) if info.differences else 'as the architecture has them'}"
@@ -231,6 +232,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.formatwarning = lambda message, *_: f"note: {message}\n"
     try:
         return args.run(args)
+    except BrokenPipeError:  # whoever read our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
     except (ValueError, OSError) as error:
         print(f"vae-lab {args.command}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -95,7 +95,7 @@ def stack(frames: list[np.ndarray], path: Path) -> np.ndarray:
         if frame.shape != frames[0].shape:
             height, width = frames[0].shape[:2]
             raise ValueError(
-                f"{path}: frame {t} is {frame.shape[1]}x{frame.shape[0]}, the ones before are {width}x{height}; "
-                "give a size to fit them to"
+                f"{path}: frame {t} is {frame.shape[0]}x{frame.shape[1]} (height x width), "
+                f"the ones before {height}x{width}; give a size to fit them to"
             )
     return np.stack(frames)

@@ -5,6 +5,7 @@ import html
 import io
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import NamedTuple
@@ -33,6 +34,7 @@ def frame_player(
     fps: float,
     curves: Sequence[Curve] = (),
     groups: Sequence[range] = (),
+    chunk_starts: Sequence[int] = (),
     facts: Mapping[str, str] | None = None,
     first_frame: int = 0,
     max_raw_bytes: int = MAX_RAW_BYTES,
@@ -44,6 +46,7 @@ def frame_player(
         fps: speed of Play.
         curves: plotted over t with the current frame marked; infinite values are left out of the plot.
         groups: the frames (counted from 0 in the clip) that each latent frame stands for.
+        chunk_starts: frames (likewise) at which a chunk that is encoded alone begins; marked in the plot.
         facts: name -> text, a table under the player.
         first_frame: number of the first frame in its file, where frames are counted from.
         max_raw_bytes: where the pixels would be more, only every second (third, …) frame is kept, and the page says so.
@@ -70,6 +73,7 @@ def frame_player(
             {
                 "t": first_frame + t,
                 "latent": latent_of.get(t),
+                "chunk": bisect_right(chunk_starts, t) - 1,
                 "values": [_finite(curve.values[t]) for curve in curves],
             }
             for t in kept

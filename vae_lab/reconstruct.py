@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from . import metrics
 from .figures import COLOURS, ERROR_GAIN, contact_sheet, error_map, side_by_side
 from .pages import Curve, frame_player
-from .shapes import chunk_lengths, compression_ratio, frame_groups, padded_size
+from .shapes import chunk_lengths, compression_ratio, count, frame_groups, padded_size
 from .spatial_vae import SpatialVAE
 from .temporal_vae import TemporalVAE
 from .video import Clip, to_frames, to_tensor, write_video
@@ -53,6 +54,11 @@ class Report(NamedTuple):
     """Frames of each latent frame; empty where the model's law is not known here."""
     quality: dict[str, Quality]
     """"2D only" (where there is one) and "full"."""
+
+    @property
+    def chunk_starts(self) -> list[int]:
+        """First frame of each chunk, counted from 0 in the clip."""
+        return [0, *accumulate(chunk_lengths(len(self.clip), self.micro_frame_size))][:-1]
 
     @property
     def compression(self) -> float:
@@ -128,13 +134,13 @@ def _round_trip(vae, x: Tensor) -> tuple[Tensor, Tensor]:
         sample = vae.decode(latent).sample
     except Exception as error:  # other families fail in ways of their own on sizes they do not take
         raise ValueError(
-            f"{type(vae).__name__} failed on {x.shape[2]} frames of {x.shape[4]}x{x.shape[3]}: "
+            f"{type(vae).__name__} failed on {x.shape[2]} frames of {x.shape[3]}x{x.shape[4]}: "
             f"{type(error).__name__}: {error}"
         ) from error
     if sample.shape != x.shape:
         raise ValueError(
-            f"{type(vae).__name__} turned {x.shape[2]} frames of {x.shape[4]}x{x.shape[3]} into {sample.shape[2]} of "
-            f"{sample.shape[4]}x{sample.shape[3]}; choose a length that it keeps with --frames (often a multiple of "
+            f"{type(vae).__name__} turned {x.shape[2]} frames of {x.shape[3]}x{x.shape[4]} into {sample.shape[2]} of "
+            f"{sample.shape[3]}x{sample.shape[4]}; choose a length that it keeps with --frames (often a multiple of "
             f"its temporal ratio, plus 1)"
         )
     return latent, sample
@@ -156,20 +162,20 @@ def _join(parts: list[tuple[Tensor, Tensor | None]]) -> Quality:
 def describe(report: Report, start: int = 0) -> dict[str, str]:
     """Name -> text: the facts that the command line prints and the page shows."""
     num_frames, height, width, _ = report.clip.frames.shape
-    facts = {"clip": f"{num_frames} frames of {width}x{height}, {report.clip.fps:.4g} per second"}
+    facts = {
+        "clip": f"{count(num_frames, 'frame')} of {height}x{width} (height x width), {report.clip.fps:.4g} per second"
+    }
     if start:
         facts["clip"] += f", from frame {start}"
     if report.padded_size != (height, width):
         facts["padding"] = (
-            f"right and bottom, by replication, to {report.padded_size[1]}x{report.padded_size[0]}; cropped back"
+            f"right and bottom, by replication, to {report.padded_size[0]}x{report.padded_size[1]}; cropped back"
         )
     channels, latent_frames, h, w = report.latent_shape
-    facts["latent"] = f"{latent_frames} frames of {w}x{h}, {channels} channels"
+    facts["latent"] = f"{count(latent_frames, 'frame')} of {h}x{w}, {channels} channels"
     if report.micro_frame_size is not None:
         lengths = chunk_lengths(num_frames, report.micro_frame_size)
-        facts["latent"] += (
-            f", in {len(lengths)} chunk{'s' * (len(lengths) > 1)} of up to {report.micro_frame_size} frames"
-        )
+        facts["latent"] += f", in {count(len(lengths), 'chunk')} of up to {report.micro_frame_size} frames"
     facts["compression"] = f"{report.compression:.1f} numbers to 1"
     for name, quality in report.quality.items():
         facts[name] = f"PSNR {_mean_and_worst(quality.psnr, start, 2, ' dB')}, SSIM "
@@ -238,7 +244,9 @@ def write_report(
 
     def page() -> str:
         facts = describe(report, start)
-        return frame_player(panels, title, clip.fps, curves, report.groups, facts, first_frame=start)
+        return frame_player(
+            panels, title, clip.fps, curves, report.groups, report.chunk_starts, facts, first_frame=start
+        )
 
     writers = {
         "reconstruction.mp4": lambda path: write_video(path, report.sample, clip.fps, times=clip.times),

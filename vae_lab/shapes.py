@@ -24,6 +24,15 @@ def positive_int(name: str, value: object) -> int:
     return value
 
 
+def count(number: int, noun: str) -> str:
+    """The number with its noun in the right form, for all that prints sizes.
+
+    >>> count(1, "frame"), count(2, "frame")
+    ('1 frame', '2 frames')
+    """
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def kernel_reach(kernel_size: int, dilation: int = 1) -> int:
     """Samples from the first to the last that one window of a convolution covers: `dilation * (kernel_size - 1) + 1`.
 

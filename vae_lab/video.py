@@ -219,7 +219,7 @@ def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         check_frames(frame[None])
         shape = shape or frame.shape
         if frame.shape != shape:
-            raise ValueError(f"frame {t} is {frame.shape[1]}x{frame.shape[0]}, the ones before {shape[1]}x{shape[0]}")
+            raise ValueError(f"frame {t} is {frame.shape[0]}x{frame.shape[1]}, the ones before {shape[0]}x{shape[1]}")
         yield frame
 
 
@@ -265,7 +265,7 @@ def _even(frame: np.ndarray, warn: bool) -> np.ndarray:
         return frame
     if warn:
         warnings.warn(
-            f"frames of {width}x{height} are stored as {width + width % 2}x{height + height % 2} in .mp4, the last row "
+            f"frames of {height}x{width} are stored as {height + height % 2}x{width + width % 2} in .mp4, the last row "
             "or column repeated; .webm keeps odd sizes",
             stacklevel=4,
         )

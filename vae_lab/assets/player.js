@@ -45,8 +45,9 @@ function mountPlayer(root, data) {
   const caption = element(root, "p", { class: "caption", "aria-live": "polite" });
 
   // Plot: curves over the frames, above one block for each latent frame over the frames it stands for.
-  const WIDTH = 1160, LEFT = 44, RIGHT = 8, TOP = 10, PLOT = 130;
+  const WIDTH = 1160, LEFT = 44, RIGHT = 8, TOP = 26, PLOT = 120;
   const x = (i) => LEFT + ((WIDTH - LEFT - RIGHT) * (i + 0.5)) / (last + 1);
+  const chunked = data.frames.some((frame, i) => i > 0 && frame.chunk !== data.frames[i - 1].chunk);
   const hasLatents = data.frames.some((frame) => frame.latent !== null);
   const height = TOP + (data.curves.length ? PLOT : 0) + (hasLatents ? 26 : 0) + 20;
   const plot = shape(root, "svg", { class: "plot", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": "Values over frames" });
@@ -60,7 +61,7 @@ function mountPlayer(root, data) {
       shape(plot, "line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: y(tick), y2: y(tick) });
       shape(plot, "text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, String(tick));
     }
-    shape(plot, "text", { x: LEFT + 4, y: TOP + 12 }, "PSNR in " + data.curves[0].unit);
+    shape(plot, "text", { x: LEFT, y: TOP - 12 }, `PSNR in ${data.curves[0].unit}, over frames t` + (chunked ? "; dashed: a chunk begins" : ""));
     data.curves.forEach((curve, c) => {
       let path = "", pen = "M";
       data.frames.forEach((frame, i) => {
@@ -87,6 +88,11 @@ function mountPlayer(root, data) {
     }
     bottom = top + 16;
   }
+  data.frames.forEach((frame, i) => {
+    if (i > 0 && frame.chunk !== data.frames[i - 1].chunk) {
+      shape(plot, "line", { class: "chunk", x1: x(i - 0.5), x2: x(i - 0.5), y1: TOP, y2: bottom });
+    }
+  });
   const every = Math.max(1, Math.ceil((last + 1) / 18));
   for (let i = 0; i <= last; i += every) {
     shape(plot, "text", { x: x(i), y: bottom + 15, "text-anchor": "middle" }, (i === 0 ? "t = " : "") + data.frames[i].t);
@@ -105,7 +111,7 @@ function mountPlayer(root, data) {
     element(caption, "b", {}, `t = ${frame.t}`);
     if (frame.latent !== null) {
       element(caption, "span", { class: "swatch", style: `background:${data.latentColour}` });
-      caption.append(`latent frame t' = ${frame.latent}`);
+      caption.append(`latent frame ${frame.latent}`);
     }
     data.curves.forEach((curve, c) => {
       const value = frame.values[c];
