@@ -5,6 +5,7 @@ colour-blind safe set and are readable on light and on dark ground.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -19,6 +20,7 @@ COLOURS = {
     "output": "#009E73",  # through both halves: green
     "error": "#D55E00",  # error: vermilion
 }
+OTHER_COLOURS = ("#CC79A7", "#8C6D31", "#6A51A3")  # for what has no colour of its own
 ERROR_GAIN = 4  # differences are shown this many times as large
 LABEL_HEIGHT = 20  # pixels
 PANEL_WIDTH = 160  # panels are enlarged by whole factors to at least this, so that titles fit
@@ -34,16 +36,49 @@ def error_map(x: np.ndarray, y: np.ndarray, gain: float = ERROR_GAIN) -> np.ndar
     if x.shape != y.shape:
         raise ValueError(f"x and y must have the same shape, got {x.shape} and {y.shape}")
     error = np.abs(x.astype(np.int16) - y).mean(axis=3) * gain
-    return _error_colours()[np.clip(np.rint(error), 0, 255).astype(np.uint8)]
+    return _colour_scale("error")[np.clip(np.rint(error), 0, 255).astype(np.uint8)]
 
 
-def _error_colours() -> np.ndarray:
-    """uint8 (256, 3): luminance rises all along."""
-    vermilion = [int(COLOURS["error"][i : i + 2], 16) for i in (1, 3, 5)]
-    stops = np.array([(0, 0, 0), vermilion, (255, 255, 255)])
+def _colour_scale(name: str) -> np.ndarray:
+    """uint8 (256, 3): black, the thing's own colour, white; luminance rises all along."""
+    colour = [int(COLOURS[name][i : i + 2], 16) for i in (1, 3, 5)]
+    stops = np.array([(0, 0, 0), colour, (255, 255, 255)])
     return (
         np.stack([np.interp(np.arange(256), (0, 150, 255), stops[:, c]) for c in range(3)], 1).round().astype(np.uint8)
     )
+
+
+def latent_pictures(latent: np.ndarray) -> dict[str, np.ndarray]:
+    """Latents (C, L, h, w) -> title -> frames uint8 (L, h, w, 3), one pixel a latent cell.
+
+    With three channels or more the first is "PCA": the three directions in which the cells of all frames vary most, as
+    red, green and blue. Then every channel: black is its smallest value, white its largest. All scales are fixed over
+    time, so that a change of brightness is a change of the latent.
+    """
+    if latent.ndim != 4:
+        raise ValueError(f"latent must be (C, L, h, w), got {latent.shape}")
+    if not np.isfinite(latent).all():
+        raise ValueError("latent must be finite, got NaN or infinite values")
+    latent = latent.astype(np.float64)
+    pictures = {}
+    if len(latent) >= 3:
+        cells = latent.reshape(len(latent), -1)
+        centred = cells - cells.mean(axis=1, keepdims=True)
+        directions = np.linalg.eigh(centred @ centred.T)[1][:, :-4:-1].T  # rows, the strongest first
+        signs = np.sign(np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1))
+        pictures["PCA"] = np.stack(
+            [_to_bytes(component) for component in ((directions * signs) @ centred).reshape(3, *latent.shape[1:])], -1
+        )
+    scale = _colour_scale("latent")
+    for index, channel in enumerate(latent):
+        pictures[f"channel {index} ({channel.min():.1f} to {channel.max():.1f})"] = scale[_to_bytes(channel)]
+    return pictures
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    """The smallest value becomes 0, the largest 255."""
+    low, high = values.min(), values.max()
+    return np.rint((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
 
 
 def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -111,4 +146,35 @@ def contact_sheet(
         row[0].set_ylabel(name, fontsize=10)
     for axis, t in zip(axes[0], chosen, strict=True):
         axis.set_title(f"t = {first_frame + t}", fontsize=10)
+    return figure
+
+
+def frame_curves(
+    curves: Mapping[str, Sequence[float]],
+    xlabel: str,
+    ylabel: str,
+    colours: Mapping[str, str] | None = None,
+    chunk_starts: Sequence[int] = (),
+):
+    """A matplotlib Figure of numbers over frames (or places in a chunk), counted from 0.
+
+    Args:
+        curves: name -> one value a frame.
+        colours: name -> key of COLOURS; the rest take OTHER_COLOURS.
+        chunk_starts: frames at which a chunk begins; dashed lines before them.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    axis = figure.subplots()
+    others = cycle(OTHER_COLOURS)
+    for name, values in curves.items():
+        colour = COLOURS[colours[name]] if colours and name in colours else next(others)
+        axis.plot(range(len(values)), values, marker=".", label=name, color=colour)
+    for start in chunk_starts:
+        if start:
+            axis.axvline(start - 0.5, color="#777777", linestyle="--", linewidth=1)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize=9, loc="best")
     return figure
