@@ -3,7 +3,7 @@ import pytest
 
 from vae_lab import photo_clip
 from vae_lab.figures import COLOURS
-from vae_lab.pages import Curve, frame_player
+from vae_lab.pages import Curve, Panel, View, frame_player, player_data
 from vae_lab.shapes import frame_groups
 
 FRAMES = photo_clip("coffee", 18, (24, 40)).frames
@@ -44,7 +44,7 @@ def page(browser, tmp_path, request):
 
 
 def shown(page) -> int:
-    return int(page.get_attribute(".player", "data-frame"))
+    return int(page.get_attribute(".vae-lab", "data-frame"))
 
 
 def assert_frame(page, t: int) -> None:
@@ -84,11 +84,11 @@ def test_caption_and_plot(page):
 
 
 def test_play_plays_and_pauses(page):
-    page.click("button")
-    page.wait_for_function("Number(document.querySelector('.player').dataset.frame) > 103")
-    assert page.inner_text("button") == "❚❚ Pause"
+    page.click("button.play")
+    page.wait_for_function("Number(document.querySelector('.vae-lab').dataset.frame) > 103")
+    assert page.inner_text("button.play") == "❚❚ Pause"
     page.keyboard.press("Home")
-    assert page.inner_text("button") == "▶ Play"
+    assert page.inner_text("button.play") == "▶ Play"
     assert_frame(page, 0)
 
 
@@ -97,18 +97,41 @@ def test_nothing_is_cut_off(page):
     assert page.inner_text("h1") == "a <title>"
     assert page.inner_text(".facts th") == "fact & name"
     assert page.inner_text(".facts td") == "</script>"
-    assert not page.is_visible(".note")
+    assert page.locator(".note").count() == 0
 
 
-def test_long_clips_are_thinned_and_the_page_says_so(browser, tmp_path):
-    (tmp_path / "index.html").write_text(page_text(max_raw_bytes=FRAMES.nbytes))
+@pytest.mark.parametrize(
+    ("max_bytes", "note", "second"),
+    [
+        (80_000, "Every 2nd of 18 frames is kept, to stay under 0.08 MB.", 2),
+        (
+            30_000,
+            "Every 2nd of 18 frames is kept and pictures are shrunk 2 times in height and width (means, not exact "
+            "pixels), to stay under 0.03 MB.",
+            2,
+        ),
+    ],
+)
+def test_large_clips_are_thinned_then_shrunk_and_the_page_says_so(browser, tmp_path, max_bytes, note, second):
+    (tmp_path / "index.html").write_text(page_text(max_bytes=max_bytes))
     page = browser.new_page()
     page.goto((tmp_path / "index.html").as_uri())
     page.wait_for_selector("[data-ready=true]")
-    assert page.inner_text(".note") == "Every 3rd of 18 frames is kept here, so that the page stays small."
+    assert page.inner_text(".note") == note
     page.keyboard.press("ArrowRight")
-    assert shown(page) == 3
+    assert shown(page) == second
+    assert page.locator("canvas").first.get_attribute("width") == ("20" if "shrunk" in note else "40")
     page.close()
+
+
+def test_what_is_kept_fits():
+    panels = [Panel(name, [View(name, name, frames)]) for name, frames in PANELS.items()]
+    for max_bytes in (100_000, 60_000, 30_000, 8_000):
+        data = player_data(panels, 24, max_bytes=max_bytes)
+        size = sum(len(image) for panel in data["panels"] for view in panel["views"] for image in view["images"])
+        assert size <= max_bytes
+        assert data["fps"] == 24 * len(data["frames"]) / 18
+    assert player_data(panels, 24, max_bytes=400_000)["note"] == ""
 
 
 def test_titles_cannot_fill_in_other_places():
@@ -133,3 +156,9 @@ def test_bad_arguments():
 def test_panels_of_different_length_are_refused():
     with pytest.raises(ValueError, match="panels must have the same number of frames, got 2 and 18"):
         frame_player({"a": FRAMES, "b": FRAMES[:2]}, "title", 24)
+
+
+def test_latent_panels_need_a_picture_for_each_latent_frame():
+    panels = [Panel("a", [View("a", "a", FRAMES)]), Panel("latent", [View("PCA", "PCA", FRAMES[:5])], latent=True)]
+    with pytest.raises(ValueError, match="panel 'latent' must have a picture for each of 6 latent frames"):
+        player_data(panels, 24, groups=frame_groups(18))

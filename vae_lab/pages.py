@@ -1,4 +1,4 @@
-"""A self-contained HTML page with a frame player: arrays in, text out. It opens offline and shows exact pixels."""
+"""Viewers as data, script and page: arrays in, JSON or text out. A page opens offline and shows exact pixels."""
 
 import base64
 import html
@@ -8,7 +8,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -16,7 +16,9 @@ from PIL import Image
 from .figures import COLOURS
 from .video import check_frames
 
-MAX_RAW_BYTES = 48_000_000  # of pixels before compression; about half of it ends up in the page
+MAX_PAGE_BYTES = 32_000_000  # of compressed frames in a page
+FEWEST_FRAMES = 8  # before frames are shrunk, they are left out, down to so many
+SCRIPTS = ("common.js", "player.js", "padding.js", "sizes.js")
 
 
 class Curve(NamedTuple):
@@ -28,30 +30,48 @@ class Curve(NamedTuple):
     unit: str = "dB"
 
 
-def frame_player(
-    panels: Mapping[str, np.ndarray],
-    title: str,
+class View(NamedTuple):
+    """What a panel can show."""
+
+    name: str
+    """On the button that chooses it."""
+    title: str
+    """Above the picture."""
+    frames: np.ndarray
+    """uint8 (T, H, W, 3); in a panel of latents (L, h, w, 3)."""
+
+
+class Panel(NamedTuple):
+    """One place beside the others; it has buttons where it has several views."""
+
+    name: str
+    views: Sequence[View]
+    latent: bool = False
+    """Its views have a picture for each latent frame, drawn as large as the frames."""
+
+
+def player_data(
+    panels: Sequence[Panel],
     fps: float,
     curves: Sequence[Curve] = (),
     groups: Sequence[range] = (),
     chunk_starts: Sequence[int] = (),
-    facts: Mapping[str, str] | None = None,
     first_frame: int = 0,
-    max_raw_bytes: int = MAX_RAW_BYTES,
-) -> str:
-    """A page with clips side by side and one slider, Play and set of keys (← → PageUp PageDown Home End space) for all.
+    max_bytes: int = MAX_PAGE_BYTES,
+) -> dict[str, Any]:
+    """What the frame player shows, as JSON: panels side by side and one slider, Play and set of keys for all of them.
 
     Args:
-        panels: title -> frames uint8 (T, H, W, 3), all with the same T; kept without loss (WebP).
+        panels: at least one, all of frames with the same T; kept without loss (WebP).
         fps: speed of Play.
         curves: plotted over t with the current frame marked; infinite values are left out of the plot.
         groups: the frames (counted from 0 in the clip) that each latent frame stands for.
         chunk_starts: frames (likewise) at which a chunk that is encoded alone begins; marked in the plot.
-        facts: name -> text, a table under the player.
         first_frame: number of the first frame in its file, where frames are counted from.
-        max_raw_bytes: where the pixels would be more, only every second (third, …) frame is kept, and the page says so.
+        max_bytes: where the compressed frames would be more, only every second (third, …) frame is kept, and where
+          FEWEST_FRAMES would still be more, they are shrunk; the player says so.
     """
-    clips = list(panels.values())
+    clips = [view.frames for panel in panels if not panel.latent for view in panel.views]
     if not clips:
         raise ValueError("panels must hold at least one clip")
     if not 0 < fps < float("inf"):
@@ -61,14 +81,18 @@ def frame_player(
         if len(frames) != len(clips[0]):
             raise ValueError(f"panels must have the same number of frames, got {len(frames)} and {len(clips[0])}")
     num_frames = len(clips[0])
+    for panel in panels:
+        if panel.latent and any(len(view.frames) != len(groups) for view in panel.views):
+            raise ValueError(f"panel {panel.name!r} must have a picture for each of {len(groups)} latent frames")
     for curve in curves:
         if len(curve.values) != num_frames:
             raise ValueError(f"curve {curve.name!r} must have a value for each of {num_frames} frames")
-    stride = max(1, -(-sum(frames.nbytes for frames in clips) // max_raw_bytes))
-    kept = range(0, num_frames, stride)
+    stride, shrink, images = _fit(panels, num_frames, max_bytes)
     latent_of = {t: index for index, group in enumerate(groups) for t in group}
-    data = {
+    return {
+        "kind": "player",
         "fps": fps / stride,
+        "note": _note(num_frames, stride, shrink, max_bytes),
         "frames": [
             {
                 "t": first_frame + t,
@@ -76,38 +100,74 @@ def frame_player(
                 "chunk": bisect_right(chunk_starts, t) - 1,
                 "values": [_finite(curve.values[t]) for curve in curves],
             }
-            for t in kept
+            for t in range(0, num_frames, stride)
         ],
         "panels": [
-            {"title": name, "height": height, "width": width, "images": [_webp(frames[t]) for t in kept]}
-            for name, frames in panels.items()
-            for height, width in [frames.shape[1:3]]
+            {
+                "name": panel.name,
+                "latent": panel.latent,
+                "views": [
+                    {"name": view.name, "title": view.title, "images": strip, "height": height, "width": width}
+                    for view, strip in zip(panel.views, strips, strict=True)
+                    for factor in [1 if panel.latent else shrink]
+                    for height, width in [(-(-side // factor) for side in view.frames.shape[1:3])]
+                ],
+            }
+            for panel, strips in zip(panels, images, strict=True)
         ],
         "curves": [{"name": c.name, "colour": c.colour, "unit": c.unit} for c in curves],
         "latentColour": COLOURS["latent"],
     }  # fmt: skip
-    note = ""
+
+
+def _fit(panels: Sequence[Panel], num_frames: int, max_bytes: int) -> tuple[int, int, list[list[list[str]]]]:
+    """(keep every so many-th frame, shrink so many times, compressed pictures by panel and view), under max_bytes.
+
+    Three frames of each view say about how much is too much; what was compressed says whether it still is.
+    """
+    stride = shrink = 1
+    while True:
+        probe = sorted({0, num_frames // 2, num_frames - 1})
+        estimate = sum(
+            sum(len(_webp(view.frames[t], shrink)) for t in probe) * num_frames / len(probe)
+            for panel in panels if not panel.latent for view in panel.views
+        )  # fmt: skip
+        most = max(1, num_frames // FEWEST_FRAMES)
+        stride = min(most, max(stride, int(-(-estimate // max_bytes))))
+        while True:
+            images = [_strips(panel, 1, 1) if panel.latent else _strips(panel, stride, shrink) for panel in panels]
+            size = sum(len(image) for panel in images for strip in panel for image in strip)
+            if size <= max_bytes or stride >= most:
+                break
+            stride += 1
+        pixels = max(max(view.frames.shape[1:3]) for panel in panels for view in panel.views)
+        if size <= max_bytes or shrink >= pixels:
+            return stride, shrink, images
+        shrink += 1
+
+
+def _strips(panel: Panel, stride: int, shrink: int) -> list[list[str]]:
+    return [[_webp(frame, shrink) for frame in view.frames[::stride]] for view in panel.views]
+
+
+def _note(num_frames: int, stride: int, shrink: int, max_bytes: int) -> str:
+    parts = []
     if stride > 1:
-        note = f"Every {stride}{_ordinal(stride)} of {num_frames} frames is kept here, so that the page stays small."
-    rows = "".join(
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in (facts or {}).items()
-    )
-    assets = files("vae_lab") / "assets"
-    parts = {
-        "title": html.escape(title),
-        "note": html.escape(note),
-        "facts": f"<table class='facts'>{rows}</table>" if rows else "",
-        "style": (assets / "player.css").read_text("utf-8"),
-        "script": (assets / "player.js").read_text("utf-8"),
-        "data": json.dumps(data, allow_nan=False).replace("<", "\\u003c"),  # nothing in it can end the script
-    }
-    template = (assets / "player.html").read_text("utf-8")
-    return re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], template)  # one pass: what is filled in stays as it is
+        parts.append(f"Every {stride}{_ordinal(stride)} of {num_frames} frames is kept")
+    if shrink > 1:
+        parts.append(f"pictures are shrunk {shrink} times in height and width (means, not exact pixels)")
+    if not parts:
+        return ""
+    text = " and ".join(parts)
+    return f"{text[0].upper()}{text[1:]}, to stay under {max_bytes / 1e6:.3g} MB."
 
 
-def _webp(frame: np.ndarray) -> str:
+def _webp(frame: np.ndarray, shrink: int = 1) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(frame).save(buffer, "WEBP", lossless=True, quality=50, method=2)
+    image = Image.fromarray(frame)
+    if shrink > 1:
+        image = image.reduce(shrink)
+    image.save(buffer, "WEBP", lossless=True, quality=50, method=2)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -117,3 +177,61 @@ def _finite(value: float) -> float | None:
 
 def _ordinal(number: int) -> str:
     return {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number // 10 % 10 != 1 else 0, "th")
+
+
+# ---- pages ---------------------------------------------------------------------------------------------------------
+
+
+def asset(name: str) -> str:
+    """A file of `assets/`, as text."""
+    return (files("vae_lab") / "assets" / name).read_text("utf-8")
+
+
+def script() -> str:
+    """The viewers' JavaScript: `mountViewer(root, data)`, and `mountAll()` for the sections of a page."""
+    return "\n".join(asset(name) for name in SCRIPTS)
+
+
+def section(data: Mapping[str, Any], picture: bytes | None = None, text: str = "") -> str:
+    """A viewer's place in a page, with its data in it. picture, text: a PNG and its words where there is no script."""
+    safe = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # nothing in it can end the script
+    static = f"<p>{html.escape(text)}</p>"
+    if picture:
+        png = base64.b64encode(picture).decode()
+        static = f'<img src="data:image/png;base64,{png}" alt="{html.escape(text)}">'
+    return (
+        f'<section class="vae-lab"><script type="application/json">{safe}</script>'
+        f"<noscript>{static}<p>This needs JavaScript to answer.</p></noscript></section>"
+    )
+
+
+def page(title: str, viewer: str, facts: Mapping[str, str] | None = None) -> str:
+    """A whole page around one `section`; facts: name -> text, a table under it."""
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in (facts or {}).items()
+    )
+    parts = {
+        "title": html.escape(title),
+        "viewer": viewer,
+        "facts": f"<table class='facts'>{rows}</table>" if rows else "",
+        "style": asset("page.css") + asset("viewer.css"),
+        "script": script(),
+    }
+    return re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], asset("page.html"))  # one pass: what is filled in stays
+
+
+def frame_player(
+    panels: Mapping[str, np.ndarray],
+    title: str,
+    fps: float,
+    curves: Sequence[Curve] = (),
+    groups: Sequence[range] = (),
+    chunk_starts: Sequence[int] = (),
+    facts: Mapping[str, str] | None = None,
+    first_frame: int = 0,
+    max_bytes: int = MAX_PAGE_BYTES,
+) -> str:
+    """A page with a frame player. panels: title -> frames uint8 (T, H, W, 3); the rest as in `player_data`."""
+    one_view = [Panel(name, [View(name, name, frames)]) for name, frames in panels.items()]
+    data = player_data(one_view, fps, curves, groups, chunk_starts, first_frame, max_bytes)
+    return page(title, section(data, text=title), facts)
