@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lab install format clean
+.PHONY: demo test lab notebooks install format clean
 
 demo: install
 	$(BIN)/vae-lab reconstruct data/astronaut.mp4 out/demo
@@ -15,6 +15,9 @@ test: install
 
 lab: install
 	$(BIN)/jupyter lab notebooks
+
+notebooks: install
+	$(BIN)/python -m vae_lab.site notebooks out/site
 
 install: .venv/installed
 

@@ -1,0 +1,176 @@
+"""Notebooks as linked pages that work offline: `python -m vae_lab.site NOTEBOOKS OUT`.
+
+Every notebook is executed from scratch and becomes a page with its outputs, formulas as MathML, and viewers whose
+controls work with no kernel and no network. index.html lists them with the time and the memory that each one took. A
+notebook that fails leaves OUT as it was.
+"""
+
+import argparse
+import base64
+import html
+import os
+import platform
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+from latex2mathml.converter import convert as to_mathml
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
+from tqdm import tqdm
+
+from . import pages
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+STATE = "application/vnd.jupyter.widget-state+json"
+MEASURE = """import resource, sys
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))"""  # bytes
+TIMEOUT = 600  # seconds a cell may take
+
+
+class Run(NamedTuple):
+    """One executed notebook."""
+
+    path: Path
+    notebook: nbformat.NotebookNode
+    seconds: float
+    peak_bytes: int
+
+    @property
+    def title(self) -> str:
+        """The first heading."""
+        return re.search(r"^# (.+)$", self.notebook.cells[0].source, re.M)[1]
+
+    @property
+    def question(self) -> str:
+        """The bold sentence under it."""
+        return re.search(r"\*\*(.+?)\*\*", self.notebook.cells[0].source, re.S)[1]
+
+
+def execute(path: Path) -> Run:
+    """Run a notebook in a kernel of its own. The measuring cell at its end is taken out again."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell(MEASURE))
+    quiet = ["--log-level=40"]  # of the kernel: no warning that it listens on this machine
+    resources = {"metadata": {"path": str(path.parent)}}
+    client = NotebookClient(notebook, timeout=TIMEOUT, resources=resources, extra_arguments=quiet)
+    begin = time.perf_counter()
+    client.execute()
+    seconds = time.perf_counter() - begin
+    return Run(path, notebook, seconds, int(notebook.cells.pop().outputs[0].text))
+
+
+def replace_viewers(notebook: nbformat.NotebookNode) -> None:
+    """Put each viewer's page section in place of its widget, and a sentence in place of other widgets."""
+    states = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            bundle = output.get("data", {})
+            if VIEW not in bundle:
+                continue
+            data = states[bundle[VIEW]["model_id"]]["state"].get("data")
+            if data and "kind" in data:
+                picture = base64.b64decode(bundle["image/png"])
+                output.data = {"text/html": pages.section(data, picture, bundle["text/plain"])}
+            else:
+                said = html.escape(bundle["text/plain"])
+                output.data = {"text/html": f"<p class='away'>{said} (this control works in JupyterLab only)</p>"}
+    notebook.metadata.pop("widgets", None)
+
+
+def replace_formulas(source: str) -> str:
+    """Formulas of a Markdown cell as MathML, which browsers draw by themselves; code stays as it is."""
+    parts = re.split(r"(```.*?```|`[^`\n]+`)", source, flags=re.S)
+    for i in range(0, len(parts), 2):
+        text = re.sub(r"\$\$(.+?)\$\$", lambda m: to_mathml(m[1].strip(), display="block"), parts[i], flags=re.S)
+        parts[i] = re.sub(r"\$([^$\n]+)\$", lambda m: to_mathml(m[1]), text)
+    return "".join(parts)
+
+
+def replace_links(source: str) -> str:
+    """Links to notebooks lead to their pages; files of the repository are not in the site: their names stay."""
+    return re.sub(r"\[([^]]+)\]\(\.\./[^)]+\)", r"\1", re.sub(r"\((\d\d_\w+)\.ipynb\)", r"(\1.html)", source))
+
+
+def to_page(run: Run, runs: list[Run]) -> str:
+    """The notebook as HTML, with links to its neighbours."""
+    notebook = nbformat.from_dict(run.notebook)
+    replace_viewers(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = replace_links(replace_formulas(cell.source))
+    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    body, _ = exporter.from_notebook_node(notebook)
+    links = "".join(
+        f"<a href='{other.path.stem}.html'{' aria-current=page' if other is run else ''}>{html.escape(other.title)}</a>"
+        for other in runs
+    )
+    return _page(run.title, f"<nav><a href='index.html'>vae_lab</a>{links}</nav>{body}", pages.script() + "mountAll();")
+
+
+def index_page(runs: list[Run]) -> str:
+    """All notebooks with what they took."""
+
+    def row(name: str, question: str, seconds: float, peak_bytes: int) -> str:
+        return f"<tr><td>{name}</td><td>{question}</td><td>{seconds:.0f} s</td><td>{peak_bytes / 1e9:.2f} GB</td></tr>"
+
+    rows = [
+        row(f"<a href='{run.path.stem}.html'>{html.escape(run.title)}</a>", html.escape(run.question), *run[2:])
+        for run in runs
+    ]
+    rows.append(row("all", "", sum(run.seconds for run in runs), max(run.peak_bytes for run in runs)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return _page(
+        "vae_lab",
+        "<h1>vae_lab</h1><p>The lab's notebooks, executed from scratch. Their sliders and buttons work here, offline; "
+        "to change code, open them in JupyterLab with <code>make lab</code>.</p>"
+        "<table class='index'><tr><th>notebook</th><th>question</th><th>time</th><th>peak memory</th></tr>"
+        f"{''.join(rows)}</table>"
+        f"<p class='away'>Measured by <code>make notebooks</code> on {cores} cores ({platform.machine()}).</p>",
+    )
+
+
+def _page(title: str, body: str, script: str = "") -> str:
+    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
+    style = "".join(pages.asset(name) for name in ("page.css", "viewer.css", "site.css"))
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"<title>{html.escape(title)}</title>"
+        f"<style>{style}{light}@media (prefers-color-scheme: dark) {{ {dark} }}</style></head>"
+        f"<body><main>{body}</main><script>{script}</script></body></html>"
+    )
+
+
+def build(notebooks: Path, out: Path) -> list[Run]:
+    """Execute all notebooks of a folder, and only then write their pages to `out`, in place of those that are there."""
+    paths = sorted(notebooks.glob("*.ipynb"))
+    if not paths:
+        raise FileNotFoundError(f"there are no notebooks in {notebooks}")
+    if out.exists() and [path for path in out.iterdir() if path.suffix != ".html"]:
+        raise FileExistsError(f"{out} holds other things than pages: choose a folder of its own")
+    runs = [execute(path) for path in tqdm(paths, unit="notebook")]
+    written = {f"{run.path.stem}.html": to_page(run, runs) for run in runs} | {"index.html": index_page(runs)}
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for name, text in written.items():
+        (out / name).write_text(text, "utf-8")
+    return runs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m vae_lab.site", description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", type=Path, help="folder of notebooks")
+    parser.add_argument("out", type=Path, help="folder for the pages, in place of those in it")
+    arguments = parser.parse_args()
+    for run in build(arguments.notebooks, arguments.out):
+        print(f"{run.path.stem:24} {run.seconds:4.0f} s  {run.peak_bytes / 1e9:.2f} GB")
+    print(f"open {arguments.out / 'index.html'} in a browser")
+
+
+if __name__ == "__main__":
+    main()
