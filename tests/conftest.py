@@ -1,12 +1,17 @@
 """What several tests share: the golden model, a small model of our own, and a browser."""
 
+import base64
+import io
 import os
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
 
 from vae_lab import VideoVAE, load
 
@@ -58,3 +63,24 @@ def browser():
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+class NotebookPages(NamedTuple):
+    """What `make notebooks` makes, made once for all tests."""
+
+    folder: Path
+    runs: list
+
+
+@pytest.fixture(scope="session")
+def pages_of_notebooks(tmp_path_factory) -> NotebookPages:
+    from vae_lab import site
+
+    folder = tmp_path_factory.mktemp("site")
+    return NotebookPages(folder, site.build(ROOT / "notebooks", folder))
+
+
+def canvas_pixels(canvas) -> np.ndarray:
+    """What a canvas of the browser holds, uint8 (H, W, 3), from its own lossless PNG."""
+    address = canvas.evaluate("(canvas) => canvas.toDataURL('image/png')")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).convert("RGB"))

@@ -1,20 +1,184 @@
-"""Every notebook runs from top to bottom, in its own folder."""
+"""The notebooks: they run, their solutions are right, a broken library breaks them, and they stay plain."""
+
+import ast
+import importlib
+import re
+import shutil
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
+import vae_lab
 from tests.conftest import ROOT
+from vae_lab import site
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LESSONS = [path for path in NOTEBOOKS if path.stem[:2] in ("01", "02", "03")]
+by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-@pytest.mark.filterwarnings("default")
-def test_notebook_runs(path):
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(path.parent)}}).execute()
-    pictures = [
-        o for c in notebook.cells if c.cell_type == "code" for o in c.outputs if "image/png" in o.get("data", {})
-    ]
-    assert pictures
+def read(path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code(path) -> list[str]:
+    """The Python of every code cell; magics are left out."""
+    sources = [cell.source for cell in read(path).cells if cell.cell_type == "code"]
+    return ["\n".join(line for line in source.splitlines() if not line.startswith("%")) for source in sources]
+
+
+def execute(notebook, path, **options) -> None:
+    resources = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=300, resources=resources, extra_arguments=["--log-level=40"]).execute(**options)
+
+
+def texts(cell) -> list[str]:
+    outputs = cell.get("outputs", [])
+    return [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
+
+
+# ---- running -------------------------------------------------------------------------------------------------------
+
+
+@by_name
+def test_solutions_are_right_and_a_second_run_says_the_same(path, pages_of_notebooks):
+    """Every solution is run after its question. All other cells print what they print in the run for the pages."""
+    notebook = read(path)
+    for cell in list(notebook.cells):
+        if cell.cell_type == "markdown" and "<details>" in cell.source:
+            (solution,) = re.findall(r"```python\n(.*?)```", cell.source, re.S)
+            inserted = nbformat.v4.new_code_cell(solution, metadata={"solution": True})
+            notebook.cells.insert(notebook.cells.index(cell) + 1, inserted)
+    execute(notebook, path)
+    solutions = [cell for cell in notebook.cells if cell.metadata.get("solution")]
+    assert [texts(cell) for cell in solutions if not texts(cell)[-1].startswith("✓ ")] == []
+    assert len(solutions) >= (4 if path in LESSONS else 0)
+    first = next(run for run in pages_of_notebooks.runs if run.path == path).notebook
+    assert [texts(c) for c in notebook.cells if not c.metadata.get("solution")] == [texts(c) for c in first.cells]
+
+
+def test_notebooks_are_quick_and_small(pages_of_notebooks):
+    for run in pages_of_notebooks.runs:
+        assert run.peak_bytes < 2e9, run.path.name
+        assert run.path.stat().st_size < 200_000, run.path.name
+        assert (pages_of_notebooks.folder / f"{run.path.stem}.html").stat().st_size < 15e6, run.path.name
+
+
+BREAKAGES = {  # what is broken -> (module, text, broken text, notebook that must notice)
+    "padding on the wrong side": (
+        "causal_conv", "(width, width, height, height, time, 0)", "(width, width, height, height, 0, time)", "01",
+    ),
+    "a dropped 1 - stride": ("shapes", "return reach - stride", "return reach - 1", "01"),
+    "padding on the wrong axis": (
+        "causal_conv", "(width, width, height, height, time, 0)", "(time, 0, height, height, width, width)", "01",
+    ),
+    "a latent size off by one": ("shapes", "    return sum(\n", "    return 1 + sum(\n", "02"),
+    "front padding behind": (
+        "temporal_vae", "front_padding(x.shape[2], self.temporal_compression_ratio), 0))",
+        "0, front_padding(x.shape[2], self.temporal_compression_ratio)))", "02",
+    ),
+    "reversed channels in depth to time": (
+        "temporal_vae", "x = x.unflatten(1, (-1, factor))", "x = x.unflatten(1, (factor, -1)).transpose(1, 2)", "02",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_a_broken_library_breaks_a_notebook(name, tmp_path, monkeypatch):
+    module, text, broken, number = BREAKAGES[name]
+    package = shutil.copytree(ROOT / "vae_lab", tmp_path / "vae_lab", ignore=shutil.ignore_patterns("__pycache__"))
+    source = (package / f"{module}.py").read_text()
+    assert source.count(text) == 1
+    (package / f"{module}.py").write_text(source.replace(text, broken))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    path = next(path for path in LESSONS if path.stem.startswith(number))
+    with pytest.raises(CellExecutionError) as error:
+        execute(read(path), path)
+    assert error.value.ename in ("AssertionError", "RuntimeError")
+
+
+# ---- what they are made of -----------------------------------------------------------------------------------------
+
+
+@by_name
+def test_plain_cells(path):
+    """No classes, no long functions or cells: what is reusable is in the package."""
+    for source in code(path):
+        assert len(source.splitlines()) <= 25, source
+        for node in ast.walk(ast.parse(source)):
+            assert not isinstance(node, ast.ClassDef)
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 15, node.name
+
+
+@by_name
+def test_public_names_only(path):
+    for source in code(path):
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Attribute):
+                assert not node.attr.startswith("_"), node.attr
+            if not isinstance(node, ast.ImportFrom) or not node.module.startswith("vae_lab"):
+                continue
+            names = {alias.name for alias in node.names}
+            assert not any(name.startswith("_") for name in names)
+            if node.module == "vae_lab":
+                assert names <= set(vae_lab.__all__)
+            else:
+                assert names <= set(dir(importlib.import_module(node.module)))
+
+
+@lessons
+def test_formulas_are_checked_and_predictions_asked(path):
+    """An assertion over at least 50 cases stands within two code cells of each displayed formula."""
+    cells = read(path).cells
+    formulas = [i for i, cell in enumerate(cells) if cell.cell_type == "markdown" and "$$" in cell.source]
+    assert formulas
+    predictions = 0
+    for i in formulas:
+        following = [cell.source for cell in cells[i + 1 :] if cell.cell_type == "code"][:2]
+        assert any("assert" in source and ">= 50" in source for source in following), cells[i].source
+    for cell, nxt in zip(cells, cells[1:], strict=False):
+        if "**Predict.**" in cell.source or "**Predict**" in cell.source:
+            assert nxt.cell_type == "code" and "answer = ..." in nxt.source and "check(answer)" in nxt.source
+            predictions += 1
+    assert predictions >= 3
+    assert cells[0].source.startswith(f"# {path.stem[:2]} · ") and "?**" in cells[0].source  # begins with a question
+
+
+def test_the_map_names_every_notebook():
+    start = read(NOTEBOOKS[0]).cells[0].source
+    for path in NOTEBOOKS[1:]:
+        assert f"({path.name})" in start
+    readme = (ROOT / "README.md").read_text()
+    assert [path.name for path in NOTEBOOKS if f"notebooks/{path.name}" not in readme] == []
+
+
+# ---- the pages -----------------------------------------------------------------------------------------------------
+
+
+def test_formulas_and_links_of_the_pages():
+    assert site.replace_formulas("a $x^2$ and `$y$`\n```\n$z$\n```").count("<math") == 1
+    assert 'display="block"' in site.replace_formulas("$$\\frac{1}{2}$$")
+    assert site.replace_links("[01](01_a.ipynb), [card](../data/lab/README.md)") == "[01](01_a.html), card"
+
+
+def test_the_pages_do_not_take_a_folder_with_other_things_in_it(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds other things than pages: choose a folder of its own"):
+        site.build(ROOT / "notebooks", tmp_path)
+    with pytest.raises(FileNotFoundError, match="there are no notebooks in"):
+        site.build(tmp_path, tmp_path / "out")
+    assert (tmp_path / "thesis.tex").read_text() == "mine"
+
+
+def test_a_failing_notebook_leaves_the_pages_as_they_were(tmp_path):
+    cells = [nbformat.v4.new_markdown_cell("# 00 · Fails\n\n**Why?**"), nbformat.v4.new_code_cell("1 / 0")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "00_fails.ipynb")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "index.html").write_text("before")
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        site.build(tmp_path, tmp_path / "out")
+    assert (tmp_path / "out" / "index.html").read_text() == "before"

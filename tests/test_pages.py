@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tests.conftest import canvas_pixels
 from vae_lab import photo_clip
 from vae_lab.figures import COLOURS
 from vae_lab.pages import Curve, Panel, View, frame_player, player_data
@@ -13,9 +14,6 @@ PANELS = {
     "noise": np.random.default_rng(0).integers(0, 256, FRAMES.shape, np.uint8),
 }
 PSNR = Curve("full", [20.0 + t if t != 5 else np.inf for t in range(18)], COLOURS["output"])
-
-PIXELS = """() => [...document.querySelectorAll('canvas')].map((canvas) =>
-    [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data])"""
 
 
 def page_text(**arguments) -> str:
@@ -50,8 +48,8 @@ def shown(page) -> int:
 def assert_frame(page, t: int) -> None:
     assert shown(page) == 100 + t
     assert page.input_value("input[type=range]") == str(t)
-    for pixels, frames in zip(page.evaluate(PIXELS), PANELS.values(), strict=True):
-        assert np.array_equal(np.array(pixels, np.uint8).reshape(24, 40, 4)[:, :, :3], frames[t])
+    for canvas, frames in zip(page.locator("canvas").all(), PANELS.values(), strict=True):
+        assert np.array_equal(canvas_pixels(canvas), frames[t])
 
 
 def test_keys_and_slider_move_all_panels_and_pixels_are_exact(page):
@@ -103,11 +101,11 @@ def test_nothing_is_cut_off(page):
 @pytest.mark.parametrize(
     ("max_bytes", "note", "second"),
     [
-        (80_000, "Every 2nd of 18 frames is kept, to stay under 0.08 MB.", 2),
+        (80_000, "Every 2nd of 18 frames is kept, so that all pictures stay under 0.08 MB.", 2),
         (
             30_000,
             "Every 2nd of 18 frames is kept and pictures are shrunk 2 times in height and width (means, not exact "
-            "pixels), to stay under 0.03 MB.",
+            "pixels), so that all pictures stay under 0.03 MB.",
             2,
         ),
     ],

@@ -159,7 +159,7 @@ def _note(num_frames: int, stride: int, shrink: int, max_bytes: int) -> str:
     if not parts:
         return ""
     text = " and ".join(parts)
-    return f"{text[0].upper()}{text[1:]}, to stay under {max_bytes / 1e6:.3g} MB."
+    return f"{text[0].upper()}{text[1:]}, so that all pictures stay under {max_bytes / 1e6:.3g} MB."
 
 
 def _webp(frame: np.ndarray, shrink: int = 1) -> str:

@@ -35,9 +35,10 @@ function choiceControl(parent, name, options, value, choose) {
   const group = element(control, "span", { class: "choice", role: "group", "aria-label": name || options[0][1] });
   const buttons = options.map(([option, text]) => {
     const button = element(group, "button", { type: "button", "aria-pressed": option === value }, text);
-    button.addEventListener("click", () => {
+    button.addEventListener("click", (event) => {
       buttons.forEach((other) => other.setAttribute("aria-pressed", other === button));
       choose(option);
+      if (event.detail) button.closest(".vae-lab").focus({ preventScroll: true }); // after a mouse click the keys go on
     });
     return button;
   });

@@ -1,0 +1,154 @@
+"""The viewers in a live JupyterLab, in a real Chromium."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import nbformat
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, canvas_pixels
+from tests.test_viewers_browser import STEP
+from vae_lab import photo_clip, read_video, write_video
+
+CELLS = {
+    "frames": """from vae_lab import photo_clip
+from vae_lab.viewers import VideoUpload, compare_frames, explore_padding, explore_sizes
+clip = photo_clip("coffee", 17, (128, 128)).frames
+compare_frames({"original": clip, "2D only": clip[:, ::-1].copy(), "full": 255 - clip})""",
+    "padding": "explore_padding()",
+    "sizes": "explore_sizes()",
+    "upload": "upload = VideoUpload(); upload",
+}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, browser):
+    """Address of a JupyterLab over a copy of the notebooks, and the copy's folder."""
+    folder = tmp_path_factory.mktemp("lab")
+    for name in ("notebooks", "data"):
+        shutil.copytree(ROOT / name, folder / name)
+    cells = [nbformat.v4.new_code_cell(source) for source in CELLS.values()]
+    kernel = nbformat.read(folder / "notebooks" / "00_start_here.ipynb", as_version=4).metadata
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "viewers.ipynb")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    options = (
+        f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}", "--IdentityProvider.token=",
+        "--no-browser", "--allow-root", "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    )  # fmt: skip
+    command = [sys.executable, "-m", "jupyter", "lab", *options]
+    with (
+        open(folder / "server.log", "w") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as server,
+    ):
+        address = f"http://localhost:{port}"
+        try:
+            for _ in range(120):
+                try:
+                    urllib.request.urlopen(f"{address}/api", timeout=1).close()
+                    break
+                except OSError:
+                    time.sleep(0.5)
+            else:
+                raise RuntimeError((folder / "server.log").read_text())
+            yield address, folder
+        finally:
+            server.terminate()
+
+
+@pytest.fixture
+def run_all(lab, browser):
+    """Opens a notebook and runs all its cells, in JupyterLab's own theme of that name."""
+    contexts = []
+
+    def open_it(path, theme="JupyterLab Light"):
+        context = browser.new_context(viewport={"width": 1280, "height": 800})
+        contexts.append(context)
+        page = context.new_page()
+        page.goto(f"{lab[0]}/lab/tree/{path}?reset")
+        page.wait_for_selector(".jp-Notebook", timeout=60_000)
+        page.get_by_text("| Idle").wait_for(timeout=60_000)
+        page.get_by_role("menuitem", name="Settings").click()
+        page.get_by_text("Theme", exact=True).hover()
+        page.get_by_text(theme, exact=True).click()
+        page.wait_for_function(f"document.body.dataset.jpThemeName === '{theme}'")
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_text("Run All Cells", exact=True).click()
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+
+
+def active_cell(page) -> int:
+    cells = "[...document.querySelectorAll('.jp-Notebook .jp-Cell')]"
+    return page.evaluate(f"{cells}.findIndex((cell) => cell.classList.contains('jp-mod-active'))")
+
+
+def test_start_here_plays_under_the_keys(run_all):
+    page = run_all("notebooks/00_start_here.ipynb")
+    viewer = page.locator(".vae-lab")
+    page.wait_for_selector(".vae-lab[data-ready=true]", timeout=120_000)
+    frames = read_video(ROOT / "data" / "astronaut.mp4", num_frames=18, size=(128, 128)).frames
+    viewer.locator("canvas").first.click()
+    cell = active_cell(page)
+    for key, t in (
+        ("ArrowRight", 1),
+        ("ArrowRight", 2),
+        ("ArrowLeft", 1),
+        ("PageDown", 11),
+        ("End", 17),
+        ("PageUp", 7),
+    ):
+        page.keyboard.press(key)
+        assert viewer.get_attribute("data-frame") == str(t)
+        assert np.array_equal(canvas_pixels(viewer.locator("canvas").first), frames[t])
+    page.keyboard.press("Home")
+    for key in ("j", "d", "d", "a", "ArrowDown"):  # JupyterLab's own keys stay out of it
+        page.keyboard.press(key)
+    assert active_cell(page) == cell and page.locator(".jp-Notebook .jp-Cell").count() == 12
+    viewer.locator("button:text-is('2D only')").click()
+    assert "difference ×4: 2D only" in viewer.locator("figcaption").all_inner_texts()
+    page.keyboard.press(" ")
+    page.wait_for_function("Number(document.querySelector('.vae-lab').dataset.frame) >= 4")
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_all_viewers_and_the_upload(run_all, theme, capsys, tmp_path):
+    page = run_all("viewers.ipynb", theme)
+    page.wait_for_function("document.querySelectorAll('.vae-lab[data-ready=true]').length === 3", timeout=60_000)
+    frames, padding, sizes = page.locator(".vae-lab").all()
+    ground, text = frames.evaluate("(e) => [getComputedStyle(e).color, getComputedStyle(e).colorScheme]")
+    assert text == ("dark" if theme.endswith("Dark") else "light") and ground
+    for viewer in (frames, padding, sizes):
+        viewer.scroll_into_view_if_needed()
+        box = viewer.bounding_box()
+        assert box["x"] + box["width"] <= 1280 and box["height"] < 690  # one screen below Lab's bars
+    frames.scroll_into_view_if_needed()
+    times = sorted(page.evaluate(STEP, key) for key in ["ArrowRight", "ArrowLeft"] * 50)
+    with capsys.disabled():
+        print(f"\nstep to paint in {theme}: median {times[49]:.1f} ms, 95th percentile {times[94]:.1f} ms")
+    padding.locator("input[aria-label^=stride]").fill("2")
+    assert "= 1" in padding.locator("[data-line='padding in front']").inner_text()
+    sizes.locator("button:text-is('none')").click()
+    assert "13" in sizes.locator("[data-line='latent frames']").inner_text()
+    clip = photo_clip("camera", 5, (32, 32))
+    write_video(tmp_path / "mine.mp4", clip.frames, clip.fps)
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Choose a video").click()
+    chooser.value.set_files(tmp_path / "mine.mp4")
+    page.get_by_text("mine.mp4,").wait_for()
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.get_by_text("Shut Down Kernel", exact=True).click()
+    page.get_by_text("No Kernel").or_(page.get_by_text("Unknown")).first.wait_for()
+    frames.focus()
+    page.keyboard.press("End")
+    assert frames.get_attribute("data-frame") == "16"  # no kernel is asked
