@@ -53,6 +53,12 @@ def test_every_module_has_a_floor_and_imports_downwards():
     assert upwards == []
 
 
+def test_only_viewers_imports_widgets():
+    importing = re.compile(r"^\s*(import|from) (ipywidgets|anywidget)", re.M)
+    found = [path.stem for path in (ROOT / "vae_lab").glob("*.py") if importing.search(path.read_text())]
+    assert found == ["viewers"]
+
+
 def test_modules_stay_short():
     lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "vae_lab").glob("*.py")}
     assert {name: length for name, length in lengths.items() if length > 350} == {}
@@ -61,7 +67,7 @@ def test_modules_stay_short():
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import vae_lab", ["numpy", "torch", "diffusers", "matplotlib", "av"]),
+        ("import vae_lab", ["numpy", "torch", "diffusers", "matplotlib", "av", "ipywidgets"]),
         ("import vae_lab.shapes", ["numpy", "torch"]),
         ("import vae_lab.__main__", ["numpy", "torch", "diffusers"]),
         ("from vae_lab import read_video, write_video, photo_clip", ["torch", "diffusers", "sklearn", "skimage"]),

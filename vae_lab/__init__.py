@@ -20,7 +20,7 @@ _HOME = {
     "psnr": "metrics",
     "ssim": "metrics",
 }
-_MODULES = ("checkpoints", "clips", "figures", "metrics", "shapes", "video")
+_MODULES = ("checkpoints", "clips", "diagrams", "figures", "lessons", "metrics", "shapes", "video", "viewers")
 
 __all__ = [*_HOME, *_MODULES]
 

@@ -251,8 +251,8 @@ def explore_sizes(
 class VideoUpload(ipywidgets.VBox):
     """A button that takes a video from the reader's computer; `path` is then a file for `read_video`, before that None.
 
-    What is uploaded goes to a temporary folder, gone with the kernel. Jupyter itself refuses large messages: above
-    about 10 MB copy the file beside the notebook and give its path instead.
+    What is uploaded goes to a temporary folder, gone with the kernel. A JupyterLab that `make lab` started takes up to
+    200 MB; one started otherwise drops what is above 10 MB without a word: copy the file and give its path instead.
     """
 
     def __init__(self):
