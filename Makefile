@@ -15,7 +15,7 @@ test: install
 
 # Uploads of up to 200 MB; Jupyter's own limit is 10 MB, and what is larger it drops without a word.
 lab: install
-	$(BIN)/jupyter lab notebooks --ServerApp.tornado_settings='{"websocket_max_message_size": 200000000}'
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb --ServerApp.tornado_settings='{"websocket_max_message_size": 200000000}'
 
 notebooks: install
 	$(BIN)/python -m vae_lab.site notebooks out/site

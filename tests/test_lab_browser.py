@@ -40,7 +40,9 @@ def lab(tmp_path_factory, browser):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    (started,) = re.findall(r"jupyter lab notebooks (.+)", (ROOT / "Makefile").read_text())  # as `make lab` starts it
+    (started,) = re.findall(
+        r"jupyter lab notebooks/00_start_here.ipynb (.+)", (ROOT / "Makefile").read_text()
+    )  # as `make lab` starts it
     options = (
         *shlex.split(started), f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}",
         "--IdentityProvider.token=",

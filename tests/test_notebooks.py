@@ -36,8 +36,10 @@ def execute(notebook, path, **options) -> None:
 
 
 def texts(cell) -> list[str]:
+    """What a cell prints, as one text (how it is cut up is chance), and then the texts of its results."""
     outputs = cell.get("outputs", [])
-    return [output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs]
+    printed = "".join(output.text for output in outputs if "text" in output)
+    return [printed, *(output.data.get("text/plain", "") for output in outputs if "data" in output)]
 
 
 # ---- running -------------------------------------------------------------------------------------------------------
@@ -162,7 +164,10 @@ def test_the_map_names_every_notebook():
 def test_formulas_and_links_of_the_pages():
     assert site.replace_formulas("a $x^2$ and `$y$`\n```\n$z$\n```").count("<math") == 1
     assert 'display="block"' in site.replace_formulas("$$\\frac{1}{2}$$")
-    assert site.replace_links("[01](01_a.ipynb), [card](../data/lab/README.md)") == "[01](01_a.html), card"
+    assert (
+        site.replace_links("[01](01_a.ipynb), [card](../data/lab/README.md)")
+        == "[01](01_a.html), card (`data/lab/README.md`)"
+    )
 
 
 def test_the_pages_do_not_take_a_folder_with_other_things_in_it(tmp_path):

@@ -130,6 +130,10 @@ def test_what_is_kept_fits():
         assert size <= max_bytes
         assert data["fps"] == 24 * len(data["frames"]) / 18
     assert player_data(panels, 24, max_bytes=400_000)["note"] == ""
+    frames = PANELS["noise"].copy()
+    frames[[0, 9, 17]] = 0  # the frames that are looked at first say little of the others
+    data = player_data([Panel("a", [View("a", "a", frames)])], 24, max_bytes=35_000)
+    assert sum(map(len, data["panels"][0]["views"][0]["images"])) <= 35_000 and len(data["frames"]) == 9
 
 
 def test_titles_cannot_fill_in_other_places():

@@ -25,7 +25,7 @@ RIGHT = {  # worked out by hand
     "frames of latent 5": range(17, 21),
     "what latent 1 sees": [4, 16],
     "lengths of 6 latents": {18, 19, 20, 21},
-    "16 came back as": 13,
+    "31 came back as": 29,
     "write latent_frames": lambda t, m: sum(-(-min(m or t, t - start) // 4) for start in range(0, t, m or t)),
     "write psnr": lambda x, y: 10 * torch.log10(4 / (x - y).square().mean()),
     "which half": "2D",
@@ -99,7 +99,7 @@ def test_the_planted_bug_is_named_by_its_axes():
     check = check_of("order of F.pad")
     assert check(reversed_pad).message == (
         "With time=2, height=1, width=3 the wrong axes are time: 3 in front and 3 behind, it should be 2 and 0; "
-        "width: 2 in front and 0 behind, it should be 3 and 3. F.pad reads the *last* axis first."
+        "width: 2 in front and 0 behind, it should be 3 and 3. F.pad reads the last axis first."
     )
     swapped = lambda x, t, h, w: torch.nn.functional.pad(x, (h, h, w, w, t, 0))  # noqa: E731
     assert "axes are height: 3 in front and 3 behind, it should be 1 and 1; width: 1" in check(swapped).message

@@ -133,7 +133,8 @@ def test_upload_gives_a_path(tmp_path):
     button = upload.children[0]
     file = {"name": "../my clip.mp4", "type": "video/mp4", "size": len(content), "content": memoryview(content)}
     button.value = (file | {"last_modified": datetime.now()},)
-    assert upload.path.name == "my clip.mp4" and upload.path.read_bytes() == content  # no way out of its folder
+    assert upload.path.name == "my clip.mp4" and upload.path.read_bytes() == content
+    assert ".." not in upload.path.parts  # no way out of its folder
     assert "my clip.mp4" in upload.children[1].value and repr(upload) == "VideoUpload: my clip.mp4"
 
 

@@ -41,7 +41,7 @@ _PADDING = {
     "padding of kernel 3": Question(
         shapes.time_padding(3),
         "Two: d·(k − 1) = 2 frames, so that output 0 ends on frame 0.",
-        "Count the cells in front of frame 0 that the window of output 0 covers if it *ends* on frame 0.",
+        "Count the cells in front of frame 0 that the window of output 0 covers if it ends on frame 0.",
         [(1, "One on each side is symmetric padding: output 0 would see frame 1, which comes after it."),
          (3, "The kernel covers 3 cells, and one of them is frame 0 itself.")],
     ),
@@ -117,7 +117,7 @@ def _padding_order() -> Check:
         ]  # fmt: skip
         if wrong:
             return Verdict(False, f"With time=2, height=1, width=3 the wrong axes are {'; '.join(wrong)}. "
-                           "F.pad reads the *last* axis first.")  # fmt: skip
+                           "F.pad reads the last axis first.")  # fmt: skip
         return Verdict(True, "Time is padded in front only, height and width alike on both sides.")
 
     return function_check(judge)
@@ -189,13 +189,14 @@ _SIZES = {
         [(list(range(21, 25)), "That is without chunks: ceil(T / 4) = 6."), ([18], "More than one length has six."),
          ([24], "The decoder makes 24 frames at first, and then drops those that stand for padding.")],
     ),
-    "16 came back as": Question(
-        4 * (shapes.latent_frames(16, micro_frame_size=None) - 1) + 1,
-        "13: ceil(16 / 4) = 4 latents, and these decoders always take the first latent for one frame and the others "
-        "for four: 4·(4 − 1) + 1. They want 4k + 1 frames: 13, 17, 21.",
-        "16 frames have 4 latents there too. The first stands for one frame, the others for four each.",
-        [(16, "Such a decoder is not told the length. It takes the first latent for a single frame."),
-         (4 * 4 + 1, "One latent stands for one frame, three stand for four each.")],
+    "31 came back as": Question(
+        4 * (shapes.latent_frames(31, micro_frame_size=None) - 1) + 1,
+        "29: ceil(31 / 4) = 8 latents, and these decoders always take the first latent for one frame and the others "
+        "for four: 4·(8 − 1) + 1. Lengths that come back whole are 4k + 1: 25, 29, 33.",
+        "31 frames have 8 latents there too. The first stands for one frame, the others for four each.",
+        [(31, "Such a decoder is not told the length. It takes the first latent for a single frame."),
+         (4 * 8, "The first latent stands for one frame only."),
+         (4 * 8 + 1, "One latent stands for one frame, seven stand for four each.")],
     ),
 }  # fmt: skip
 
@@ -224,7 +225,7 @@ def _which_half(squared_error: Mapping[str, float]) -> Check:
     right, wrong = ("2D", "temporal") if share > 0.5 else ("temporal", "2D")
     return Question(
         right,
-        f"The 2D half alone makes {share:.0%} of the squared error, and what the temporal half adds is the rest.",
+        f"Through the 2D half alone there is {share:.0%} of the squared error already.",
         'Answer "2D" or "temporal".',
         [(wrong, f"Look at the two PSNRs: 2D only has {share:.0%} of the squared error already.")],
     ).check
@@ -237,7 +238,7 @@ def _worst_in_chunk(psnr_by_place: Sequence[float]) -> Check:
     return Question(
         worst,
         f"Place {worst}: {psnr_by_place[worst]:.2f} dB, {psnr_by_place[best]:.2f} dB at place {best}, the best.",
-        "Which frames have the least of their own chunk before them?",
+        "Which frame has nothing but padding in front of it?",
         [(best, "That is the best one."), (len(psnr_by_place) - 1, "The last frame has its whole chunk before it.")],
     ).check
 

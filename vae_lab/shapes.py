@@ -42,6 +42,22 @@ def kernel_reach(kernel_size: int, dilation: int = 1) -> int:
     return positive_int("dilation", dilation) * (positive_int("kernel_size", kernel_size) - 1) + 1
 
 
+def stacked_reach(layers: Sequence[tuple[int, int, int]]) -> int:
+    """Samples that one output of a stack of convolutions covers: `1 + sum of dilation * (kernel_size - 1) * step`.
+
+    layers: (kernel_size, stride, dilation) of each, the first one first; `step` is the product of the strides of the
+    layers before. Padding counts as samples.
+
+    >>> stacked_reach([(3, 1, 1)] * 3), stacked_reach([(3, 2, 1)] * 3)
+    (7, 15)
+    """
+    reach = step = 1
+    for kernel_size, stride, dilation in layers:
+        reach += (kernel_reach(kernel_size, dilation) - 1) * step
+        step *= positive_int("stride", stride)
+    return reach
+
+
 def time_padding(kernel_size: int, stride: int = 1, dilation: int = 1) -> int:
     """Frames a causal convolution pads, all of them in front: `dilation * (kernel_size - 1) + (1 - stride)`.
 

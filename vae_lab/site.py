@@ -92,8 +92,8 @@ def replace_formulas(source: str) -> str:
 
 
 def replace_links(source: str) -> str:
-    """Links to notebooks lead to their pages; files of the repository are not in the site: their names stay."""
-    return re.sub(r"\[([^]]+)\]\(\.\./[^)]+\)", r"\1", re.sub(r"\((\d\d_\w+)\.ipynb\)", r"(\1.html)", source))
+    """Links to notebooks lead to their pages; files of the repository are not in the site: their paths stay."""
+    return re.sub(r"\[([^]]+)\]\(\.\./([^)]+)\)", r"\1 (`\2`)", re.sub(r"\((\d\d_\w+)\.ipynb\)", r"(\1.html)", source))
 
 
 def to_page(run: Run, runs: list[Run]) -> str:

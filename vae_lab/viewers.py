@@ -258,7 +258,9 @@ class VideoUpload(ipywidgets.VBox):
     def __init__(self):
         self.path: Path | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="vae_lab-")
-        self._button = ipywidgets.FileUpload(accept="video/*,image/*", multiple=False, description="Choose a video")
+        self._button = ipywidgets.FileUpload(
+            accept="video/*,image/*", multiple=False, description="Choose a video", layout={"width": "auto"}
+        )
         self._said = ipywidgets.Label("nothing chosen yet")
         super().__init__([self._button, self._said])
         self._button.observe(self._take, names="value")

@@ -81,7 +81,7 @@ function mountPadding(root, data) {
     // Horizontally every cell covers its group of frames; rows stand below one another.
     const step = rows.map((_, r) => state.stride ** r);
     const left = Math.max(...rows.map((row, r) => row.padding * step[r]));
-    const LABEL = 74, ROW = 30, GAP = last > 1 ? 30 : 44;
+    const LABEL = 84, ROW = 30, GAP = last > 1 ? 30 : 44;
     const unit = Math.min(46, (room - LABEL - 4) / (left + state.frames));
     const px = (r, cell) => LABEL + (left + cell * step[r]) * unit;
     const py = (r) => 4 + r * (ROW + GAP);
@@ -95,7 +95,7 @@ function mountPadding(root, data) {
     }
     const anywhere = new Set(all.flatMap((one) => [...one.seen[0]]));
     rows.forEach((row, r) => {
-      const name = r === 0 ? "input" : r === last ? "output" : `layer ${r - 1}`;
+      const name = r === 0 ? "input" : r === last ? "output" : `after layer ${r - 1}`;
       shape(svg, "text", { x: 0, y: py(r) + ROW / 2 + 4 }, name);
       for (let cell = -row.padding; cell < row.size; cell += 1) {
         const unseen = r === 0 && cell >= 0 && !anywhere.has(cell);
@@ -129,16 +129,18 @@ function mountPadding(root, data) {
     const height = top + outputs * line + 4;
     svg.setAttribute("width", room);
     svg.setAttribute("height", height);
-    const summary = frame === null ? sees(chosen, seen[0]) : seenFrom(frame, all);
+    const summary = frame === null ? sees(chosen, seen) : seenFrom(frame, all);
     svg.setAttribute("aria-label", summary);
     formula(rows, padding, summary, [...Array(state.frames).keys()].filter((t) => !anywhere.has(t)));
     root.dataset.output = chosen;
   }
 
-  function sees(output, cells) {
-    const frames = [...cells].filter((cell) => cell >= 0), padded = cells.size - frames.length;
+  function sees(output, seen) {
+    const frames = [...seen[0]].filter((cell) => cell >= 0);
+    const padded = seen.reduce((sum, cells) => sum + [...cells].filter((cell) => cell < 0).length, 0);
     const what = [frames.length ? `frame${frames.length > 1 ? "s" : ""} ${spans(frames)}` : "no frame"];
-    if (padded) what.push(plural(padded, "padding cell") + (state.mode === "constant" ? " (zeros)" : ` (${state.mode})`));
+    const where = state.layers > 1 ? " in all layers" : "";
+    if (padded) what.push(plural(padded, "padding cell") + where + (state.mode === "constant" ? " (zeros)" : ` (${state.mode})`));
     return `output ${output} sees ${what.join(" and ")}`;
   }
   function seenFrom(frame, all) {

@@ -64,8 +64,9 @@ function mountSizes(root, data) {
           x: at, y: 20, width: unit, height: ROW, rx: 3, class: lit ? "" : "faint", fill: data.colours[i < 0 ? "padding" : "input"],
           "data-latent": index + (i < 0 ? 0 : groups.findIndex(([, stop]) => i < stop)), "data-frame": i < 0 ? "" : start + i,
         });
-        if (lit && i >= 0 && unit >= 15) put(at + unit / 2, start + i);
-        else if (i >= 0 && (start + i) % every === 0 && !lit) shape(svg, "text", { x: at + unit / 2, y: 42, "text-anchor": "middle", "pointer-events": "none" }, start + i);
+        if (i >= 0 && (start + i) % every !== 0) continue;
+        if (lit && i >= 0) put(at + unit / 2, start + i);
+        else if (i >= 0) shape(svg, "text", { x: at + unit / 2, y: 42, "text-anchor": "middle", "pointer-events": "none" }, start + i);
       }
       groups.forEach(([first, stop], g) => {
         const from = x + (g === 0 ? 0 : first + padding) * unit, wide = (stop - first + (g === 0 ? padding : 0)) * unit;
