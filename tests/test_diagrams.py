@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_hex
 
+from vae_lab import CausalConv3d
 from vae_lab.diagrams import dependency_diagram, padding_diagram, size_diagram
 from vae_lab.figures import COLOURS
 from vae_lab.shapes import frame_groups
@@ -26,6 +28,29 @@ def test_padding_diagram_shows_padding_frames_and_windows():
     assert [(x, width) for x, _, width, _ in found["latent"]] == [(1, 2), (3, 2), (5, 2), (7, 2)]
     title = padding_diagram(3, num_frames=1, pad_mode="replicate").axes[0].get_title()
     assert title == "kernel 3, stride 1, dilation 1, replicate: 1 frame and 2 of padding give 1 output"
+
+
+@pytest.mark.parametrize("mode", ["constant", "replicate", "reflect"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "frames", "layers"), [(3, 2, 1, 17, 3), (2, 2, 2, 8, 1), (4, 1, 2, 20, 2)]
+)
+def test_padding_diagram_shows_what_the_gradient_says(mode, kernel, stride, dilation, frames, layers):
+    x = torch.zeros(1, 1, frames, 1, 1, requires_grad=True)
+    y = x
+    for _ in range(layers):
+        conv = CausalConv3d(1, 1, (kernel, 1, 1), (stride, 1, 1), (dilation, 1, 1), pad_mode=mode)
+        torch.nn.init.ones_(conv.conv.weight)
+        y = conv(y)
+    for output in range(y.shape[2]):
+        (gradient,) = torch.autograd.grad(y[0, 0, output].sum(), x, retain_graph=True)
+        figure = padding_diagram(kernel, stride, dilation, frames, mode, output, layers)
+        blue = COLOURS["input"].lower()
+        lit = [
+            text.get_text()
+            for text, patch in zip(figure.axes[0].texts, figure.axes[0].patches, strict=False)
+            if patch.get_y() == 0 and patch.get_alpha() == 1 and to_hex(patch.get_facecolor()[:3]) == blue
+        ]
+        assert sorted(map(int, lit)) == gradient.flatten().nonzero().flatten().tolist()
 
 
 def test_size_diagram_shows_chunks_and_groups():

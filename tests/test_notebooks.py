@@ -162,28 +162,81 @@ def test_the_map_names_every_notebook():
 
 
 def test_formulas_and_links_of_the_pages():
-    assert site.replace_formulas("a $x^2$ and `$y$`\n```\n$z$\n```").count("<math") == 1
+    formulas = lambda source: site.replace_formulas(source).count("<math")  # noqa: E731
+    assert formulas("a $x^2$ and `$y$`\n```\n$z$\n```\n~~~\n$z$\n~~~") == 1
+    assert formulas("costs $5 and $6, or \\$5 and $ 6 $") == 0
+    assert formulas("$a$, $b$ and $$c$$") == 3
     assert 'display="block"' in site.replace_formulas("$$\\frac{1}{2}$$")
-    assert (
-        site.replace_links("[01](01_a.ipynb), [card](../data/lab/README.md)")
-        == "[01](01_a.html), card (`data/lab/README.md`)"
+    with pytest.raises(ValueError, match="the formula .* is not understood"):
+        site.replace_formulas("$\\frac$")
+    assert site.replace_links("[01](01_a.ipynb#s), [card](../data/lab/README.md), ![a](../b.png)") == (
+        "[01](01_a.html#s), card (`data/lab/README.md`), a (`b.png`)"
     )
 
 
-def test_the_pages_do_not_take_a_folder_with_other_things_in_it(tmp_path):
-    (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(FileExistsError, match="holds other things than pages: choose a folder of its own"):
-        site.build(ROOT / "notebooks", tmp_path)
+def tiny_notebook(folder, name: str, *sources: str):
+    cells = [nbformat.v4.new_markdown_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / name)
+
+
+def test_plain_notebooks_have_pages_too(tmp_path):
+    """No heading, no question, no cell, a name with a quote; a second run takes the place of the first."""
+    (tmp_path / "in").mkdir()
+    tiny_notebook(tmp_path / "in", "it's #1.ipynb")
+    tiny_notebook(tmp_path / "in", "second.ipynb", "text alone")
+    out = tmp_path / "new" / "out"
+    for _ in range(2):
+        site.build(tmp_path / "in", out)
+    assert sorted(path.name for path in out.iterdir()) == ["index.html", "it's #1.html", "second.html"]
+    assert "href='it%27s%20%231.html'" in (out / "index.html").read_text()
+    assert [path.name for path in out.parent.iterdir()] == ["out"]  # nothing left beside
+
+
+def test_the_pages_take_no_place_but_their_own(tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for name in ("thesis.tex", "thesis.html"):
+        (kept / name).write_text("mine")
+        with pytest.raises(
+            FileExistsError, match="holds other things than pages of notebooks: choose a folder of its own"
+        ):
+            site.build(ROOT / "notebooks", kept)
+        assert (kept / name).read_text() == "mine"
+        (kept / name).unlink()
+    (tmp_path / "link").symlink_to(kept)
+    (tmp_path / "file").write_text("mine")
+    for name in ("link", "file"):
+        with pytest.raises(FileExistsError, match="is or holds other things"):
+            site.build(ROOT / "notebooks", tmp_path / name)
     with pytest.raises(FileNotFoundError, match="there are no notebooks in"):
-        site.build(tmp_path, tmp_path / "out")
-    assert (tmp_path / "thesis.tex").read_text() == "mine"
+        site.build(kept, tmp_path / "out")
+    tiny_notebook(kept, "index.ipynb", "# Index")
+    with pytest.raises(ValueError, match=r"must not be called index.ipynb"):
+        site.build(kept, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("source", "error"), [("$\\frac$", "00_fails.ipynb: the formula"), ("\ud800", "surrogates not allowed")]
+)
+def test_what_cannot_be_a_page_leaves_the_pages_as_they_were(tmp_path, source, error):
+    (tmp_path / "in").mkdir()
+    tiny_notebook(tmp_path / "in", "00_fine.ipynb", "# Fine")
+    site.build(tmp_path / "in", tmp_path / "out")
+    before = (tmp_path / "out" / "index.html").read_bytes()
+    tiny_notebook(tmp_path / "in", "00_fails.ipynb", "# Fails", source)
+    with pytest.raises(ValueError, match=error):
+        site.build(tmp_path / "in", tmp_path / "out")
+    assert (tmp_path / "out" / "index.html").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
 def test_a_failing_notebook_leaves_the_pages_as_they_were(tmp_path):
-    cells = [nbformat.v4.new_markdown_cell("# 00 · Fails\n\n**Why?**"), nbformat.v4.new_code_cell("1 / 0")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "00_fails.ipynb")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "index.html").write_text("before")
+    (tmp_path / "in").mkdir()
+    tiny_notebook(tmp_path / "in", "00_fine.ipynb", "# Fine")
+    site.build(tmp_path / "in", tmp_path / "out")
+    before = (tmp_path / "out" / "index.html").read_bytes()
+    cells = [nbformat.v4.new_code_cell("1 / 0")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "in" / "00_fails.ipynb")
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
-        site.build(tmp_path, tmp_path / "out")
-    assert (tmp_path / "out" / "index.html").read_text() == "before"
+        site.build(tmp_path / "in", tmp_path / "out")
+    assert (tmp_path / "out" / "index.html").read_bytes() == before

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -117,3 +118,46 @@ def test_measured_answers_follow_the_measurement():
 def test_unknown_question():
     with pytest.raises(ValueError, match="there is no question 'nothing'; there are: padding of kernel 3, "):
         question("nothing")
+
+
+class Nasty:
+    def __eq__(self, other):
+        raise RuntimeError("no")
+
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+def test_no_answer_breaks_a_check():
+    meta = torch.zeros((), device="meta")
+    for answer in (Nasty(), {1, "a"}, range(10**12), 10**5000, meta, [[1], [2, [3]]], np.zeros((2, 2))):
+        for name in questions():
+            assert check_of(name)(answer).right is False
+
+
+def test_what_counts_as_the_same():
+    check = check_of("latents of 17 frames")
+    for five in (5, 5.0, np.int64(5), np.float32(5), torch.tensor(5), np.array(5)):
+        assert check(five).right is True
+    assert check(5.004).right is False  # whole numbers are exact
+    assert check_of("brightness of output 0")(0.333).right is True
+    assert check_of("brightness of output 0")(0.34).right is False
+    assert check_of("frames of latent 5")(torch.arange(17, 21)).right is True
+    assert (
+        check_of("latents of 51 frames")({15, 13}).message == "Here the order counts, and a set has none: write a list."
+    )
+    assert check_of("latents of 51 frames")([13, 15]).message.endswith("The two are the other way round.")
+
+
+def test_functions_that_change_their_input():
+    check = check_of("write psnr")
+    right = RIGHT["write psnr"]
+    assert check(lambda x, y: right(x.clone(), y) + 0 * x.zero_().sum()).right is True
+    assert check(lambda x, y: x.copy_(y + 0.2).sum() * 0 + 20).right is False
+    assert check_of("order of F.pad")(
+        lambda x, t, h, w: torch.nn.functional.pad(x, (w, w, h, h, t, 0), mode="replicate")
+    ).message == ("The result must be the clip itself with zeros around it.")
+
+
+def test_a_clip_that_never_jumps():
+    assert "by 0.900, between usual frames by 0.000" in question("jump of a static clip", [0.0, 0.9, 0.0])(2).message

@@ -91,3 +91,16 @@ def test_causal_padding_gives_one_output_for_each_group_of_stride_frames(size, k
 def test_errors_name_argument_value_and_rule(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_numpy_integers_are_integers():
+    import numpy as np
+
+    n = np.int64
+    assert shapes.chunk_lengths(n(35), n(17)) == [17, 17, 1] and type(shapes.chunk_lengths(n(35), n(17))[0]) is int
+    assert shapes.latent_size((n(51), n(64), n(64)), n(4), micro_frame_size=n(17)) == (15, 8, 8)
+    assert shapes.frame_groups(n(18), n(4), n(17)) == shapes.frame_groups(18)
+    assert shapes.frame_range(n(6), n(4), n(17)) == range(18, 22)
+    assert shapes.time_padding(n(3), n(2), n(1)) == 1 and shapes.same_padding(n(3)) == 1
+    assert shapes.padded_size(np.uint8(250)) == 256 and shapes.front_padding(np.uint8(17)) == 3
+    assert shapes.count(n(2), "frame") == "2 frames"

@@ -104,6 +104,43 @@ def test_a_viewer_stays_under_its_limit_and_says_what_it_left_out():
     assert np.array_equal(kept, noise[:: widget.data["frames"][1]["t"]])
 
 
+def test_large_latents_are_left_out_by_name():
+    latent = torch.randn(1, 16, 18, 90, 160, generator=torch.Generator().manual_seed(0))
+    widget = compare_frames({"a": CLIP}, latent, temporal_ratio=1, max_bytes=2_000_000)
+    frames, latents = widget.data["panels"]
+    assert np.array_equal(decoded(frames["views"][0]["images"]), CLIP.frames)
+    left = 17 - len(latents["views"])
+    assert 0 < left < 17
+    assert widget.data["note"] == (
+        f"{left} views of the latents cannot be chosen (PCA the first of them), so that all pictures stay under 1.5 MB."
+    )
+    assert whole_size(widget) < 2_000_000
+    only = compare_frames({"a": CLIP}, latent, temporal_ratio=1, max_bytes=1_000_000)
+    assert [panel["name"] for panel in only.data["panels"]] == ["a"]  # not even one fits
+
+
+def test_numbers_of_other_kinds_are_taken():
+    numbers = dict(
+        fps=np.float32(12), first_frame=np.int64(3), temporal_ratio=np.int64(4), micro_frame_size=np.int64(17)
+    )
+    odd = compare_frames({"a": CLIP.frames[::-1], "b": X.bfloat16()}, LATENT, **numbers)
+    assert np.array_equal(decoded(odd.data["panels"][0]["views"][0]["images"]), CLIP.frames[::-1])
+    for widget in (odd, explore_padding(np.int64(3)), explore_sizes(np.int64(33), temporal_ratio=np.int64(4))):
+        assert json.dumps(widget.data)
+    assert explore_sizes(np.int64(33)).text == explore_sizes(33).text
+
+
+def test_names_are_never_mathematics(viewer):
+    widget = compare_frames({"costs $5 and $6": CLIP, "$\\frac$": NOISY})
+    assert len(widget.picture()) > 1000
+
+
+@pytest.mark.parametrize("size", [(1, 1), (500, 1), (3, 500)])
+def test_odd_sizes_have_a_picture(size):
+    widget = compare_frames({"a": np.zeros((2, *size, 3), np.uint8)})
+    assert Image.open(io.BytesIO(widget.picture())).width > 100
+
+
 def test_text_alternatives(viewer):
     assert viewer.text.startswith(
         "Frame viewer: 18 frames of 32x48 (height x width), panels original, 2D only, full, difference ×4, latent; "
@@ -150,7 +187,14 @@ def test_upload_gives_a_path(tmp_path):
         ),
         (lambda: compare_frames({"a": X.repeat(2, 1, 1, 1, 1)}), "x must be one clip of shape"),
         (lambda: compare_frames({"a": CLIP, "b": X * float("nan")}), "x must be finite"),
-        (lambda: compare_frames({"a": CLIP}, gain=0), "gain must be above 0, got 0"),
+        (lambda: compare_frames({"a": CLIP}, gain=0), "gain must be above 0 and finite, got 0"),
+        (lambda: compare_frames({"a": CLIP}, gain=float("inf")), "gain must be above 0 and finite, got inf"),
+        (lambda: compare_frames({"a": CLIP}, max_bytes=500_000), "max_bytes must be at least 1000000, got 500000"),
+        (lambda: compare_frames({"a": (X * 100).to(torch.uint8)}), "x must be floating point .* got torch.uint8"),
+        (lambda: compare_frames({1: CLIP}), "titles must be text, got 1"),
+        (lambda: compare_frames({"a": CLIP}, LATENT[:, :0]), r"latent must be \(C, L, h, w\) with something in it"),
+        (lambda: compare_frames({"a": np.zeros((1, 1, 20000, 3), np.uint8)}), "'a' must be at most 16383 pixels high"),
+        (lambda: explore_padding(5, 3, 1, 8, 3), "size .2. plus padding .2. must be at least the kernel's reach .5."),
         (lambda: compare_frames({"a": CLIP}, fps=0), "fps must be above 0, got 0"),
         (lambda: compare_frames({"a": CLIP}, LATENT[0]), r"latent must be a tensor of one clip, .*got \(4, 6, 4, 6\)"),
         (
@@ -176,3 +220,6 @@ def test_bad_arguments(call, message):
 def test_saving_into_no_folder(viewer, tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         save_html(viewer, tmp_path / "nowhere" / "page.html")
+    for folder in ("", tmp_path):
+        with pytest.raises(IsADirectoryError, match="path must be a file, got the folder"):
+            save_html(viewer, folder)

@@ -109,6 +109,26 @@ def test_latents_are_as_large_as_frames_and_sizes_switch(open_viewer, frames_vie
     assert page.evaluate("document.documentElement.scrollHeight <= 800 && document.documentElement.scrollWidth <= 1280")
 
 
+@pytest.mark.parametrize("size", [(64, 512), (64, 36), (400, 400), (1, 1)])
+def test_any_size_of_frames_fits_and_keeps_still(open_viewer, size):
+    page = open_viewer(compare_frames({"a": np.zeros((3, *size, 3), np.uint8)}))
+    boxes = set()
+    for width in range(840, 860, 3):  # about where a scroll bar comes and goes
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_timeout(60)
+        boxes.add(tuple(page.locator("canvas").bounding_box().values())[2:])
+    assert len(boxes) <= 2
+    assert page.evaluate("document.documentElement.scrollHeight") <= 800
+
+
+def test_nothing_overflows_a_phone(open_viewer, frames_viewer):
+    for viewer in (frames_viewer, explore_padding(), explore_sizes()):
+        page = open_viewer(viewer)
+        page.set_viewport_size({"width": 320, "height": 700})
+        page.wait_for_timeout(60)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
+
+
 def test_play_plays(open_viewer, frames_viewer):
     page = open_viewer(frames_viewer)
     page.click("button.play")
@@ -159,7 +179,8 @@ CONFIGS = [  # frames, kernel, stride, dilation, layers, pad mode
     (8, 3, 1, 1, 1, "constant"), (17, 3, 2, 1, 1, "replicate"), (17, 3, 2, 1, 3, "constant"),
     (20, 5, 1, 3, 1, "reflect"), (20, 3, 1, 2, 3, "replicate"), (1, 5, 1, 3, 3, "constant"),
     (12, 4, 3, 1, 2, "constant"), (9, 2, 2, 1, 2, "replicate"), (5, 1, 1, 1, 2, "constant"),
-    (13, 2, 3, 2, 1, "constant"), (20, 5, 3, 3, 2, "constant"),
+    (13, 2, 3, 2, 1, "constant"), (20, 5, 3, 3, 2, "constant"), (8, 2, 2, 2, 1, "replicate"),
+    (20, 5, 2, 1, 3, "reflect"), (20, 4, 1, 2, 2, "reflect"), (17, 3, 3, 2, 2, "replicate"),
 ]  # fmt: skip
 
 
@@ -186,8 +207,7 @@ def test_padding_explorer_says_what_the_real_modules_do(open_viewer):
         seen, *rest = text["receptive field"].split(";")
         frames = re.search(r"sees (frames? [\d, to]+|no frame)", seen)[1]
         assert seen.startswith(f"output {sizes[-1] - 1} sees ")
-        if mode == "constant":  # copies of frames count as padding, but the gradient knows where they come from
-            assert numbers(frames) == set(gradient.flatten().nonzero().flatten().tolist())
+        assert numbers(frames) == set(gradient.flatten().nonzero().flatten().tolist()), (t, k, s, d, layers, mode)
         (gradient,) = torch.autograd.grad(y.sum(), x)
         unseen = set((gradient.flatten() == 0).nonzero().flatten().tolist())
         assert (numbers(rest[0]) if rest else set()) == unseen
@@ -222,6 +242,14 @@ def test_padding_explorer_by_mouse_and_keys(open_viewer):
     page.click("rect[data-row='1'][data-cell='2'] >> nth=0")
     page.mouse.move(640, 790)
     assert field() == "output 2 sees frames 0 to 2"
+    page.hover("rect[data-row='1'][data-cell='7'] >> nth=0")
+    page.focus("input[aria-label^=frames]")
+    page.keyboard.press("ArrowLeft")  # the output under the mouse is gone
+    assert field() == "output 6 sees frames 4 to 6"
+    page.keyboard.press("ArrowRight")
+    page.mouse.move(640, 790)
+    page.click("rect[data-row='1'][data-cell='2'] >> nth=0")
+    page.mouse.move(640, 790)
     page.focus(".vae-lab")
     for key, output in (("ArrowRight", 3), ("End", 7), ("ArrowRight", 7), ("Home", 0), ("ArrowLeft", 0)):
         page.keyboard.press(key)

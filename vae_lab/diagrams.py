@@ -1,6 +1,7 @@
 """Pictures of the arithmetic of `shapes`: padding and windows, chunks and groups. Figures out, nothing displayed."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,6 +33,38 @@ def _cell(axis, x: float, y: float, width: float, height: float, colour: str, te
     axis.text(x + width / 2, y + height / 2, str(text), ha="center", va="center", color=tone, fontsize=9)
 
 
+class _Row(NamedTuple):
+    """Cells that a convolution of a stack takes: `size` of them after `len(copies)` of padding."""
+
+    size: int
+    copies: list[int | None]
+    """The cell of this row that each padding cell copies; None is a zero."""
+
+
+def _rows(kernel_size: int, stride: int, dilation: int, num_frames: int, pad_mode: str, layers: int) -> list[_Row]:
+    """Rows of a stack of equal layers: the frames, what each layer makes of them, and the outputs."""
+    padding = time_padding(kernel_size, stride, dilation)
+    rows, size = [], positive_int("num_frames", num_frames)
+    for _ in range(positive_int("layers", layers)):
+        outputs = conv_output_size(size, kernel_size, stride, dilation, padding)
+        if pad_mode == "reflect" and padding >= size:
+            raise ValueError(f'pad_mode "reflect" needs more than {padding} frames to pad as many, got {size}')
+        copies = np.pad(np.arange(size), (padding, 0), mode=NUMPY_PAD[pad_mode])[:padding].tolist()
+        rows.append(_Row(size, [None] * padding if pad_mode == "constant" else copies))
+        size = outputs
+    return [*rows, _Row(size, [])]
+
+
+def _seen(rows: Sequence[_Row], output: int, kernel_size: int, stride: int, dilation: int) -> list[set[int]]:
+    """The cells of each row that an output depends on; padding cells are negative, and what they copy is seen too."""
+    seen = [{output}]
+    for row in reversed(rows[:-1]):
+        first = [j * stride - len(row.copies) for j in seen[0] if j >= 0]
+        cells = {start + tap * dilation for start in first for tap in range(kernel_size)}
+        seen.insert(0, cells | {row.copies[cell] for cell in cells if cell < 0} - {None})
+    return seen
+
+
 def padding_diagram(
     kernel_size: int,
     stride: int = 1,
@@ -39,39 +72,48 @@ def padding_diagram(
     num_frames: int = 6,
     pad_mode: str = "constant",
     output: int | None = None,
+    layers: int = 1,
 ):
-    """A matplotlib Figure of one causal convolution along time: padding, frames, every output's window.
+    """A matplotlib Figure of causal convolutions along time: padding, frames, and what every output sees.
 
     output: the output frame whose window is shown in full colour; the last one where it is None.
+    layers: of the same convolution, one after another.
     """
     if pad_mode not in NUMPY_PAD:
         raise ValueError(f"pad_mode must be one of {tuple(NUMPY_PAD)}, got {pad_mode!r}")
-    padding = time_padding(kernel_size, stride, dilation)
-    outputs = conv_output_size(positive_int("num_frames", num_frames), kernel_size, stride, dilation, padding)
-    if pad_mode == "reflect" and padding >= num_frames:
-        raise ValueError(f'pad_mode "reflect" needs more than {padding} frames to pad as many, got {num_frames}')
+    rows = _rows(kernel_size, stride, dilation, num_frames, pad_mode, layers)
+    outputs = rows[-1].size
     output = outputs - 1 if output is None else output
     if not 0 <= output < outputs:
         raise ValueError(f"output must be from 0 to {outputs - 1}, got {output}")
-    copies = np.pad(np.arange(num_frames), (padding, 0), mode=NUMPY_PAD[pad_mode])
-    total = padding + num_frames
-    figure, axis = _figure(min(12, 2.2 + 0.55 * total), 1.7 + 0.27 * outputs, total, 4.2 + 0.7 * outputs)
-    taps = lambda j: {j * stride + i * dilation for i in range(kernel_size)}  # noqa: E731  positions after padding
-    for position in range(total):
-        frame = position - padding
-        text = frame if frame >= 0 else "" if pad_mode == "constant" else f"={copies[position]}"
-        _cell(axis, position, 0, 1, 1, "input" if frame >= 0 else "padding", text, position not in taps(output))
-    axis.text(-0.3, 0.5, "padding, frames", ha="right", va="center", fontsize=9)
+    left = max(len(row.copies) * stride**r for r, row in enumerate(rows))
+    total = left + num_frames
+    line = 0.7 if outputs < 12 else 0.45
+    figure, axis = _figure(
+        min(12, 2.2 + 0.55 * total),
+        0.9 + 0.55 * layers + 0.38 * line * outputs,
+        total,
+        2.4 + 1.8 * layers + line * outputs,
+    )
+    seen = [_seen(rows, j, kernel_size, stride, dilation) for j in range(outputs)]
+    for r, row in enumerate(rows):
+        width, top = stride**r, 1.8 * r
+        for cell in range(-len(row.copies), row.size):
+            copy = row.copies[cell] if cell < 0 else None
+            text = cell if cell >= 0 else "" if copy is None else f"={copy}"
+            colour = "padding" if cell < 0 else "latent" if r else "input"
+            _cell(axis, left + cell * width, top, width, 1, colour, text, cell not in seen[output][r])
+        name = "padding, frames" if r == 0 else "outputs" if r == layers else f"after layer {r - 1}"
+        axis.text(-0.3, top + 0.5, name, ha="right", va="center", fontsize=9)
     for j in range(outputs):
-        start = padding + j * stride
-        _cell(axis, start, 1.8, stride, 1, "latent", j, j != output)
-        for position in taps(j):
-            _cell(axis, position, 3.6 + 0.7 * j, 1, 0.6, "input" if position >= padding else "padding", "", j != output)
-        axis.text(-0.3, 3.9 + 0.7 * j, f"output {j} sees", ha="right", va="center", fontsize=8)
-    axis.text(-0.3, 2.3, "outputs", ha="right", va="center", fontsize=9)
+        top = 1.8 * layers + 1.8 + line * j
+        for cell in seen[j][0]:
+            _cell(axis, left + cell, top, 1, line - 0.1, "input" if cell >= 0 else "padding", "", j != output)
+        axis.text(-0.3, top + line / 2, f"output {j} sees", ha="right", va="center", fontsize=8)
+    stack = f", {layers} layers" if layers > 1 else ""
     axis.set_title(
-        f"kernel {kernel_size}, stride {stride}, dilation {dilation}, {pad_mode}: {count(num_frames, 'frame')} and "
-        f"{padding} of padding give {count(outputs, 'output')}",
+        f"kernel {kernel_size}, stride {stride}, dilation {dilation}, {pad_mode}{stack}: {count(num_frames, 'frame')} "
+        f"and {len(rows[0].copies)} of padding give {count(outputs, 'output')}",
         fontsize=10,
     )
     return figure
@@ -136,5 +178,5 @@ def dependency_diagram(moved: Mapping[str, np.ndarray], groups: Sequence[range])
         every = max(1, num_frames // 17)
         axis.set(xlabel="changed frame t", ylabel="latent frame", xticks=range(0, num_frames, every))
         axis.set_yticks(range(len(groups)))
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title, fontsize=10, parse_math=False)
     return figure

@@ -55,8 +55,8 @@ def latent_pictures(latent: np.ndarray) -> dict[str, np.ndarray]:
     red, green and blue. Then every channel: black is its smallest value, white its largest. All scales are fixed over
     time, so that a change of brightness is a change of the latent.
     """
-    if latent.ndim != 4:
-        raise ValueError(f"latent must be (C, L, h, w), got {latent.shape}")
+    if latent.ndim != 4 or 0 in latent.shape:
+        raise ValueError(f"latent must be (C, L, h, w) with something in it, got {latent.shape}")
     if not np.isfinite(latent).all():
         raise ValueError("latent must be finite, got NaN or infinite values")
     latent = latent.astype(np.float64)
@@ -64,7 +64,9 @@ def latent_pictures(latent: np.ndarray) -> dict[str, np.ndarray]:
     if len(latent) >= 3:
         cells = latent.reshape(len(latent), -1)
         centred = cells - cells.mean(axis=1, keepdims=True)
-        directions = np.linalg.eigh(centred @ centred.T)[1][:, :-4:-1].T  # rows, the strongest first
+        strengths, directions = np.linalg.eigh(centred @ centred.T)
+        strengths, directions = strengths[:-4:-1], directions[:, :-4:-1].T  # rows, the strongest first
+        directions[strengths < 1e-9 * strengths[0]] = 0  # what does not vary stays black
         signs = np.sign(np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1))
         pictures["PCA"] = np.stack(
             [_to_bytes(component) for component in ((directions * signs) @ centred).reshape(3, *latent.shape[1:])], -1
@@ -132,9 +134,8 @@ def contact_sheet(
     num_frames, height, width, _ = clips[0].shape
     chosen = np.unique(np.linspace(0, num_frames - 1, min(columns, num_frames)).round().astype(int))
     cell = 1.9  # inches
-    figure = Figure(
-        figsize=(1.2 + cell * len(chosen), 0.7 + (cell * height / width + 0.3) * len(panels)), layout="constrained"
-    )
+    row_height = min(max(cell * height / width, 0.3), 3 * cell)
+    figure = Figure(figsize=(1.2 + cell * len(chosen), 0.7 + (row_height + 0.3) * len(panels)), layout="constrained")
     figure.suptitle(title, fontsize=11, parse_math=False)
     axes = figure.subplots(len(panels), len(chosen), squeeze=False)
     for row, (name, frames) in zip(axes, panels.items(), strict=True):
@@ -142,8 +143,8 @@ def contact_sheet(
             axis.imshow(frames[t], interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             if captions and name in captions:
-                axis.set_xlabel(captions[name][t], fontsize=9)
-        row[0].set_ylabel(name, fontsize=10)
+                axis.set_xlabel(captions[name][t], fontsize=9, parse_math=False)
+        row[0].set_ylabel(name, fontsize=10, parse_math=False)
     for axis, t in zip(axes[0], chosen, strict=True):
         axis.set_title(f"t = {first_frame + t}", fontsize=10)
     return figure
@@ -176,5 +177,6 @@ def frame_curves(
             axis.axvline(start - 0.5, color="#777777", linestyle="--", linewidth=1)
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.grid(alpha=0.25)
-    axis.legend(fontsize=9, loc="best")
+    for text in axis.legend(fontsize=9, loc="best").get_texts():
+        text.set_parse_math(False)
     return figure

@@ -109,8 +109,10 @@ def _padding_order() -> Check:
     def judge(pad: Callable) -> Verdict:
         try:
             found = _padding_of(lambda x: pad(x, 2, 1, 3))
-        except Exception as error:
+        except Exception as error:  # the reader's code may fail in any way
             return Verdict(False, f"pad(x, time=2, height=1, width=3) raised {type(error).__name__}: {error}")
+        if found is None:
+            return Verdict(False, "The result must be the clip itself with zeros around it.")
         wrong = [
             f"{axis}: {found[axis][0]} in front and {found[axis][1]} behind, it should be {wanted[axis][0]} and "
             f"{wanted[axis][1]}" for axis in AXES if found[axis] != wanted[axis]
@@ -123,14 +125,17 @@ def _padding_order() -> Check:
     return function_check(judge)
 
 
-def _padding_of(pad: Callable) -> dict[str, tuple[int, int]]:
-    """How many cells `pad` puts in front of and behind each axis: it is shown one clip of ones."""
-    size = (4, 5, 6)
-    padded = pad(torch.ones(1, 1, *size))[0, 0]
+def _padding_of(pad: Callable) -> dict[str, tuple[int, int]] | None:
+    """How many zeros `pad` puts in front of and behind each axis; None where that is not all that it does."""
+    x = torch.ones(1, 1, 4, 5, 6)
+    padded = pad(x.clone())
+    if padded.ndim != 5 or padded.sum() != x.sum() or padded.max() > 1:
+        return None
     found = {}
-    for axis, name in enumerate(AXES):
-        others = [a for a in range(3) if a != axis]
-        filled = (padded.sum(dim=others) > 0).nonzero().flatten()
+    for axis, name in enumerate(AXES, start=2):
+        filled = (padded.sum(dim=[other for other in range(5) if other != axis]) > 0).nonzero().flatten()
+        if len(filled) != x.shape[axis]:
+            return None
         found[name] = (int(filled[0]), int(padded.shape[axis] - 1 - filled[-1]))
     return found
 
@@ -249,8 +254,8 @@ def _biggest_jump(change: Sequence[float]) -> Check:
     usual = sorted(change)[len(change) // 2]
     return Question(
         jump + 1,
-        f"Frame {jump + 1} begins a chunk: the picture jumps {change[jump] / usual:.1f} times as far as between usual "
-        "frames, though nothing in the clip moves.",
+        f"Frame {jump + 1} begins a chunk: the picture changes by {change[jump]:.3f}, between usual frames by "
+        f"{usual:.3f}, though nothing in the clip moves.",
         "Where does the model begin to encode anew?",
         [(jump, f"Nearly: that is the last frame before the jump, and the jump shows on frame {jump + 1}."),
          ((len(change) + 1) // 2, "Chunks have 17 frames.")],

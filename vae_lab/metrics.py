@@ -26,7 +26,8 @@ def psnr(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     mean taken over the channels and pixels of one frame.
     """
     _check_pair(x, y, data_range)
-    mse = (x.double() - y.double()).square().mean(dim=(1, 3, 4))
+    frames = range(x.shape[2])  # one after another: in double precision a whole clip would be large
+    mse = torch.stack([(x[:, :, t].double() - y[:, :, t].double()).square().mean(dim=(1, 2, 3)) for t in frames], dim=1)
     return 10 * torch.log10(data_range**2 / mse)
 
 

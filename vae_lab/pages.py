@@ -8,15 +8,18 @@ import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from math import ceil, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from .figures import COLOURS
+from .shapes import count, positive_int
 from .video import check_frames
 
 MAX_PAGE_BYTES = 32_000_000  # of compressed frames in a page
+MAX_SIDE = 16383  # pixels, the largest of WebP
 FEWEST_FRAMES = 8  # before frames are shrunk, they are left out, down to so many
 SCRIPTS = ("common.js", "player.js", "padding.js", "sizes.js")
 
@@ -68,8 +71,9 @@ def player_data(
         groups: the frames (counted from 0 in the clip) that each latent frame stands for.
         chunk_starts: frames (likewise) at which a chunk that is encoded alone begins; marked in the plot.
         first_frame: number of the first frame in its file, where frames are counted from.
-        max_bytes: where the compressed frames would be more, only every second (third, …) frame is kept, and where
-          FEWEST_FRAMES would still be more, they are shrunk; the player says so.
+        max_bytes: where the compressed pictures would be more, only every second (third, …) frame is kept, and where
+          FEWEST_FRAMES would still be more, they are shrunk; latents may take half, and views beyond are left out. The
+          player says so.
     """
     clips = [view.frames for panel in panels if not panel.latent for view in panel.views]
     if not clips:
@@ -87,15 +91,22 @@ def player_data(
     for curve in curves:
         if len(curve.values) != num_frames:
             raise ValueError(f"curve {curve.name!r} must have a value for each of {num_frames} frames")
-    stride, shrink, images = _fit(panels, num_frames, max_bytes)
+        if np.isnan(np.asarray(curve.values, float)).any():
+            raise ValueError(f"curve {curve.name!r} must hold numbers, got NaN")
+    for view in (view for panel in panels for view in panel.views):
+        if max(view.frames.shape[1:3]) > MAX_SIDE:
+            raise ValueError(
+                f"{view.title!r} must be at most {MAX_SIDE} pixels high and wide, got {view.frames.shape[1:3]}"
+            )
+    panels, left_out, images, stride, shrink = _fit(panels, num_frames, positive_int("max_bytes", max_bytes))
     latent_of = {t: index for index, group in enumerate(groups) for t in group}
     return {
         "kind": "player",
-        "fps": fps / stride,
-        "note": _note(num_frames, stride, shrink, max_bytes),
+        "fps": float(fps) / stride,
+        "note": _note(num_frames, stride, shrink, left_out, max_bytes),
         "frames": [
             {
-                "t": first_frame + t,
+                "t": int(first_frame) + t,
                 "latent": latent_of.get(t),
                 "chunk": bisect_right(chunk_starts, t) - 1,
                 "values": [_finite(curve.values[t]) for curve in curves],
@@ -120,42 +131,70 @@ def player_data(
     }  # fmt: skip
 
 
-def _fit(panels: Sequence[Panel], num_frames: int, max_bytes: int) -> tuple[int, int, list[list[list[str]]]]:
-    """(keep every so many-th frame, shrink so many times, compressed pictures by panel and view), under max_bytes.
+def _fit(panels: Sequence[Panel], num_frames: int, max_bytes: int):
+    """(panels, names of latent views left out, compressed pictures by panel and view, keep every so many-th frame,
+    shrink so many times): what stays under max_bytes.
 
-    Three frames of each view say about how much is too much; what was compressed says whether it still is.
+    Latents may take half of it. Then three frames of each view say about how much is too much; what was compressed
+    says whether it still is.
     """
-    stride = shrink = 1
+    panels, left_out, strips, latent_bytes = _fit_latents(panels, max_bytes // 2)
+    room = max_bytes - latent_bytes
+    probe = sorted({0, num_frames // 2, num_frames - 1})
+    views = [view for panel in panels if not panel.latent for view in panel.views]
+    estimate = sum(len(_webp(view.frames[t])) for view in views for t in probe) * num_frames / len(probe)
+    most = max(1, num_frames // FEWEST_FRAMES)
+    stride, shrink = min(most, ceil(estimate / room)) or 1, 1
+    if estimate / most > room:
+        shrink = max(1, round(sqrt(estimate / most / room)))
+    largest = max(max(view.frames.shape[1:3]) for view in views)
     while True:
-        probe = sorted({0, num_frames // 2, num_frames - 1})
-        estimate = sum(
-            sum(len(_webp(view.frames[t], shrink)) for t in probe) * num_frames / len(probe)
-            for panel in panels if not panel.latent for view in panel.views
-        )  # fmt: skip
-        most = max(1, num_frames // FEWEST_FRAMES)
-        stride = min(most, max(stride, int(-(-estimate // max_bytes))))
-        while True:
-            images = [_strips(panel, 1, 1) if panel.latent else _strips(panel, stride, shrink) for panel in panels]
-            size = sum(len(image) for panel in images for strip in panel for image in strip)
-            if size <= max_bytes or stride >= most:
-                break
+        images = [strips.get(id(panel)) or _strips(panel, stride, shrink) for panel in panels]
+        size = sum(len(image) for panel in images for strip in panel for image in strip)
+        if size <= max_bytes:
+            return panels, left_out, images, stride, shrink
+        if stride < most:
             stride += 1
-        pixels = max(max(view.frames.shape[1:3]) for panel in panels for view in panel.views)
-        if size <= max_bytes or shrink >= pixels:
-            return stride, shrink, images
-        shrink += 1
+        elif shrink < largest:
+            shrink = max(shrink + 1, round(shrink * sqrt(size / max_bytes)))
+        else:
+            raise ValueError(f"max_bytes ({max_bytes}) must hold at least {size} bytes, one pixel of every frame kept")
+
+
+def _fit_latents(panels: Sequence[Panel], room: int):
+    """Compressed latents, in the order of their views while they fit; the rest is left out by name."""
+    kept, left_out, strips, used = [], [], {}, 0
+    for panel in panels:
+        if panel.latent:
+            fitting = []
+            for view, images in zip(panel.views, _strips(panel, 1, 1), strict=True):
+                size = sum(map(len, images))
+                if used + size > room:
+                    left_out.append(view.name)
+                    continue
+                used += size
+                fitting.append((view, images))
+            panel = panel._replace(views=[view for view, _ in fitting])
+            strips[id(panel)] = [images for _, images in fitting]
+        if panel.views:
+            kept.append(panel)
+    return kept, left_out, strips, used
 
 
 def _strips(panel: Panel, stride: int, shrink: int) -> list[list[str]]:
     return [[_webp(frame, shrink) for frame in view.frames[::stride]] for view in panel.views]
 
 
-def _note(num_frames: int, stride: int, shrink: int, max_bytes: int) -> str:
+def _note(num_frames: int, stride: int, shrink: int, left_out: Sequence[str], max_bytes: int) -> str:
     parts = []
     if stride > 1:
-        parts.append(f"Every {stride}{_ordinal(stride)} of {num_frames} frames is kept")
+        parts.append(f"every {stride}{_ordinal(stride)} of {num_frames} frames is kept")
     if shrink > 1:
         parts.append(f"pictures are shrunk {shrink} times in height and width (means, not exact pixels)")
+    if left_out:
+        parts.append(
+            f"{count(len(left_out), 'view')} of the latents cannot be chosen ({left_out[0]} the first of them)"
+        )
     if not parts:
         return ""
     text = " and ".join(parts)

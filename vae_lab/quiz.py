@@ -1,6 +1,8 @@
 """Questions that a notebook asks: an answer is accepted, rejected with a hint, or still open."""
 
+import reprlib
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from numbers import Number
 from typing import Any, NamedTuple
 
@@ -26,44 +28,71 @@ class Question(NamedTuple):
     mistakes: Sequence[tuple[Any, str]] = ()
 
     def check(self, answer: Any) -> Verdict:
-        """Compare an answer: numbers to three digits, lists by their members in order."""
+        """Compare an answer: whole numbers exactly, others to 0.005, lists member by member in their order.
+
+        A range, a tuple or an array counts as a list, and so does a set where the answer is in rising order.
+        """
         if answer is ...:
             return Verdict(None, OPEN)
+        if isinstance(answer, set | frozenset) and isinstance(self.answer, list) and self.answer != sorted(self.answer):
+            return Verdict(False, "Here the order counts, and a set has none: write a list.")
         if _same(answer, self.answer):
             return Verdict(True, self.why)
         for mistake, hint in self.mistakes:
             if _same(answer, mistake):
-                return Verdict(False, f"Not {answer!r}. {hint}")
+                return Verdict(False, f"Not {_shown(answer)}. {hint}")
         if _kind(answer) != _kind(self.answer):
-            return Verdict(False, f"The answer is {_kind(self.answer)}; {answer!r} is {_kind(answer)}.")
-        return Verdict(False, f"Not {answer!r}. {self.hint}")
+            return Verdict(False, f"The answer is {_kind(self.answer)}; {_shown(answer)} is {_kind(answer)}.")
+        return Verdict(False, f"Not {_shown(answer)}. {self.hint}")
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = 20
+_SHORT.maxstring = _SHORT.maxother = 60
+LONGEST = 1000  # members of an answer that is still looked at
+
+
+def _shown(value: Any) -> str:
+    """Short, and safe where the value's own __repr__ fails."""
+    try:
+        return _SHORT.repr(value)
+    except Exception:
+        return f"this {type(value).__name__}"
 
 
 def _plain(value: Any) -> Any:
-    """Ranges, tuples and sets of numbers as lists, tensors of one number as it: a reader may write any of them."""
+    """Ranges, tuples, sets and arrays as lists, tensors of one number as it: a reader may write any of them."""
+    if hasattr(value, "tolist"):  # numpy and torch
+        value = value.tolist()
     if isinstance(value, set | frozenset):
-        return sorted(value)
-    if getattr(value, "ndim", None) == 0:  # a number in a tensor or an array
-        return value.item()
-    return list(value) if isinstance(value, range | tuple | list) else value
+        value = sorted(value, key=lambda member: (str(type(member)), member))
+    if isinstance(value, range | tuple | list):
+        return list(value[:LONGEST])
+    return value
 
 
-def _same(a: Any, b: Any) -> bool:
-    a, b = _plain(a), _plain(b)
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
-    if _kind(a) == _kind(b) == "a number":
-        return abs(a - b) < 5e-3
-    return type(a) is type(b) and a == b
+def _same(answer: Any, right: Any) -> bool:
+    try:
+        a, b = _plain(answer), _plain(right)
+        if isinstance(a, list) and isinstance(b, list):
+            return len(a) == len(b) and all(map(_same, a, b))
+        if _kind(a) == _kind(b) == "a number":
+            return abs(a - b) < (5e-3 if isinstance(b, float) and not b.is_integer() else 1e-9)
+        return type(a) is type(b) and a == b
+    except Exception:  # an answer may be anything, also what cannot be compared
+        return False
 
 
 def _kind(value: Any) -> str:
-    value = _plain(value)
     if isinstance(value, bool):
         return "True or False"
-    if isinstance(value, list):
+    if isinstance(value, str):
+        return "a text"
+    if isinstance(value, Number) or getattr(value, "ndim", None) == 0:
+        return "a number"
+    if isinstance(value, range | tuple | list | set | frozenset) or getattr(value, "ndim", None):
         return "a list"
-    return {str: "a text"}.get(type(value), "a number" if isinstance(value, Number) else f"a {type(value).__name__}")
+    return f"a {type(value).__name__}"
 
 
 def function_check(judge: Callable[[Callable], Verdict]) -> Callable[[Any], Verdict]:
@@ -73,7 +102,7 @@ def function_check(judge: Callable[[Callable], Verdict]) -> Callable[[Any], Verd
         if function is ...:
             return Verdict(None, OPEN)
         if not callable(function):
-            return Verdict(False, f"The answer is a function; {function!r} is {_kind(function)}.")
+            return Verdict(False, f"The answer is a function; {_shown(function)} is {_kind(function)}.")
         return judge(function)
 
     return check
@@ -84,16 +113,16 @@ def agrees_with(expected: Callable, cases: Sequence[tuple], hint: Callable[..., 
 
     def judge(function: Callable) -> Verdict:
         for case in cases:
-            shown = words.format(*case)
+            shown, right = words.format(*case), expected(*case)
             try:
-                result = function(*case)
+                result = function(*deepcopy(case))  # what it does to its input is its own affair
             except Exception as error:  # the reader's code may fail in any way
                 return Verdict(False, f"{shown}: your function raised {type(error).__name__}: {error}")
             if result is ...:
                 return Verdict(None, OPEN)
-            right = expected(*case)
             if not _same(result, right):
-                return Verdict(False, f"{shown}: your function gives {result!r}, the library {right}. {hint(*case)}")
+                said = f"{shown}: your function gives {_shown(result)}, the library {right}. {hint(*case)}"
+                return Verdict(False, said)
         return Verdict(True, f"It agrees with the library in all {len(cases)} cases.")
 
     return judge

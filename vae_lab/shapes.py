@@ -16,12 +16,12 @@ SPATIAL_RATIO = 8  # pixels per latent cell and axis: SDXL's 2D VAE halves heigh
 
 
 def positive_int(name: str, value: object) -> int:
-    """Return `value` where it is an integer of at least 1; otherwise raise a ValueError that names it."""
+    """Return `value` as an int where it is an integer of at least 1; otherwise raise a ValueError that names it."""
     if isinstance(value, bool) or not isinstance(value, Integral):  # numpy's integers are Integral too
         raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
-    return value
+    return int(value)
 
 
 def count(number: int, noun: str) -> str:
@@ -30,7 +30,7 @@ def count(number: int, noun: str) -> str:
     >>> count(1, "frame"), count(2, "frame")
     ('1 frame', '2 frames')
     """
-    return f"{number} {noun}{'s' * (number != 1)}"
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def kernel_reach(kernel_size: int, dilation: int = 1) -> int:
@@ -67,8 +67,8 @@ def time_padding(kernel_size: int, stride: int = 1, dilation: int = 1) -> int:
     >>> time_padding(3), time_padding(3, stride=2), time_padding(3, dilation=2)
     (2, 1, 4)
     """
-    reach = kernel_reach(kernel_size, dilation)
-    if positive_int("stride", stride) > reach:
+    reach, stride = kernel_reach(kernel_size, dilation), positive_int("stride", stride)
+    if stride > reach:
         raise ValueError(
             f"stride ({stride}) must not be larger than the kernel's reach dilation * (kernel_size - 1) + 1 = {reach} "
             f"in time: the padding would be {reach - stride}, which drops frames"
@@ -82,8 +82,7 @@ def same_padding(kernel_size: int, dilation: int = 1) -> int:
     >>> same_padding(3), same_padding(5, dilation=2)
     (1, 4)
     """
-    positive_int("kernel_size", kernel_size)
-    positive_int("dilation", dilation)
+    kernel_size, dilation = positive_int("kernel_size", kernel_size), positive_int("dilation", dilation)
     if kernel_size % 2 == 0:
         raise ValueError(f"kernel_size in height and width must be odd, got {kernel_size}")
     return dilation * (kernel_size // 2)
@@ -97,8 +96,7 @@ def conv_output_size(size: int, kernel_size: int, stride: int = 1, dilation: int
     >>> conv_output_size(16, kernel_size=3, stride=2, padding=time_padding(3, stride=2))
     8
     """
-    positive_int("stride", stride)
-    reach = kernel_reach(kernel_size, dilation)
+    stride, reach = positive_int("stride", stride), kernel_reach(kernel_size, dilation)
     if size + padding < reach:
         raise ValueError(f"size ({size}) plus padding ({padding}) must be at least the kernel's reach ({reach})")
     return (size + padding - reach) // stride + 1
@@ -110,9 +108,7 @@ def front_padding(num_frames: int, temporal_ratio: int = TEMPORAL_RATIO) -> int:
     >>> [front_padding(t) for t in (1, 4, 17)]
     [3, 0, 3]
     """
-    positive_int("num_frames", num_frames)
-    positive_int("temporal_ratio", temporal_ratio)
-    return -num_frames % temporal_ratio
+    return -positive_int("num_frames", num_frames) % positive_int("temporal_ratio", temporal_ratio)
 
 
 def chunk_lengths(num_frames: int, micro_frame_size: int | None = MICRO_FRAME_SIZE) -> list[int]:
@@ -121,10 +117,10 @@ def chunk_lengths(num_frames: int, micro_frame_size: int | None = MICRO_FRAME_SI
     >>> chunk_lengths(35), chunk_lengths(35, None)
     ([17, 17, 1], [35])
     """
-    positive_int("num_frames", num_frames)
+    num_frames = positive_int("num_frames", num_frames)
     if micro_frame_size is None:
         return [num_frames]
-    positive_int("micro_frame_size", micro_frame_size)
+    micro_frame_size = positive_int("micro_frame_size", micro_frame_size)
     full, rest = divmod(num_frames, micro_frame_size)
     return [micro_frame_size] * full + [rest] * (rest > 0)
 
@@ -166,10 +162,11 @@ def frame_range(
     >>> frame_range(5), frame_range(6)
     (range(17, 18), range(18, 22))
     """
-    positive_int("num_latent_frames", num_latent_frames)
-    positive_int("temporal_ratio", temporal_ratio)
+    num_latent_frames = positive_int("num_latent_frames", num_latent_frames)
+    temporal_ratio = positive_int("temporal_ratio", temporal_ratio)
     full, rest = 0, num_latent_frames
     if micro_frame_size is not None:
+        micro_frame_size = positive_int("micro_frame_size", micro_frame_size)
         per_chunk = latent_frames(micro_frame_size, temporal_ratio, None)
         full, rest = divmod(num_latent_frames - 1, per_chunk)
         full, rest = full * micro_frame_size, rest + 1
@@ -189,7 +186,7 @@ def frame_groups(
     >>> [(group.start, group.stop) for group in frame_groups(17)]
     [(0, 1), (1, 5), (5, 9), (9, 13), (13, 17)]
     """
-    groups, start = [], 0
+    groups, start, temporal_ratio = [], 0, positive_int("temporal_ratio", temporal_ratio)
     for length in chunk_lengths(num_frames, micro_frame_size):
         padding = front_padding(length, temporal_ratio)
         for stop in range(temporal_ratio - padding, length + 1, temporal_ratio):
@@ -211,9 +208,8 @@ def latent_size(
     """
     if len(size) != 3:
         raise ValueError(f"size must be (T, H, W), got {tuple(size)}")
-    num_frames, height, width = size
+    num_frames, height, width = map(positive_int, ("num_frames", "height", "width"), size)
     for name, value in (("height", height), ("width", width)):
-        positive_int(name, value)
         if value % spatial_ratio:
             raise ValueError(f"{name} ({value}) must be a multiple of {spatial_ratio}")
     return (
@@ -229,7 +225,8 @@ def padded_size(size: int, multiple: int = SPATIAL_RATIO) -> int:
     >>> padded_size(250), padded_size(256)
     (256, 256)
     """
-    return positive_int("size", size) + -size % positive_int("multiple", multiple)
+    size = positive_int("size", size)
+    return size + -size % positive_int("multiple", multiple)
 
 
 def compression_ratio(size: Sequence[int], latent: Sequence[int], channels: int = 3, latent_channels: int = 4) -> float:

@@ -12,9 +12,11 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import nbformat
 from latex2mathml.converter import convert as to_mathml
@@ -29,6 +31,7 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 MEASURE = """import resource, sys
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))"""  # bytes
+MARK = "<meta name='generator' content='vae_lab.site'>"  # by which our own pages are known
 TIMEOUT = 600  # seconds a cell may take
 
 
@@ -42,13 +45,18 @@ class Run(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The first heading."""
-        return re.search(r"^# (.+)$", self.notebook.cells[0].source, re.M)[1]
+        """The first heading; where there is none, the file's name."""
+        return _found(r"^# (.+)$", self.notebook) or self.path.stem
 
     @property
     def question(self) -> str:
-        """The bold sentence under it."""
-        return re.search(r"\*\*(.+?)\*\*", self.notebook.cells[0].source, re.S)[1]
+        """The bold sentence under it, or nothing."""
+        return _found(r"\*\*(.+?)\*\*", self.notebook)
+
+
+def _found(pattern: str, notebook: nbformat.NotebookNode) -> str:
+    match = re.search(pattern, notebook.cells[0].source if notebook.cells else "", re.M | re.S)
+    return match[1].splitlines()[0] if match else ""
 
 
 def execute(path: Path) -> Run:
@@ -82,18 +90,33 @@ def replace_viewers(notebook: nbformat.NotebookNode) -> None:
     notebook.metadata.pop("widgets", None)
 
 
+# What is code, where no formula is looked for: fences, and spans of it
+CODE = re.compile(r"(^```.*?^```|^~~~.*?^~~~|`[^`\n]+`)", re.S | re.M)
+BLOCK = re.compile(r"(?<!\\)\$\$(.+?)\$\$", re.S)
+# As Jupyter and pandoc read it: no space inside the dollars and no digit after them, so prices stay prices
+INLINE = re.compile(r"(?<![\\$])\$(?!\s)([^$\n]+?)(?<![\s\\])\$(?![\d$])")
+
+
 def replace_formulas(source: str) -> str:
     """Formulas of a Markdown cell as MathML, which browsers draw by themselves; code stays as it is."""
-    parts = re.split(r"(```.*?```|`[^`\n]+`)", source, flags=re.S)
+    parts = CODE.split(source)
     for i in range(0, len(parts), 2):
-        text = re.sub(r"\$\$(.+?)\$\$", lambda m: to_mathml(m[1].strip(), display="block"), parts[i], flags=re.S)
-        parts[i] = re.sub(r"\$([^$\n]+)\$", lambda m: to_mathml(m[1]), text)
+        text = BLOCK.sub(lambda m: _math(m[1].strip(), display="block"), parts[i])
+        parts[i] = INLINE.sub(lambda m: _math(m[1]), text)
     return "".join(parts)
+
+
+def _math(formula: str, display: str = "inline") -> str:
+    try:
+        return to_mathml(formula, display=display)
+    except Exception as error:  # latex2mathml has many, without words
+        raise ValueError(f"the formula {formula!r} is not understood: {type(error).__name__}") from None
 
 
 def replace_links(source: str) -> str:
     """Links to notebooks lead to their pages; files of the repository are not in the site: their paths stay."""
-    return re.sub(r"\[([^]]+)\]\(\.\./([^)]+)\)", r"\1 (`\2`)", re.sub(r"\((\d\d_\w+)\.ipynb\)", r"(\1.html)", source))
+    source = re.sub(r"(\]\([\w.-]+)\.ipynb(#[^)]*)?\)", lambda m: f"{m[1]}.html{m[2] or ''})", source)
+    return re.sub(r"!?\[([^]]*)\]\(\.\./([^)]+)\)", r"\1 (`\2`)", source)
 
 
 def to_page(run: Run, runs: list[Run]) -> str:
@@ -102,14 +125,21 @@ def to_page(run: Run, runs: list[Run]) -> str:
     replace_viewers(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = replace_links(replace_formulas(cell.source))
+            try:
+                cell.source = replace_links(replace_formulas(cell.source))
+            except ValueError as error:
+                raise ValueError(f"{run.path.name}: {error}") from None
     exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(notebook)
     links = "".join(
-        f"<a href='{other.path.stem}.html'{' aria-current=page' if other is run else ''}>{html.escape(other.title)}</a>"
+        f"<a href='{_address(other)}'{' aria-current=page' if other is run else ''}>{html.escape(other.title)}</a>"
         for other in runs
     )
     return _page(run.title, f"<nav><a href='index.html'>vae_lab</a>{links}</nav>{body}", pages.script() + "mountAll();")
+
+
+def _address(run: Run) -> str:
+    return quote(f"{run.path.stem}.html")
 
 
 def index_page(runs: list[Run]) -> str:
@@ -119,7 +149,7 @@ def index_page(runs: list[Run]) -> str:
         return f"<tr><td>{name}</td><td>{question}</td><td>{seconds:.0f} s</td><td>{peak_bytes / 1e9:.2f} GB</td></tr>"
 
     rows = [
-        row(f"<a href='{run.path.stem}.html'>{html.escape(run.title)}</a>", html.escape(run.question), *run[2:])
+        row(f"<a href='{_address(run)}'>{html.escape(run.title)}</a>", html.escape(run.question), *run[2:])
         for run in runs
     ]
     rows.append(row("all", "", sum(run.seconds for run in runs), max(run.peak_bytes for run in runs)))
@@ -140,7 +170,7 @@ def _page(title: str, body: str, script: str = "") -> str:
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        f"<title>{html.escape(title)}</title>"
+        f"{MARK}<title>{html.escape(title)}</title>"
         f"<style>{style}{light}@media (prefers-color-scheme: dark) {{ {dark} }}</style></head>"
         f"<body><main>{body}</main><script>{script}</script></body></html>"
     )
@@ -151,15 +181,31 @@ def build(notebooks: Path, out: Path) -> list[Run]:
     paths = sorted(notebooks.glob("*.ipynb"))
     if not paths:
         raise FileNotFoundError(f"there are no notebooks in {notebooks}")
-    if out.exists() and [path for path in out.iterdir() if path.suffix != ".html"]:
-        raise FileExistsError(f"{out} holds other things than pages: choose a folder of its own")
+    if any(path.stem == "index" for path in paths):
+        raise ValueError("a notebook must not be called index.ipynb: index.html lists them all")
+    if out.is_symlink() or out.exists() and not (out.is_dir() and all(map(_is_ours, out.iterdir()))):
+        raise FileExistsError(f"{out} is or holds other things than pages of notebooks: choose a folder of its own")
     runs = [execute(path) for path in tqdm(paths, unit="notebook")]
-    written = {f"{run.path.stem}.html": to_page(run, runs) for run in runs} | {"index.html": index_page(runs)}
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    for name, text in written.items():
-        (out / name).write_text(text, "utf-8")
+    written = {f"{run.path.stem}.html": to_page(run, runs).encode() for run in runs}
+    written["index.html"] = index_page(runs).encode()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        for name, text in written.items():
+            (made / name).write_bytes(text)
+        made.chmod(0o755)
+        shutil.rmtree(out, ignore_errors=True)
+        made.replace(out)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
     return runs
+
+
+def _is_ours(path: Path) -> bool:
+    if path.suffix != ".html" or not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return MARK in file.read(1000)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ The pages only look numbers up and draw them, so a formula keeps its one home in
 """
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -48,13 +49,14 @@ def _controls(limits: dict[str, tuple[int, int]], steps: dict[str, int]) -> dict
     return {name: {"min": low, "max": high, "step": steps.get(name, 1)} for name, (low, high) in limits.items()}
 
 
-def check_within(name: str, value: object, allowed: Sequence) -> None:
-    """Refuse a start value that the page has no answer for."""
+def check_within(name: str, value: object, allowed: Sequence) -> Any:
+    """The start value, an integer as int; refuse one that the page has no answer for."""
     if value not in allowed or isinstance(value, bool):
         shown = f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else f"one of {tuple(allowed)}"
         if isinstance(allowed, range) and allowed.step > 1:
             shown += f" in steps of {allowed.step}"
         raise ValueError(f"{name} must be {shown} here, got {value!r}")
+    return int(value) if isinstance(value, Integral) else value
 
 
 def padding_table() -> dict[str, Any]:

@@ -55,7 +55,7 @@ def to_tensor(frames: np.ndarray):
     import torch
 
     check_frames(frames)
-    return torch.tensor(np.moveaxis(frames, 3, 0)[None]).float().div(127.5).sub(1)
+    return torch.tensor(np.ascontiguousarray(np.moveaxis(frames, 3, 0)[None])).float().div(127.5).sub(1)
 
 
 def to_frames(x) -> np.ndarray:
@@ -65,6 +65,8 @@ def to_frames(x) -> np.ndarray:
     """
     if x.ndim != 5 or x.shape[0] != 1 or x.shape[1] != 3:
         raise ValueError(f"x must be one clip of shape (1, 3, T, H, W), got {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ValueError(f"x must be floating point in [-1, 1], got {x.dtype}")
     if not x.isfinite().all():
         raise ValueError("x must be finite, got NaN or infinity")
     frames = x.detach()[0].float().add(1).mul(127.5).round().clamp(0, 255)

@@ -24,7 +24,16 @@ from .diagrams import padding_diagram, size_diagram
 from .figures import COLOURS, ERROR_GAIN, OTHER_COLOURS, contact_sheet, error_map, latent_pictures
 from .metrics import psnr
 from .pages import Curve, Panel, View
-from .shapes import MICRO_FRAME_SIZE, SPATIAL_RATIO, TEMPORAL_RATIO, chunk_lengths, count, frame_groups, latent_size
+from .shapes import (
+    MICRO_FRAME_SIZE,
+    SPATIAL_RATIO,
+    TEMPORAL_RATIO,
+    chunk_lengths,
+    count,
+    frame_groups,
+    latent_size,
+    positive_int,
+)
 from .tables import CHUNKS, PADDING_LIMITS, RATIOS, SIZE_LIMITS, check_within, padding_table, size_table
 from .video import Clip, check_frames, to_frames, to_tensor, write_beside
 
@@ -68,6 +77,8 @@ def save_html(widget: Viewer, path: str | Path, title: str = "") -> Path:
     if not isinstance(widget, Viewer):
         raise ValueError(f"widget must be a viewer of vae_lab.viewers, got {type(widget).__name__}")
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"path must be a file, got the folder {str(path)!r}")
     text = pages.page(title or widget.text.split(":")[0], pages.section(widget.data, widget.picture(), widget.text))
     with write_beside(path) as beside:
         beside.write_text(text, "utf-8")
@@ -110,8 +121,10 @@ def compare_frames(
             raise ValueError(
                 f"videos must have the same shape, got {reference!r} {original.shape} and {name!r} {frames.shape}"
             )
-    if not gain > 0:
-        raise ValueError(f"gain must be above 0, got {gain}")
+    if not 0 < gain < float("inf"):
+        raise ValueError(f"gain must be above 0 and finite, got {gain}")
+    if positive_int("max_bytes", max_bytes) < 2 * ROOM:
+        raise ValueError(f"max_bytes must be at least {2 * ROOM}, got {max_bytes}")
     num_frames, height, width, _ = original.shape
     groups = frame_groups(num_frames, temporal_ratio, micro_frame_size) if latent is not None else []
     starts = [0, *accumulate(chunk_lengths(num_frames, micro_frame_size))][:-1] if latent is not None else []
@@ -139,13 +152,15 @@ def compare_frames(
 
 
 def _frames(name: str, video: Tensor | np.ndarray | Clip) -> np.ndarray:
+    if not isinstance(name, str):
+        raise ValueError(f"titles must be text, got {name!r}")
     if isinstance(video, Tensor):
         return to_frames(video)
     frames = video.frames if isinstance(video, Clip) else video
     if not isinstance(frames, np.ndarray):
         raise ValueError(f"{name!r} must be a tensor, frames uint8 (T, H, W, 3) or a Clip, got {type(video).__name__}")
     check_frames(frames)
-    return frames
+    return np.ascontiguousarray(frames)
 
 
 def _pixels(video: Tensor | np.ndarray | Clip) -> Tensor:
@@ -197,21 +212,21 @@ def explore_padding(
 
     The arguments are where its controls start; `layers` of the same convolution can be stacked.
     """
-    start = {"frames": num_frames, "kernel": kernel_size, "stride": stride, "dilation": dilation, "layers": layers}
-    for (key, value), name in zip(
-        start.items(), ("num_frames", "kernel_size", "stride", "dilation", "layers"), strict=True
-    ):
-        low, high = PADDING_LIMITS[key]
-        check_within(name, value, range(low, high + 1))
+    given = {"frames": num_frames, "kernel": kernel_size, "stride": stride, "dilation": dilation, "layers": layers}
+    names = ("num_frames", "kernel_size", "stride", "dilation", "layers")
+    start = {
+        key: check_within(name, value, range(PADDING_LIMITS[key][0], PADDING_LIMITS[key][1] + 1))
+        for (key, value), name in zip(given.items(), names, strict=True)
+    }
     table = padding_table()
     check_within("pad_mode", pad_mode, table["modes"])
-    figure = lambda: padding_diagram(kernel_size, stride, dilation, num_frames, pad_mode)  # noqa: E731
+    figure = lambda: padding_diagram(kernel_size, stride, dilation, num_frames, pad_mode, layers=layers)  # noqa: E731
     figure()  # refuses, as the controls do, what no convolution can be
     text = (
         f"Padding explorer: kernel {kernel_size}, stride {stride}, dilation {dilation}, {count(num_frames, 'frame')}, "
         f"{count(layers, 'layer')}, pad mode {pad_mode}"
     )
-    start |= {"mode": pad_mode, "output": num_frames}
+    start |= {"mode": pad_mode, "output": start["frames"]}
     return Viewer({"kind": "padding", "start": start, "colours": COLOURS} | table, text, figure)
 
 
@@ -226,18 +241,22 @@ def explore_sizes(
 
     The arguments are where its controls start.
     """
-    start = {"frames": num_frames, "height": height, "width": width}
-    for (key, value), name in zip(start.items(), ("num_frames", "height", "width"), strict=True):
-        low, high = SIZE_LIMITS[key]
-        check_within(name, value, range(low, high + 1, 1 if key == "frames" else SPATIAL_RATIO))
-    check_within("micro_frame_size", micro_frame_size, CHUNKS)
-    check_within("temporal_ratio", temporal_ratio, RATIOS)
+    given = {"frames": num_frames, "height": height, "width": width}
+    start = {
+        key: check_within(name, value, range(low, high + 1, 1 if key == "frames" else SPATIAL_RATIO))
+        for (key, value), name in zip(given.items(), ("num_frames", "height", "width"), strict=True)
+        for low, high in [SIZE_LIMITS[key]]
+    }
+    start |= {
+        "chunk": check_within("micro_frame_size", micro_frame_size, CHUNKS),
+        "ratio": check_within("temporal_ratio", temporal_ratio, RATIOS),
+        "latent": 0,
+    }
     size = latent_size((num_frames, height, width), temporal_ratio, micro_frame_size=micro_frame_size)
     text = (
         f"Size explorer: {num_frames}x{height}x{width} (frames x height x width), chunks of {micro_frame_size}, "
         f"temporal ratio {temporal_ratio}: latent {size[0]}x{size[1]}x{size[2]}"
     )
-    start |= {"ratio": temporal_ratio, "chunk": micro_frame_size, "latent": 0}
     return Viewer(
         {"kind": "sizes", "start": start, "colours": COLOURS} | size_table(),
         text,

@@ -7,9 +7,9 @@ function mountPadding(root, data) {
   root.setAttribute("aria-label", "Padding of causal convolutions");
   const controls = element(root, "div", { class: "controls" });
   for (const [key, name] of [["frames", "frames T"], ["kernel", "kernel k"], ["stride", "stride s"], ["dilation", "dilation d"], ["layers", "layers"]]) {
-    sliderControl(controls, name, { ...data.limits[key], value: state[key] }, (value) => { state[key] = value; state.output = Infinity; draw(); });
+    sliderControl(controls, name, { ...data.limits[key], value: state[key] }, (value) => { state[key] = value; state.output = Infinity; hovered = null; draw(); });
   }
-  choiceControl(controls, "pad mode", data.modes.map((mode) => [mode, mode]), state.mode, (mode) => { state.mode = mode; draw(); });
+  choiceControl(controls, "pad mode", data.modes.map((mode) => [mode, mode]), state.mode, (mode) => { state.mode = mode; hovered = null; draw(); });
   const legend = element(root, "p", { class: "caption" });
   for (const [key, text] of [["padding", "padding"], ["input", "input frames"], ["latent", "outputs"]]) swatch(legend, data.colours[key], text);
   const svg = shape(root, "svg", { class: "cells", role: "img" });
@@ -40,6 +40,9 @@ function mountPadding(root, data) {
     const seen = rows.map(() => new Set());
     const edges = [];
     seen[rows.length - 1].add(output);
+    const addCopies = (r) => { // a padding cell that copies a cell depends on that cell
+      for (const j of [...seen[r]]) if (j < 0 && rows[r].sources[j + rows[r].padding] !== null) seen[r].add(rows[r].sources[j + rows[r].padding]);
+    };
     for (let r = rows.length - 1; r > 0; r -= 1) {
       for (const j of seen[r]) {
         if (j < 0) continue;
@@ -49,6 +52,7 @@ function mountPadding(root, data) {
           edges.push([r, j, cell]);
         }
       }
+      addCopies(r - 1);
     }
     return { seen, edges };
   }

@@ -27,7 +27,8 @@ function mountPlayer(root, data) {
   // Pixels stay square: enlarged by a whole factor, or shrunk to fit. Latents take the size of the frames they stand for.
   function layout() {
     const room = (root.clientWidth - 4 - GAP * (panels.length - 1)) / panels.length;
-    const fit = room >= frameWidth ? Math.floor(room / frameWidth) : Math.max(room, 120) / frameWidth;
+    const scale = Math.min(Math.max(room, 120) / frameWidth, (0.6 * window.innerHeight) / frameHeight);
+    const fit = scale >= 1 ? Math.floor(scale) : scale;
     panels.forEach(({ views, title, canvas, current }) => {
       const view = views[current];
       if (canvas.width !== view.width || canvas.height !== view.height) Object.assign(canvas, { width: view.width, height: view.height });
@@ -63,7 +64,7 @@ function mountPlayer(root, data) {
         shape(plot, "text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, String(tick));
       }
       const note = starts.length ? "; dashed: a chunk begins" : "";
-      shape(plot, "text", { x: LEFT, y: TOP - 9 }, `PSNR in ${data.curves[0].unit}, over frames t${note}`);
+      shape(plot, "text", { x: LEFT, y: TOP - 9 }, `${data.curves[0].unit === "dB" ? "PSNR in dB" : data.curves[0].unit}, over frames t${note}`);
       data.curves.forEach((curve, c) => {
         let path = "", pen = "M";
         data.frames.forEach((frame, i) => {
