@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 import shutil
 
@@ -176,7 +177,7 @@ def test_formulas_and_links_of_the_pages():
 
 def tiny_notebook(folder, name: str, *sources: str):
     cells = [nbformat.v4.new_markdown_cell(source) for source in sources]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / name)
+    (folder / name).write_text(json.dumps(nbformat.v4.new_notebook(cells=cells)))
 
 
 def test_plain_notebooks_have_pages_too(tmp_path):
