@@ -1,4 +1,4 @@
-"""The command line: vae-lab reconstruct, sizes and inspect."""
+"""The command line: vae-lab reconstruct, sizes, inspect and train."""
 
 import argparse
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 from . import shapes
 from .shapes import count
 
+EXIT_STOPPED = 1  # a training that cannot go on
 EXIT_BAD_INPUT = 2  # as argparse
 EXIT_INTERRUPTED, EXIT_BROKEN_PIPE, EXIT_TERMINATED = 130, 141, 143  # 128 + SIGINT, SIGPIPE, SIGTERM, as shells do
 MIN_SIDE = 8  # pixels: one latent cell
@@ -105,6 +106,17 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     _add_model(command, "checkpoint")
     command.set_defaults(run=run_inspect)
+
+    command = commands.add_parser(
+        "train", help="train a 2D or a temporal VAE, or go on with it",
+        description="Train what CONFIG says into the folder OUT: checkpoint.pt, log.csv and, in the end, model/. "
+        "Stopped and started again, it goes on from the last checkpoint. On several processes or GPUs: "
+        "accelerate launch -m vae_lab train CONFIG OUT.",
+    )  # fmt: skip
+    command.add_argument("config", type=Path, metavar="CONFIG", help="TOML file, as those in data/recipes")
+    command.add_argument("output", type=Path, metavar="OUT", help="folder of the run, made if need be")
+    command.add_argument("--data", type=Path, metavar="FOLDER", help="videos and images (default: made content)")
+    command.set_defaults(run=run_train)
     return parser
 
 
@@ -223,6 +235,27 @@ def run_inspect(args: argparse.Namespace) -> int:
         f"keys         {info.differences.describe(listed=None) if info.differences else 'as the architecture has them'}"
     )
     return 1 if info.differences else 0
+
+
+def run_train(args: argparse.Namespace) -> int:
+    from .train_config import TrainConfig
+
+    config = TrainConfig.from_toml(args.config)
+
+    from .train_files import RunFolder, TrainingError
+    from .training import train
+
+    folder = RunFolder(args.output)
+    try:
+        train(config, args.output, args.data)
+    except TrainingError as error:
+        print(f"vae-lab train: {error}", file=sys.stderr)
+        return EXIT_STOPPED
+    except KeyboardInterrupt:
+        print(f"vae-lab train: interrupted; {folder.last_good()}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(f"wrote        {folder.model}, {folder.log}")
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,6 +4,10 @@ import torch
 from torch import Tensor
 
 
+class NotFiniteError(ValueError):
+    """A tensor with NaN or infinity in it."""
+
+
 def check_video(name: str, x: Tensor, channels: int | None = None) -> None:
     """Refuse what is not a finite floating-point tensor (B, C, T, H, W) with something in it.
 
@@ -19,4 +23,4 @@ def check_video(name: str, x: Tensor, channels: int | None = None) -> None:
     if not x.is_floating_point():
         raise ValueError(f"{name} must be floating point, got {x.dtype} (to_tensor turns uint8 frames into [-1, 1])")
     if not x.is_meta and not torch.isfinite(x).all():
-        raise ValueError(f"{name} must be finite, got NaN or infinity (shape {tuple(x.shape)})")
+        raise NotFiniteError(f"{name} must be finite, got NaN or infinity (shape {tuple(x.shape)})")

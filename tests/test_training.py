@@ -1,0 +1,340 @@
+"""Real, small runs: stopped, killed, spread over processes, on a full disk."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import ROOT, SMALL_SPATIAL
+from vae_lab import SpatialVAE, VideoVAE, load, photo_clip, write_video
+from vae_lab.__main__ import main
+from vae_lab.train_config import Stage, TrainConfig
+from vae_lab.train_files import TrainingError, read_log
+from vae_lab.training import train
+
+SPATIAL = dict(SMALL_SPATIAL, norm_num_groups=1, mid_block_add_attention=False, scaling_factor=1.0)
+TEMPORAL = dict(base_channels=12, num_res_blocks=1, channel_multipliers=(1, 1, 1), norm_num_groups=1,
+                temporal_downsample=(True, True))  # fmt: skip
+TOML = """
+half = "spatial"
+size = 16
+checkpoint_every = 3
+log_every = 1
+measure_every = 5
+warmup_steps = 2
+[model]
+block_out_channels = [8, 8, 8, 8]
+layers_per_block = 1
+norm_num_groups = 1
+mid_block_add_attention = false
+[[stages]]
+name = "pixels"
+steps = {steps}
+learning_rate = 1e-3
+batch_size = {batch}
+"""
+
+
+def spatial_config(steps: int = 6, **changes) -> TrainConfig:
+    stage = Stage(name="pixels", steps=steps, learning_rate=1e-3, batch_size=2)
+    settings = dict(half="spatial", size=16, model=SPATIAL, checkpoint_every=2, log_every=1, measure_every=3)
+    return TrainConfig(**settings | dict(stages=(stage,)) | changes)
+
+
+def temporal_config(spatial, **changes) -> TrainConfig:
+    rate = dict(learning_rate=1e-3, batch_size=2, num_frames=(2, 6))
+    stages = (
+        Stage(name="identity", steps=4, target="latents", identity_weight=0.1, **rate),
+        Stage(name="latents", steps=3, target="latents", **rate),
+        Stage(name="pixels", steps=3, **rate),
+    )
+    settings = dict(half="temporal", size=16, model=TEMPORAL, spatial=str(spatial), cached_clips=4, image_fraction=0.4,
+                    checkpoint_every=2, log_every=1, measure_every=4)  # fmt: skip
+    return TrainConfig(**settings | dict(stages=stages) | changes)
+
+
+def weights(vae) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in vae.state_dict().items()}
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def spatial(tmp_path_factory):
+    """The folder of a 2D half that was trained a little."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("spatial")
+    train(spatial_config(), folder, progress=False)
+    return folder / "model"
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, "-m", "vae_lab", "train", *map(str, arguments)]
+
+
+def quiet_environment() -> dict:
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+# ---- what comes out ------------------------------------------------------------------------------------------------
+
+
+def test_the_2d_half_learns_and_its_latents_have_unit_scale(tmp_path):
+    vae = train(spatial_config(40, measure_every=20), tmp_path, progress=False)
+    rows = read_log(tmp_path / "log.csv")
+    assert [row["step"] for row in rows] == list(range(1, 41))
+    assert np.mean([row["loss"] for row in rows[-10:]]) < np.mean([row["loss"] for row in rows[:10]])
+    assert [row["step"] for row in rows if "psnr" in row] == [20, 40]
+    rates = [row["learning_rate"] for row in rows]
+    assert rates[0] < rates[10] and max(rates) <= 1e-3 and rates[-1] < 1e-5  # warmed up, decayed
+    loaded = load(tmp_path / "model")
+    assert isinstance(loaded, SpatialVAE) and same(weights(loaded), weights(vae))
+    x = torch.from_numpy(np.stack([photo_clip("china", 1, (16, 16), seed=s).frames[0] for s in range(16)]))
+    z = loaded.encode(x.permute(0, 3, 1, 2)[:, :, None] / 127.5 - 1).latent_dist.mode()
+    assert 0.3 < z.std() < 3
+
+
+def test_three_stages_leave_the_2d_half_as_it_was(spatial, tmp_path):
+    vae = train(temporal_config(spatial), tmp_path, progress=False)
+    assert isinstance(vae, VideoVAE)
+    assert same(weights(vae.spatial), weights(load(spatial)))
+    rows = read_log(tmp_path / "log.csv")
+    assert [row["stage"] for row in rows] == ["identity"] * 4 + ["latents"] * 3 + ["pixels"] * 3
+    assert {row["stage"] for row in rows if "identity" in row} == {"identity"}
+    loaded = load(tmp_path / "model")
+    assert same(weights(loaded), weights(vae))
+    z = torch.cat([loaded.encode(torch.rand(1, 3, 6, 16, 16) * 2 - 1).latent_dist.mode() for _ in range(4)])
+    assert 0.3 < loaded.normalize(z).std() < 3
+
+
+def test_without_a_cache_new_latents_are_made_at_every_step(spatial, tmp_path):
+    vae = train(temporal_config(spatial, cached_clips=0), tmp_path, progress=False)
+    assert not (tmp_path / "cache").exists()
+    assert vae.encode(torch.zeros(1, 3, 5, 16, 16)).latent_dist.mode().shape == (1, 4, 2, 2, 2)
+
+
+def test_a_watcher_sees_every_row_and_a_model_of_pixels(spatial, tmp_path):
+    seen = []
+
+    def watch(progress):
+        x = torch.zeros(1, 3, 5, 16, 16)
+        seen.append((progress.log[-1]["step"], progress.steps, progress.vae.reconstruct(x).sample.shape))
+
+    train(temporal_config(spatial), tmp_path, watch=watch, progress=False)
+    assert seen == [(step, 10, (1, 3, 5, 16, 16)) for step in range(1, 11)]
+
+
+def test_watching_does_not_change_what_comes_out(spatial, tmp_path):
+    plain = train(temporal_config(spatial), tmp_path / "plain", progress=False)
+    watched = train(temporal_config(spatial, log_every=3, measure_every=2), tmp_path / "watched", progress=False,
+                    watch=lambda progress: progress.vae.reconstruct(torch.rand(1, 3, 2, 16, 16)))  # fmt: skip
+    assert same(weights(plain), weights(watched))
+
+
+def test_videos_of_a_folder_bad_files_skipped_and_listed(spatial, tmp_path, capsys):
+    data = tmp_path / "data"
+    data.mkdir()
+    write_video(data / "good.mp4", photo_clip("china", 8, (32, 48), seed=1).frames)
+    (data / "bad.mp4").write_bytes(b"not a video")
+    assert main(["train", str(write_toml(tmp_path, 2)), str(tmp_path / "out"), "--data", str(data)]) == 0
+    printed = capsys.readouterr()
+    assert "skipped" in printed.out + printed.err and "bad.mp4" in printed.out + printed.err
+    assert "model" in printed.out and (tmp_path / "out" / "model" / "config.json").exists()
+
+
+def write_toml(folder, steps: int, batch: int = 2):
+    path = folder / f"run-{steps}-{batch}.toml"
+    path.write_text(TOML.format(steps=steps, batch=batch))
+    return path
+
+
+# ---- stopped and started again -------------------------------------------------------------------------------------
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_at", [1, 2, 3, 5, 7, 9])
+def test_stopped_anywhere_it_ends_with_the_same_bits(spatial, tmp_path, stop_at):
+    def stop(progress):
+        if progress.log[-1]["step"] == stop_at:
+            raise Stop
+
+    config = temporal_config(spatial, cached_clips=4 if stop_at % 2 else 0)
+    whole = train(config, tmp_path / "whole", progress=False)
+    with pytest.raises(Stop):
+        train(config, tmp_path / "parts", watch=stop, progress=False)
+    parts = train(config, tmp_path / "parts", progress=False)
+    assert same(weights(whole), weights(parts))
+    logs = [read_log(tmp_path / name / "log.csv") for name in ("whole", "parts")]
+    assert [{k: v for k, v in row.items() if k != "seconds"} for row in logs[0]] == [
+        {k: v for k, v in row.items() if k != "seconds"} for row in logs[1]
+    ]
+    before = (tmp_path / "parts" / "checkpoint.pt").stat().st_mtime_ns
+    assert same(weights(train(config, tmp_path / "parts", progress=False)), weights(whole))  # finished: only loaded
+    assert (tmp_path / "parts" / "checkpoint.pt").stat().st_mtime_ns == before
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bits(tmp_path):
+    path = write_toml(tmp_path, 40)
+    run = dict(cwd=ROOT, env=quiet_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    subprocess.run(command(path, tmp_path / "whole"), check=True, **run)
+    log, kills = tmp_path / "killed" / "log.csv", 0
+    for steps in (4, 11, 23):  # killed at once when this many rows are written, whatever is going on
+        with subprocess.Popen(command(path, tmp_path / "killed"), **run) as process:
+            end = time.monotonic() + 120
+            while process.poll() is None and time.monotonic() < end:
+                if log.exists() and len(log.read_text().splitlines()) > steps:
+                    process.send_signal(signal.SIGKILL)
+                    kills += 1
+                    break
+                time.sleep(0.002)
+            process.wait()
+    assert kills == 3
+    finished = subprocess.run(command(path, tmp_path / "killed"), **run)
+    assert finished.returncode == 0, finished.stdout
+    a, b = (load(tmp_path / name / "model") for name in ("whole", "killed"))
+    assert same(weights(a), weights(b))
+
+
+def test_an_interrupt_says_where_to_go_on(tmp_path):
+    run = dict(cwd=ROOT, env=quiet_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with subprocess.Popen(command(write_toml(tmp_path, 4000), tmp_path / "out"), **run) as process:
+        while process.poll() is None and not (tmp_path / "out" / "checkpoint.pt").exists():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        printed = process.communicate()[0]
+    assert process.returncode == 130
+    assert "interrupted; the last good checkpoint is" in printed and "the same command goes on from it" in printed
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path):
+    train(spatial_config(2), tmp_path, progress=False)
+    with pytest.raises(ValueError, match="holds a run with another seed, stages: choose another folder, or remove it"):
+        train(spatial_config(3, seed=5), tmp_path, progress=False)
+    train(spatial_config(2, log_every=7), tmp_path, progress=False)  # does not change the weights
+
+
+def test_one_training_at_a_time_in_a_folder(tmp_path):
+    def second(progress):
+        train(spatial_config(), tmp_path, progress=False)
+
+    with pytest.raises(TrainingError, match="another training is at work in"):
+        train(spatial_config(), tmp_path, watch=second, progress=False)
+
+
+# ---- what can go wrong ---------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path, monkeypatch):
+    from vae_lab import losses
+
+    calls = []
+    real = losses.noise_like
+
+    def noise(x, seeds):
+        calls.append(seeds)
+        return real(x, seeds) * (float("nan") if len(calls) == 4 else 1)
+
+    monkeypatch.setattr(losses, "noise_like", noise)
+    message = "not finite any more at step 3: z must be finite.*; the last good checkpoint is .*, after step 2"
+    with pytest.raises(TrainingError, match=message):
+        train(spatial_config(), tmp_path, progress=False)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 2 and all(value.isfinite().all() for value in state["half"].values())
+    monkeypatch.undo()
+    whole = train(spatial_config(), tmp_path.parent / f"{tmp_path.name}-whole", progress=False)
+    assert same(weights(train(spatial_config(), tmp_path, progress=False)), weights(whole))
+
+
+def test_a_full_disk_stops_with_the_last_good_checkpoint(tmp_path):
+    path, out = write_toml(tmp_path, 9), tmp_path / "out"
+    first = tmp_path / "first"
+    run = dict(cwd=ROOT, env=quiet_environment(), capture_output=True, text=True)
+    with subprocess.Popen(command(path, first), cwd=ROOT, env=quiet_environment()) as process:
+        while process.poll() is None and not (first / "checkpoint.pt").exists():
+            time.sleep(0.01)
+        process.kill()
+    shutil.copytree(first, out)
+    good = (out / "checkpoint.pt").read_bytes()
+
+    def limit():  # no file may grow beyond this, as on a full disk: every write beyond it fails
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(good) // 2, len(good) // 2))
+
+    stopped = subprocess.run(command(path, out), preexec_fn=limit, **run)
+    assert stopped.returncode == 1 and "Traceback" not in stopped.stderr
+    assert (
+        "could not write the checkpoint of step" in stopped.stderr and "the last good checkpoint is" in stopped.stderr
+    )
+    assert (out / "checkpoint.pt").read_bytes() == good
+    assert not list(out.glob(".*-partial"))
+    assert subprocess.run(command(path, out), **run).returncode == 0  # with room again it goes on
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(seed=-1), "seed must be a number of at least 0"),
+        (dict(size=20), r"size \(20\) must be a multiple of the 2D half's ratio \(8\)"),
+        (dict(model=TEMPORAL | dict(in_channels=3)), r"model in_channels \(3\) must equal the 4 latent channels"),
+        (
+            dict(model=TEMPORAL | dict(base_channels=8)),
+            "start_as_interpolation needs norm groups of at least 4 channels",
+        ),
+    ],
+)
+def test_what_cannot_be_trained(spatial, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        train(temporal_config(spatial, **changes), tmp_path, progress=False)
+
+
+def test_a_2d_half_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint at .*nowhere"):
+        train(temporal_config(tmp_path / "nowhere"), tmp_path, progress=False)
+
+
+class Distance(torch.nn.Module):
+    def forward(self, x, y):
+        return (x - y).square().mean(dim=(1, 2, 3))
+
+
+def test_a_perceptual_distance_is_named_by_its_module(tmp_path):
+    config = spatial_config(2, perceptual=f"{__name__}:Distance", perceptual_weight=0.5)
+    train(config, tmp_path / "out", progress=False)
+    for row in read_log(tmp_path / "out" / "log.csv"):
+        assert row["perceptual"] == pytest.approx(row["mse"], rel=1e-5)
+    for name in ("no_such_module:LPIPS", f"{__name__}:Nothing", "lpips"):
+        with pytest.raises(ValueError, match=f'perceptual must be "module:name" of what can be had here, .{name}'):
+            train(spatial_config(2, perceptual=name, perceptual_weight=0.5), tmp_path / "x", progress=False)
+
+
+# ---- several processes ---------------------------------------------------------------------------------------------
+
+
+def test_two_processes_are_one_with_twice_the_batch(tmp_path):
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+              "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m"]  # fmt: skip
+    run = dict(cwd=ROOT, env=quiet_environment() | {"ACCELERATE_USE_CPU": "true"}, capture_output=True, text=True)
+    two = subprocess.run([*launch, *command(write_toml(tmp_path, 6, 2), tmp_path / "two")[2:]], **run)
+    assert two.returncode == 0, two.stderr
+    one = subprocess.run(command(write_toml(tmp_path, 6, 4), tmp_path / "one"), **run)
+    assert one.returncode == 0, one.stderr
+    logs = [read_log(tmp_path / name / "log.csv") for name in ("one", "two")]
+    assert [row["step"] for row in logs[0]] == [row["step"] for row in logs[1]] == list(range(1, 7))
+    for a, b in zip(*logs, strict=True):
+        for name in ("loss", "mse", "l1", "kl", "grad_norm"):
+            assert a[name] == pytest.approx(b[name], rel=1e-3), (a["step"], name)
+    assert logs[0][0]["loss"] == pytest.approx(logs[1][0]["loss"], rel=1e-5)
+    refused = subprocess.run(command(write_toml(tmp_path, 6, 2), tmp_path / "two"), **run)
+    assert refused.returncode == 2
+    assert "holds a run on 2 processes, which 1 would not continue" in refused.stderr
