@@ -21,7 +21,7 @@ FLOORS = [
     {"spatial_vae", "temporal_vae", "clips", "figures", "tables", "lessons"},
     {"video_vae", "pages", "diagrams", "content", "initialization", "losses"},
     {"open_sora", "train_data"},
-    {"checkpoints"},
+    {"checkpoints", "train_inputs"},
     {"reconstruct", "viewers", "site", "training"},
     {"__main__"},
 ]

@@ -218,6 +218,17 @@ def test_an_interrupt_says_where_to_go_on(tmp_path):
     assert "interrupted; the last good checkpoint is" in printed and "the same command goes on from it" in printed
 
 
+def test_training_goes_on_from_the_weights_of_a_checkpoint(spatial, tmp_path):
+    rate = (Stage(name="pixels", steps=1, learning_rate=0.0, batch_size=1),)
+    again = train(spatial_config(start=str(spatial), model={}, stages=rate), tmp_path / "a", progress=False)
+    assert same(weights(again), weights(load(spatial)))
+    assert again.config.block_out_channels == load(spatial).config.block_out_channels
+    with pytest.raises(ValueError, match="model must be left out where start is a checkpoint"):
+        spatial_config(start=str(spatial))
+    with pytest.raises(ValueError, match="must have a temporal half of the lab, it is SpatialVAE"):
+        train(temporal_config(spatial, start=str(spatial), model={}), tmp_path / "b", progress=False)
+
+
 def test_a_folder_of_another_run_is_refused(tmp_path):
     train(spatial_config(2), tmp_path, progress=False)
     with pytest.raises(ValueError, match="holds a run with another seed, stages: choose another folder, or remove it"):

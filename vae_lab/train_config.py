@@ -64,7 +64,8 @@ class TrainConfig:
     spatial: str = "lab"
     """The frozen 2D half behind which a temporal half is trained: anything `load` reads that has one."""
     start: str = "interpolation"
-    """"interpolation" (`initialization.start_as_interpolation`) or "random" (torch's own)."""
+    """"interpolation" (`initialization.start_as_interpolation`), "random" (torch's own), or a checkpoint that `load`
+    reads, whose half is trained further (`model` is then left out)."""
     size: int = 64
     """Pixels of a side of the square training clips."""
     image_fraction: float = 0.2
@@ -95,7 +96,6 @@ class TrainConfig:
 
     def __post_init__(self):
         _one_of("half", self.half, HALVES)
-        _one_of("start", self.start, STARTS)
         _one_of("mixed_precision", self.mixed_precision, PRECISIONS)
         if not self.stages:
             raise ValueError("stages must hold at least one Stage")
@@ -114,6 +114,8 @@ class TrainConfig:
             raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}")
         if bool(self.perceptual_weight) != (self.perceptual is not None):
             raise ValueError('perceptual_weight and perceptual (a "module:name") must be given together')
+        if self.start not in STARTS and self.model:
+            raise ValueError(f"model must be left out where start is a checkpoint ({self.start}), which has its own")
         for stage in self.stages if self.half == "spatial" else ():
             if stage.target != "pixels" or stage.identity_weight:
                 raise ValueError(

@@ -4,7 +4,7 @@ Source of the recipe: Open-Sora v1.2.0, `docs/report_03.md` and `configs/vae/tra
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from .checkpoints import load
@@ -25,15 +25,11 @@ from .losses import Objective
 from .metrics import psnr
 from .spatial_vae import SpatialVAE
 from .temporal_vae import TemporalVAE
-from .train_config import Stage, TrainConfig
-from .train_data import Clips, LatentCache, MadeClips, VideoFolder, batches, cache_latents, to_pixels
+from .train_config import STARTS, Stage, TrainConfig
+from .train_data import Clips, MadeClips, VideoFolder
 from .train_files import RunFolder, TrainingError
+from .train_inputs import Inputs
 from .video_vae import VideoVAE
-
-MEASURED_CLIPS = 8  # of each measurement of PSNR, and for the statistics of the latents
-STATISTICS_CLIPS = 64
-# What keys are drawn from, beside the seed: so that no clip that is measured on is ever trained on.
-CLIP_KEY, LENGTH_KEY, NOISE_KEY, CACHE_KEY, MEASURE_KEY = range(5)
 
 
 class Progress(NamedTuple):
@@ -93,10 +89,19 @@ def _precision(config: TrainConfig) -> str:
 
 
 def new_half(config: TrainConfig) -> SpatialVAE | TemporalVAE:
-    """The half a run starts from, seeded."""
+    """The half a run starts from: a new one, seeded, or that of a checkpoint."""
+    kind = SpatialVAE if config.half == "spatial" else TemporalVAE
+    if config.start not in STARTS:
+        vae = load(config.start)
+        vae = getattr(vae, config.half, vae)
+        if not isinstance(vae, kind):
+            raise ValueError(
+                f"start {config.start!r} must have a {config.half} half of the lab, it is {type(vae).__name__}"
+            )
+        return vae
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        vae = (SpatialVAE if config.half == "spatial" else TemporalVAE)(**config.model)
+        vae = kind(**config.model)
     if config.start == "interpolation":
         start_as_interpolation(vae)
     return vae
@@ -136,10 +141,10 @@ class _Run:
         if config.perceptual is not None:
             perceptual = _perceptual(config.perceptual).to(device)
         self.objective = accelerator.prepare(Objective(config, self.half, self.spatial, perceptual))
-        self.average = AveragedModel(self.half, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
+        self.average = AveragedModel(self.half, multi_avg_fn=_moving_average(config.ema_decay))
         half = self.average.module
         self.reconstructing = half if self.spatial is None else _compose(self.spatial, half)  # pixels to pixels
-        self.cache: LatentCache | None = None
+        self.inputs = Inputs(config, clips, self.spatial, device, accelerator.process_index)
 
     def _check_sizes(self) -> None:
         if self.spatial is not None:
@@ -163,8 +168,9 @@ class _Run:
                 return load(self.folder.model)
         if accelerator.is_main_process:
             self.folder.write_log(self.state.log)
-        self._fill_cache()
-        self._measured = self._held_out()
+        with accelerator.main_process_first():  # the others find it made
+            self.inputs.fill_cache(self.folder.cache, self.progress)
+        self.measured = self.inputs.measured()
         first = 0
         with tqdm(total=config.steps, initial=self.state.step, unit="step", disable=not self.progress) as bar:
             for number, stage in enumerate(config.stages):
@@ -187,10 +193,10 @@ class _Run:
         optimizer = accelerator.prepare(optimizer)
         self.objective.train()
         started = time.perf_counter() - state.seconds
-        for keys, frames, latents in self._inputs(number, stage, first):
+        for batch in self.inputs.batches(number, state.step - first):
             try:
                 with accelerator.autocast():
-                    losses = self.objective(stage, frames, latents, [_noise_seed(key) for key in keys])
+                    losses = self.objective(stage, *batch)
             except NotFiniteError as error:
                 raise self._not_finite(str(error)) from error
             values = accelerator.reduce(torch.stack([value.detach().float() for value in losses.values()]), "mean")
@@ -221,69 +227,12 @@ class _Run:
             f"training is not finite any more at step {self.state.step}: {what}; {self.folder.last_good()}"
         )
 
-    def _inputs(self, number: int, stage: Stage, first: int):
-        """For every step that is left: keys of this process's clips, pixels or None, 2D latents or None."""
-        config, accelerator = self.config, self.accelerator
-        here = range(accelerator.process_index * stage.batch_size, (accelerator.process_index + 1) * stage.batch_size)
-        steps = range(self.state.step - first, stage.steps)
-        keys = [[(config.seed, CLIP_KEY, number, step, i) for i in here] for step in steps]
-        lengths = [self._num_frames(number, stage, step) for step in steps]
-        if self.cache is None:
-            items = [[(key, length) for key in step] for step, length in zip(keys, lengths, strict=True)]
-            made = batches(self.clips, config.size, items, config.workers)
-        for step_keys, length in zip(keys, lengths, strict=True):
-            if self.cache is not None:
-                yield step_keys, *self._cached(stage, step_keys, length)
-                continue
-            frames = to_pixels(next(made).to(accelerator.device))
-            latents = None
-            if self.spatial is not None:
-                with torch.no_grad():
-                    latents = self.spatial.encode(frames).latent_dist.mode()
-            yield step_keys, frames, latents
-
-    def _cached(self, stage: Stage, keys: list[tuple], length: int) -> tuple[Tensor | None, Tensor]:
-        latents, frames = zip(*[self.cache.window(key, length) for key in keys], strict=True)
-        latents = torch.from_numpy(np.stack(latents)).transpose(1, 2).to(self.accelerator.device)
-        if stage.target == "latents":
-            return None, latents
-        return to_pixels(torch.from_numpy(np.stack(frames)).to(self.accelerator.device)), latents
-
-    def _num_frames(self, number: int, stage: Stage, step: int) -> int:
-        """Of the clips of a step: 1 (images) in `image_fraction` of the steps, else a length of the stage's range."""
-        if self.config.half == "spatial":
-            return 1
-        random = np.random.default_rng([self.config.seed, LENGTH_KEY, number, step])
-        if random.random() < self.config.image_fraction:
-            return 1
-        return int(random.integers(stage.num_frames[0], stage.num_frames[1] + 1))
-
     # ---- what is kept ------------------------------------------------------------------------------------------
-
-    def _fill_cache(self) -> None:
-        config = self.config
-        if self.spatial is None or not config.cached_clips:
-            return
-        settings = dict(
-            count=config.cached_clips, num_frames=max(stage.num_frames[1] for stage in config.stages), size=config.size,
-            seed=config.seed * 8 + CACHE_KEY, with_frames=any(stage.target == "pixels" for stage in config.stages),
-            workers=config.workers, progress=self.progress,
-        )  # fmt: skip
-        with self.accelerator.main_process_first():  # the others find it made
-            self.cache = cache_latents(self.folder.cache, self.clips, self.spatial, **settings)
-
-    def _held_out(self) -> Tensor:
-        """Clips that PSNR is measured on while training: from keys that no step uses."""
-        length = 1 if self.spatial is None else self.config.stages[-1].num_frames[1]
-        clips = [
-            self.clips.draw((self.config.seed, MEASURE_KEY, i), length, self.config.size) for i in range(MEASURED_CLIPS)
-        ]
-        return to_pixels(torch.from_numpy(np.stack(clips)))
 
     @torch.no_grad()
     def _psnr(self) -> float:
         vae, values = self.reconstructing.eval(), []
-        for x in self._measured.split(1):
+        for x in self.measured.split(1):
             x = x.to(self.accelerator.device)
             posterior = vae.encode(x).latent_dist
             y = vae.decode(posterior.mode(), x.shape[2]).sample
@@ -321,18 +270,13 @@ class _Run:
     @torch.no_grad()
     def _finished(self) -> SpatialVAE | VideoVAE:
         """The moving average with what is known of its latents: a 2D half's scale, a stack's mean and deviation."""
-        config, half = self.config, self.average.module.cpu()
+        half, vae = self.average.module.cpu(), self.reconstructing.cpu()
         spatial = None if self.spatial is None else self.spatial.cpu()
-        vae = self.reconstructing.cpu()
-        length = 1 if spatial is None else max(stage.num_frames[1] for stage in config.stages)
-        z = []
-        for i in range(STATISTICS_CLIPS):
-            clip = self.clips.draw((config.seed, MEASURE_KEY, MEASURED_CLIPS + i), length, config.size)
-            z.append(vae.encode(to_pixels(torch.from_numpy(clip)[None])).latent_dist.mode())
+        z = [vae.encode(x).latent_dist.mode() for x in self.inputs.for_statistics()]
         z = torch.cat(z)
         if spatial is None:
-            scaled = dict(config.model) | {"scaling_factor": half.config.scaling_factor / z.std().item()}
-            finished = SpatialVAE(**scaled)
+            scaling_factor = half.config.scaling_factor / z.std().item()
+            finished = SpatialVAE(**_arguments(half) | {"scaling_factor": scaling_factor})
             finished.load_state_dict(half.state_dict())
             return finished
         return _compose(
@@ -340,9 +284,14 @@ class _Run:
         )
 
 
-def _noise_seed(key: Sequence[int]) -> int:
-    """Of the posterior sample of a clip, from the clip's key."""
-    return int(np.random.default_rng([*key, NOISE_KEY]).integers(1 << 62))
+def _moving_average(decay: float) -> Callable:
+    """Exponential, with a decay that begins small, so that the average does not hang on to where training started."""
+
+    def update(averages: list[Tensor], currents: list[Tensor], count: Tensor) -> None:
+        now = min(decay, (1 + int(count)) / (10 + int(count)))  # as TensorFlow's ExponentialMovingAverage does
+        torch._foreach_lerp_(averages, currents, 1 - now)
+
+    return update
 
 
 def _perceptual(name: str) -> torch.nn.Module:
