@@ -65,8 +65,11 @@ def seeded():
     torch.manual_seed(0)
 
 
+SMOKE = {"smoke": True}  # for the cells tagged "parameters"
+
+
 class NotebookPages(NamedTuple):
-    """What `make notebooks` makes, made once for all tests."""
+    """What `make notebooks` makes, made once for all tests; long trainings are cut short."""
 
     folder: Path
     runs: list
@@ -77,7 +80,7 @@ def pages_of_notebooks(tmp_path_factory) -> NotebookPages:
     from vae_lab import site
 
     folder = tmp_path_factory.mktemp("site")
-    return NotebookPages(folder, site.build(ROOT / "notebooks", folder))
+    return NotebookPages(folder, site.build(ROOT / "notebooks", folder, SMOKE))
 
 
 def canvas_pixels(canvas) -> np.ndarray:

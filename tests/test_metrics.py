@@ -4,7 +4,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from vae_lab import psnr, ssim, synthetic_clip, to_tensor
-from vae_lab.metrics import bicubic_round_trip
+from vae_lab.metrics import bicubic_round_trip, linear_in_time
 
 
 def test_psnr_of_a_known_error():
@@ -78,3 +78,18 @@ def test_bicubic_round_trip():
     assert psnr(smooth, bicubic_round_trip(smooth), 2.0).min() > 20 > psnr(fine, bicubic_round_trip(fine), 2.0).max()
     with pytest.raises(ValueError, match=r"height \(12\) must be a multiple of factor \(8\)"):
         bicubic_round_trip(torch.zeros(1, 3, 1, 12, 16))
+
+
+def test_linear_in_time_keeps_every_fourth_frame_and_draws_lines_between():
+    x = torch.rand(2, 3, 20, 4, 5)
+    y = linear_in_time(x)
+    kept = [0, 4, 8, 12, 16, 17]  # chunks of 17: the second has three frames and keeps its first
+    assert torch.equal(y[:, :, kept], x[:, :, kept])
+    assert torch.allclose(y[:, :, 5], 0.75 * x[:, :, 4] + 0.25 * x[:, :, 8])
+    assert torch.equal(y[:, :, 18], x[:, :, 17]) and torch.equal(y[:, :, 19], x[:, :, 17])
+    ramp = torch.arange(17.0).view(1, 1, 17, 1, 1)
+    assert torch.allclose(linear_in_time(ramp), ramp)  # what moves evenly comes back
+    assert torch.equal(linear_in_time(x, 1), x)
+    assert torch.equal(linear_in_time(x, 4, None)[:, :, 18], 0.5 * x[:, :, 16] + 0.5 * x[:, :, 16])
+    with pytest.raises(ValueError, match="ratio must be .*at least 1"):
+        linear_in_time(x, 0)

@@ -180,3 +180,43 @@ def frame_curves(
     for text in axis.legend(fontsize=9, loc="best").get_texts():
         text.set_parse_math(False)
     return figure
+
+
+def training_picture(log: Sequence[Mapping], panels: Mapping[str, np.ndarray] | None = None, columns: int = 6):
+    """A matplotlib Figure of a training: loss and PSNR over steps, and what a clip looks like by now.
+
+    Args:
+        log: rows as `train_files.read_log` gives them; dashed lines stand where a stage begins.
+        panels: row title -> frames uint8 (T, H, W, 3), all with the same T, shown under the curves.
+        columns: frames of a panel, at most.
+    """
+    from matplotlib.figure import Figure
+
+    if not log:
+        raise ValueError("log must have at least one row")
+    clips = panels or {}
+    figure = Figure(figsize=(9, 2.6 + 1.4 * len(clips)), layout="constrained")
+    curves, *strips = figure.subfigures(1 + len(clips), 1, height_ratios=[2.6] + [1.4] * len(clips), squeeze=False)[
+        :, 0
+    ]
+    left, right = curves.subplots(1, 2)
+    for axis, name, colour, label in ((left, "loss", "error", "loss"), (right, "psnr", "output", "PSNR in dB")):
+        points = [(row["step"], row[name]) for row in log if name in row]
+        if points:
+            axis.plot(*zip(*points, strict=True), color=COLOURS[colour], marker="." if len(points) < 40 else "")
+        for before, row in zip(log, log[1:], strict=False):
+            if row["stage"] != before["stage"]:
+                axis.axvline(before["step"] + 0.5, color="#777777", linestyle="--", linewidth=1)
+        axis.set(xlabel="step", ylabel=label)
+        axis.grid(alpha=0.25)
+    if min(row["loss"] for row in log) > 0:
+        left.set_yscale("log")
+    for strip, (name, frames) in zip(strips, clips.items(), strict=True):
+        chosen = np.unique(np.linspace(0, len(frames) - 1, min(columns, len(frames))).round().astype(int))
+        for axis, t in zip(strip.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
+            axis.imshow(frames[t], interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            axis.set_xlabel(f"t = {t}", fontsize=8)
+            if t == chosen[0]:
+                axis.set_ylabel(name, fontsize=9, parse_math=False)
+    return figure

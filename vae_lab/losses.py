@@ -1,8 +1,8 @@
 """What training minimises: reconstruction, KL, identity and perceptual losses, every one a mean over elements.
 
 The reference sums instead: its reconstruction is divided by B * T and its KL by B (Open-Sora v1.2.0,
-`opensora/models/vae/losses.py`, VAELoss), so its KL weighs T times as much in a clip as in an image. Here a weight
-means the same at any length, size and batch.
+`opensora/models/vae/losses.py`, VAELoss), so its KL weighs L times as much in a clip of L latent frames as in an image.
+Here a weight means the same at any length, size and batch.
 """
 
 import torch

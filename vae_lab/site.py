@@ -14,8 +14,9 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import nbformat
@@ -59,9 +60,18 @@ def _found(pattern: str, notebook: nbformat.NotebookNode) -> str:
     return match[1].splitlines()[0] if match else ""
 
 
-def execute(path: Path) -> Run:
+def set_parameters(notebook: nbformat.NotebookNode, parameters: Mapping[str, Any]) -> None:
+    """Put a cell that sets these names behind the cell tagged "parameters"; a notebook without one stays as it is."""
+    tagged = [i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())]
+    if tagged and parameters:
+        source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+        notebook.cells.insert(tagged[0] + 1, nbformat.v4.new_code_cell(source))
+
+
+def execute(path: Path, parameters: Mapping[str, Any] | None = None) -> Run:
     """Run a notebook in a kernel of its own. The measuring cell at its end is taken out again."""
     notebook = nbformat.read(path, as_version=4)
+    set_parameters(notebook, parameters or {})
     notebook.cells.append(nbformat.v4.new_code_cell(MEASURE))
     quiet = ["--log-level=40"]  # of the kernel: no warning that it listens on this machine
     resources = {"metadata": {"path": str(path.parent)}}
@@ -80,14 +90,27 @@ def replace_viewers(notebook: nbformat.NotebookNode) -> None:
             bundle = output.get("data", {})
             if VIEW not in bundle:
                 continue
-            data = states[bundle[VIEW]["model_id"]]["state"].get("data")
+            state = states[bundle[VIEW]["model_id"]]["state"]
+            data, drawn = state.get("data"), _picture_inside(state, states)
             if data and "kind" in data:
                 picture = base64.b64decode(bundle["image/png"])
                 output.data = {"text/html": pages.section(data, picture, bundle["text/plain"])}
+            elif drawn:
+                said = html.escape(bundle["text/plain"])
+                output.data = {"text/html": f"<img alt='{said}' src='data:image/png;base64,{drawn}'>"}
             else:
                 said = html.escape(bundle["text/plain"])
                 output.data = {"text/html": f"<p class='away'>{said} (this control works in JupyterLab only)</p>"}
     notebook.metadata.pop("widgets", None)
+
+
+def _picture_inside(state: dict, states: dict) -> str:
+    """The PNG, in base64, that a box of widgets shows in the end; nothing where it has none."""
+    for child in state.get("children", ()):
+        entry = states.get(child.removeprefix("IPY_MODEL_"), {})
+        if entry.get("model_name") == "ImageModel":
+            return next((buffer["data"] for buffer in entry.get("buffers", ()) if buffer["path"] == ["value"]), "")
+    return ""
 
 
 # What is code, where no formula is looked for: fences, and spans of it
@@ -176,8 +199,11 @@ def _page(title: str, body: str, script: str = "") -> str:
     )
 
 
-def build(notebooks: Path, out: Path) -> list[Run]:
-    """Execute all notebooks of a folder, and only then write their pages to `out`, in place of those that are there."""
+def build(notebooks: Path, out: Path, parameters: Mapping[str, Any] | None = None) -> list[Run]:
+    """Execute all notebooks of a folder, and only then write their pages to `out`, in place of those that are there.
+
+    parameters: set in every notebook that has a cell tagged "parameters".
+    """
     paths = sorted(notebooks.glob("*.ipynb"))
     if not paths:
         raise FileNotFoundError(f"there are no notebooks in {notebooks}")
@@ -185,7 +211,7 @@ def build(notebooks: Path, out: Path) -> list[Run]:
         raise ValueError("a notebook must not be called index.ipynb: index.html lists them all")
     if out.is_symlink() or out.exists() and not (out.is_dir() and all(map(_is_ours, out.iterdir()))):
         raise FileExistsError(f"{out} is or holds other things than pages of notebooks: choose a folder of its own")
-    runs = [execute(path) for path in tqdm(paths, unit="notebook")]
+    runs = [execute(path, parameters) for path in tqdm(paths, unit="notebook")]
     written = {f"{run.path.stem}.html": to_page(run, runs).encode() for run in runs}
     written["index.html"] = index_page(runs).encode()
     out.parent.mkdir(parents=True, exist_ok=True)

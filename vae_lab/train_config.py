@@ -53,7 +53,7 @@ class TrainConfig:
     All weights of losses are per element: each loss is a mean over batch, channels, frames and pixels (of the KL: over
     the latent's elements), so that they keep their balance at any size, length and batch. The reference does not: it
     divides the reconstruction's sum by B * T and the KL's sum by B (Open-Sora v1.2.0, `opensora/models/vae/losses.py`),
-    so that with T frames its KL weighs T times as much against one frame's reconstruction, and both grow with H * W.
+    so that against the reconstruction its KL weighs L times as much in a clip of L latent frames as in an image.
     """
 
     half: str

@@ -7,6 +7,7 @@ there are no widgets it is a PNG picture and a text that says the same.
 import base64
 import io
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, cycle
 from pathlib import Path
@@ -15,13 +16,14 @@ from typing import Any
 import anywidget
 import ipywidgets
 import numpy as np
+import torch
 import traitlets
 from PIL import Image
 from torch import Tensor
 
 from . import pages
 from .diagrams import padding_diagram, size_diagram
-from .figures import COLOURS, ERROR_GAIN, OTHER_COLOURS, contact_sheet, error_map, latent_pictures
+from .figures import COLOURS, ERROR_GAIN, OTHER_COLOURS, contact_sheet, error_map, latent_pictures, training_picture
 from .metrics import psnr
 from .pages import Curve, Panel, View
 from .shapes import (
@@ -56,11 +58,8 @@ class Viewer(anywidget.AnyWidget):
         self._figure = figure
 
     def picture(self) -> bytes:
-        """The PNG that stands in for the viewer where there are no widgets: 256 colours, to stay small."""
-        drawn, buffer = io.BytesIO(), io.BytesIO()
-        self._figure().savefig(drawn, format="png", dpi=80)
-        Image.open(drawn).convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
-        return buffer.getvalue()
+        """The PNG that stands in for the viewer where there are no widgets."""
+        return _png(self._figure())
 
     def __repr__(self) -> str:
         return self.text
@@ -292,3 +291,49 @@ class VideoUpload(ipywidgets.VBox):
 
     def __repr__(self) -> str:
         return f"VideoUpload: {self.path.name if self.path else 'nothing chosen yet'}"
+
+
+# ---- training, while it runs ---------------------------------------------------------------------------------------
+
+
+class TrainingView(ipywidgets.VBox):
+    """Loss, PSNR and a clip's reconstruction while `train` runs: display it, then `train(config, out, watch=view)`.
+
+    Args:
+        x: the clip that is reconstructed, (1, 3, T, H, W) in [-1, 1].
+        every: seconds between two pictures, at least; the last step is always drawn.
+    """
+
+    def __init__(self, x: Tensor, every: float = 4.0):
+        self._x, self._every, self._drawn = x, every, -every
+        self._said, self._picture = ipywidgets.Label("waits for train(…, watch=view)"), ipywidgets.Image(format="png")
+        super().__init__([self._said, self._picture])
+
+    def __call__(self, progress) -> None:
+        """Take a `training.Progress`."""
+        row = progress.log[-1]
+        if row["step"] < progress.steps and time.monotonic() < self._drawn + self._every:
+            return
+        with torch.no_grad():
+            latent = progress.vae.encode(self._x).latent_dist.mode()
+            y = progress.vae.decode(latent, self._x.shape[2]).sample
+        picture = training_picture(progress.log, {"original": to_frames(self._x), "by now": to_frames(y)})
+        self._picture.value = _png(picture)
+        left = row["seconds"] / row["step"] * (progress.steps - row["step"])
+        now = psnr(self._x, y.clamp(-1, 1), DATA_RANGE).mean().item()
+        self._said.value = (
+            f"step {row['step']} of {progress.steps} ({row['stage']}), loss {row['loss']:.4g}, this clip {now:.2f} dB, "
+            f"{left:.0f} s left"
+        )
+        self._drawn = time.monotonic()
+
+    def __repr__(self) -> str:
+        return f"TrainingView: {self._said.value}"
+
+
+def _png(figure) -> bytes:
+    """256 colours, to stay small."""
+    drawn, buffer = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=80)
+    Image.open(drawn).convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
