@@ -93,8 +93,9 @@ def load(
     """A video VAE with its weights, in eval mode on the CPU.
 
     Args:
-        source: "lab" or "lab-frame-group" (the trained weights in data/); a folder saved by `save_pretrained`, in Open-Sora's layout or of
-          a diffusers video VAE; a weight file in such a folder (.safetensors, .pt or .pth); or a Hub id "owner/name".
+        source: "lab" or "lab-frame-group" (the trained weights in data/); a folder saved by `save_pretrained`, in
+          Open-Sora's layout or of a diffusers video VAE; a weight file in such a folder (.safetensors, .pt or .pth); or
+          a Hub id "owner/name".
           A file in Open-Sora's layout without a config.json beside it is held against the released architecture.
         spatial_config: for Open-Sora's layout, whose file does not tell its 2D architecture: the config of diffusers'
           AutoencoderKL, or a folder with its config.json. Default: SDXL's. Its scaling_factor is not used (0.18215 is).
