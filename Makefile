@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lab notebooks install format clean
+.PHONY: demo test lab notebooks bench install format clean
 
 demo: install
 	$(BIN)/vae-lab reconstruct data/astronaut.mp4 out/demo
@@ -19,6 +19,9 @@ lab: install
 
 notebooks: install
 	$(BIN)/python -m vae_lab.site notebooks out/site
+
+bench: install
+	$(BIN)/python -m benchmarks
 
 install: .venv/installed
 

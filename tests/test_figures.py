@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from vae_lab import photo_clip
-from vae_lab.figures import COLOURS, LABEL_HEIGHT, contact_sheet, error_map, side_by_side
+from vae_lab.figures import COLOURS, LABEL_HEIGHT, contact_sheet, error_map, side_by_side, training_picture
 
 FRAMES = photo_clip("coffee", 7, (32, 48)).frames
 
@@ -55,6 +55,28 @@ def test_contact_sheet_shows_first_and_last_frame_and_captions():
     figure.savefig(buffer, format="png")
     assert Image.open(buffer).size[0] > 300
     assert len(contact_sheet({"one": FRAMES[:1]}).axes) == 1
+
+
+LOG = [
+    {"step": 2, "stage": "a", "loss": 0.5},
+    {"step": 4, "stage": "a", "loss": 0.3, "psnr": 20.0},
+    {"step": 6, "stage": "b", "loss": 0.2},
+    {"step": 8, "stage": "b", "loss": 0.1, "psnr": 24.0},
+]
+
+
+def test_training_picture_draws_the_log_and_the_clips():
+    figure = training_picture(LOG, {"original": FRAMES, "by now": FRAMES[:4]}, columns=3)
+    loss, psnr, *frames = figure.axes
+    assert loss.lines[0].get_xydata().tolist() == [[2, 0.5], [4, 0.3], [6, 0.2], [8, 0.1]]
+    assert psnr.lines[0].get_xydata().tolist() == [[4, 20], [8, 24]]
+    assert loss.lines[1].get_xdata() == [4.5, 4.5]  # where stage b begins
+    assert (loss.get_xlabel(), loss.get_ylabel(), psnr.get_ylabel()) == ("step", "loss", "PSNR in dB")
+    assert [axis.get_xlabel() for axis in frames] == ["t = 0", "t = 3", "t = 6", "t = 0", "t = 2", "t = 3"]
+    assert np.array_equal(frames[1].images[0].get_array(), FRAMES[3])
+    assert len(training_picture(LOG[:1]).axes) == 2
+    with pytest.raises(ValueError, match="log must have at least one row"):
+        training_picture([])
 
 
 def test_errors():

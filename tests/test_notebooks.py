@@ -16,7 +16,7 @@ from tests.conftest import ROOT, SMOKE
 from vae_lab import site
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-LESSONS = [path for path in NOTEBOOKS if path.stem[:2] in ("01", "02", "03")]
+LESSONS = [path for path in NOTEBOOKS if path.stem[:2] in ("01", "02", "03", "07")]
 by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
@@ -102,6 +102,16 @@ def test_a_broken_library_breaks_a_notebook(name, tmp_path, monkeypatch):
     with pytest.raises(CellExecutionError) as error:
         execute(read(path), path)
     assert error.value.ename in ("AssertionError", "RuntimeError")
+
+
+def test_parameters_are_set_behind_their_cell():
+    cells = [nbformat.v4.new_code_cell(source) for source in ("a = 1", "b = 2", "c = a")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    site.set_parameters(notebook, {"a": 5})
+    assert len(notebook.cells) == 3  # none is tagged
+    cells[1].metadata["tags"] = ["parameters"]
+    site.set_parameters(notebook, {"b": "x", "n": 3})
+    assert [cell.source for cell in notebook.cells] == ["a = 1", "b = 2", "b = 'x'\nn = 3", "c = a"]
 
 
 # ---- what they are made of -----------------------------------------------------------------------------------------

@@ -10,6 +10,10 @@ MEASURED = {
     "which half": [{"2D only": 2.0, "full": 3.0}],
     "worst place in a chunk": [[18.0, 20.0, 19.0]],
     "jump of a static clip": [[0.1] * 6 + [0.9] + [0.1] * 3],
+    "identity": [{"with": 17.0, "without": 8.0}],
+    "drift": [17.0, 12.0],
+    "expensive channel": [[0.1, 0.2, 0.4, 0.3]],
+    "sigma": [[0.05, 0.1, 0.7]],
 }
 RIGHT = {  # worked out by hand
     "padding of kernel 3": 2,
@@ -32,6 +36,11 @@ RIGHT = {  # worked out by hand
     "which half": "2D",
     "worst place in a chunk": 0,
     "jump of a static clip": 7,
+    "weight of kl": 5,
+    "identity": "with",
+    "drift": "worse",
+    "expensive channel": 2,
+    "sigma": "up",
 }
 
 

@@ -86,8 +86,12 @@ def test_the_cache_holds_what_the_2d_half_gives_and_is_made_once(tmp_path):
     place = next(tmp_path.glob("latents-*"))
     stamp = (place / "latents.npy").stat().st_mtime_ns
     cache_latents(tmp_path, MadeClips(), spatial, **settings)
+    without = cache_latents(tmp_path, MadeClips(), spatial, **settings | dict(with_frames=False))
+    assert without.frames is None and np.array_equal(without.latents, cache.latents)
+    (place / "frames-finished").unlink()  # frames wanted later: the latents stay
+    cache_latents(tmp_path, MadeClips(), spatial, **settings)
     assert (place / "latents.npy").stat().st_mtime_ns == stamp
-    (place / "finished").unlink()  # as after a kill
+    (place / "latents-finished").unlink()  # as after a kill
     (place / "latents.npy").write_bytes(b"half")
     again = cache_latents(tmp_path, MadeClips(), spatial, **settings)
     assert np.array_equal(again.latents, cache.latents)

@@ -234,6 +234,8 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds a run with another seed, stages: choose another folder, or remove it"):
         train(spatial_config(3, seed=5), tmp_path, progress=False)
     train(spatial_config(2, log_every=7), tmp_path, progress=False)  # does not change the weights
+    with pytest.raises(ValueError, match="holds a run on other clips, or behind another 2D half"):
+        train(spatial_config(2), tmp_path, ROOT / "data", progress=False)
 
 
 def test_one_training_at_a_time_in_a_folder(tmp_path):

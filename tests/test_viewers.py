@@ -10,10 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.conftest import small_vae
 from vae_lab import photo_clip, psnr, shapes, to_tensor
 from vae_lab.figures import COLOURS, error_map, latent_pictures
+from vae_lab.training import Progress
 from vae_lab.viewers import (
     MAX_VIEWER_BYTES,
+    TrainingView,
     VideoUpload,
     Viewer,
     compare_frames,
@@ -173,6 +176,24 @@ def test_upload_gives_a_path(tmp_path):
     assert upload.path.name == "my clip.mp4" and upload.path.read_bytes() == content
     assert ".." not in upload.path.parts  # no way out of its folder
     assert "my clip.mp4" in upload.children[1].value and repr(upload) == "VideoUpload: my clip.mp4"
+
+
+def test_training_view_draws_when_it_is_time_and_at_the_end():
+    vae = small_vae()
+    row = {"step": 2, "stage": "latents", "loss": 0.5, "seconds": 3.0}
+    view = TrainingView(X[:, :, :5], every=1000)
+    assert repr(view) == "TrainingView: waits for train(…, watch=view)"
+    with torch.no_grad():
+        y = vae.decode(vae.encode(X[:, :, :5]).latent_dist.mode(), 5).sample
+    value = psnr(X[:, :, :5], y.clamp(-1, 1), 2.0).mean().item()
+    view(Progress([row], 10, vae))
+    first = view.children[1].value
+    assert Image.open(io.BytesIO(first)).size[0] > 500
+    assert view.children[0].value == (f"step 2 of 10 (latents), loss 0.5, this clip {value:.2f} dB, 12 s left")
+    view(Progress([row, row | {"step": 4, "loss": 0.4}], 10, vae))
+    assert view.children[1].value == first  # too early
+    view(Progress([row, row | {"step": 10, "loss": 0.2}], 10, vae))
+    assert view.children[1].value != first and "step 10 of 10" in repr(view)
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,17 @@ class LatentCache:
         return self.latents[cut][::step], None if self.frames is None else self.frames[cut][::step]
 
 
+def fingerprint(clips: Clips, spatial: SpatialVAE | None, more: Sequence = ()) -> str:
+    """A hash of where clips come from, of the 2D half behind which a temporal half is trained, and of `more`."""
+    digest = hashlib.sha256(json.dumps([clips.describe(), list(more)]).encode())
+    if spatial is not None:
+        digest.update(repr(spatial.config.scaling_factor).encode())
+        for name, value in sorted(spatial.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(value.cpu().numpy()).tobytes())
+    return digest.hexdigest()
+
+
 @torch.no_grad()
 def cache_latents(
     folder: Path, clips: Clips, spatial: SpatialVAE, *, count: int, num_frames: int, size: int, seed: int,
@@ -163,32 +174,36 @@ def cache_latents(
 ) -> LatentCache:  # fmt: skip
     """The cache of these clips behind this 2D half in `folder`, made where it is not there or not finished yet.
 
-    Its name is a hash of all that decides its content, the 2D weights included; an unfinished one is begun again.
+    Its name is a hash of all that decides its content, the 2D weights included; what is unfinished is begun again.
     """
-    device = next(spatial.parameters()).device
-    digest = hashlib.sha256(json.dumps([clips.describe(), count, num_frames, size, seed, with_frames]).encode())
-    for name, value in sorted(spatial.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(value.cpu().numpy()).tobytes())
-    digest.update(repr(spatial.config.scaling_factor).encode())
-    place = folder / f"latents-{digest.hexdigest()[:16]}"
-    names = [place / "latents.npy"] + [place / "frames.npy"] * with_frames
-    if not (place / "finished").exists():
+    made_of = fingerprint(clips, spatial, [count, num_frames, size, seed])
+    place = folder / f"latents-{made_of[:16]}"
+    side = size // spatial.spatial_compression_ratio
+    headers = {"latents": ("<f4", (count, num_frames, spatial.config.latent_channels, side, side))}
+    if with_frames:
+        headers["frames"] = ("|u1", (count, num_frames, size, size, 3))
+    missing = [name for name in headers if not (place / f"{name}-finished").exists()]
+    if missing:
         place.mkdir(parents=True, exist_ok=True)
-        side = size // spatial.spatial_compression_ratio
-        shape = (count, num_frames, spatial.config.latent_channels, side, side)
-        shapes = [("<f4", shape), ("|u1", (count, num_frames, size, size, 3))]
         items = [[((seed, i), num_frames)] for i in range(count)]
+        made = tqdm(batches(clips, size, items, workers), "2D latents", count, unit="clip", disable=not progress)
         with ExitStack() as stack:  # written from beginning to end: a full disk is an error here, not a signal later
-            files = [stack.enter_context(name.open("wb")) for name in names]
-            for file, (descr, shape) in zip(files, shapes, strict=False):
+            files = {name: stack.enter_context((place / f"{name}.npy").open("wb")) for name in missing}
+            for name, file in files.items():
+                descr, shape = headers[name]
                 write_array_header_1_0(file, dict(descr=descr, fortran_order=False, shape=shape))
-            for batch in tqdm(
-                batches(clips, size, items, workers), "2D latents", count, unit="clip", disable=not progress
-            ):
-                z = spatial.encode(to_pixels(batch.to(device))).latent_dist.mode()
-                parts = (np.ascontiguousarray(z[0].transpose(0, 1).cpu().numpy()), batch[0].numpy())
-                for file, part in zip(files, parts, strict=False):
-                    file.write(part.tobytes())
-        (place / "finished").touch()
-    return LatentCache(*(np.load(name, mmap_mode="r") for name in names), *[None] * (not with_frames))
+            for batch in made:
+                if "latents" in files:
+                    files["latents"].write(_encoded(spatial, batch).tobytes())
+                if "frames" in files:
+                    files["frames"].write(batch[0].numpy().tobytes())
+        for name in missing:
+            (place / f"{name}-finished").touch()
+    arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in headers}
+    return LatentCache(arrays["latents"], arrays.get("frames"))
+
+
+def _encoded(spatial: SpatialVAE, batch: Tensor) -> np.ndarray:
+    """uint8 (1, T, H, W, 3) -> (T, C, h, w)."""
+    z = spatial.encode(to_pixels(batch.to(next(spatial.parameters()).device))).latent_dist.mode()
+    return np.ascontiguousarray(z[0].transpose(0, 1).cpu().numpy())

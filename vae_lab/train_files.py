@@ -29,11 +29,11 @@ class RunFolder:
       whole one. log.csv: a row every `log_every` steps (FIELDS). model/: the finished model. config.json: the config.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, cache: str | Path | None = None):
         self.path = Path(path)
         self.checkpoint, self.log = self.path / "checkpoint.pt", self.path / "log.csv"
         self.model, self.config = self.path / "model", self.path / "config.json"
-        self.cache = self.path / "cache"
+        self.cache = self.path / "cache" if cache is None else Path(cache)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -49,8 +49,11 @@ class RunFolder:
         with lock:
             yield
 
-    def read(self, config: TrainConfig, processes: int) -> dict[str, Any] | None:
-        """The checkpoint to go on from, or None at the start. Refuses the folder of another run."""
+    def read(self, config: TrainConfig, processes: int, made_of: str) -> dict[str, Any] | None:
+        """The checkpoint to go on from, or None at the start. Refuses the folder of another run.
+
+        made_of: `train_data.fingerprint` of the clips and the frozen half.
+        """
         if not self.checkpoint.exists():
             return None
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
@@ -63,6 +66,11 @@ class RunFolder:
         if different:
             raise ValueError(
                 f"{self.path} holds a run with another {', '.join(different)}: choose another folder, or remove it"
+            )
+        if state["made_of"] != made_of:
+            raise ValueError(
+                f"{self.path} holds a run on other clips, or behind another 2D half: choose another folder, "
+                f"or remove it"
             )
         if state["processes"] != processes:
             raise ValueError(

@@ -12,7 +12,7 @@ from .spatial_vae import SpatialVAE
 from .train_config import Stage, TrainConfig
 from .train_data import Clips, LatentCache, batches, cache_latents, to_pixels
 
-MEASURED_CLIPS = 8  # of each measurement of PSNR
+MEASURED_CLIPS = 4  # of each measurement of PSNR
 STATISTICS_CLIPS = 64  # for the scale of the finished model's latents
 # What is drawn from, beside the seed: so that no clip that is measured on is ever trained on.
 CLIP_KEY, LENGTH_KEY, NOISE_KEY, CACHE_KEY, MEASURE_KEY = range(5)
@@ -72,9 +72,14 @@ class Inputs:
         )
 
     def for_statistics(self) -> Iterator[Tensor]:
-        """STATISTICS_CLIPS clips (1, 3, T, H, W) that no step uses."""
+        """STATISTICS_CLIPS inputs of the trained half: pixels, or 2D latents (of the cache where there is one)."""
+        if self.cache is not None:
+            for clip in self.cache.latents[:STATISTICS_CLIPS]:
+                yield torch.from_numpy(np.array(clip)[None]).transpose(1, 2)
+            return
         for i in range(MEASURED_CLIPS, MEASURED_CLIPS + STATISTICS_CLIPS):
-            yield self._held_out([i], self.longest)
+            x = self._held_out([i], self.longest)
+            yield x if self.spatial is None else self.spatial.encode(x).latent_dist.mode()
 
     def _held_out(self, numbers: Sequence[int], num_frames: int) -> Tensor:
         size, seed = self.config.size, self.config.seed

@@ -26,7 +26,7 @@ from .metrics import psnr
 from .spatial_vae import SpatialVAE
 from .temporal_vae import TemporalVAE
 from .train_config import STARTS, Stage, TrainConfig
-from .train_data import Clips, MadeClips, VideoFolder
+from .train_data import Clips, MadeClips, VideoFolder, fingerprint
 from .train_files import RunFolder, TrainingError
 from .train_inputs import Inputs
 from .video_vae import VideoVAE
@@ -48,6 +48,7 @@ def train(
     out: str | Path,
     data: str | Path | None = None,
     *,
+    cache: str | Path | None = None,
     watch: Callable[[Progress], None] | None = None,
     progress: bool = True,
 ) -> SpatialVAE | VideoVAE:
@@ -59,6 +60,7 @@ def train(
 
     Args:
         data: a folder of videos and images, or None for `content.random_clip`.
+        cache: a folder of cached 2D latents that several runs may share (default: in `out`).
         watch: called after every row of the log, in the main process.
         progress: show a bar on stderr.
 
@@ -71,7 +73,7 @@ def train(
         ValueError: a config that cannot be trained, unreadable data, or a folder that holds another run.
         TrainingError: the loss is not finite any more, or the disk is full. The last good checkpoint is intact.
     """
-    folder = RunFolder(out)
+    folder = RunFolder(out, cache)
     accelerator = Accelerator(mixed_precision=_precision(config))
     clips = MadeClips() if data is None else VideoFolder(data)
     if accelerator.is_main_process:
@@ -144,6 +146,7 @@ class _Run:
         self.average = AveragedModel(self.half, multi_avg_fn=_moving_average(config.ema_decay))
         half = self.average.module
         self.reconstructing = half if self.spatial is None else _compose(self.spatial, half)  # pixels to pixels
+        self.made_of = fingerprint(clips, self.spatial)
         self.inputs = Inputs(config, clips, self.spatial, device, accelerator.process_index)
 
     def _check_sizes(self) -> None:
@@ -159,7 +162,7 @@ class _Run:
 
     def train(self) -> SpatialVAE | VideoVAE:
         config, accelerator = self.config, self.accelerator
-        saved = self.folder.read(config, accelerator.num_processes)
+        saved = self.folder.read(config, accelerator.num_processes, self.made_of)
         if saved is not None:
             self.half.load_state_dict(saved["half"])
             self.average.load_state_dict(saved["average"])
@@ -169,7 +172,12 @@ class _Run:
         if accelerator.is_main_process:
             self.folder.write_log(self.state.log)
         with accelerator.main_process_first():  # the others find it made
-            self.inputs.fill_cache(self.folder.cache, self.progress)
+            try:
+                self.inputs.fill_cache(self.folder.cache, self.progress)
+            except OSError as error:
+                raise TrainingError(
+                    f"could not fill {self.folder.cache} ({error}); {self.folder.last_good()}"
+                ) from error
         self.measured = self.inputs.measured()
         first = 0
         with tqdm(total=config.steps, initial=self.state.step, unit="step", disable=not self.progress) as bar:
@@ -260,8 +268,8 @@ class _Run:
             self.folder.write(
                 self.config,
                 {
-                    "processes": self.accelerator.num_processes, "half": self.half.state_dict(),
-                    "average": self.average.state_dict(), "optimizer": optimizer.state_dict(),
+                    "processes": self.accelerator.num_processes, "made_of": self.made_of,
+                    "half": self.half.state_dict(), "average": self.average.state_dict(), "optimizer": optimizer.state_dict(),
                     "schedule": schedule.state_dict(), **vars(self.state),
                 },
             )  # fmt: skip
@@ -270,10 +278,9 @@ class _Run:
     @torch.no_grad()
     def _finished(self) -> SpatialVAE | VideoVAE:
         """The moving average with what is known of its latents: a 2D half's scale, a stack's mean and deviation."""
-        half, vae = self.average.module.cpu(), self.reconstructing.cpu()
+        half = self.average.module.cpu()
         spatial = None if self.spatial is None else self.spatial.cpu()
-        z = [vae.encode(x).latent_dist.mode() for x in self.inputs.for_statistics()]
-        z = torch.cat(z)
+        z = torch.cat([half.encode(x).latent_dist.mode() for x in self.inputs.for_statistics()])
         if spatial is None:
             scaling_factor = half.config.scaling_factor / z.std().item()
             finished = SpatialVAE(**_arguments(half) | {"scaling_factor": scaling_factor})

@@ -1,0 +1,19 @@
+"""The benchmarks run, on small models. What they measure is for `make bench`: no test looks at times."""
+
+from benchmarks import cached_latents
+from tests.test_training import TEMPORAL, spatial_config
+from vae_lab.training import train
+
+
+def test_cached_latents_prints_a_ratio(tmp_path, capsys):
+    train(spatial_config(2), tmp_path / "spatial", progress=False)
+    model = "".join(f"{key} = {str(value).lower()}\n" for key, value in TEMPORAL.items())
+    model = model.replace("(", "[").replace(")", "]")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'half = "temporal"\nspatial = "{tmp_path / "spatial" / "model"}"\nsize = 16\n[model]\n{model}[[stages]]\n'
+        'name = "latents"\ntarget = "latents"\nsteps = 100\nlearning_rate = 1e-3\nbatch_size = 2\n'
+    )
+    ratio = cached_latents.main(["--recipe", str(recipe), "--rounds", "2", "--steps", "2"])
+    printed = capsys.readouterr().out
+    assert ratio > 0 and f"cached latents: {ratio:.1f} times the steps per second" in printed
