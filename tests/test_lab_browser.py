@@ -26,6 +26,21 @@ compare_frames({"original": clip, "2D only": clip[:, ::-1].copy(), "full": 255 -
     "sizes": "explore_sizes()",
     "upload": "upload = VideoUpload(); upload",
 }
+TRAINING = [
+    """from vae_lab import synthetic_clip, to_tensor
+from vae_lab.train_config import TrainConfig
+from vae_lab.training import train
+from vae_lab.viewers import TrainingView
+model = dict(block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=1, mid_block_add_attention=False)
+stage = dict(name="pixels", steps=60, learning_rate=1e-3, batch_size=2)
+config = TrainConfig.from_dict(dict(half="spatial", model=model, stages=[stage], size=32, log_every=1))
+view = TrainingView(to_tensor(synthetic_clip("shapes", 5, (32, 32)).frames), every=0.5)
+view""",
+    """import tempfile
+folder = tempfile.TemporaryDirectory()
+train(config, folder.name, watch=view, progress=False)
+print("trained")""",
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +49,10 @@ def lab(tmp_path_factory, browser):
     folder = tmp_path_factory.mktemp("lab")
     for name in ("notebooks", "data"):
         shutil.copytree(ROOT / name, folder / name)
-    cells = [nbformat.v4.new_code_cell(source) for source in CELLS.values()]
     kernel = nbformat.read(folder / "notebooks" / "00_start_here.ipynb", as_version=4).metadata
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / "viewers.ipynb")
+    for name, sources in (("viewers", CELLS.values()), ("training", TRAINING)):
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -157,3 +173,17 @@ def test_all_viewers_and_the_upload(run_all, theme, capsys, tmp_path):
     frames.focus()
     page.keyboard.press("End")
     assert frames.get_attribute("data-frame") == "16"  # no kernel is asked
+
+
+def test_a_training_is_seen_while_it_runs(run_all):
+    page = run_all("training.ipynb")
+    label = page.locator(".widget-label").filter(has_text="of 60")
+    seen = set()
+    while page.get_by_text("trained", exact=True).count() == 0:
+        seen |= set(label.all_inner_texts())
+        page.wait_for_timeout(50)
+    assert len(seen) >= 3  # it moved while the cell ran
+    assert "step 60 of 60 (pixels)" in label.inner_text()
+    picture = page.locator(".widget-image")
+    assert picture.evaluate("(image) => image.naturalWidth") > 500
+    assert picture.bounding_box()["width"] > 300

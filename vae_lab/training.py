@@ -269,8 +269,8 @@ class _Run:
                 self.config,
                 {
                     "processes": self.accelerator.num_processes, "made_of": self.made_of,
-                    "half": self.half.state_dict(), "average": self.average.state_dict(), "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(), **vars(self.state),
+                    "half": self.half.state_dict(), "average": self.average.state_dict(),
+                    "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), **vars(self.state),
                 },
             )  # fmt: skip
         self.accelerator.wait_for_everyone()
