@@ -298,6 +298,10 @@ def test_a_full_disk_stops_with_the_last_good_checkpoint(tmp_path):
     ("changes", "message"),
     [
         (dict(seed=-1), "seed must be a number of at least 0"),
+        (
+            dict(model=TEMPORAL | dict(base_chanels=8)),
+            r"model \(TemporalVAE\) has no field 'base_chanels'; near it: base_c",
+        ),
         (dict(size=20), r"size \(20\) must be a multiple of the 2D half's ratio \(8\)"),
         (dict(model=TEMPORAL | dict(in_channels=3)), r"model in_channels \(3\) must equal the 4 latent channels"),
         (

@@ -81,11 +81,27 @@ class _Place(NamedTuple):
     seek: int
 
 
+def count_frames(path: Path) -> int:
+    """How many frames a video file holds, from its packets: nothing is decoded, so it is quick and may be one off."""
+    import av
+
+    try:
+        with _open(path) as container:
+            return len(_packets(container, _video_stream(container, path)))
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from None
+
+
+def _packets(container, stream) -> list:
+    """Those that are shown."""
+    return [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+
+
 def _find(path: Path, start: int) -> _Place | None:
     """From the packets alone; None where stamps are missing, ambiguous or not kept exactly by the container."""
     with _open(path) as container:
         stream = _video_stream(container, path)
-        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+        packets = _packets(container, stream)
         exact = bool(set(container.format.name.split(",")) & SEEKABLE)
         stamps = [packet.pts for packet in packets]
         if not exact or None in stamps or len(set(stamps)) < len(stamps):

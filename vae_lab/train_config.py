@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
@@ -40,6 +40,8 @@ class Stage:
         _at_least("learning_rate", self.learning_rate, 0)
         _at_least("identity_weight", self.identity_weight, 0)
         _one_of("target", self.target, TARGETS)
+        if not isinstance(self.num_frames, list | tuple) or len(self.num_frames) != 2:
+            raise ValueError(f"num_frames must be (shortest, longest), got {self.num_frames!r}")
         shortest, longest = self.num_frames
         if not 1 <= positive_int("num_frames", shortest) <= positive_int("num_frames", longest):
             raise ValueError(f"num_frames must be (shortest, longest), got {tuple(self.num_frames)}")
@@ -100,6 +102,8 @@ class TrainConfig:
         if not self.stages:
             raise ValueError("stages must hold at least one Stage")
         object.__setattr__(self, "stages", tuple(self.stages))
+        if not isinstance(self.model, Mapping):
+            raise ValueError(f"model must be a table of arguments, got {self.model!r}")
         object.__setattr__(self, "model", MappingProxyType(dict(self.model)))
         for name in ("size", "checkpoint_every", "log_every", "measure_every"):
             positive_int(name, getattr(self, name))
@@ -138,8 +142,10 @@ class TrainConfig:
         """From plain values. Refuses names that are no field, and says which are close."""
         values = dict(values)
         _check_names("TrainConfig", values, cls)
-        stages = []
-        for stage in values.pop("stages", ()):
+        stages, given = [], values.pop("stages")
+        if not isinstance(given, list | tuple) or not all(isinstance(stage, Mapping) for stage in given):
+            raise ValueError(f"stages must be a list of tables ([[stages]] in TOML), got {given!r}")
+        for stage in given:
             _check_names("Stage", stage, Stage)
             stages.append(Stage(**stage))
         return cls(stages=tuple(stages), **values)
@@ -159,12 +165,16 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _check_names(kind: str, values: Mapping[str, Any], cls: type) -> None:
-    known = [f.name for f in fields(cls)]
-    for name in values:
+def check_known(kind: str, names: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse a name that is not known, and say which are close."""
+    for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known) or known
             raise ValueError(f"{kind} has no field {name!r}; near it: {', '.join(near)}")
+
+
+def _check_names(kind: str, values: Mapping[str, Any], cls: type) -> None:
+    check_known(kind, values, [f.name for f in fields(cls)])
     for f in fields(cls):
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and f.name not in values:

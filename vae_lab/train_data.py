@@ -6,6 +6,7 @@ that makes it. That is what makes runs repeatable, resumable, and the same on on
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,9 +23,11 @@ from tqdm import tqdm
 from . import content
 from .images import IMAGE_SUFFIXES
 from .spatial_vae import SpatialVAE
+from .streams import count_frames
 from .video import read_video
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".gif"})
+MANY_FILES = 200  # from here on a bar shows while they are opened
 MOST_CROP = 4  # source pixels a pixel, at most
 
 
@@ -52,7 +55,7 @@ class VideoFolder:
     """Random windows of the videos and images in a folder and the folders in it, cropped, scaled and flipped.
 
     Every file is opened once at the start. `skipped` lists those that could not be read, with the reason; one that
-    breaks later, in its middle, is replaced by the next file.
+    breaks later, in its middle, is replaced by the next file, with a warning. Too short videos are passed over.
     """
 
     def __init__(self, folder: str | Path):
@@ -63,7 +66,7 @@ class VideoFolder:
         files = sorted(p for p in self.folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
         self.skipped: dict[str, str] = {}
         self.files: list[Path] = []
-        for path in files:
+        for path in tqdm(files, "videos", unit="file", disable=len(files) < MANY_FILES):
             try:
                 read_video(path, num_frames=1)
             except (ValueError, OSError) as error:
@@ -82,26 +85,27 @@ class VideoFolder:
         random = np.random.default_rng(list(key))
         first = int(random.integers(len(self.files)))
         place = random.uniform(0, 1)
+        reasons = []
         for path in self.files[first:] + self.files[:first]:
             try:
-                return self._window(path, place, random, num_frames, size)
+                length = self._length(path)
+                if length >= num_frames or length == 1:  # an image stands still
+                    return self._window(path, int(place * max(0, length - num_frames + 1)), random, num_frames, size)
+                reasons.append(f"{path} has {length} frames")
             except (ValueError, OSError) as error:
-                reason = str(error)
-        raise ValueError(f"no video in {self.folder} gives {num_frames} frames: {reason}")
+                warnings.warn(f"{error}: another file takes its place", stacklevel=2)
+                reasons.append(str(error))
+        raise ValueError(f"no video in {self.folder} gives {num_frames} frames: {'; '.join(reasons[:3])}")
 
-    def _window(self, path: Path, place: float, random: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
+    def _window(self, path: Path, start: int, random: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
         length = self._length(path)
-        if length < num_frames and path.suffix.lower() not in IMAGE_SUFFIXES and length > 1:
-            raise ValueError(f"{path} has {length} frames, {num_frames} are needed")
-        start = int(place * max(0, length - num_frames + 1))
         frames = read_video(path, start, min(num_frames, length)).frames
-        if len(frames) < num_frames:  # an image stands still
-            frames = np.repeat(frames[:1], num_frames, axis=0)
-        return _crop(frames, random, size)
+        return _crop(np.repeat(frames, num_frames if length == 1 else 1, axis=0), random, size)
 
     def _length(self, path: Path) -> int:
         if path not in self._lengths:
-            self._lengths[path] = len(read_video(path, size=(8, 8)))
+            still = path.suffix.lower() in IMAGE_SUFFIXES
+            self._lengths[path] = len(read_video(path)) if still else count_frames(path)
         return self._lengths[path]
 
 

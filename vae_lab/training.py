@@ -3,6 +3,7 @@
 Source of the recipe: Open-Sora v1.2.0, `docs/report_03.md` and `configs/vae/train/stage{1,2,3}.py`.
 """
 
+import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from .losses import Objective
 from .metrics import psnr
 from .spatial_vae import SpatialVAE
 from .temporal_vae import TemporalVAE
-from .train_config import STARTS, Stage, TrainConfig
+from .train_config import STARTS, Stage, TrainConfig, check_known
 from .train_data import Clips, MadeClips, VideoFolder, fingerprint
 from .train_files import RunFolder, TrainingError
 from .train_inputs import Inputs
@@ -101,6 +102,7 @@ def new_half(config: TrainConfig) -> SpatialVAE | TemporalVAE:
                 f"start {config.start!r} must have a {config.half} half of the lab, it is {type(vae).__name__}"
             )
         return vae
+    check_known(f"model ({kind.__name__})", config.model, list(inspect.signature(kind).parameters))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         vae = kind(**config.model)
