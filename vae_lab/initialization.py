@@ -1,9 +1,10 @@
 """Where training starts: a VAE whose first reconstruction is plain interpolation, instead of grey.
 
 Random weights of these architectures reconstruct grey, and stay near it for hundreds of steps. Here the trunk of the
-network, which is every convolution outside the residual branches, begins as interpolation of the first latent channels
-(area down and bilinear up in space; the last frame of every group, held, in time), and every residual branch as zero
-(as in Zhang et al. 2019, "Fixup initialization"). Two things stand between that trunk and linear interpolation:
+network, which is every convolution outside the residual branches, begins as interpolation of the first latent channels:
+in space area down and bilinear up; in time the last frame of every group, and straight lines between these. Every
+residual branch begins as zero (as in Zhang et al. 2019, "Fixup initialization"). Two things stand between that trunk
+and linear interpolation:
 
 GroupNorm divides by the standard deviation of a group of channels. Two channels of every group hold the constants
 CONSTANT and -CONSTANT, next to which the picture is small: the norm divides by nearly the same number everywhere.
@@ -69,14 +70,15 @@ def _set_constants(conv: nn.Module, groups: int, copies: int = 1) -> None:
                 conv.bias[rows] = (CONSTANT, -CONSTANT)[side]
 
 
-def _carry(conv: nn.Module, kernel: Tensor, groups: int, copies: int = 1) -> None:
-    """Let a convolution apply `kernel` to every carried channel alone; `copies` outputs of each."""
+def _carry(conv: nn.Module, groups: int, *kernels: Tensor) -> None:
+    """Let a convolution apply each kernel to every carried channel alone: one after another on its output channels."""
+    copies = len(kernels)
     conv.weight.zero_()
     if conv.bias is not None:
         conv.bias.zero_()
     for source, target in zip(_carriers(conv.in_channels, groups), _carriers(conv.out_channels // copies, groups),
                               strict=False):  # fmt: skip
-        conv.weight[copies * target : copies * (target + 1), source] = kernel
+        conv.weight[copies * target : copies * (target + 1), source] = torch.stack(kernels)
     _set_constants(conv, groups, copies)
 
 
@@ -137,18 +139,18 @@ def _start_spatial(vae: SpatialVAE) -> None:
         resnet.conv2.weight.zero_()
         resnet.conv2.bias.zero_()
         if resnet.conv_shortcut is not None:
-            _carry(resnet.conv_shortcut, torch.ones(1, 1), groups)
+            _carry(resnet.conv_shortcut, groups, torch.ones(1, 1))
     _enter(encoder.conv_in, centre, groups, channels)
     for block in encoder.down_blocks:
         for downsampler in block.downsamplers or ():
-            _carry(downsampler.conv, area, groups)
+            _carry(downsampler.conv, groups, area)
     _leave(encoder.conv_out, centre, groups, channels)
     if vae.config.use_quant_conv and vae.config.use_post_quant_conv:
         _start_posterior(vae.autoencoder.quant_conv, vae.autoencoder.post_quant_conv, vae.config.latent_channels)
     _enter(decoder.conv_in, centre, groups, channels)
     for block in decoder.up_blocks:
         for upsampler in block.upsamplers or ():
-            _carry(upsampler.conv, tent, groups)
+            _carry(upsampler.conv, groups, tent)
     _leave(decoder.conv_out, centre, groups, channels)
 
 
@@ -164,19 +166,21 @@ def _start_temporal(vae: TemporalVAE) -> None:
         )
     own = torch.zeros(3, 3, 3)  # a causal kernel ends with the output's own frame, or the last frame of its group
     own[2, 1, 1] = 1
+    between = torch.zeros(3, 3, 3)  # of two frames that one becomes, the first lies halfway from the one before
+    between[1:, 1, 1] = 1 / 2
     point = torch.ones(1, 1, 1)
     for resnet in (module for module in vae.modules() if isinstance(module, ResnetBlock)):
         resnet.conv2.conv.weight.zero_()
         if resnet.conv_shortcut is not None:
-            _carry(resnet.conv_shortcut.conv, point, groups)
+            _carry(resnet.conv_shortcut.conv, groups, point)
     _enter(encoder.conv_in.conv, own, groups, channels)
     for block in encoder.down_blocks:
         if block.downsampler is not None:
-            _carry(block.downsampler.conv, own, groups)
+            _carry(block.downsampler.conv, groups, own)
     _leave(encoder.conv_out.conv, point, groups, channels)
     _start_posterior(vae.quant_conv.conv, vae.post_quant_conv.conv, vae.config.latent_channels)
     _enter(decoder.conv_in.conv, own, groups, channels)
     for block in decoder.up_blocks:
         if block.upsampler is not None:
-            _carry(block.upsampler.conv, own, groups, copies=2)
+            _carry(block.upsampler.conv, groups, between, own)
     _leave(decoder.conv_out.conv, own, groups, channels)
