@@ -204,6 +204,28 @@ def test_plain_notebooks_have_pages_too(tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ["out"]  # nothing left beside
 
 
+def test_the_last_picture_of_a_live_view_is_in_its_page(tmp_path):
+    (tmp_path / "in").mkdir()
+    source = """import base64, io, ipywidgets
+from PIL import Image
+class View(ipywidgets.VBox):
+    def __repr__(self):
+        return "a view & more"
+picture = ipywidgets.Image(format="png")
+display(View([ipywidgets.Label("text"), picture]), View([ipywidgets.Label("no picture")]))
+buffer = io.BytesIO()
+Image.new("RGB", (3, 2), (1, 2, 3)).save(buffer, "PNG")
+picture.value = buffer.getvalue()
+print(base64.b64encode(picture.value).decode())"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    (tmp_path / "in" / "view.ipynb").write_text(json.dumps(notebook))
+    (run,) = site.build(tmp_path / "in", tmp_path / "out")
+    (printed,) = [output.text.strip() for output in run.notebook.cells[0].outputs if "text" in output]
+    page = (tmp_path / "out" / "view.html").read_text()
+    assert f'<img alt="a view &amp; more" src="data:image/png;base64,{printed}"/>' in page
+    assert "a view &amp; more (this control works in JupyterLab only)" in page
+
+
 def test_the_pages_take_no_place_but_their_own(tmp_path):
     kept = tmp_path / "kept"
     kept.mkdir()
