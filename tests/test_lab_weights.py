@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from tests.conftest import ROOT
 from vae_lab import load, photo_clip, psnr, read_video, to_tensor
@@ -30,6 +31,15 @@ def test_held_out_photographs_come_back(vae, name):
     mean = lambda y: psnr(x, y.clamp(-1, 1), 2.0).mean().item()  # noqa: E731
     assert mean(result.spatial_only) > mean(bicubic_round_trip(x))
     assert mean(result.sample) > 16  # recognisable
+
+
+@pytest.mark.parametrize("name", HELD_OUT_PHOTOS)
+@torch.no_grad()
+def test_the_next_2d_half_is_far_above_bicubic(name):
+    x = to_tensor(photo_clip(name, 2, (128, 128), start=(0.4, 0.3, 1.5), stop=(0.5, 0.4, 1.3)).frames)
+    y = load(ROOT / "data" / "lab_2d")(x).sample
+    gain = psnr(x, y.clamp(-1, 1), 2.0) - psnr(x, bicubic_round_trip(x).clamp(-1, 1), 2.0)
+    assert gain.mean() > 3  # dB
 
 
 def test_normalised_latents_have_about_unit_scale(vae):
