@@ -122,9 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_model(command: argparse.ArgumentParser, name: str) -> None:
     optional = dict(default="lab") if name.startswith("-") else dict(metavar="CHECKPOINT")
-    command.add_argument(
-        name, help='"lab", "lab-frame-group", a folder, a weight file or a Hub id (owner/name)', **optional
-    )
+    command.add_argument(name, help='"lab", a folder, a weight file or a Hub id (owner/name)', **optional)
     command.add_argument(
         "--spatial-config", type=Path, metavar="PATH",
         help="for Open-Sora's layout: config.json of the 2D VAE, or its folder (default: SDXL's)",
