@@ -15,19 +15,12 @@ from vae_lab import SpatialVAE, VideoVAE, load
 DATA = Path(__file__).parent
 
 
-def arguments(vae) -> dict:
-    return {key: value for key, value in vae.config.items() if not key.startswith("_")}
-
-
 def stack(spatial: SpatialVAE, trained: VideoVAE) -> VideoVAE:
     """The 2D half with the temporal half of `trained` and the statistics of its latents, rounded to five digits."""
     mean, std = ([float(f"{value:.5g}") for value in trained.config[key]] for key in ("latents_mean", "latents_std"))
-    vae = VideoVAE(
-        arguments(spatial), arguments(trained.temporal), micro_frame_size=trained.config.micro_frame_size,
-        latents_mean=mean, latents_std=std,
-    )  # fmt: skip
-    vae.spatial.load_state_dict(spatial.state_dict())
-    vae.temporal.load_state_dict(trained.temporal.state_dict())
+    vae = VideoVAE.of_halves(
+        spatial, trained.temporal, micro_frame_size=trained.config.micro_frame_size, latents_mean=mean, latents_std=std
+    )
     for parameter in vae.parameters():  # not the statistics, which stay as config.json has them
         parameter.data = parameter.data.to(torch.float16)
     return vae

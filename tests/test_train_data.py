@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -102,6 +104,16 @@ def test_the_cache_holds_what_the_2d_half_gives_and_is_made_once(tmp_path):
     other = cache_latents(tmp_path, MadeClips(), spatial, **settings | dict(with_frames=False))
     assert other.frames is None and not np.allclose(other.latents, cache.latents)
     assert len(list(tmp_path.glob("latents-*"))) == 2
+
+
+def test_two_that_share_a_cache_make_it_once(tmp_path):
+    encoded = []
+    spatial = SpatialVAE(**SMALL_SPATIAL).eval()
+    spatial.autoencoder.encoder.register_forward_hook(lambda *_: encoded.append(1))
+    settings = dict(count=8, num_frames=2, size=16, seed=5, with_frames=False, progress=False)
+    with ThreadPoolExecutor(2) as pool:
+        a, b = pool.map(lambda _: cache_latents(tmp_path, MadeClips(), spatial, **settings), range(2))
+    assert len(encoded) == 8 and np.array_equal(a.latents, b.latents)
 
 
 def test_windows_of_the_cache_start_anywhere_and_run_both_ways(tmp_path):

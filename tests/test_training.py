@@ -122,6 +122,22 @@ def test_without_a_cache_new_latents_are_made_at_every_step(spatial, tmp_path):
     assert vae.encode(torch.zeros(1, 3, 5, 16, 16)).latent_dist.mode().shape == (1, 4, 2, 2, 2)
 
 
+def test_runs_of_the_command_share_their_latents(spatial, tmp_path):
+    recipe = tmp_path / "temporal.toml"
+    stage = '[[stages]]\nname = "one"\nsteps = 1\nlearning_rate = 1e-3\nnum_frames = [2, 3]\n'
+    settings = f'half = "temporal"\nspatial = "{spatial}"\nsize = 16\ncached_clips = 2\n'
+    model = "[model]\n" + "".join(f"{key} = {value!r}\n" for key, value in TEMPORAL.items())
+    model = model.replace("(", "[").replace(")", "]").replace("True", "true")
+    recipe.write_text(settings + stage + model)
+    made = []
+    for name in ("a", "b"):
+        assert main(["train", str(recipe), str(tmp_path / name), "--cache", str(tmp_path / "shared")]) == 0
+        assert not (tmp_path / name / "cache").exists()
+        (latents,) = (tmp_path / "shared").glob("latents-*/latents.npy")
+        made.append(latents.stat().st_mtime_ns)
+    assert made[0] == made[1]
+
+
 def test_a_watcher_sees_every_row_and_a_model_of_pixels(spatial, tmp_path):
     seen = []
 

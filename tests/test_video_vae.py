@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import SMALL_SPATIAL, SMALL_TEMPORAL, small_vae
-from vae_lab import VideoVAE
+from vae_lab import TemporalVAE, VideoVAE
 
 TOLERANCE = 1e-5  # of a tensor's largest value
 
@@ -88,6 +88,17 @@ def test_reconstruct_is_the_two_halves():
         torch.testing.assert_close(result.sample, vae(x).sample)
         torch.testing.assert_close(result.latent, vae.encode(x).latent_dist.mode())
     assert not result.sample.requires_grad
+
+
+def test_a_stack_of_two_halves_is_made_of_these_very_modules():
+    vae = small_vae()
+    stack = VideoVAE.of_halves(vae.spatial, vae.temporal, micro_frame_size=9, latents_std=(1, 2, 3, 4))
+    assert stack.spatial is vae.spatial and stack.temporal is vae.temporal
+    again = VideoVAE.from_config(stack.config)  # its config tells the whole architecture
+    again.load_state_dict(stack.state_dict())
+    assert again.config.micro_frame_size == 9 and again.scale.flatten().tolist() == [1, 2, 3, 4]
+    with pytest.raises(ValueError, match=r"temporal in_channels \(5\) must equal spatial latent_channels \(4\)"):
+        VideoVAE.of_halves(vae.spatial, TemporalVAE(**SMALL_TEMPORAL | dict(in_channels=5, temporal_downsample=(True, True))))
 
 
 def test_normalize_and_back():

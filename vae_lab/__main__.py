@@ -116,13 +116,16 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("config", type=Path, metavar="CONFIG", help="TOML file, as those in data/recipes")
     command.add_argument("output", type=Path, metavar="OUT", help="folder of the run, made if need be")
     command.add_argument("--data", type=Path, metavar="FOLDER", help="videos and images (default: made content)")
+    command.add_argument("--cache", type=Path, metavar="FOLDER", help="2D latents, shared by runs (default: in OUT)")
     command.set_defaults(run=run_train)
     return parser
 
 
 def _add_model(command: argparse.ArgumentParser, name: str) -> None:
     optional = dict(default="lab") if name.startswith("-") else dict(metavar="CHECKPOINT")
-    command.add_argument(name, help='"lab", a folder, a weight file or a Hub id (owner/name)', **optional)
+    command.add_argument(
+        name, help='"lab", "lab-frame-group", a folder, a weight file or a Hub id (owner/name)', **optional
+    )
     command.add_argument(
         "--spatial-config", type=Path, metavar="PATH",
         help="for Open-Sora's layout: config.json of the 2D VAE, or its folder (default: SDXL's)",
@@ -247,7 +250,7 @@ def run_train(args: argparse.Namespace) -> int:
 
     folder = RunFolder(args.output)
     try:
-        train(config, args.output, args.data)
+        train(config, args.output, args.data, cache=args.cache)
     except TrainingError as error:
         print(f"vae-lab train: {error}", file=sys.stderr)
         return EXIT_STOPPED

@@ -68,13 +68,17 @@ class _Found(NamedTuple):
     files: list[Path]
 
 
-def lab_weights() -> Path:
-    """The folder of the trained weights that come with the lab: data/lab beside the package, or inside a wheel."""
+# Trained weights that come with the lab, by the name `load` knows them under: their folders in data/
+LAB_WEIGHTS = {"lab": "lab", "lab-frame-group": "lab_frame_group"}
+
+
+def lab_weights(name: str = "lab") -> Path:
+    """The folder of trained weights that come with the lab: in data/ beside the package, or inside a wheel."""
     package = Path(__file__).parent
-    for folder in (package / "data" / "lab", package.parent / "data" / "lab"):
-        if (folder / "config.json").is_file():
-            return folder
-    raise FileNotFoundError(f"the lab weights are neither in {package / 'data'} nor in {package.parent / 'data'}")
+    for data in (package / "data", package.parent / "data"):
+        if (data / LAB_WEIGHTS[name] / "config.json").is_file():
+            return data / LAB_WEIGHTS[name]
+    raise FileNotFoundError(f"the weights {name!r} are neither in {package / 'data'} nor in {package.parent / 'data'}")
 
 
 def load(
@@ -89,8 +93,9 @@ def load(
     """A video VAE with its weights, in eval mode on the CPU.
 
     Args:
-        source: "lab" (the trained weights in data/); a folder saved by `save_pretrained`, in Open-Sora's layout or of
-          a diffusers video VAE; a weight file in such a folder (.safetensors, .pt or .pth); or a Hub id "owner/name".
+        source: "lab" or "lab-frame-group" (the trained weights in data/); a folder saved by `save_pretrained`, in
+          Open-Sora's layout or of a diffusers video VAE; a weight file in such a folder (.safetensors, .pt or .pth); or
+          a Hub id "owner/name".
           A file in Open-Sora's layout without a config.json beside it is held against the released architecture.
         spatial_config: for Open-Sora's layout, whose file does not tell its 2D architecture: the config of diffusers'
           AutoencoderKL, or a folder with its config.json. Default: SDXL's. Its scaling_factor is not used (0.18215 is).
@@ -156,7 +161,7 @@ def _find(source: str | Path, subfolder: str | None, hub: Hub, weights: bool = T
     """The files of a checkpoint and what its config.json says; without `weights` the Hub is asked for that alone."""
     if not isinstance(source, str | Path) or not str(source):
         raise ValueError(f"source must be a str or a Path, got {source!r}")
-    path = lab_weights() if source == "lab" else Path(source)
+    path = lab_weights(source) if source in LAB_WEIGHTS else Path(source)
     if path.exists():
         path = path / (subfolder or "")
         folder = path if path.is_dir() else path.parent
@@ -167,7 +172,7 @@ def _find(source: str | Path, subfolder: str | None, hub: Hub, weights: bool = T
     parts = str(source).split("/")
     if isinstance(source, Path) or len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~"):
         raise FileNotFoundError(
-            f'no checkpoint at {source}: it must be "lab", a folder, a file or a Hub id "owner/name"'
+            f'no checkpoint at {source}: it must be "lab", "lab-frame-group", a folder, a file or a Hub id "owner/name"'
         )
     config_path = hub.fetch("config.json")
     if config_path is None:

@@ -43,7 +43,7 @@ def _path(random: np.random.Generator, num_frames: int) -> np.ndarray:
     t = np.arange(num_frames)[:, None]
     if random.random() < 0.25:
         return np.zeros((num_frames, 2))
-    velocity = random.normal(0, 1, 2) * np.exp(random.normal(0, 0.9))  # pixels per frame
+    velocity = random.normal(0, 1, 2) * np.exp(random.normal(0.4, 0.9))  # pixels per frame
     swing = random.normal(0, 1, 2) * np.exp(random.normal(-0.5, 1))  # pixels
     turn, phase = random.uniform(0.1, 0.8), random.uniform(0, 2 * np.pi)  # radians per frame, radians
     return t * velocity + swing * (np.sin(turn * t + phase) - np.sin(phase))
@@ -55,8 +55,8 @@ def _photo_layer(random: np.random.Generator, num_frames: int, size: int) -> np.
     image = Image.fromarray(photo(name))
     longest = min(image.width, image.height)
     side = min(size * np.exp(random.uniform(np.log(0.7), np.log(5))), longest)
-    zoom = np.exp(random.normal(0, 0.1) if random.random() < 0.5 else 0.0)  # over the whole clip
-    sides = np.minimum(side * zoom ** np.linspace(0, 1, num_frames), longest)
+    zoom = np.exp(random.normal(0, 0.02) if random.random() < 0.5 else 0.0)  # per frame
+    sides = np.minimum(side * zoom ** np.arange(num_frames), longest)
     room = np.array([image.width, image.height]) - sides[:, None]
     corners = np.clip(random.uniform(0, 1, 2) * room[0] + _path(random, num_frames) * side / size, 0, room)
     frames = [

@@ -80,7 +80,8 @@ class Hub(NamedTuple):
             pass
         except errors.RepositoryNotFoundError as error:
             raise FileNotFoundError(
-                f'no checkpoint {self.repo_id}: neither a folder or file here nor a repository on the Hub (nor "lab")'
+                f"no checkpoint {self.repo_id}: neither a folder or file here nor a repository on the Hub, nor one of "
+                '"lab" and "lab-frame-group"'
             ) from error
         except errors.HFValidationError as error:
             raise ValueError(f"{self.repo_id!r} is no Hub id: {error}") from error

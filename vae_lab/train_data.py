@@ -7,13 +7,14 @@ that makes it. That is what makes runs repeatable, resumable, and the same on on
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.lib.format import write_array_header_1_0
 from PIL import Image
 from torch import Tensor
@@ -186,25 +187,31 @@ def cache_latents(
     headers = {"latents": ("<f4", (count, num_frames, spatial.config.latent_channels, side, side))}
     if with_frames:
         headers["frames"] = ("|u1", (count, num_frames, size, size, 3))
-    missing = [name for name in headers if not (place / f"{name}-finished").exists()]
-    if missing:
-        place.mkdir(parents=True, exist_ok=True)
-        items = [[((seed, i), num_frames)] for i in range(count)]
-        made = tqdm(batches(clips, size, items, workers), "2D latents", count, unit="clip", disable=not progress)
-        with ExitStack() as stack:  # written from beginning to end: a full disk is an error here, not a signal later
-            files = {name: stack.enter_context((place / f"{name}.npy").open("wb")) for name in missing}
-            for name, file in files.items():
-                descr, shape = headers[name]
-                write_array_header_1_0(file, dict(descr=descr, fortran_order=False, shape=shape))
-            for batch in made:
-                if "latents" in files:
-                    files["latents"].write(_encoded(spatial, batch).tobytes())
-                if "frames" in files:
-                    files["frames"].write(batch[0].numpy().tobytes())
-        for name in missing:
-            (place / f"{name}-finished").touch()
+    place.mkdir(parents=True, exist_ok=True)
+    with FileLock(place / ".lock"):  # a run that shares the folder waits, and finds them made
+        missing = [name for name in headers if not (place / f"{name}-finished").exists()]
+        if missing:
+            items = [[((seed, i), num_frames)] for i in range(count)]
+            made = tqdm(batches(clips, size, items, workers), "2D latents", count, unit="clip", disable=not progress)
+            _write_arrays(place, {name: headers[name] for name in missing}, spatial, made)
     arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in headers}
     return LatentCache(arrays["latents"], arrays.get("frames"))
+
+
+def _write_arrays(place: Path, headers: dict[str, tuple], spatial: SpatialVAE, made: Iterable[Tensor]) -> None:
+    """From beginning to end, so that a full disk is an error here, not a signal later. headers: (dtype, shape) each."""
+    with ExitStack() as stack:
+        files = {name: stack.enter_context((place / f"{name}.npy").open("wb")) for name in headers}
+        for name, file in files.items():
+            descr, shape = headers[name]
+            write_array_header_1_0(file, dict(descr=descr, fortran_order=False, shape=shape))
+        for batch in made:
+            if "latents" in files:
+                files["latents"].write(_encoded(spatial, batch).tobytes())
+            if "frames" in files:
+                files["frames"].write(batch[0].numpy().tobytes())
+    for name in headers:
+        (place / f"{name}-finished").touch()
 
 
 def _encoded(spatial: SpatialVAE, batch: Tensor) -> np.ndarray:

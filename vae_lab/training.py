@@ -147,7 +147,7 @@ class _Run:
         self.objective = accelerator.prepare(Objective(config, self.half, self.spatial, perceptual))
         self.average = AveragedModel(self.half, multi_avg_fn=_moving_average(config.ema_decay))
         half = self.average.module
-        self.reconstructing = half if self.spatial is None else _compose(self.spatial, half)  # pixels to pixels
+        self.reconstructing = half if self.spatial is None else VideoVAE.of_halves(self.spatial, half)
         self.made_of = fingerprint(clips, self.spatial)
         self.inputs = Inputs(config, clips, self.spatial, device, accelerator.process_index)
 
@@ -285,10 +285,10 @@ class _Run:
         z = torch.cat([half.encode(x).latent_dist.mode() for x in self.inputs.for_statistics()])
         if spatial is None:
             scaling_factor = half.config.scaling_factor / z.std().item()
-            finished = SpatialVAE(**_arguments(half) | {"scaling_factor": scaling_factor})
+            finished = SpatialVAE.from_config(half.config, scaling_factor=scaling_factor)
             finished.load_state_dict(half.state_dict())
             return finished
-        return _compose(
+        return VideoVAE.of_halves(
             spatial, half, latents_mean=z.mean((0, 2, 3, 4)).tolist(), latents_std=z.std((0, 2, 3, 4)).tolist()
         )
 
@@ -311,14 +311,3 @@ def _perceptual(name: str) -> torch.nn.Module:
         raise ValueError(
             f'perceptual must be "module:name" of what can be had here, {name!r} gives: {error}'
         ) from error
-
-
-def _compose(spatial: SpatialVAE, temporal: TemporalVAE, **statistics) -> VideoVAE:
-    """A VideoVAE of these two very modules."""
-    vae = VideoVAE(_arguments(spatial), _arguments(temporal), **statistics)
-    vae.spatial, vae.temporal = spatial, temporal
-    return vae
-
-
-def _arguments(vae: SpatialVAE | TemporalVAE) -> dict[str, Any]:
-    return {key: value for key, value in vae.config.items() if not key.startswith("_")}

@@ -77,6 +77,14 @@ class VideoVAE(ModelMixin, ConfigMixin):
         self.register_buffer("shift", torch.tensor(latents_mean, dtype=torch.float32).view(1, -1, 1, 1, 1))
         self.register_buffer("scale", torch.tensor(latents_std, dtype=torch.float32).view(1, -1, 1, 1, 1))
 
+    @classmethod
+    def of_halves(cls, spatial: SpatialVAE, temporal: TemporalVAE, **config) -> "VideoVAE":
+        """A stack of these very modules, not copies. config: the other arguments."""
+        # by keyword: what comes by position, diffusers' from_config takes for a default and drops
+        vae = cls(spatial_config=_arguments(spatial), temporal_config=_arguments(temporal), **config)
+        vae.spatial, vae.temporal = spatial, temporal
+        return vae
+
     @property
     def temporal_compression_ratio(self) -> int:
         return self.temporal.temporal_compression_ratio
@@ -149,3 +157,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
         """Encode and decode; diffusers' signature."""
         posterior = self.encode(x).latent_dist
         return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), x.shape[2])
+
+
+def _arguments(half: SpatialVAE | TemporalVAE) -> dict[str, Any]:
+    return {key: value for key, value in half.config.items() if not key.startswith("_")}
