@@ -2,9 +2,9 @@
 
 Mean PSNR (dB) and SSIM over chunks of 17 frames at 128x128, with seeds that training never used: the middle of camera
 moves of 51 frames over each held-out photograph, whole moves of 17 frames over these photographs ("fast"), drawn shapes
-that move up to 5 pixels a frame, and the made content of training. Beside the weights stand three baselines: every
-frame 8x smaller and larger again ("bicubic"), the 2D half alone ("2D only"), and every fourth frame of that with lines
-drawn between ("interpolation").
+that move up to 5 pixels a frame, gliding textures, and the made content of training. Beside the weights stand three
+baselines: every frame 8x smaller and larger again ("bicubic"), the 2D half alone ("2D only"), and every fourth frame of
+that with lines drawn between ("interpolation").
 """
 
 import json
@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from vae_lab import load, photo_clip, psnr, ssim, synthetic_clip, to_tensor
-from vae_lab.clips import HELD_OUT_PHOTOS
+from vae_lab.clips import HELD_OUT_PHOTOS, SYNTHETIC_KINDS
 from vae_lab.content import random_clip
 from vae_lab.metrics import bicubic_round_trip, linear_in_time
 
 SEEDS = range(1000, 1006)
 SIZE, NUM_FRAMES = 128, 17
 WEIGHTS = {"full": "lab", "frame_group": "lab-frame-group"}
-ROWS = (*HELD_OUT_PHOTOS, "fast", "shapes", "made")
+ROWS = (*HELD_OUT_PHOTOS, "fast", "shapes", "texture", "made")
 COLUMNS = ("bicubic", "2D only", "interpolation", *WEIGHTS)
 
 
@@ -29,8 +29,8 @@ def clips(name: str) -> Iterator[np.ndarray]:
     for number, seed in enumerate(SEEDS):
         if name == "made":
             yield random_clip(np.random.default_rng([seed, 1_000_000]), NUM_FRAMES, SIZE)
-        elif name == "shapes":
-            yield synthetic_clip("shapes", NUM_FRAMES, (SIZE, SIZE), seed=seed).frames
+        elif name in SYNTHETIC_KINDS:
+            yield synthetic_clip(name, NUM_FRAMES, (SIZE, SIZE), seed=seed).frames
         elif name == "fast":
             photo = HELD_OUT_PHOTOS[number % len(HELD_OUT_PHOTOS)]
             yield photo_clip(photo, NUM_FRAMES, (SIZE, SIZE), seed=seed).frames
