@@ -11,7 +11,7 @@ demo: install
 test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 # Uploads of up to 200 MB; Jupyter's own limit is 10 MB, and what is larger it drops without a word.
 lab: install

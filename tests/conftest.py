@@ -1,6 +1,7 @@
 """What several tests share: the golden model, a small model of our own, and a browser."""
 
 import base64
+import importlib.util
 import io
 import os
 import shutil
@@ -15,9 +16,15 @@ from PIL import Image
 
 from vae_lab import VideoVAE, load
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # every process has a core of its own, and so have those that it starts
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
 # No deadline: the first call of a shape is slow. In CI the examples are the same every time.
 settings.register_profile("lab", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("lab")
+
+LONGEST = ("test_notebooks.py", "test_site_browser.py", "test_training.py", "test_lab_browser.py")
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parents[1]
@@ -60,9 +67,25 @@ def browser():
         chromium.close()
 
 
+def pytest_collection_modifyitems(items):
+    """Side by side, in `make test`, go whole files; the longest begin, and what reads the notebooks' pages is one."""
+    for item in items:
+        group = "pages" if "pages_of_notebooks" in item.fixturenames else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+def script(name: str):
+    """A script of data/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "data" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 SMOKE = {"smoke": True}  # for the cells tagged "parameters"

@@ -29,6 +29,14 @@ def test_content_is_varied():
     assert pixels.reshape(200, -1).mean(1).std() > 30  # dark and bright ones
 
 
+def test_waves_glide_as_one_and_are_smooth(monkeypatch):
+    monkeypatch.setattr(content, "_path", lambda random, num_frames: np.arange(num_frames)[:, None] * [2, 1])  # x, y
+    for seed in range(10):
+        clip = content._waves_layer(np.random.default_rng(seed), 3, 32)
+        assert clip.shape == (3, 32, 32, 3) and clip.min() >= 0 and clip.max() <= 1 and clip.std() > 0.01
+        assert np.allclose(clip[1:, 1:, 2:], clip[:-1, :-1, :-2])
+
+
 def test_held_out_photographs_are_never_used(monkeypatch):
     used = set()
 

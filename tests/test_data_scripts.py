@@ -1,21 +1,10 @@
 """The scripts in data/ that made what lies there."""
 
-import importlib.util
-import json
-
 import numpy as np
 import torch
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, script, small_vae
 from vae_lab import load, read_video
-from vae_lab.clips import HELD_OUT_PHOTOS
-
-
-def script(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "data" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_clips_are_what_their_script_makes():
@@ -25,24 +14,25 @@ def test_the_clips_are_what_their_script_makes():
         assert np.abs(stored.astype(int) - made).mean() < 5  # the file is lossy
 
 
-def test_training_writes_weights_and_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
-    train = script("train_lab")
-    assert not set(train.DRAWN_PHOTOS) & set(HELD_OUT_PHOTOS)
-    for name, value in (("LATENT_STEPS", 2), ("PIXEL_STEPS", 1), ("CACHED_CLIPS", 8), ("MEASURED_CLIPS", 2)):
-        monkeypatch.setattr(train, name, value)
-
-    def weights(folder: str, *spatial_steps: int) -> dict[str, torch.Tensor]:
-        work = tmp_path / f"work-{folder}"
-        for steps in spatial_steps:  # the schedule is the same: the run is only stopped earlier
-            monkeypatch.setattr(train, "SPATIAL_STEPS", steps)
-            train.main(["--out", str(tmp_path / folder), "--work", str(work)])
-        return load(tmp_path / folder).state_dict()
-
-    once, again = weights("once", 2), weights("again", 2)
-    assert all(torch.equal(once[key], again[key]) for key in once)  # seeded
-    before = (tmp_path / "work-again" / "spatial.pt").stat().st_mtime_ns
-    weights("again", 2)
-    assert (tmp_path / "work-again" / "spatial.pt").stat().st_mtime_ns == before  # finished stages are not run again
-    assert "wrote" in capsys.readouterr().out
-    config = json.loads((tmp_path / "once" / "config.json").read_text())
-    assert config["_class_name"] == "VideoVAE"
+def test_halves_of_finished_runs_become_the_two_sets(tmp_path, capsys):
+    make_lab = script("make_lab")
+    vae = small_vae(latents_std=(1.2345678, 1, 1, 1))
+    spatial = small_vae().spatial
+    spatial.save_pretrained(tmp_path / "a" / "model")
+    for run in ("b", "c"):
+        vae.save_pretrained(tmp_path / run / "model")
+    data = ["--data", str(tmp_path)]
+    make_lab.main(["--spatial", str(tmp_path / "a"), "--temporal", str(tmp_path / "b"),
+                   "--frame-group", str(tmp_path / "c"), *data])  # fmt: skip
+    printed = capsys.readouterr().out
+    for folder in ("lab", "lab_frame_group"):
+        assert f"wrote {tmp_path / folder}\n" in printed
+        made = load(tmp_path / folder)
+        assert made.config.latents_std == [1.2346, 1, 1, 1]
+        for half, source in (("spatial", spatial), ("temporal", vae.temporal)):
+            stored = getattr(made, half).state_dict()
+            assert all(torch.equal(stored[key], value.half().float()) for key, value in source.state_dict().items())
+    before = load(tmp_path / "lab_frame_group").state_dict()
+    make_lab.main(["--temporal", str(tmp_path / "c"), *data])  # what is not given stays as it is
+    after = load(tmp_path / "lab_frame_group").state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from tests.conftest import SMALL_SPATIAL, SMALL_TEMPORAL, small_vae
 from vae_lab import TemporalVAE, VideoVAE
 
+FIVE_CHANNELS = SMALL_TEMPORAL | dict(in_channels=5, temporal_downsample=(True, True))
 TOLERANCE = 1e-5  # of a tensor's largest value
 
 
@@ -98,7 +99,7 @@ def test_a_stack_of_two_halves_is_made_of_these_very_modules():
     again.load_state_dict(stack.state_dict())
     assert again.config.micro_frame_size == 9 and again.scale.flatten().tolist() == [1, 2, 3, 4]
     with pytest.raises(ValueError, match=r"temporal in_channels \(5\) must equal spatial latent_channels \(4\)"):
-        VideoVAE.of_halves(vae.spatial, TemporalVAE(**SMALL_TEMPORAL | dict(in_channels=5, temporal_downsample=(True, True))))
+        VideoVAE.of_halves(vae.spatial, TemporalVAE(**FIVE_CHANNELS))
 
 
 def test_normalize_and_back():

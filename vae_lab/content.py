@@ -1,4 +1,4 @@
-"""Endless training content: photographs and drawn pictures, still or moving, under strong augmentation.
+"""Endless training content: photographs, drawn pictures and waves, still or moving, under strong augmentation.
 
 Everything is drawn from the generator that is passed in: the same generator state gives the same bytes.
 """
@@ -21,15 +21,17 @@ SUPERSAMPLING = 3  # drawn pictures are made this much larger and averaged down:
 def random_clip(random: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
     """A moving clip of photographs, drawn pictures or both, in changed colours: uint8 (num_frames, size, size, 3).
 
-    Six in ten are a photograph under a moving camera, a quarter drawn shapes and letters that move by themselves, the
-    rest two of these blended, one behind a moving mask of the other, faded or cut from one to the other. An image is a
-    clip of one frame. The photographs in `clips.HELD_OUT_PHOTOS` are never used.
+    Half are a photograph under a moving camera, a quarter drawn shapes and letters that move by themselves, a tenth
+    smooth waves, the rest two photographs or drawings blended, one behind a moving mask of the other, faded or cut from
+    one to the other. An image is a clip of one frame. The photographs in `clips.HELD_OUT_PHOTOS` are never used.
     """
     positive_int("num_frames", num_frames)
     positive_int("size", size)
     kind = random.random()
-    if kind < 0.6:
+    if kind < 0.5:
         clip = _photo_layer(random, num_frames, size)
+    elif kind < 0.6:
+        clip = _waves_layer(random, num_frames, size)
     elif kind < 0.85:
         clip = _drawn_layer(random, num_frames, size)
     else:
@@ -147,6 +149,23 @@ def _shape(random: np.random.Generator, radius: float, palette, outline) -> Call
         draw.text(tuple(place), letters, fill=fill, font_size=max(8, radius))
 
     return text
+
+
+def _waves_layer(random: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
+    """Coloured waves that glide together, the long ones the strongest: nothing in them is hard to keep."""
+    y, x = np.mgrid[:size, :size]
+    count = int(random.integers(1, 16))
+    longest = size * np.exp(random.uniform(np.log(0.5), np.log(4)))
+    lengths = np.exp(random.uniform(np.log(8), np.log(longest), count))  # pixels
+    angles, phases = random.uniform(0, 2 * np.pi, (2, count))
+    colours = random.normal(0, 1, (count, 3)) * (lengths / longest)[:, None]
+    path = _path(random, num_frames)
+    clip = np.zeros((num_frames, size, size, 3))
+    for t, (dx, dy) in enumerate(path):
+        for length, angle, phase, colour in zip(lengths, angles, phases, colours, strict=True):
+            place = (x - dx) * np.cos(angle) + (y - dy) * np.sin(angle)
+            clip[t] += np.cos(2 * np.pi * place / length + phase)[..., None] * colour
+    return 0.5 + 0.5 * np.tanh(clip)
 
 
 def _mixed(random: np.random.Generator, num_frames: int, size: int) -> np.ndarray:

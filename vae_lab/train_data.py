@@ -43,7 +43,7 @@ class Clips(Protocol):
 
 
 class MadeClips:
-    """`content.random_clip`: the bundled photographs and drawn pictures."""
+    """`content.random_clip`: the bundled photographs, drawn pictures and waves."""
 
     def draw(self, key: Sequence[int], num_frames: int, size: int) -> np.ndarray:
         return content.random_clip(np.random.default_rng(list(key)), num_frames, size)
