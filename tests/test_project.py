@@ -21,7 +21,7 @@ FLOORS = [
     {"spatial_vae", "temporal_vae", "clips", "figures", "tables", "lessons"},
     {"video_vae", "pages", "diagrams", "content", "initialization", "losses"},
     {"open_sora", "train_data"},
-    {"checkpoints", "train_inputs"},
+    {"checkpoints", "train_inputs", "streaming"},
     {"reconstruct", "viewers", "site", "training"},
     {"__main__"},
 ]

@@ -102,6 +102,18 @@ def test_a_stack_of_two_halves_is_made_of_these_very_modules():
         VideoVAE.of_halves(vae.spatial, TemporalVAE(**FIVE_CHANNELS))
 
 
+def test_other_chunks_of_the_same_modules():
+    vae = small_vae(latents_mean=(1, 2, 3, 4), latents_std=(4, 3, 2, 1))
+    other = vae.with_micro_frame_size(None)
+    assert other.temporal is vae.temporal and other.spatial is vae.spatial and not other.training
+    assert (other.config.micro_frame_size, vae.config.micro_frame_size) == (None, 17)
+    assert vae.latent_size((51, 8, 8)) == (15, 1, 1) and other.latent_size((51, 8, 8)) == (13, 1, 1)
+    z = torch.randn(1, 4, 2, 1, 1)
+    assert torch.equal(other.normalize(z), vae.normalize(z))
+    with pytest.raises(ValueError, match="micro_frame_size must be at least 1, got 0"):
+        vae.with_micro_frame_size(0)
+
+
 def test_normalize_and_back():
     vae = small_vae(latents_mean=(1, 2, 3, 4), latents_std=(2, 4, 5, 8))
     z = torch.arange(4.0).view(1, 4, 1, 1, 1).expand(2, 4, 3, 2, 2)

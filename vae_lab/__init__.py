@@ -9,6 +9,8 @@ _HOME = {
     "SpatialVAE": "spatial_vae",
     "TemporalVAE": "temporal_vae",
     "VideoVAE": "video_vae",
+    "StreamingEncoder": "streaming",
+    "StreamingDecoder": "streaming",
     "load": "checkpoints",
     "Clip": "video",
     "read_video": "video",

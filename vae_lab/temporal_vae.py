@@ -4,7 +4,7 @@ Source: Open-Sora v1.2.0, `opensora/models/vae/vae_temporal.py` (VAE_Temporal), 
 codebook. Names are diffusers'; `checkpoints` holds the table from Open-Sora's keys to these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,14 @@ from .shapes import frame_range, front_padding, latent_size, positive_int
 NORMS = ("group", "frame_group")
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU}
 NORM_EPS = 1e-5  # torch's GroupNorm default, which the reference uses
+
+Convolve = Callable[[CausalConv3d, Tensor], Tensor]
+"""How a block calls its convolutions, the only layers that look at other frames: on a whole clip (`at_once`), or on the
+next frames of a stream by a caller who keeps what each has to remember (`streaming`)."""
+
+
+def at_once(conv: CausalConv3d, x: Tensor) -> Tensor:
+    return conv(x)
 
 
 class FrameGroupNorm(nn.GroupNorm):
@@ -76,10 +84,10 @@ class ResnetBlock(nn.Module):
         same = in_channels == out_channels
         self.conv_shortcut = None if same else layers.conv(in_channels, out_channels, kernel_size=1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        residual = x if self.conv_shortcut is None else self.conv_shortcut(x)
-        x = self.conv1(self.act(self.norm1(x)))
-        return self.conv2(self.act(self.norm2(x))) + residual
+    def forward(self, x: Tensor, convolve: Convolve = at_once) -> Tensor:
+        residual = x if self.conv_shortcut is None else convolve(self.conv_shortcut, x)
+        x = convolve(self.conv1, self.act(self.norm1(x)))
+        return convolve(self.conv2, self.act(self.norm2(x))) + residual
 
 
 class MidBlock(nn.Module):
@@ -91,9 +99,9 @@ class MidBlock(nn.Module):
             ResnetBlock(in_channels if j == 0 else out_channels, out_channels, layers) for j in range(num_res_blocks)
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, convolve: Convolve = at_once) -> Tensor:
         for resnet in self.resnets:
-            x = resnet(x)
+            x = resnet(x, convolve)
         return x
 
 
@@ -104,9 +112,9 @@ class DownBlock(MidBlock):
         super().__init__(in_channels, out_channels, num_res_blocks, layers)
         self.downsampler = layers.conv(out_channels, out_channels, time_stride=2) if downsample else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x)
-        return x if self.downsampler is None else self.downsampler(x)
+    def forward(self, x: Tensor, convolve: Convolve = at_once) -> Tensor:
+        x = super().forward(x, convolve)
+        return x if self.downsampler is None else convolve(self.downsampler, x)
 
 
 class UpBlock(MidBlock):
@@ -116,9 +124,9 @@ class UpBlock(MidBlock):
         super().__init__(in_channels, out_channels, num_res_blocks, layers)
         self.upsampler = layers.conv(out_channels, 2 * out_channels) if upsample else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = super().forward(x)
-        return x if self.upsampler is None else depth_to_time(self.upsampler(x))
+    def forward(self, x: Tensor, convolve: Convolve = at_once) -> Tensor:
+        x = super().forward(x, convolve)
+        return x if self.upsampler is None else depth_to_time(convolve(self.upsampler, x))
 
 
 def depth_to_time(x: Tensor, factor: int = 2) -> Tensor:
@@ -142,11 +150,11 @@ class Encoder(nn.Module):
         self.act = layers.act()
         self.conv_out = layers.conv(widths[-1], 2 * latent_channels, kernel_size=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv_in(x)
+    def forward(self, x: Tensor, convolve: Convolve = at_once) -> Tensor:
+        x = convolve(self.conv_in, x)
         for block in self.down_blocks:
-            x = block(x)
-        return self.conv_out(self.act(self.norm_out(self.mid_block(x))))
+            x = block(x, convolve)
+        return convolve(self.conv_out, self.act(self.norm_out(self.mid_block(x, convolve))))
 
 
 class Decoder(nn.Module):
@@ -165,11 +173,11 @@ class Decoder(nn.Module):
         self.act = layers.act()
         self.conv_out = layers.conv(widths[0], out_channels)
 
-    def forward(self, z: Tensor) -> Tensor:
-        z = self.mid_block(self.conv_in(z))
+    def forward(self, z: Tensor, convolve: Convolve = at_once) -> Tensor:
+        z = self.mid_block(convolve(self.conv_in, z), convolve)
         for block in self.up_blocks:
-            z = block(z)
-        return self.conv_out(self.act(self.norm_out(z)))
+            z = block(z, convolve)
+        return convolve(self.conv_out, self.act(self.norm_out(z)))
 
 
 class TemporalVAE(ModelMixin, ConfigMixin):
@@ -243,7 +251,7 @@ class TemporalVAE(ModelMixin, ConfigMixin):
         """
         check_video("x", x, self.config.in_channels)
         x = F.pad(x, (0, 0, 0, 0, front_padding(x.shape[2], self.temporal_compression_ratio), 0))
-        return AutoencoderKLOutput(latent_dist=DiagonalGaussian(self.quant_conv(self.encoder(x))))
+        return AutoencoderKLOutput(latent_dist=DiagonalGaussian(self.moments(x)))
 
     def decode(self, z: Tensor, num_frames: int) -> DecoderOutput:
         """Latents (B, latent_channels, L, h, w) -> `.sample` of (B, in_channels, num_frames, h, w).
@@ -254,8 +262,15 @@ class TemporalVAE(ModelMixin, ConfigMixin):
         check_video("z", z, self.config.latent_channels)
         ratio = self.temporal_compression_ratio
         check_num_frames(num_frames, z.shape[2], frame_range(z.shape[2], ratio, None))
-        frames = self.decoder(self.post_quant_conv(z))
-        return DecoderOutput(sample=frames[:, :, front_padding(num_frames, ratio) :])
+        return DecoderOutput(sample=self.frames(z)[:, :, front_padding(num_frames, ratio) :])
+
+    def moments(self, x: Tensor, convolve: Convolve = at_once) -> Tensor:
+        """The network of `encode`: whole groups of frames, padded already -> mean and log variance, 2 * C channels."""
+        return convolve(self.quant_conv, self.encoder(x, convolve))
+
+    def frames(self, z: Tensor, convolve: Convolve = at_once) -> Tensor:
+        """The network of `decode`: every latent becomes `temporal_compression_ratio` frames, padding among them."""
+        return self.decoder(convolve(self.post_quant_conv, z), convolve)
 
     def forward(self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None):
         """Encode and decode; diffusers' signature."""

@@ -85,6 +85,12 @@ class VideoVAE(ModelMixin, ConfigMixin):
         vae.spatial, vae.temporal = spatial, temporal
         return vae
 
+    def with_micro_frame_size(self, micro_frame_size: int | None) -> "VideoVAE":
+        """A stack of the same modules, not copies, that chunks otherwise; None: every clip in one piece."""
+        statistics = dict(latents_mean=self.config.latents_mean, latents_std=self.config.latents_std)
+        other = self.of_halves(self.spatial, self.temporal, micro_frame_size=micro_frame_size, **statistics)
+        return other.to(self.device).train(self.training)
+
     @property
     def temporal_compression_ratio(self) -> int:
         return self.temporal.temporal_compression_ratio
