@@ -1,6 +1,7 @@
 """The benchmarks run, on small models. What they measure is for `make bench`: no test looks at times."""
 
-from benchmarks import cached_latents
+from benchmarks import cached_latents, streaming
+from tests.conftest import small_vae
 from tests.test_training import TEMPORAL, spatial_config
 from vae_lab.training import train
 
@@ -17,3 +18,12 @@ def test_cached_latents_prints_a_ratio(tmp_path, capsys):
     ratio = cached_latents.main(["--recipe", str(recipe), "--rounds", "2", "--steps", "2"])
     printed = capsys.readouterr().out
     assert ratio > 0 and f"cached latents: {ratio:.1f} times the steps per second" in printed
+
+
+def test_streaming_prints_a_ratio_and_peaks(tmp_path, capsys):
+    small_vae(temporal=dict(norm="frame_group")).save_pretrained(tmp_path)
+    sizes = ["--rounds", "2", "--frames", "8", "--size", "8", "--piece", "4", "--lengths", "5", "9"]
+    ratio = streaming.main(["--model", str(tmp_path), *sizes])
+    printed = capsys.readouterr().out
+    assert ratio > 0 and f"streaming: {ratio:.2f} times the speed of one call" in printed
+    assert "9 frames streamed: peak" in printed and "memory: " in printed
