@@ -19,6 +19,9 @@ class Verdict(NamedTuple):
         return {True: "✓ ", False: "✗ ", None: "… "}[self.right] + self.message
 
 
+Check = Callable[[Any], Verdict]
+
+
 class Question(NamedTuple):
     """One answer, and what to say to it and to others."""
 
