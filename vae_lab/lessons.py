@@ -6,13 +6,18 @@ hint tells a reader which formula leads to what they wrote.
 
 from typing import Any
 
-from . import lessons_quality, lessons_sizes, lessons_time
+from . import lessons_causality, lessons_long, lessons_quality, lessons_sizes
 from .lessons_sizes import reversed_pad
 from .quiz import Check, Question
 
 __all__ = ["question", "questions", "reversed_pad"]
 
-_QUESTIONS = {**lessons_sizes.QUESTIONS, **lessons_quality.QUESTIONS, **lessons_time.QUESTIONS}
+_QUESTIONS = {
+    **lessons_sizes.QUESTIONS,
+    **lessons_quality.QUESTIONS,
+    **lessons_causality.QUESTIONS,
+    **lessons_long.QUESTIONS,
+}
 
 
 def question(name: str, *measured: Any) -> Check:

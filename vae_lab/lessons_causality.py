@@ -1,4 +1,4 @@
-"""What notebooks 04 and 06 ask: causality and long videos. Right answers come from `shapes` and what was measured."""
+"""What notebook 04 asks: causality. Right answers come from `shapes` and from what the notebook measured."""
 
 from collections.abc import Callable
 

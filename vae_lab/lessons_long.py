@@ -1,0 +1,7 @@
+"""What notebook 06 asks: long videos. Right answers come from `shapes` and from what the notebook measured."""
+
+from collections.abc import Callable
+
+from .quiz import Check, Question
+
+QUESTIONS: dict[str, Question | Callable[..., Check]] = {}
