@@ -12,6 +12,7 @@ _HOME = {
     "StreamingEncoder": "streaming",
     "StreamingDecoder": "streaming",
     "load": "checkpoints",
+    "make_causal": "causality",
     "Clip": "video",
     "read_video": "video",
     "write_video": "video",
@@ -22,7 +23,7 @@ _HOME = {
     "psnr": "metrics",
     "ssim": "metrics",
 }
-_MODULES = ("checkpoints", "clips", "diagrams", "figures", "lessons", "metrics", "shapes", "video", "viewers")
+_MODULES = ("checkpoints", "clips", "diagrams", "figures", "lessons", "metrics", "probes", "shapes", "video", "viewers")
 
 __all__ = [*_HOME, *_MODULES]
 

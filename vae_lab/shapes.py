@@ -236,3 +236,23 @@ def compression_ratio(size: Sequence[int], latent: Sequence[int], channels: int 
     192.0
     """
     return channels * prod(size) / (latent_channels * prod(latent))
+
+
+def encoder_last_seen(groups: Sequence[range]) -> list[int]:
+    """The last frame that each latent frame of a causal encoder may see: the end of its own group.
+
+    groups: as `frame_groups` gives them.
+
+    >>> encoder_last_seen(frame_groups(17))
+    [0, 4, 8, 12, 16]
+    """
+    return [group.stop - 1 for group in groups]
+
+
+def decoder_last_seen(groups: Sequence[range]) -> list[int]:
+    """The last latent frame that each frame of a causal decoder may see: the one whose group holds the frame.
+
+    >>> decoder_last_seen(frame_groups(9))
+    [0, 1, 1, 1, 1, 2, 2, 2, 2]
+    """
+    return [latent for latent, group in enumerate(groups) for _ in group]

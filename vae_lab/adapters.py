@@ -1,0 +1,102 @@
+"""Any video VAE as two plain functions, and the frame groups of its latents: all that the probes need of a model."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .shapes import decoder_last_seen, encoder_last_seen, frame_groups, positive_int
+from .spatial_vae import SpatialVAE
+from .temporal_vae import TemporalVAE
+from .video_vae import VideoVAE
+
+LAB_CLASSES = (VideoVAE, TemporalVAE, SpatialVAE)
+
+
+class Maps(NamedTuple):
+    """What `maps_of` returns: a video VAE for clips of one length."""
+
+    encode: Callable[[Tensor], Tensor]
+    """(B, C, T, H, W), pixels in [-1, 1] or a TemporalVAE's 2D latents -> the mode of the latents, (B, C', L, h, w)."""
+    decode: Callable[[Tensor], Tensor]
+    """Latents -> (B, C, T, H, W)."""
+    x: Tensor
+    """Noise that fits `encode`, seeded: float32 (1, C, T, H, W) in [-1, 1] (2D latents: standard normal)."""
+    z: Tensor
+    """encode(x)."""
+    groups: list[range]
+    """The frames of each latent frame (`shapes.frame_groups`)."""
+
+    @property
+    def encoder_last_seen(self) -> list[int]:
+        """For each latent frame the last frame that it may see."""
+        return encoder_last_seen(self.groups)
+
+    @property
+    def decoder_last_seen(self) -> list[int]:
+        """For each frame the last latent frame that it may see."""
+        return decoder_last_seen(self.groups)
+
+
+def encode(vae, x: Tensor) -> Tensor:
+    """The mode of the latents of any video VAE with diffusers' interface."""
+    return vae.encode(x).latent_dist.mode()
+
+
+def decode(vae, z: Tensor, num_frames: int) -> Tensor:
+    """The frames of latents; only the lab's models have to be told how many."""
+    return (vae.decode(z, num_frames) if isinstance(vae, LAB_CLASSES) else vae.decode(z)).sample
+
+
+def maps_of(vae, num_frames: int = 17, size: int = 16, seed: int = 0) -> Maps:
+    """The encoder and decoder of a video VAE as functions of clips of num_frames frames.
+
+    Args:
+        size: height and width of the noise `x`: pixels, a multiple of the model's ratio; a TemporalVAE's latent cells.
+
+    Raises ValueError where the model fails on such a clip, or where its latents are not one for each group of frames:
+    there it is not known which frames a latent may see.
+    """
+    positive_int("num_frames", num_frames)
+    channels = vae.config.in_channels if isinstance(vae, TemporalVAE) else 3
+    generator = torch.Generator().manual_seed(seed)
+    shape = (1, channels, num_frames, positive_int("size", size), size)
+    if isinstance(vae, TemporalVAE):
+        x = torch.randn(shape, generator=generator)
+    else:
+        x = torch.rand(shape, generator=generator) * 2 - 1
+    x = x.to(device=vae.device, dtype=vae.dtype)
+    name = type(vae).__name__
+    try:
+        with torch.no_grad():
+            z = encode(vae, x)
+            y = decode(vae, z, num_frames)
+    except Exception as error:  # other families fail in ways of their own on sizes they do not take
+        raise ValueError(f"{name} failed on {num_frames} frames of {size}x{size}: {error}") from error
+    if y.shape != x.shape:
+        raise ValueError(f"{name} turned a clip of shape {tuple(x.shape)} into {tuple(y.shape)}: take another length")
+    groups = _groups(vae, num_frames, z.shape[2])
+    return Maps(lambda x: encode(vae, x), lambda z: decode(vae, z, num_frames), x, z, groups)
+
+
+def _temporal_ratio(vae) -> int | None:
+    """Frames a latent frame, where the model tells: the lab's as a property, diffusers' classes in two ways."""
+    if isinstance(vae, LAB_CLASSES):
+        return getattr(vae, "temporal_compression_ratio", 1)  # a SpatialVAE has none
+    names = ("temporal_compression_ratio", "scale_factor_temporal")
+    return next((vae.config[name] for name in names if vae.config.get(name)), vars(vae).get(names[0]))
+
+
+def _groups(vae, num_frames: int, latent_frames: int) -> list[range]:
+    ratio = _temporal_ratio(vae)
+    micro_frame_size = vae.config.micro_frame_size if isinstance(vae, VideoVAE) else None
+    ratios = range(1, num_frames + 1) if ratio is None else [ratio]
+    found = [frame_groups(num_frames, ratio, micro_frame_size) for ratio in ratios]
+    found = [groups for groups in found if len(groups) == latent_frames]
+    if len(found) != 1:
+        raise ValueError(
+            f"{type(vae).__name__} made {latent_frames} latent frames of {num_frames} frames, which does not tell the "
+            f"frames that each stands for (temporal ratio {ratio or 'not told'}); take another length"
+        )
+    return found[0]
