@@ -1,8 +1,12 @@
+import json
+
 import pytest
 import torch
 
 from tests.conftest import small_vae
 from tests.test_causality import cogvideox, wan
+from vae_lab import synthetic_clip, write_video
+from vae_lab.__main__ import main
 from vae_lab.probe_report import probe
 
 
@@ -53,3 +57,34 @@ def test_progress_sees_every_measurement_and_gradients_stay_as_they_were():
 def test_a_model_that_is_none():
     with pytest.raises(AttributeError):
         probe(torch.nn.Linear(1, 1))
+
+
+# ---- the command line ----------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_the_report(tmp_path, capsys):
+    small_vae(temporal=dict(norm="frame_group")).save_pretrained(tmp_path / "vae")
+    assert main(["probe", str(tmp_path / "vae"), "--chunk", "none", "--frames", "5"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"model        {tmp_path / 'vae'} (VideoVAE)\nencoder      causal: ")
+    assert "chunks       ChunkInvariance: the plans agree" in printed and "5+5+5" in printed
+
+
+def test_chunks_are_for_the_labs_stacks(tmp_path, capsys):
+    wan().save_pretrained(tmp_path / "wan")
+    assert main(["probe", str(tmp_path / "wan"), "--chunk", "9"]) == 2
+    assert f"--chunk is for the lab's VideoVAE, {tmp_path / 'wan'} is AutoencoderKLWan" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["probe", "lab", "--chunk", "0"])
+    assert "'0' must be a whole number of at least 1" in capsys.readouterr().err
+
+
+def test_a_clip_is_reconstructed_in_other_chunks(tmp_path, capsys):
+    small_vae().save_pretrained(tmp_path / "vae")
+    write_video(tmp_path / "in.mp4", synthetic_clip("texture", 10, (16, 16)).frames)
+    latents = []
+    for chunk in ([], ["--chunk", "5"]):
+        out = tmp_path / f"out{len(chunk)}"
+        assert main(["reconstruct", str(tmp_path / "in.mp4"), str(out), "--model", str(tmp_path / "vae"), *chunk]) == 0
+        latents.append(json.loads((out / "metrics.json").read_text())["latent_shape"]["frames"])
+    assert latents == [3, 4]

@@ -17,7 +17,7 @@ from .dependency import FrameDependency, FutureLeak, frame_dependency, future_le
 from .receptive_fields import AxisField, ReceptiveField, receptive_field
 from .seams import SeamProfile, StaticVideo, seam_profile, static_video_test
 from .shapes import count, positive_int
-from .stitching import StitchError, stitch_error
+from .stitching import StitchError, diffusers_stitch_error, diffusers_tiling, stitch_error
 from .video_map import apply_map, largest_by_frame, repeatable_output, shown_indices
 
 __all__ = [
@@ -34,6 +34,8 @@ __all__ = [
     "StitchError",
     "attribute_leak",
     "chunk_invariance",
+    "diffusers_stitch_error",
+    "diffusers_tiling",
     "frame_dependency",
     "future_leak",
     "receptive_field",
