@@ -1,8 +1,12 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 
+from vae_lab import TemporalVAE
 from vae_lab.lessons import question, questions, reversed_pad
+from vae_lab.lessons_causality import plant_leak
 from vae_lab.quiz import Question
 from vae_lab.shapes import latent_frames, time_padding
 
@@ -10,11 +14,26 @@ MEASURED = {
     "which half": [{"2D only": 2.0, "full": 3.0}],
     "worst place in a chunk": [[18.0, 20.0, 19.0]],
     "jump of a static clip": [[0.1] * 6 + [0.9] + [0.1] * 3],
+    "moved by the last frame": [[0, 1, 2, 3, 4]],
+    "which module": ["GroupNorm"],
+    "planted convolution": ["encoder.down_blocks.1.resnets.0.conv2"],
+    "quality after the swap": [{"as trained": 24.0, "norms swapped": 23.0}],
+    "moved in cogvideox": [[3, 4]],
+    "largest jump of a still": [[0.1] * 16 + [0.4] + [0.1] * 16 + [0.5] + [0.1], [0, 17, 34]],
     "identity": [{"with": 17.0, "without": 8.0}],
     "drift": [17.0, 12.0],
     "expensive channel": [[0.1, 0.2, 0.4, 0.3]],
     "sigma": [[0.05, 0.1, 0.7]],
 }
+
+
+def convolved(frames, weight):
+    """(outputs, the past that is left): the windows one after another."""
+    k = weight.shape[2]
+    windows = [torch.einsum("bck,ock->bo", frames[:, :, t : t + k], weight) for t in range(frames.shape[2] - k + 1)]
+    return torch.stack(windows, dim=2), frames[:, :, len(windows) :]
+
+
 RIGHT = {  # worked out by hand
     "padding of kernel 3": 2,
     "padding of kernel 3, stride 2": 1,
@@ -36,6 +55,22 @@ RIGHT = {  # worked out by hand
     "which half": "2D",
     "worst place in a chunk": 0,
     "jump of a static clip": 7,
+    "frames latent 2 may see": range(9),
+    "moved by the last frame": [0, 1, 2, 3, 4],
+    "moved by frame 5": {2, 3, 4},
+    "which module": "GroupNorm",
+    "planted convolution": "encoder.down_blocks.1.resnets.0.conv2",
+    "quality after the swap": "worse",
+    "receptive field of the encoder": 201,
+    "moved in cogvideox": [3, 4],
+    "write last_seen": lambda latent, num_frames, ratio: ratio * (latent + 1) - -num_frames % ratio - 1,
+    "latents too many": 3,
+    "largest jump of a still": 34,
+    "step of a fade": 0.2,
+    "write step": lambda x, past, weight: convolved(torch.cat([past, x], dim=2), weight),
+    "when latents come": [0, 1, 0, 0, 0, 1],
+    "when latent 0 is final": [51, 3],
+    "rows kept of a tile": 6,
     "weight of kl": 5,
     "identity": "with",
     "drift": "worse",
@@ -105,6 +140,27 @@ def test_functions_are_told_the_first_case_that_differs():
     assert check_of("write psnr")(lambda x, y: 10 * torch.log10(1 / (x - y).square().mean())).right is False
 
 
+def test_a_step_is_tried_with_pieces_shorter_than_the_past():
+    check, right = check_of("write step"), RIGHT["write step"]
+    last = lambda x, past, weight: (right(x, past, weight)[0], x[:, :, -3:])  # noqa: E731
+    assert check(last).message == (
+        "k=4, pieces of 1: a past of shape (1, 2, 1), it must keep its k - 1 = 3 frames. A piece may be shorter than "
+        "that: cut from past and x together."
+    )
+    assert "not what the whole clip gives" in check(lambda x, past, w: (right(x, past, w)[0], past)).message
+    assert "outputs of shape (1, 3, 6) for 9 frames" in check(lambda x, past, w: right(x, past[:, :, :0], w)).message
+    assert check(lambda x, past, w: right(x, past, w)[0]).message.startswith("Return two tensors")
+    assert check(lambda x, past, w: x / 0 + "").message.startswith("k=4, pieces of 9: your function raised TypeError")
+    assert check(lambda x, past, w: ...).right is None
+
+
+def test_the_jump_of_a_still_tells_of_a_short_last_chunk():
+    check = check_of("largest jump of a still")
+    assert check(34).message.startswith("Frame 34 begins a chunk, the last one, of 2 frames: the picture changes by 0.")
+    assert "There it changes by 0.400, but there is a larger jump." in check(17).message
+    assert question("largest jump of a still", [0.9, 0.1], [0])(1).message.startswith("Frame 1: the picture")
+
+
 def test_the_planted_bug_is_named_by_its_axes():
     check = check_of("order of F.pad")
     assert check(reversed_pad).message == (
@@ -118,10 +174,24 @@ def test_the_planted_bug_is_named_by_its_axes():
     assert "raised TypeError" in check(lambda x: x).message
 
 
+def test_a_leak_is_planted_in_one_convolution():
+    vae = TemporalVAE(base_channels=4, num_res_blocks=1, norm="frame_group", norm_num_groups=2)
+    weights = vae.state_dict()
+    paths = {plant_leak(copy.deepcopy(vae), seed) for seed in range(20)}
+    assert len(paths) > 5 and all(path.startswith("encoder.") for path in paths)
+    path = plant_leak(vae, seed=1)
+    convolutions = [m for m in vae.modules() if isinstance(m, torch.nn.Conv3d) and m.padding == (1, 1, 1)]
+    assert convolutions == [vae.get_submodule(path)]
+    planted = {key.replace(f"{path}.", f"{path}.conv."): value for key, value in vae.state_dict().items()}
+    assert planted.keys() == weights.keys() and all(torch.equal(planted[key], weights[key]) for key in weights)
+
+
 def test_measured_answers_follow_the_measurement():
     assert question("which half", {"2D only": 1.0, "full": 4.0})("temporal").right is True
     assert question("worst place in a chunk", [20.0, 18.0, 19.0])(1).right is True
     assert question("jump of a static clip", [0.9, 0.2, 0.1])(1).right is True
+    assert question("moved by the last frame", [4])([4]).message == "The latents [4]."
+    assert question("quality after the swap", {"as trained": 23.0, "norms swapped": 24.0})("better").right is True
 
 
 def test_unknown_question():
