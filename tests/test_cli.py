@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -175,8 +176,12 @@ def test_stopping_leaves_nothing_half_written(tmp_path, number, code):
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code
-    assert ("interrupted, nothing was written" in errors) == (number == signal.SIGINT)
+    killed = number == signal.SIGKILL
+    assert ("interrupted, nothing was written" in errors) == (not killed)
     assert "Traceback" not in errors
+    if killed:  # nobody could tidy up: the next run does
+        assert (out / ".reconstruct").is_dir()
+        shutil.rmtree(out / ".reconstruct")
     assert [(p.name, p.read_text()) for p in out.iterdir()] == [("metrics.json", "old")]
 
 

@@ -15,6 +15,7 @@ _HOME = {
     "make_causal": "causality",
     "Clip": "video",
     "read_video": "video",
+    "iter_video": "video",
     "write_video": "video",
     "to_tensor": "video",
     "to_frames": "video",

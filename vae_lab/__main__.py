@@ -1,4 +1,4 @@
-"""The command line: vae-lab reconstruct, sizes, inspect and train."""
+"""The command line: vae-lab reconstruct, sizes, inspect, probe and train."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from . import shapes
 from .shapes import count
 
-EXIT_STOPPED = 1  # a training that cannot go on
+EXIT_STOPPED = 1  # the work cannot go on, or a source ended early; what is there is kept
 EXIT_BAD_INPUT = 2  # as argparse
 EXIT_INTERRUPTED, EXIT_BROKEN_PIPE, EXIT_TERMINATED = 130, 141, 143  # 128 + SIGINT, SIGPIPE, SIGTERM, as shells do
 MIN_SIDE = 8  # pixels: one latent cell
@@ -78,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--start", type=_at_least(0), default=0, metavar="T", help="first frame, from 0 (default 0)")
     command.add_argument("--frames", type=_at_least(1), metavar="N", help="how many frames (default: all)")
     command.add_argument("--size", type=_frame_size, metavar="HxW", help="scale to cover this size and crop the middle")
+    _add_chunk(command)
     command.add_argument("--gain", type=_gain, default=4.0, help="factor on the shown difference (default 4)")
     command.add_argument("--device", default="cpu", help="torch device (default cpu)")
     command.set_defaults(run=run_reconstruct)
@@ -108,6 +109,19 @@ def build_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_inspect)
 
     command = commands.add_parser(
+        "probe", help="is it causal, how far does it see, what happens at the borders of chunks",
+        description="Measure the causality, receptive field, chunks and seams of any video VAE. The exit code is 0 "
+        "whatever is found.",
+    )  # fmt: skip
+    _add_model(command, "checkpoint")
+    _add_chunk(command)
+    command.add_argument(
+        "--frames", type=_at_least(2), default=shapes.MICRO_FRAME_SIZE, metavar="N",
+        help="of a chunk, for a model that has none (default 17)",
+    )  # fmt: skip
+    command.set_defaults(run=run_probe)
+
+    command = commands.add_parser(
         "train", help="train a 2D or a temporal VAE, or go on with it",
         description="Train what CONFIG says into the folder OUT: checkpoint.pt, log.csv and, in the end, model/. "
         "Stopped and started again, it goes on from the last checkpoint. On several processes or GPUs: "
@@ -135,48 +149,72 @@ def _add_model(command: argparse.ArgumentParser, name: str) -> None:
     command.add_argument("--local-files-only", action="store_true", help="never ask the Hub, use its local cache")
 
 
+def _add_chunk(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--chunk", type=_chunk, default=argparse.SUPPRESS, metavar="N",
+        help='frames the temporal half takes at a time, or "none": one piece (default: as the model has it)',
+    )  # fmt: skip
+
+
+def _load(args: argparse.Namespace, source: str):
+    """The model of the command line, with the chunks that are asked for."""
+    from .checkpoints import load
+    from .video_vae import VideoVAE
+
+    vae = load(source, **_model_arguments(args))
+    if "chunk" not in args:
+        return vae
+    if not isinstance(vae, VideoVAE):
+        raise ValueError(f"--chunk is for the lab's VideoVAE, {source} is {type(vae).__name__}")
+    return vae.with_micro_frame_size(args.chunk)
+
+
 def _model_arguments(args: argparse.Namespace) -> dict:
     names = ("spatial_config", "subfolder", "revision", "local_files_only")
     return {name: getattr(args, name) for name in names}
 
 
 def run_reconstruct(args: argparse.Namespace) -> int:
-    from .video import read_video
+    from .video import scan_video
 
-    clip = read_video(args.input, args.start, args.frames, args.size)
-    height, width = clip.frames.shape[1:3]
-    if min(height, width) < MIN_SIDE:
+    window = (args.start, args.frames, args.size)
+    info = scan_video(args.input, *window)
+    if min(info.height, info.width) < MIN_SIDE:
         raise ValueError(
-            f"{args.input} is {height}x{width} pixels; the smallest is {MIN_SIDE}x{MIN_SIDE}, one latent cell"
+            f"{args.input} is {info.height}x{info.width} pixels; the smallest is {MIN_SIDE}x{MIN_SIDE}, one latent cell"
         )
     if args.output.exists() and not args.output.is_dir():
         raise NotADirectoryError(f"OUT must be a folder, {args.output} is a file")
 
     import torch
-    from tqdm import tqdm
 
-    from .checkpoints import load
-    from .reconstruct import OUTPUTS, describe, prepare_folder, reconstruct, write_report
+    from .reconstruct import OUTPUTS, StoppedError, describe, prepare_folder, reconstruct_file
+    from .work_folder import WorkFolder
 
     prepare_folder(args.output)
     try:
         torch.zeros(1, device=args.device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device {args.device!r} is not to be had here: {str(error).splitlines()[0]}") from None
-    vae = load(args.model, **_model_arguments(args))
+    vae = _load(args, args.model)
     print(f"model        {args.model} ({type(vae).__name__})")
-    report = reconstruct(
-        vae, clip, args.model, device=args.device,
-        progress=lambda pieces: tqdm(pieces, desc="reconstruct", unit="chunk", disable=None),
-    )  # fmt: skip
-    for name, text in describe(report, args.start).items():
-        print(f"{name:<12} {text}")
     title = f"{args.input.name} through {args.model}".encode(errors="replace").decode()  # names may hold any bytes
-    write_report(
-        report, args.output, title, args.start, args.gain,
-        progress=lambda names: tqdm(names, desc="write", unit="file", disable=None),
-    )  # fmt: skip
+    try:
+        summary = reconstruct_file(
+            vae, args.input, args.output, *window, args.model, title, args.gain, args.device, progress=True, info=info
+        )
+    except StoppedError as error:
+        print(f"vae-lab reconstruct: {error}", file=sys.stderr)
+        return EXIT_STOPPED
+    except (KeyboardInterrupt, SystemExit) as stop:
+        print(f"vae-lab reconstruct: interrupted, {WorkFolder(args.output).kept()}", file=sys.stderr)
+        return EXIT_INTERRUPTED if isinstance(stop, KeyboardInterrupt) else EXIT_TERMINATED
+    for name, text in describe(summary, args.start).items():
+        print(f"{name:<12} {text}")
     print(f"wrote        {', '.join(str(args.output / name) for name in OUTPUTS)}")
+    if info.breaks_off:
+        print(f"vae-lab reconstruct: {info.breaks_off}; that much was reconstructed", file=sys.stderr)
+        return EXIT_STOPPED
     return 0
 
 
@@ -238,6 +276,19 @@ def run_inspect(args: argparse.Namespace) -> int:
         f"keys         {info.differences.describe(listed=None) if info.differences else 'as the architecture has them'}"
     )
     return 1 if info.differences else 0
+
+
+def run_probe(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from .probe_report import probe
+
+    vae = _load(args, args.checkpoint)
+    print(f"model        {args.checkpoint} ({type(vae).__name__})")
+    report = probe(vae, args.frames, progress=lambda names: tqdm(names, "probe", leave=False, disable=None))
+    for name, text in report.describe().items():
+        print(f"{name:<12} " + text.replace("\n", "\n" + " " * 13))
+    return 0
 
 
 def run_train(args: argparse.Namespace) -> int:

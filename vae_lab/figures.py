@@ -109,12 +109,22 @@ def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
     return canvas
 
 
+def evenly_chosen(num_frames: int, at_most: int = 6) -> list[int]:
+    """Frame numbers, at most so many, evenly over a clip; the first and the last are among them (of one, the first).
+
+    >>> evenly_chosen(100, 4)
+    [0, 33, 66, 99]
+    """
+    return np.unique(np.linspace(0, num_frames - 1, min(at_most, num_frames)).round().astype(int)).tolist()
+
+
 def contact_sheet(
     panels: Mapping[str, np.ndarray],
     captions: Mapping[str, Sequence[str]] | None = None,
     title: str = "",
     columns: int = 6,
     first_frame: int = 0,
+    numbers: Sequence[int] | None = None,
 ):
     """A matplotlib Figure: one row a clip, evenly chosen frames side by side, their numbers above.
 
@@ -123,6 +133,7 @@ def contact_sheet(
         captions: row title -> one short text a frame (its PSNR, say), written under the chosen ones.
         columns: at most so many frames; the first and the last are always among them.
         first_frame: number of the first frame in its file.
+        numbers: where the panels hold only some frames of the file, the number of each; first_frame is not looked at.
     """
     from matplotlib.figure import Figure
 
@@ -132,7 +143,9 @@ def contact_sheet(
         if len(frames) != len(clips[0]):
             raise ValueError(f"panels must have the same number of frames, got {len(frames)} and {len(clips[0])}")
     num_frames, height, width, _ = clips[0].shape
-    chosen = np.unique(np.linspace(0, num_frames - 1, min(columns, num_frames)).round().astype(int))
+    chosen = evenly_chosen(num_frames, columns)
+    if numbers is None:
+        numbers = range(first_frame, first_frame + num_frames)
     cell = 1.9  # inches
     row_height = min(max(cell * height / width, 0.3), 3 * cell)
     figure = Figure(figsize=(1.2 + cell * len(chosen), 0.7 + (row_height + 0.3) * len(panels)), layout="constrained")
@@ -146,7 +159,7 @@ def contact_sheet(
                 axis.set_xlabel(captions[name][t], fontsize=9, parse_math=False)
         row[0].set_ylabel(name, fontsize=10, parse_math=False)
     for axis, t in zip(axes[0], chosen, strict=True):
-        axis.set_title(f"t = {first_frame + t}", fontsize=10)
+        axis.set_title(f"t = {numbers[t]}", fontsize=10)
     return figure
 
 
@@ -212,7 +225,7 @@ def training_picture(log: Sequence[Mapping], panels: Mapping[str, np.ndarray] | 
     if min(row["loss"] for row in log) > 0:
         left.set_yscale("log")
     for strip, (name, frames) in zip(strips, clips.items(), strict=True):
-        chosen = np.unique(np.linspace(0, len(frames) - 1, min(columns, len(frames))).round().astype(int))
+        chosen = evenly_chosen(len(frames), columns)
         for axis, t in zip(strip.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
             axis.imshow(frames[t], interpolation="nearest")
             axis.set(xticks=[], yticks=[])

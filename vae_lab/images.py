@@ -1,21 +1,35 @@
-"""Image files, folders of them and animated images -> frames uint8 (T, H, W, 3)."""
+"""Image files, folders of them and animated images -> frames uint8 (H, W, 3), one after another."""
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 NO_DURATION = 100  # milliseconds that browsers show a frame of an animation whose length is given as 0
 BACKGROUND = (255, 255, 255)  # behind transparent pixels
 
 
-def read_folder(path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None) -> np.ndarray:
-    """The images in a folder, in natural order (2 before 10), one a frame."""
+class Shown(NamedTuple):
+    """A frame of a source, and when it is shown."""
+
+    frame: np.ndarray
+    """uint8 (H, W, 3); where only sizes and times were asked for, zeros that take no memory."""
+    time: float | None = None
+    """Seconds from the source's start; None where it has no times, or none for this frame."""
+    fps: float | None = None
+    """Frames per second, as far as they are known by now; None where the source has no rate."""
+
+
+def iter_folder(
+    path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None, pixels: bool = True
+) -> Iterator[Shown]:
+    """The images in a folder, in natural order (2 before 10), one a frame. pixels: False asks for sizes only."""
     entries = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     files = [p for p in entries if p.is_file()]
     if not files:
@@ -23,33 +37,40 @@ def read_folder(path: Path, start: int, num_frames: int | None, size: tuple[int,
     if start >= len(files):
         raise ValueError(f"{path} has {len(files)} frames, so it has no frame {start}")
     files.sort(key=lambda p: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", p.name)])
-    frames = []
     for file in files[start : None if num_frames is None else start + num_frames]:
         with _open(file) as image:
-            frames.append(fit(to_rgb(image), size))
-    return stack(frames, path)
+            yield Shown(_frame(image, size, pixels))
 
 
-def read_image(
-    path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None
-) -> tuple[np.ndarray, np.ndarray | None, float | None]:
-    """One image, or the frames of an animated one: (frames, seconds of each, frames per second or None)."""
+def iter_image(
+    path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None, pixels: bool = True
+) -> Iterator[Shown]:
+    """One image, or the frames of an animated one."""
     with _open(path) as image:
         total = getattr(image, "n_frames", 1)
         if start >= total:
             raise ValueError(f"{path} has {total} frames, so it has no frame {start}")
-        stop = total if num_frames is None else min(total, start + num_frames)
-        frames, durations = [], []
-        for t in range(stop):
+        end = 0.0  # of the frame before
+        for t in range(total if num_frames is None else min(total, start + num_frames)):
             image.seek(t)
             image.load()  # the length of a frame is known only now
-            durations.append((image.info.get("duration") or NO_DURATION) / 1000)
-            if t >= start:
-                frames.append(fit(to_rgb(image), size))
-    if total == 1:  # no rate of its own
-        return stack(frames, path), None, None
-    times = np.cumsum([0.0, *durations])
-    return stack(frames, path), times[start:stop], stop / times[stop]
+            time, end = end, end + (image.info.get("duration") or NO_DURATION) / 1000
+            if t >= start and total == 1:  # no rate of its own
+                yield Shown(_frame(image, size, pixels))
+            elif t >= start:
+                yield Shown(_frame(image, size, pixels), time, (t + 1) / end)
+
+
+def _frame(image: Image.Image, size: tuple[int, int] | None, pixels: bool) -> np.ndarray:
+    if pixels:
+        return fit(to_rgb(image), size)
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter
+    return blank(size or (image.size if turned else image.size[::-1]))
+
+
+def blank(shape: tuple[int, int]) -> np.ndarray:
+    """A black frame (H, W, 3) of one byte."""
+    return np.broadcast_to(np.uint8(0), (*shape, 3))
 
 
 @contextmanager
@@ -89,13 +110,14 @@ def fit(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
     return np.asarray(image)
 
 
-def stack(frames: list[np.ndarray], path: Path) -> np.ndarray:
-    """(H, W, 3) of equal size -> (T, H, W, 3)."""
-    for t, frame in enumerate(frames):
-        if frame.shape != frames[0].shape:
-            height, width = frames[0].shape[:2]
+def same_size(frames: Iterable[Shown], path: Path) -> Iterator[Shown]:
+    """The frames as they are; one of another size than those before is refused."""
+    first = None
+    for t, shown in enumerate(frames):
+        first = first or shown.frame.shape
+        if shown.frame.shape != first:
             raise ValueError(
-                f"{path}: frame {t} is {frame.shape[0]}x{frame.shape[1]} (height x width), "
-                f"the ones before {height}x{width}; give a size to fit them to"
+                f"{path}: frame {t} is {shown.frame.shape[0]}x{shown.frame.shape[1]} (height x width), "
+                f"the ones before {first[0]}x{first[1]}; give a size to fit them to"
             )
-    return np.stack(frames)
+        yield shown

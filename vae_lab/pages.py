@@ -6,7 +6,7 @@ import io
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from math import ceil, sqrt
 from typing import Any, NamedTuple
@@ -99,11 +99,44 @@ def player_data(
                 f"{view.title!r} must be at most {MAX_SIDE} pixels high and wide, got {view.frames.shape[1:3]}"
             )
     panels, left_out, images, stride, shrink = _fit(panels, num_frames, positive_int("max_bytes", max_bytes))
+    shown = [
+        {
+            "name": panel.name,
+            "latent": panel.latent,
+            "views": [
+                view_data(view.name, view.title, strip, view.frames.shape[1:3], 1 if panel.latent else shrink)
+                for view, strip in zip(panel.views, strips, strict=True)
+            ],
+        }
+        for panel, strips in zip(panels, images, strict=True)
+    ]
+    note = thinning_note(num_frames, stride, shrink, max_bytes, left_out)
+    return assemble(shown, num_frames, stride, note, fps, curves, groups, chunk_starts, first_frame)
+
+
+def view_data(name: str, title: str, images: Any, size: Sequence[int], shrink: int = 1) -> dict[str, Any]:
+    """A view of a panel, as JSON. images: compressed pictures of frames of `size` (H, W), shrunk so many times."""
+    height, width = (-(-side // shrink) for side in size)
+    return {"name": name, "title": title, "images": images, "height": height, "width": width}
+
+
+def assemble(
+    panels: Sequence[dict[str, Any]],
+    num_frames: int,
+    stride: int,
+    note: str,
+    fps: float,
+    curves: Sequence[Curve] = (),
+    groups: Sequence[range] = (),
+    chunk_starts: Sequence[int] = (),
+    first_frame: int = 0,
+) -> dict[str, Any]:
+    """`player_data` of compressed pictures, of every `stride`-th of num_frames frames."""
     latent_of = {t: index for index, group in enumerate(groups) for t in group}
     return {
         "kind": "player",
         "fps": float(fps) / stride,
-        "note": _note(num_frames, stride, shrink, left_out, max_bytes),
+        "note": note,
         "frames": [
             {
                 "t": int(first_frame) + t,
@@ -113,22 +146,10 @@ def player_data(
             }
             for t in range(0, num_frames, stride)
         ],
-        "panels": [
-            {
-                "name": panel.name,
-                "latent": panel.latent,
-                "views": [
-                    {"name": view.name, "title": view.title, "images": strip, "height": height, "width": width}
-                    for view, strip in zip(panel.views, strips, strict=True)
-                    for factor in [1 if panel.latent else shrink]
-                    for height, width in [(-(-side // factor) for side in view.frames.shape[1:3])]
-                ],
-            }
-            for panel, strips in zip(panels, images, strict=True)
-        ],
+        "panels": list(panels),
         "curves": [{"name": c.name, "colour": c.colour, "unit": c.unit} for c in curves],
         "latentColour": COLOURS["latent"],
-    }  # fmt: skip
+    }
 
 
 def _fit(panels: Sequence[Panel], num_frames: int, max_bytes: int):
@@ -185,7 +206,8 @@ def _strips(panel: Panel, stride: int, shrink: int) -> list[list[str]]:
     return [[_webp(frame, shrink) for frame in view.frames[::stride]] for view in panel.views]
 
 
-def _note(num_frames: int, stride: int, shrink: int, left_out: Sequence[str], max_bytes: int) -> str:
+def thinning_note(num_frames: int, stride: int, shrink: int, max_bytes: int, left_out: Sequence[str] = ()) -> str:
+    """What a player says of pictures that it does not have, "" where it has all."""
     parts = []
     if stride > 1:
         parts.append(f"every {stride}{_ordinal(stride)} of {num_frames} frames is kept")
@@ -201,13 +223,18 @@ def _note(num_frames: int, stride: int, shrink: int, left_out: Sequence[str], ma
     return f"{text[0].upper()}{text[1:]}, so that all pictures stay under {max_bytes / 1e6:.3g} MB."
 
 
-def _webp(frame: np.ndarray, shrink: int = 1) -> str:
+def webp(frame: np.ndarray, shrink: int = 1) -> bytes:
+    """A frame uint8 (H, W, 3) compressed without loss, but for shrinking it so many times."""
     buffer = io.BytesIO()
     image = Image.fromarray(frame)
     if shrink > 1:
         image = image.reduce(shrink)
     image.save(buffer, "WEBP", lossless=True, quality=50, method=2)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
+
+
+def _webp(frame: np.ndarray, shrink: int = 1) -> str:
+    return base64.b64encode(webp(frame, shrink)).decode()
 
 
 def _finite(value: float) -> float | None:
@@ -233,30 +260,42 @@ def script() -> str:
 
 def section(data: Mapping[str, Any], picture: bytes | None = None, text: str = "") -> str:
     """A viewer's place in a page, with its data in it. picture, text: a PNG and its words where there is no script."""
-    safe = json.dumps(data, allow_nan=False).replace("<", "\\u003c")  # nothing in it can end the script
+    return "".join(section_parts(data, picture, text))
+
+
+def section_parts(data: Mapping[str, Any], picture: bytes | None = None, text: str = "") -> Iterator[str]:
+    """`section` piece by piece. In place of any list or text in `data` there may be a function that gives it: it is
+    called when the piece is asked for, so that pictures need not all be in memory.
+    """
     static = f"<p>{html.escape(text)}</p>"
     if picture:
         png = base64.b64encode(picture).decode()
         static = f'<img src="data:image/png;base64,{png}" alt="{html.escape(text)}">'
-    return (
-        f'<section class="vae-lab"><script type="application/json">{safe}</script>'
-        f"<noscript>{static}<p>This needs JavaScript to answer.</p></noscript></section>"
-    )
+    yield '<section class="vae-lab"><script type="application/json">'
+    for part in json.JSONEncoder(allow_nan=False, default=lambda function: function()).iterencode(data):
+        yield part.replace("<", "\\u003c")  # nothing in it can end the script
+    yield f"</script><noscript>{static}<p>This needs JavaScript to answer.</p></noscript></section>"
 
 
 def page(title: str, viewer: str, facts: Mapping[str, str] | None = None) -> str:
     """A whole page around one `section`; facts: name -> text, a table under it."""
+    return "".join(page_parts(title, [viewer], facts))
+
+
+def page_parts(title: str, viewer: Iterable[str], facts: Mapping[str, str] | None = None) -> Iterator[str]:
+    """`page` piece by piece, around the pieces of a section."""
     rows = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in (facts or {}).items()
     )
     parts = {
-        "title": html.escape(title),
+        "title": [html.escape(title)],
         "viewer": viewer,
-        "facts": f"<table class='facts'>{rows}</table>" if rows else "",
-        "style": asset("page.css") + asset("viewer.css"),
-        "script": script(),
+        "facts": [f"<table class='facts'>{rows}</table>" if rows else ""],
+        "style": [asset("page.css") + asset("viewer.css")],
+        "script": [script()],
     }
-    return re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], asset("page.html"))  # one pass: what is filled in stays
+    for index, part in enumerate(re.split(r"{{(\w+)}}", asset("page.html"))):  # names are the odd ones
+        yield from parts[part] if index % 2 else [part]
 
 
 def frame_player(

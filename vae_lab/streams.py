@@ -1,4 +1,4 @@
-"""Video files -> frames uint8 (T, H, W, 3), through PyAV (FFmpeg): exact windows, colours and rotation as tagged."""
+"""Video files -> frames uint8 (H, W, 3), through PyAV (FFmpeg): exact windows, colours and rotation as tagged."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from .images import fit, stack
+from .images import Shown, blank, fit
 
 SEEKABLE = {
     "mov",
@@ -19,13 +19,18 @@ SEEKABLE = {
 HD_HEIGHT = 720  # from here on a video without colour tags is taken to be BT.709, below BT.601, as browsers do
 
 
-def read_stream(
-    path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None
-) -> tuple[np.ndarray, np.ndarray | None, float | None]:
-    """Frames of a video file: (frames, seconds of each or None, frames per second or None)."""
-    import av
+class BreaksOffError(ValueError):
+    """A video that ends before it says it does, or cannot be decoded any further."""
 
-    frames, times = [], []
+
+def iter_stream(
+    path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None, pixels: bool = True
+) -> Iterator[Shown]:
+    """Frames of a video file, decoded one after another. pixels: False decodes too, but leaves the colours out."""
+    import av
+    from av.video.reformatter import VideoReformatter
+
+    number, reformatter = start, VideoReformatter()  # one for all frames: making one takes longer than using it
     try:
         place = _find(path, start) if start else None
         for from_here in dict.fromkeys([place, None]):  # where the place is not found: counted from frame 0
@@ -33,29 +38,31 @@ def read_stream(
                 stream = _video_stream(container, path)
                 stream.thread_type = "AUTO"
                 for frame in _decode_from(container, stream, start, from_here):
-                    frames.append(fit(_frame_to_image(frame), size))
-                    times.append(frame.time)
-                    if len(frames) == num_frames:
+                    number += 1
+                    rate = stream.average_rate or stream.guessed_rate
+                    origin = float((stream.start_time or 0) * stream.time_base)
+                    yield Shown(
+                        fit(_frame_to_image(frame, reformatter), size) if pixels else blank(size or _shape(frame)),
+                        None if frame.time is None else frame.time - origin,
+                        float(rate) if rate else None,
+                    )
+                    if number - start == num_frames:
                         break
                 else:
-                    if frames:
-                        _check_end(container, stream, start + len(frames), frame, path)
-                rate = stream.average_rate or stream.guessed_rate
-                origin = float((stream.start_time or 0) * stream.time_base)
-            if frames:
+                    if number > start:
+                        _check_end(container, stream, number, frame, path)
+            if number > start:
                 break
     except av.error.InvalidDataError:
-        if frames:
-            raise ValueError(f"{path} breaks off or is damaged after frame {start + len(frames) - 1}") from None
+        if number > start:
+            raise BreaksOffError(f"{path} breaks off or is damaged after frame {number - 1}") from None
         raise ValueError(f"{path} is not a video that FFmpeg can read, or it is damaged or cut off") from None
     except av.error.EOFError:  # a header and nothing after it
         raise ValueError(f"{path} has no frames") from None
     except av.error.FFmpegError as error:
         raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from None
-    if not frames:
+    if number == start:
         raise ValueError(f"{path} has no frame {start}" if start else f"{path} has no frames")
-    known = None not in times and (np.diff(times) > 0).all()  # some containers guess, and guess wrong
-    return stack(frames, path), np.array(times) - origin if known else None, float(rate) if rate else None
 
 
 def _open(path: Path):
@@ -87,33 +94,33 @@ def count_frames(path: Path) -> int:
 
     try:
         with _open(path) as container:
-            return len(_packets(container, _video_stream(container, path)))
+            return sum(1 for _ in _packets(container, _video_stream(container, path)))
     except av.error.FFmpegError as error:
         raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from None
 
 
-def _packets(container, stream) -> list:
-    """Those that are shown."""
-    return [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+def _packets(container, stream) -> Iterator:
+    """Those that are shown. Whoever keeps them keeps the whole file in memory."""
+    return (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
 
 
 def _find(path: Path, start: int) -> _Place | None:
     """From the packets alone; None where stamps are missing, ambiguous or not kept exactly by the container."""
     with _open(path) as container:
         stream = _video_stream(container, path)
-        packets = _packets(container, stream)
         exact = bool(set(container.format.name.split(",")) & SEEKABLE)
-        stamps = [packet.pts for packet in packets]
-        if not exact or None in stamps or len(set(stamps)) < len(stamps):
-            return None
-        if start >= len(stamps):
-            raise ValueError(f"{path} has {len(stamps)} frames, so it has no frame {start}")
-        pts = sorted(stamps)[start]
-        keys = [packet for packet in packets if packet.is_keyframe and packet.pts <= pts]
-        if not keys:
-            return None
-        key = max(keys, key=lambda packet: packet.pts)
-        return _Place(pts, key.pts if key.dts is None else min(key.pts, key.dts))
+        packets = [(packet.pts, packet.dts, packet.is_keyframe) for packet in _packets(container, stream)]
+    stamps = [pts for pts, _, _ in packets]
+    if not exact or None in stamps or len(set(stamps)) < len(stamps):
+        return None
+    if start >= len(stamps):
+        raise ValueError(f"{path} has {len(stamps)} frames, so it has no frame {start}")
+    place = sorted(stamps)[start]
+    keys = [(pts, dts) for pts, dts, is_key in packets if is_key and pts <= place]
+    if not keys:
+        return None
+    pts, dts = max(keys, key=lambda key: key[0])
+    return _Place(place, pts if dts is None else min(pts, dts))
 
 
 def _decode_from(container, stream, start: int, place: _Place | None) -> Iterator:
@@ -136,15 +143,15 @@ def _check_end(container, stream, num_frames: int, last, path: Path) -> None:
     """After reading to the end: refuse a file that ends before it says, in bytes (mp4), frames or seconds."""
     if "mp4" in container.format.name:
         if _is_cut_off_mp4(path):
-            raise ValueError(f"{path} breaks off after {num_frames} frames")
+            raise BreaksOffError(f"{path} breaks off after {num_frames} frames")
     elif stream.frames:
         if stream.frames > num_frames:
-            raise ValueError(f"{path} breaks off after {num_frames} of {stream.frames} frames")
+            raise BreaksOffError(f"{path} breaks off after {num_frames} of {stream.frames} frames")
     elif (promised := _tagged_duration(stream)) is not None and last.time is not None:
         frame_time = float(1 / (stream.average_rate or stream.guessed_rate or 24))
         end = last.time + max(float((last.duration or 0) * last.time_base), frame_time)
         if promised > end + 2 * frame_time:
-            raise ValueError(f"{path} breaks off after {end:.2f} of {promised:.2f} seconds")
+            raise BreaksOffError(f"{path} breaks off after {end:.2f} of {promised:.2f} seconds")
 
 
 def _is_cut_off_mp4(path: Path) -> bool:
@@ -175,10 +182,16 @@ def _tagged_duration(stream) -> float | None:
     return 3600 * hours + 60 * minutes + seconds
 
 
-def _frame_to_image(frame) -> Image.Image:
+def _shape(frame) -> tuple[int, int]:
+    """(H, W) as it is shown."""
+    turned = (frame.rotation or 0) // 90 % 2
+    return (frame.width, frame.height) if turned else (frame.height, frame.width)
+
+
+def _frame_to_image(frame, reformatter) -> Image.Image:
     from av.video.reformatter import Colorspace
 
     untagged_hd = frame.colorspace in (2, Colorspace.DEFAULT) and frame.height >= HD_HEIGHT
-    rgb = frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709 if untagged_hd else None)
+    rgb = reformatter.reformat(frame, format="rgb24", src_colorspace=Colorspace.ITU709 if untagged_hd else None)
     array = rgb.to_ndarray()
     return Image.fromarray(np.ascontiguousarray(np.rot90(array, (frame.rotation or 0) // 90)))

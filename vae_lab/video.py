@@ -6,20 +6,20 @@ of variable frame rate, and colours be tagged in what is written. Images are rea
 
 import os
 import shutil
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import chain
 from numbers import Real
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from . import images, streams
-from .images import IMAGE_SUFFIXES
+from .images import IMAGE_SUFFIXES, Shown
 from .shapes import positive_int
+from .writers import CODECS, VideoWriter, ticks
 
 MAX_FPS = 1000  # Matroska and WebM count milliseconds
 DEFAULT_FPS = 24.0  # of images, which have no rate of their own
@@ -98,6 +98,61 @@ def read_video(
         ValueError: no frames, no video stream, a broken or cut-off file, frames of different sizes, or a window that
           the video does not have.
     """
+    shown = list(_read(source, start, num_frames, size))
+    frames = np.stack([one.frame for one in shown])
+    return Clip(frames, shown[-1].fps or DEFAULT_FPS, _times([one.time for one in shown]))
+
+
+def iter_video(
+    source: str | Path, start: int = 0, num_frames: int | None = None, size: Sequence[int] | None = None
+) -> Iterator[np.ndarray]:
+    """The frames of `read_video` one after another, uint8 (H, W, 3), so that memory does not grow with their number.
+
+    Its arguments and its errors: what is wrong with an argument is raised at once, what is wrong with the source when
+    the reading comes to it.
+    """
+    return (shown.frame for shown in _read(source, start, num_frames, size))
+
+
+class VideoInfo(NamedTuple):
+    """What `scan_video` found."""
+
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+    times: np.ndarray | None
+    """As in Clip."""
+    breaks_off: str | None
+    """Why the source ends before it says it does; None where it is whole."""
+
+
+def scan_video(
+    source: str | Path, start: int = 0, num_frames: int | None = None, size: Sequence[int] | None = None
+) -> VideoInfo:
+    """What `iter_video` will give of the same arguments: how many frames, how large, and when they are shown.
+
+    Every frame of a video or an animation is decoded for it, only the colours are left out: its packets may be more
+    (what a cut left without its key frame cannot be shown). Of a folder, what says how large each image is.
+
+    Raises what `read_video` raises for a broken source, but for one that breaks off where all frames were asked for:
+    then the frames before are counted.
+    """
+    count, first, fps, times, breaks_off = 0, None, None, [], None
+    try:
+        for shown in _read(source, start, num_frames, size, pixels=False):
+            count, first, fps = count + 1, first or shown.frame.shape, shown.fps
+            times.append(shown.time)
+    except streams.BreaksOffError as error:
+        if not count or num_frames is not None:
+            raise
+        breaks_off = str(error)
+    return VideoInfo(count, *first[:2], fps or DEFAULT_FPS, _times(times), breaks_off)
+
+
+def _read(
+    source: str | Path, start: int, num_frames: int | None, size: Sequence[int] | None, pixels: bool = True
+) -> Iterator[Shown]:
     path = Path(source)
     if isinstance(start, bool) or not isinstance(start, int) or start < 0:
         raise ValueError(f"start must be a frame number of at least 0, got {start!r}")
@@ -110,27 +165,30 @@ def read_video(
     if not path.exists():
         raise FileNotFoundError(f"no file or folder at {path}")
     if path.is_dir():
-        clip = Clip(images.read_folder(path, start, num_frames, size))
+        read = images.iter_folder
     elif path.suffix.lower() in IMAGE_SUFFIXES:
-        frames, times, fps = images.read_image(path, start, num_frames, size)
-        clip = Clip(frames, fps or DEFAULT_FPS, times)
+        read = images.iter_image
     else:
-        frames, times, fps = streams.read_stream(path, start, num_frames, size)
-        clip = Clip(frames, fps or DEFAULT_FPS, times)
-    if num_frames is not None and len(clip) < num_frames:
-        raise ValueError(
-            f"{path} has {start + len(clip)} frames, so it has no frames {start} to {start + num_frames - 1}"
-        )
-    return clip
+        read = streams.iter_stream
+    frames = images.same_size(read(path, start, num_frames, size, pixels), path)
+    return frames if num_frames is None else _window(frames, path, start, num_frames)
+
+
+def _window(frames: Iterator[Shown], path: Path, start: int, num_frames: int) -> Iterator[Shown]:
+    """All of `num_frames`, or an error."""
+    end = start
+    for end, shown in enumerate(frames, start + 1):  # noqa: B007 - `end` is looked at afterwards
+        yield shown
+    if end < start + num_frames:
+        raise ValueError(f"{path} has {end} frames, so it has no frames {start} to {start + num_frames - 1}")
+
+
+def _times(stamps: Sequence[float | None]) -> np.ndarray | None:
+    """None where they are not known: some containers guess, and guess wrong."""
+    return np.array(stamps) if None not in stamps and (np.diff(stamps) > 0).all() else None
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------
-
-_CODECS = {  # suffix: container, codec, pixel format, options
-    ".mp4": ("mp4", "libx264", "yuv420p", {"crf": "16", "preset": "medium"}),
-    ".webm": ("webm", "libvpx-vp9", "yuv420p", {"crf": "20", "b:v": "0", "deadline": "good", "cpu-used": "4"}),
-    ".mkv": ("matroska", "ffv1", "bgr0", {"level": "3"}),
-}
 
 
 def write_video(
@@ -155,11 +213,9 @@ def write_video(
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    _check_fps(fps, suffix)
-    if suffix and suffix not in (*_CODECS, *IMAGE_SUFFIXES):
-        raise ValueError(
-            f"path must end in {', '.join([*_CODECS, *IMAGE_SUFFIXES])} or have no suffix, got {path.name}"
-        )
+    check_fps(fps, suffix)
+    if suffix and suffix not in (*CODECS, *IMAGE_SUFFIXES):
+        raise ValueError(f"path must end in {', '.join([*CODECS, *IMAGE_SUFFIXES])} or have no suffix, got {path.name}")
     if lossless and suffix not in (".mkv", ".png", ""):
         raise ValueError(f"lossless video is written as .mkv, .png (one frame) or a folder, got {path.name}")
     if suffix == ".mkv" and not lossless:
@@ -167,28 +223,30 @@ def write_video(
     if isinstance(frames, np.ndarray):
         check_frames(frames)
     if times is not None:
-        times = _check_times(times, suffix, len(frames) if isinstance(frames, np.ndarray) else None)
+        times = check_times(times, suffix, len(frames) if isinstance(frames, np.ndarray) else None)
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
         raise ValueError("frames must hold at least one frame")
     frames = _checked(chain([first], frames))
     with write_beside(path) as beside:
-        if suffix in _CODECS:
-            _write_stream(beside, frames, fps, times, *_CODECS[suffix], even=suffix == ".mp4")
+        if suffix in CODECS:
+            _write_stream(beside, frames, fps, times)
         else:
             _write_images(beside, frames, fps, suffix)
 
 
-def _check_fps(fps: float, suffix: str) -> None:
+def check_fps(fps: float, suffix: str = ".mp4") -> None:
+    """Refuse a rate that a file of this suffix cannot have."""
     highest = 50 if suffix == ".gif" else MAX_FPS
     if not isinstance(fps, Real) or not 0 < fps <= highest:
         raise ValueError(f"fps must be above 0 and at most {highest}{' in a gif' * (highest == 50)}, got {fps}")
 
 
-def _check_times(times: Sequence[float], suffix: str, num_frames: int | None) -> np.ndarray:
-    if suffix not in _CODECS:
-        raise ValueError(f"times can be kept in {', '.join(_CODECS)}, not in {suffix or 'a folder'}")
+def check_times(times: Sequence[float], suffix: str = ".mp4", num_frames: int | None = None) -> np.ndarray:
+    """Times as `write_video` takes them, float64 (T,); others are refused."""
+    if suffix not in CODECS:
+        raise ValueError(f"times can be kept in {', '.join(CODECS)}, not in {suffix or 'a folder'}")
     times = np.asarray(times, dtype=float)
     if times.ndim != 1 or not np.isfinite(times).all() or (times < 0).any() or (np.diff(times) < 1 / MAX_FPS).any():
         raise ValueError(f"times must be seconds from 0, each at least 1/{MAX_FPS} after the one before, got {times}")
@@ -225,53 +283,14 @@ def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield frame
 
 
-def _write_stream(path, frames, fps, times, container_format, codec, pixel_format, options, even) -> None:
-    import av
-    from av.video.reformatter import ColorRange, Colorspace
-
-    time_base = Fraction(1, 90_000)  # the clock of MPEG: fine enough for every rate in use
-    flags = {"movflags": "+faststart"} if container_format == "mp4" else {}
-    with av.open(str(path.absolute()), "w", format=container_format, options=flags) as container:
-        stream = None
+def _write_stream(path: Path, frames: Iterator[np.ndarray], fps: float, times: np.ndarray | None) -> None:
+    with VideoWriter(path, fps) as writer:
         for t, frame in enumerate(frames):
-            if even:
-                frame = _even(frame, warn=t == 0)
-            if stream is None:
-                rate = Fraction(fps).limit_denominator(1001)
-                stream = container.add_stream(codec, rate=rate, options=options)
-                stream.height, stream.width = frame.shape[:2]
-                stream.pix_fmt = pixel_format
-                stream.codec_context.time_base = time_base
-                if pixel_format == "yuv420p":  # H.273: 1 is BT.709 for primaries, transfer and matrix alike
-                    stream.codec_context.color_primaries = stream.codec_context.color_trc = 1
-                    stream.codec_context.colorspace = Colorspace.ITU709
-                    stream.codec_context.color_range = ColorRange.MPEG
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            if pixel_format == "yuv420p":
-                picture = picture.reformat(
-                    format=pixel_format, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-                )
-            picture.time_base = time_base
             if times is not None and t == len(times):
                 raise ValueError(f"times must have one entry for each frame, got {len(times)} for more frames")
-            picture.pts = round((t / fps if times is None else times[t]) / time_base)
-            container.mux(stream.encode(picture))
+            writer.write(frame, ticks(t, fps, times))
         if times is not None and t + 1 != len(times):
             raise ValueError(f"times must have one entry for each of {t + 1} frames, got {len(times)}")
-        container.mux(stream.encode(None))
-
-
-def _even(frame: np.ndarray, warn: bool) -> np.ndarray:
-    height, width = frame.shape[:2]
-    if height % 2 == width % 2 == 0:
-        return frame
-    if warn:
-        warnings.warn(
-            f"frames of {height}x{width} are stored as {height + height % 2}x{width + width % 2} in .mp4, the last row "
-            "or column repeated; .webm keeps odd sizes",
-            stacklevel=4,
-        )
-    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
 def _write_images(path: Path, frames: Iterator[np.ndarray], fps: float, suffix: str) -> None:
