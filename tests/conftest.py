@@ -67,6 +67,7 @@ def browser():
         chromium.close()
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Side by side, in `make test`, go whole files; the longest begin, and what reads the notebooks' pages is one."""
     for item in items:

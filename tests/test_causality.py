@@ -106,6 +106,16 @@ def test_a_stack_made_causal_is_one_that_was_built_so(tmp_path):
     assert load(tmp_path).temporal.config.norm == "frame_group"
 
 
+@pytest.mark.parametrize("part", ["the temporal half", "a stack of the same halves"])
+def test_a_stack_whose_half_was_made_causal_is_saved_so(part, tmp_path):
+    vae = small_vae()
+    make_causal(vae.temporal if part == "the temporal half" else vae.with_micro_frame_size(None))
+    vae.save_pretrained(tmp_path)
+    x = torch.rand(1, 3, 5, 16, 16) * 2 - 1
+    with torch.no_grad():
+        assert torch.equal(load(tmp_path).encode(x).latent_dist.mode(), vae.encode(x).latent_dist.mode())
+
+
 def test_a_default_stack_notes_its_norm():
     vae = small_vae()
     vae.register_to_config(temporal_config=None)

@@ -61,6 +61,17 @@ def test_model_card_numbers_are_those_of_the_measuring_command():
     assert script("measure_lab").table(MEASURED) in card
 
 
+def test_seams_in_the_readme_are_those_of_the_measuring_command(vaes):
+    measured = json.loads((ROOT / "data" / "lab" / "seams.json").read_text())
+    measure_seams = script("measure_seams")
+    assert measure_seams.table(measured) in (ROOT / "README.md").read_text()
+    assert list(measured) == list(measure_seams.models())
+    leaks = [row["leak"] for row in measured.values()]
+    assert leaks[0] > 0 and leaks[1] == leaks[2] == 0
+    found = measure_seams.measure(vaes["lab-frame-group"].with_micro_frame_size(None))
+    assert found == pytest.approx(measured["`lab-frame-group`, one piece"], rel=0.02)
+
+
 @pytest.mark.parametrize("name", LAB_WEIGHTS)
 def test_normalised_latents_have_about_unit_scale(vaes, name):
     clips = [read_video(ROOT / "data" / f"{photo}.mp4", 0, 17).frames for photo in HELD_OUT_PHOTOS]

@@ -276,3 +276,12 @@ def test_gradients_are_found_under_no_grad_and_inputs_are_left_alone():
 def test_every_probe_is_here():
     assert all(hasattr(probes, name) for name in probes.__all__)
     assert {"attribute_leak", "receptive_field", "seam_profile", "stitch_error"} <= set(probes.__all__)
+
+
+def test_functions_that_work_in_place_change_nothing_of_the_callers():
+    x = torch.randn(1, 2, 6, 3, 3)
+    before = x.clone()
+    assert not future_leak(lambda x: x.mul_(2), x, range(6)).leaks
+    assert not future_leak(torch.nn.ReLU(inplace=True), x, range(6), method="gradient").leaks
+    assert not chunk_invariance(lambda x, lengths: x.mul_(len(lengths)), x, [[6], [3, 3]]).invariant
+    assert torch.equal(x, before)

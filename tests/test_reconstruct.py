@@ -553,3 +553,34 @@ def test_state_is_carried_to_where_the_model_is(models):
     assert np.array_equal(second.feed(CLIP.frames[13:29]).outputs["full"], before[1].outputs["full"])
     assert second.latent_shape == whole.latent_shape == (4, 8, 3, 4)
     assert torch.is_grad_enabled()
+
+
+def test_the_source_is_never_overwritten(models, source, tmp_path, capsys):
+    model = ["--model", str(models["stream"]), "--frames", "2"]
+    mine = tmp_path / "reconstruction.mp4"
+    shutil.copy(source, mine)
+    before = mine.read_bytes()
+    assert main(["reconstruct", str(mine), str(tmp_path), *model]) == 2
+    assert "must not be a file that is written to OUT" in capsys.readouterr().err and mine.read_bytes() == before
+    images = tmp_path / "images"
+    write_video(images, CLIP.frames[:2])
+    assert main(["reconstruct", str(images), str(images), *model]) == 2
+    assert "must not be IN, the folder of images that is read" in capsys.readouterr().err
+    (tmp_path / "out" / "index.html").mkdir(parents=True)
+    assert main(["reconstruct", str(source), str(tmp_path / "out"), *model]) == 2
+    assert "must have no folder called index.html, which is to be a file" in capsys.readouterr().err
+    for arguments in (["", "out"], [str(source), ""]):
+        with pytest.raises(SystemExit):
+            main(["reconstruct", *arguments])
+        assert "a path must not be empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["state.pt", "pictures.zip", "quality.npz"])
+def test_damaged_work_is_named(name, models, source, tmp_path, monkeypatch, hurried):
+    call = dict(vae=VideoVAE.from_pretrained(models["stream"]), source=source, out=tmp_path / "out")
+    stopped_after(1, monkeypatch, lambda: reconstruct_file(**call))
+    (WorkFolder(tmp_path / "out").segments[0] / name).write_text("xx")
+    with pytest.raises(
+        StoppedError, match=r"what an earlier run left in .*\.reconstruct is damaged .* delete that folder"
+    ):
+        reconstruct_file(**call)

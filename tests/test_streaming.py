@@ -57,16 +57,17 @@ def test_any_pieces_give_what_the_whole_clip_gives(frames, lengths, latents, mic
     flags = dict(temporal_downsample=flags, channel_multipliers=(1,) * len(flags) + (2,))
     vae = causal(micro_frame_size, pad_mode=pad_mode, **flags)
     x = clip(frames, batch=2)
-    for found, expected in zip(streamed(vae, x, lengths, latents), whole(vae, x), strict=True):
+    tolerances = (1e-12, 1e-11)  # random weights of a 2D decoder make up to ten times as much of rounding
+    for found, expected, most in zip(streamed(vae, x, lengths, latents), whole(vae, x), tolerances, strict=True):
         assert found.shape == expected.shape
-        assert (found - expected).abs().max() < 1e-12
+        assert (found - expected).abs().max() < most
 
 
 def test_single_precision():
     vae, x = causal().float(), clip(37).float()
     for lengths in ([1], [4], [16], [3, 9]):
         for found, expected in zip(streamed(vae, x, lengths), whole(vae, x), strict=True):
-            assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+            assert (found - expected).abs().max() < 5e-5 * expected.abs().max()  # random weights, as above
 
 
 def test_single_precision_of_the_trained_weights():
@@ -241,6 +242,15 @@ def test_frames_of_another_size_or_beyond_the_end():
         encoder.encode(clip(1))
 
 
+def test_another_type_or_device():
+    encoder, decoder = StreamingEncoder(causal(), 9), StreamingDecoder(causal(), 9)
+    rule = "must be of the model's type and on its device, torch.float64 on cpu, got "
+    with pytest.raises(ValueError, match=f"x {rule}torch.float32 on cpu"):
+        encoder.encode(clip(4).float())
+    with pytest.raises(ValueError, match=f"z {rule}torch.float64 on meta"):
+        decoder.decode(torch.zeros(1, 4, 1, 2, 3, dtype=torch.double, device="meta"))
+
+
 def test_latents_beyond_the_end_and_num_frames_wrong_by_one():
     vae, x = causal(), clip(17)
     z, _ = whole(vae, x)  # 5 latents
@@ -256,16 +266,23 @@ def test_latents_beyond_the_end_and_num_frames_wrong_by_one():
 def test_states_of_other_streams_are_refused():
     vae = causal(17)
     encoder = StreamingEncoder(vae, 17)
-    encoder.encode(clip(5))
+    encoder.encode(clip(6))  # 5 in groups, and one that waits
     state = encoder.state_dict()
     for other, message in (
         (StreamingDecoder(vae, 17), "takes 'frame', this one has 'latent'"),
         (StreamingEncoder(vae, 18), "num_frames 17, this one has 18"),
         (StreamingEncoder(vae, 17, chunked=True), "chunked False, this one has True"),
+        (StreamingEncoder(vae.with_micro_frame_size(None), 17), "micro_frame_size 17, this one has None"),
         (StreamingEncoder(TemporalVAE(**SMALL_TEMPORAL | dict(temporal_downsample=(True, True), base_channels=8,
                                                               norm="frame_group")), 17), "state is of another model"),
     ):  # fmt: skip
+        given_ = state | {"micro_frame_size": None} if isinstance(other.vae, TemporalVAE) else state
         with pytest.raises(ValueError, match=message):
-            other.load_state_dict(state)
+            other.load_state_dict(given_)
+    for name, value in (("position", 3), ("chunk", 1), ("waiting", None)):
+        with pytest.raises(ValueError, match="state contradicts itself"):
+            StreamingEncoder(vae, 17).load_state_dict(state | {name: value})
+    with pytest.raises(ValueError, match="state remembers 0 convolutions after 5 inputs of a chunk"):
+        StreamingEncoder(vae, 17).load_state_dict(state | {"past": {}})
     with pytest.raises(ValueError, match="state must be what StreamingEncoder.state_dict gave"):
         encoder.load_state_dict({})

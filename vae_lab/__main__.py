@@ -49,6 +49,12 @@ def _at_least(low: int):
     return parse
 
 
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError('a path must not be empty; the current folder is "."')
+    return Path(text)
+
+
 def _chunk(text: str) -> int | None:
     return None if text == "none" else _at_least(1)(text)
 
@@ -72,8 +78,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Encode and decode a video; write the reconstruction, a side-by-side video, a contact sheet, "
         "metrics.json and a page with a frame slider (index.html) into a folder.",
     )  # fmt: skip
-    command.add_argument("input", type=Path, metavar="IN", help="video, gif, image or folder of images")
-    command.add_argument("output", type=Path, metavar="OUT", help="folder to write to, made if need be")
+    command.add_argument("input", type=_path, metavar="IN", help="video, gif, image or folder of images")
+    command.add_argument("output", type=_path, metavar="OUT", help="folder to write to, made if need be")
     _add_model(command, "--model")
     command.add_argument("--start", type=_at_least(0), default=0, metavar="T", help="first frame, from 0 (default 0)")
     command.add_argument("--frames", type=_at_least(1), metavar="N", help="how many frames (default: all)")
@@ -191,7 +197,7 @@ def run_reconstruct(args: argparse.Namespace) -> int:
     from .reconstruct import OUTPUTS, StoppedError, describe, prepare_folder, reconstruct_file
     from .work_folder import WorkFolder
 
-    prepare_folder(args.output)
+    prepare_folder(args.output, args.input)
     try:
         torch.zeros(1, device=args.device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:

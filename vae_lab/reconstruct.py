@@ -116,6 +116,8 @@ def reconstruct_file(
           done so far are also in `out`/reconstruction.partial.mp4, which plays.
     """
     source, out = Path(source), Path(out)
+    if source.exists():
+        prepare_folder(out, source)
     info = info or scan_video(source, start, num_frames, size)
     if info.breaks_off:
         warnings.warn(f"{info.breaks_off}: {count(info.num_frames, 'frame')} before are reconstructed", stacklevel=2)
@@ -141,10 +143,8 @@ def reconstruct_file(
         with work.locked(), ExitStack() as at_end:
             at_end.callback(pictures.close)
             done = work.begin(run, [sum(lengths) for lengths in plan])
-            for segment in work.segments:
-                pictures.add(segment / "pictures.zip")
             if done:
-                trip.load_state_dict(work.state(device))
+                _take_up(work, trip, pictures, device)
                 if progress:
                     print(f"going on     after {done} of {count(info.num_frames, 'frame')}")
             bar = tqdm(
@@ -175,6 +175,20 @@ def reconstruct_file(
             return summary
     except OSError as error:
         raise StoppedError(f"cannot write {error.filename or out}: {error.strerror or error}; {work.kept()}") from error
+
+
+def _take_up(work: WorkFolder, trip: RoundTrip, pictures: Pictures, device: str) -> None:
+    """Read what finished segments left."""
+    try:
+        for segment in work.segments:
+            pictures.add(segment / "pictures.zip")
+        trip.load_state_dict(work.state(device))
+        _read_quality(work.segments, trip.panels)
+    except Exception as error:  # whatever a damaged file makes of the libraries that read it
+        raise StoppedError(
+            f"what an earlier run left in {work.path} is damaged ({type(error).__name__}); delete that folder "
+            "to start anew"
+        ) from error
 
 
 def _make_segment(folder, trip, frames, lengths, first, info, pictures, gain, advance) -> None:
@@ -275,8 +289,15 @@ def _write_outputs(work, summary, pictures, info, plan, title, start) -> None:
     (work.out / PARTIAL).unlink(missing_ok=True)
 
 
-def prepare_folder(out: Path) -> None:
-    """Refuse, before any work is done, a folder that cannot be made or written to. Leaves nothing behind."""
+def prepare_folder(out: Path, source: Path) -> None:
+    """Refuse, before any work is done, a folder that cannot be written to, or where that would overwrite the source."""
+    for path in (out / name for name in (*OUTPUTS, PARTIAL)):
+        if path.is_dir():
+            raise ValueError(f"OUT ({out}) must have no folder called {path.name}, which is to be a file")
+        if path.exists() and path.samefile(source):
+            raise ValueError(f"IN ({source}) must not be a file that is written to OUT ({out})")
+    if out.exists() and out.samefile(source):
+        raise ValueError(f"OUT ({out}) must not be IN, the folder of images that is read")
     try:
         with WorkFolder(out).locked():
             pass

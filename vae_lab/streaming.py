@@ -23,6 +23,8 @@ from .shapes import count, front_padding, latent_chunks, positive_int
 from .temporal_vae import Convolve, TemporalVAE, at_once
 from .video_vae import VideoVAE
 
+_PLAN = ("takes", "num_frames", "micro_frame_size", "chunked")  # what two streams have in common if one goes on
+
 
 class _Memory:
     """Calls convolutions on the next frames of a stream. `past` is only read; what is to be kept instead is in `next`.
@@ -69,6 +71,7 @@ class _Stream:
         self.temporal: TemporalVAE = getattr(vae, "temporal", vae)
         micro_frame_size = vae.config.micro_frame_size if isinstance(vae, VideoVAE) else None
         _check_streamable(self.temporal, micro_frame_size, self.chunked)
+        self.micro_frame_size = micro_frame_size
         self.ratio = self.temporal.temporal_compression_ratio
         self.chunks = latent_chunks(self.num_frames, self.ratio, micro_frame_size)
         self._lengths = [frames if self.takes == "frame" else latents for latents, frames in self.chunks]  # inputs
@@ -99,21 +102,30 @@ class _Stream:
     def state_dict(self) -> dict[str, Any]:
         """Where the stream stands, in plain numbers and tensors that torch.save takes. Later calls do not change it."""
         state = self._state._asdict() | {"past": dict(self._state.past)}
-        return {"takes": self.takes, "num_frames": self.num_frames, "chunked": self.chunked, **state}
+        return {**{name: getattr(self, name) for name in _PLAN}, **state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken, of the same model, direction, num_frames and `chunked`."""
+        """Go on where `state_dict` was taken: of the same model (its weights are not compared) and the same plan."""
         own = self.state_dict()
         if not isinstance(state, Mapping) or state.keys() != own.keys():
             raise ValueError(f"state must be what {type(self).__name__}.state_dict gave, with {', '.join(own)}")
-        for name in ("takes", "num_frames", "chunked"):
+        for name in _PLAN:
             if state[name] != own[name]:
                 raise ValueError(f"state is of a stream with {name} {state[name]!r}, this one has {own[name]!r}")
         convolutions = {name: conv for conv, name in self._names.items()}
         for name, past in state["past"].items():
             if name not in convolutions or past.shape[1] != convolutions[name].conv.in_channels:
                 raise ValueError(f"state is of another model: it remembers {tuple(past.shape)} for {name!r}")
-        self._state = _State(**{name: state[name] for name in _State._fields})
+        found = _State(**{name: state[name] for name in _State._fields})
+        waiting = 0 if found.waiting is None else found.waiting.shape[2]
+        if found.position != sum(self._lengths[: found.chunk]) + found.done + waiting:
+            raise ValueError(
+                f"state contradicts itself: position {found.position} in chunk {found.chunk} after {found.done} of it "
+                f"and {waiting} waiting"
+            )
+        if bool(found.past) != bool(found.done and not self.chunked):
+            raise ValueError(f"state remembers {len(found.past)} convolutions after {found.done} inputs of a chunk")
+        self._state = found
 
     # ---- the work --------------------------------------------------------------------------------------------------
 
@@ -129,6 +141,11 @@ class _Stream:
     def _check(self, name: str, x: Tensor, channels: int, cell: int = 1) -> None:
         """cell: pixels a latent cell, where x is pixels."""
         check_video(name, x, channels)
+        if (x.dtype, x.device) != (self.temporal.dtype, self.temporal.device):
+            raise ValueError(
+                f"{name} must be of the model's type and on its device, {self.temporal.dtype} on "
+                f"{self.temporal.device}, got {x.dtype} on {x.device}"
+            )
         shape, began = (x.shape[0], *x.shape[3:]), self._state.shape
         if began is not None and shape != (began[0], *(side * cell for side in began[1:])):
             raise ValueError(

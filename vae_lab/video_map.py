@@ -16,11 +16,14 @@ SHOWN = 6  # rows in the repr of a result
 
 
 def apply_map(f: VideoMap, x: Tensor) -> Tensor:
-    """f(x), after x and before the result have been looked at; both must be finite tensors of five axes."""
+    """f(x), after x and before the result have been looked at; both must be finite tensors of five axes.
+
+    f is given a copy, so that one that works in place changes neither x nor what an earlier call returned.
+    """
     if not callable(f):
         raise ValueError(f"f must be a function (B, C, T, H, W) -> (B, C', L, h, w), got {type(f).__name__}")
     check_video("x", x)
-    y = f(x)
+    y = f(x.clone())
     check_video("f(x)", y)
     return y
 

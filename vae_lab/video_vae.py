@@ -137,6 +137,13 @@ class VideoVAE(ModelMixin, ConfigMixin):
         ]
         return DecoderOutput(sample=torch.cat(chunks, dim=2))
 
+    def save_pretrained(self, *args, **kwargs) -> None:
+        """diffusers'. A temporal half whose norms were exchanged since (`make_causal`) is saved as it is now."""
+        temporal_config, norm = self.config.temporal_config or {}, self.temporal.config.norm
+        if temporal_config.get("norm", "group") != norm:
+            self.register_to_config(temporal_config={**temporal_config, "norm": norm})
+        super().save_pretrained(*args, **kwargs)
+
     def normalize(self, z: Tensor) -> Tensor:
         """Raw latents -> latents for a diffusion model: (z - shift) / scale, per channel."""
         check_video("z", z, self.temporal.config.latent_channels)
