@@ -67,12 +67,8 @@ def browser():
         chromium.close()
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Side by side, in `make test`, go whole files; the longest begin, and what reads the notebooks' pages is one."""
-    for item in items:
-        group = "pages" if "pages_of_notebooks" in item.fixturenames else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+    """The longest files begin, so that neither of the two processes of `make test` is left with one at the end."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
