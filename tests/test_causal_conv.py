@@ -107,3 +107,33 @@ def test_reflect_needs_frames_to_reflect():
         conv(torch.zeros(1, 1, 2, 4, 4))
     with pytest.raises(ValueError, match="reflect"):
         conv.step(torch.zeros(1, 1, 4, 4, 4))
+
+
+def test_not_causal_is_torchs_own_padding():
+    for kernel, stride, dilation in ((3, 1, 1), (5, 1, 2), (3, 2, 1), (1, 1, 1)):
+        torch.manual_seed(0)
+        ours = CausalConv3d(2, 3, (kernel, 3, 3), (stride, 1, 1), (dilation, 1, 1), is_causal=False)
+        padding = (dilation * (kernel // 2), 1, 1)
+        torchs = torch.nn.Conv3d(2, 3, (kernel, 3, 3), (stride, 1, 1), padding, (dilation, 1, 1))
+        torchs.load_state_dict(ours.conv.state_dict())
+        x = torch.randn(1, 2, 8, 5, 5)
+        assert torch.equal(ours(x), torchs(x))
+    with pytest.raises(ValueError, match="kernel_size in time must be odd where is_causal is False, got 2"):
+        CausalConv3d(1, 1, (2, 1, 1), is_causal=False)
+    with pytest.raises(ValueError, match="step needs is_causal=True"):
+        ours.step(x)
+
+
+def test_time_can_be_padded_in_another_way_than_space():
+    x = over_time([1, 2, 3, 4])
+    assert ones((3, 1, 1), time_pad_mode="replicate")(x).flatten().tolist() == [3, 4, 6, 9]  # 111 112 123 234
+    assert ones(3, time_pad_mode="replicate")(x).flatten().tolist() == [3, 4, 6, 9]  # height and width have zeros
+    assert ones(3, pad_mode="replicate", time_pad_mode="constant")(x).flatten().tolist() == [9, 27, 54, 81]
+    assert ones((3, 1, 1), time_pad_mode="reflect", is_causal=False)(x).flatten().tolist() == [5, 6, 9, 10]
+    with pytest.raises(ValueError, match=r'"reflect" needs more than \(T, H, W\) = \(2, 0, 0\).*got \(2, 1, 1\)'):
+        ones(3, time_pad_mode="reflect")(x[:, :, :2])
+    with pytest.raises(ValueError, match="time_pad_mode must be one of .* got 'zeros'"):
+        ones(3, time_pad_mode="zeros")
+    conv = ones((3, 1, 1), time_pad_mode="replicate")
+    first, past = conv.step(x[:, :, :1])
+    assert first.item() == 3 and conv.step(x[:, :, 1:], past)[0].flatten().tolist() == [4, 6, 9]

@@ -26,9 +26,12 @@ def test_the_2d_half_starts_near_bicubic_and_random_weights_do_not(groups):
 
 @pytest.mark.parametrize("norm", ["group", "frame_group"])
 @pytest.mark.parametrize("temporal_downsample", [(False, True), (True, True)])
+@pytest.mark.parametrize("is_causal", [True, False])
 @torch.no_grad()
-def test_the_temporal_half_starts_as_interpolation_between_the_last_frames_of_groups(norm, temporal_downsample):
-    vae = TemporalVAE(**TEMPORAL, base_channels=16, norm_num_groups=2, norm=norm,
+def test_the_temporal_half_starts_as_interpolation_between_the_last_frames_of_groups(
+    norm, temporal_downsample, is_causal
+):
+    vae = TemporalVAE(**TEMPORAL, base_channels=16, norm_num_groups=2, norm=norm, is_causal=is_causal,
                       temporal_downsample=temporal_downsample)  # fmt: skip
     start_as_interpolation(vae)
     x = 0.5 * torch.randn(2, 4, 17, 4, 4) + torch.tensor([0.5, -1, 0, 0.2]).view(4, 1, 1, 1)

@@ -216,6 +216,10 @@ def test_what_cannot_be_streamed():
         StreamingEncoder(causal(), 17, chunked=True)
     with pytest.raises(ValueError, match='pad_mode "reflect" pads with frames to come'):
         StreamingDecoder(causal(pad_mode="reflect"), 17)
+    with pytest.raises(ValueError, match='pad_mode "reflect" pads with frames to come'):
+        StreamingDecoder(causal(time_pad_mode="reflect"), 17)
+    with pytest.raises(ValueError, match="is_causal=False looks at frames to come"):
+        StreamingEncoder(causal(is_causal=False), 17)
     with pytest.raises(ValueError, match="num_frames must be at least 1, got 0"):
         StreamingEncoder(causal(), 0)
 

@@ -132,3 +132,21 @@ def test_num_frames_must_fit(num_frames, latents):
 def test_num_frames_has_no_default():
     with pytest.raises(TypeError, match="num_frames"):
         small().decode(torch.zeros(1, 4, 2, 2, 2, dtype=torch.double))
+
+
+def test_convolutions_that_look_ahead():
+    vae = small(norm="frame_group", is_causal=False)
+    assert vae.state_dict().keys() == small().state_dict().keys()
+    x = torch.randn(1, 4, 8, 4, 4, dtype=torch.double)
+    z = vae.encode(x).latent_dist.mode()
+    later = x.clone()
+    later[:, :, 4:] += 1  # frames of the second latent
+    assert (vae.encode(later).latent_dist.mode() - z)[:, :, 0].abs().max() > 0
+    assert vae.decode(z, 8).sample.shape == x.shape
+
+
+def test_padding_of_time_alone():
+    modes = [m.time_pad_mode for m in small(time_pad_mode="replicate").modules() if hasattr(m, "conv")]
+    assert set(modes) == {"replicate"}
+    with pytest.raises(ValueError, match="time_pad_mode must be one of .* got 'zeros'"):
+        small(time_pad_mode="zeros")

@@ -33,6 +33,10 @@ class CausalConv3d(nn.Module):
         kernel_size, stride, dilation: an int or (time, height, width), with torch.nn.Conv3d's meaning. The kernel is
           odd in height and width, and reaches at least `stride` frames in time.
         pad_mode: "constant" (zeros, the released model), "replicate" or "reflect", in all three axes.
+        time_pad_mode: likewise, of time alone; None: pad_mode.
+        is_causal: False pads time alike on both sides, as torch.nn.Conv3d does, so that outputs see later frames: what
+          a causal convolution is to be compared with. The kernel is then odd in time too. The name is that of
+          diffusers' LTX.
 
     `conv` is the nn.Conv3d, so its parameters are `conv.weight` and `conv.bias`.
     Source: Open-Sora v1.2.0, `opensora/models/vae/vae_temporal.py`, class CausalConv3d.
@@ -47,22 +51,31 @@ class CausalConv3d(nn.Module):
         dilation: int | Sequence[int] = 1,
         pad_mode: str = "constant",
         bias: bool = True,
+        time_pad_mode: str | None = None,
+        is_causal: bool = True,
     ):
         super().__init__()
-        if pad_mode not in PAD_MODES:
-            raise ValueError(f"pad_mode must be one of {PAD_MODES}, got {pad_mode!r}")
+        self.pad_mode, self.is_causal = pad_mode, is_causal
+        self.time_pad_mode = pad_mode if time_pad_mode is None else time_pad_mode
+        for name in ("pad_mode", "time_pad_mode"):
+            if getattr(self, name) not in PAD_MODES:
+                raise ValueError(f"{name} must be one of {PAD_MODES}, got {getattr(self, name)!r}")
         kernel_size, stride, dilation = (
             _triple(name, value)
             for name, value in (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation))
         )
-        self.pad_mode = pad_mode
+        if not is_causal and kernel_size[0] % 2 == 0:
+            raise ValueError(f"kernel_size in time must be odd where is_causal is False, got {kernel_size[0]}")
         self.time_padding = time_padding(kernel_size[0], stride[0], dilation[0])
         self.height_padding = same_padding(kernel_size[1], dilation[1])
         self.width_padding = same_padding(kernel_size[2], dilation[2])
         self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride, dilation=dilation, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(self._pad(x, self.time_padding))
+        if self.is_causal:
+            return self.conv(self._pad(x, self.time_padding))
+        both = same_padding(self.conv.kernel_size[0], self.conv.dilation[0])
+        return self.conv(self._pad(x, both, both))
 
     def step(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Convolve the next frames of a stream: (x, past) -> (y, past for the next call).
@@ -71,8 +84,10 @@ class CausalConv3d(nn.Module):
         call returned: the input frames that windows still to come need. The y of all calls, joined along time, equal
         forward() of all x joined. A piece too short to complete a window gives a y of 0 frames.
         """
+        if not self.is_causal:
+            raise ValueError("step needs is_causal=True: padding on both sides looks at frames to come")
         if past is None:
-            if self.pad_mode == "reflect" and self.time_padding:
+            if self.time_pad_mode == "reflect" and self.time_padding:
                 raise ValueError('step needs pad_mode "constant" or "replicate": "reflect" pads with frames to come')
             past = self._pad(x[:, :, :1], self.time_padding, space=False)[:, :, : self.time_padding]
         frames = torch.cat([past, x], dim=2)
@@ -88,11 +103,16 @@ class CausalConv3d(nn.Module):
         y = self.conv(self._pad(frames, 0))
         return y, frames[:, :, y.shape[2] * stride :]
 
-    def _pad(self, x: Tensor, time: int, space: bool = True) -> Tensor:
+    def _pad(self, x: Tensor, front: int, behind: int = 0, space: bool = True) -> Tensor:
         height, width = (self.height_padding, self.width_padding) if space else (0, 0)
-        if self.pad_mode == "reflect" and (time >= x.shape[2] or height >= x.shape[3] or width >= x.shape[4]):
+        needed = max(front, behind) if self.time_pad_mode == "reflect" else 0
+        needed = (needed, height, width) if self.pad_mode == "reflect" else (needed, 0, 0)
+        if any(padding and padding >= size for padding, size in zip(needed, x.shape[2:], strict=True)):
             raise ValueError(
-                f'pad_mode "reflect" needs more than (T, H, W) = {(time, height, width)} samples to pad as many, '
+                f'pad_mode "reflect" needs more than (T, H, W) = {needed} samples to pad as many, '
                 f"got {tuple(x.shape[2:])}"
             )
-        return F.pad(x, (width, width, height, height, time, 0), mode=self.pad_mode)  # F.pad reads the last axis first
+        if self.pad_mode == self.time_pad_mode:  # F.pad reads the last axis first
+            return F.pad(x, (width, width, height, height, front, behind), mode=self.pad_mode)
+        x = F.pad(x, (width, width, height, height, 0, 0), mode=self.pad_mode)
+        return F.pad(x, (0, 0, 0, 0, front, behind), mode=self.time_pad_mode)

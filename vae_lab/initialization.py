@@ -175,10 +175,10 @@ def _start_temporal(vae: TemporalVAE) -> None:
             f"start_as_interpolation needs at least in_channels ({channels}) latent channels, "
             f"got {vae.config.latent_channels}"
         )
-    own = torch.zeros(3, 3, 3)  # a causal kernel ends with the output's own frame, or the last frame of its group
-    own[2, 1, 1] = 1
-    between = torch.zeros(3, 3, 3)  # of two frames that one becomes, the first lies halfway from the one before
-    between[1:, 1, 1] = 1 / 2
+    last = torch.zeros(3, 3, 3)  # a causal kernel ends with the output's own frame, or the last frame of its group
+    last[2, 1, 1] = 1
+    own = last.roll(0 if vae.config.is_causal else -1, 0)  # one that looks both ways has its own frame in the middle
+    between = (own + own.roll(-1, 0)) / 2  # of two frames that one becomes, the first lies halfway from the one before
     point = torch.ones(1, 1, 1)
     for resnet in (module for module in vae.modules() if isinstance(module, ResnetBlock)):
         resnet.conv2.conv.weight.zero_()
@@ -188,7 +188,7 @@ def _start_temporal(vae: TemporalVAE) -> None:
     trunk.enter(encoder.conv_in.conv, own, channels)
     for block in encoder.down_blocks:
         if block.downsampler is not None:
-            trunk.carry(block.downsampler.conv, own)
+            trunk.carry(block.downsampler.conv, last)  # the last frame of the group, causal or not
     trunk.leave(encoder.conv_out.conv, point, channels)
     _start_posterior(vae.quant_conv.conv, vae.post_quant_conv.conv, vae.config.latent_channels)
     trunk.enter(decoder.conv_in.conv, own, channels)

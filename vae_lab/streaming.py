@@ -199,7 +199,9 @@ def _check_streamable(temporal: TemporalVAE, micro_frame_size: int | None, chunk
             'is there: stream it with chunked=True (chunks encoded alone, as released), or use norm "frame_group" '
             "(vae_lab.make_causal turns one into the other)"
         )
-    if config.pad_mode == "reflect":
+    if not config.is_causal:
+        raise ValueError("is_causal=False looks at frames to come, so it cannot be streamed")
+    if "reflect" in (config.pad_mode, config.time_pad_mode):
         raise ValueError('pad_mode "reflect" pads with frames to come, so it cannot be streamed')
 
 

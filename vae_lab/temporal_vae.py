@@ -44,17 +44,17 @@ class Layers:
     """Makes the layers of one TemporalVAE: what its config says once, and every block needs.
 
     norm "group" is torch's GroupNorm on the 5-D tensor: its statistics run over all frames, as in the released model.
-    "frame_group" takes them frame by frame, which makes the model truly causal.
+    "frame_group" takes them frame by frame, which makes the model truly causal. padding: of every CausalConv3d.
     """
 
-    def __init__(self, norm: str, norm_num_groups: int, pad_mode: str, act_fn: str):
+    def __init__(self, norm: str, norm_num_groups: int, act_fn: str, **padding):
         if norm not in NORMS:
             raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
         if act_fn not in ACTIVATIONS:
             raise ValueError(f"act_fn must be one of {tuple(ACTIVATIONS)}, got {act_fn!r}")
         self._norm = nn.GroupNorm if norm == "group" else FrameGroupNorm
         self._num_groups = positive_int("norm_num_groups", norm_num_groups)
-        self._pad_mode = pad_mode
+        self._padding = padding
         self.act = ACTIVATIONS[act_fn]
 
     def norm(self, channels: int) -> nn.GroupNorm:
@@ -66,9 +66,7 @@ class Layers:
         return self._norm(self._num_groups, channels, eps=NORM_EPS)
 
     def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3, time_stride: int = 1, bias: bool = True):
-        return CausalConv3d(
-            in_channels, out_channels, kernel_size, (time_stride, 1, 1), pad_mode=self._pad_mode, bias=bias
-        )
+        return CausalConv3d(in_channels, out_channels, kernel_size, (time_stride, 1, 1), bias=bias, **self._padding)
 
 
 class ResnetBlock(nn.Module):
@@ -194,6 +192,8 @@ class TemporalVAE(ModelMixin, ConfigMixin):
         norm: "group" (released: statistics over all frames) or "frame_group" (frame by frame, truly causal).
         pad_mode: of every CausalConv3d: "constant" (zeros, released), "replicate" or "reflect".
         act_fn: "silu" (released) or "relu".
+        time_pad_mode, is_causal: of every CausalConv3d too, for comparisons: padding of time alone, and False for
+          convolutions that look ahead as far as back.
     """
 
     @register_to_config
@@ -209,6 +209,8 @@ class TemporalVAE(ModelMixin, ConfigMixin):
         norm_num_groups: int = 32,
         pad_mode: str = "constant",
         act_fn: str = "silu",
+        time_pad_mode: str | None = None,
+        is_causal: bool = True,
     ):
         super().__init__()
         for name, value in (
@@ -224,7 +226,8 @@ class TemporalVAE(ModelMixin, ConfigMixin):
                 f"({len(channel_multipliers) - 1}), got {tuple(temporal_downsample)}"
             )
         widths = [base_channels * positive_int("channel_multipliers", m) for m in channel_multipliers]
-        layers = Layers(norm, norm_num_groups, pad_mode, act_fn)
+        padding = dict(pad_mode=pad_mode, time_pad_mode=time_pad_mode, is_causal=is_causal)
+        layers = Layers(norm, norm_num_groups, act_fn, **padding)
         self.encoder = Encoder(in_channels, latent_channels, widths, num_res_blocks, temporal_downsample, layers)
         self.quant_conv = layers.conv(2 * latent_channels, 2 * latent_channels, kernel_size=1)
         self.post_quant_conv = layers.conv(latent_channels, latent_channels, kernel_size=1)
