@@ -17,7 +17,7 @@ from vae_lab.losses import Objective
 from vae_lab.train_config import TrainConfig
 from vae_lab.train_data import MadeClips
 from vae_lab.train_inputs import Inputs
-from vae_lab.training import frozen_spatial, new_half
+from vae_lab.train_models import frozen_spatial, new_half
 
 ROOT = Path(__file__).parents[1]
 

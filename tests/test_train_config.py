@@ -34,7 +34,7 @@ def test_a_config_survives_json_and_toml(tmp_path):
         (dict(half="temporal", stages=[STAGE], model=5), "model must be a table of arguments, got 5"),
         (dict(half="temporal", stages=[STAGE | dict(num_frames=5)]), r"must be .shortest, longest., got 5"),
         (dict(half="temporal", stages=[]), "stages must hold at least one Stage"),
-        (dict(half="both", stages=[STAGE]), "half must be one of spatial, temporal, got 'both'"),
+        (dict(half="both", stages=[STAGE]), "half must be one of spatial, temporal, video, got 'both'"),
         (dict(half="temporal", stages=[STAGE | dict(target="sound")]), "target must be one of pixels, latents"),
         (dict(half="temporal", stages=[STAGE | dict(num_frames=[9, 2])]), r"num_frames must be \(shortest, longest\)"),
         (dict(half="temporal", stages=[STAGE | dict(steps=0)]), "steps must be .*at least 1"),

@@ -15,8 +15,12 @@ import torch
 from tests.conftest import ROOT, SMALL_SPATIAL
 from vae_lab import SpatialVAE, VideoVAE, load, photo_clip, write_video
 from vae_lab.__main__ import main
+from vae_lab.adapters import encode
 from vae_lab.train_config import Stage, TrainConfig
+from vae_lab.train_data import MadeClips, to_pixels
 from vae_lab.train_files import TrainingError, read_log
+from vae_lab.train_inputs import Inputs
+from vae_lab.train_models import frozen_spatial, new_half
 from vae_lab.training import train
 
 SPATIAL = dict(SMALL_SPATIAL, norm_num_groups=1, mid_block_add_attention=False, scaling_factor=1.0)
@@ -58,6 +62,14 @@ def temporal_config(spatial, **changes) -> TrainConfig:
     settings = dict(half="temporal", size=16, model=TEMPORAL, spatial=str(spatial), cached_clips=4, image_fraction=0.4,
                     checkpoint_every=2, log_every=1, measure_every=4)  # fmt: skip
     return TrainConfig(**settings | dict(stages=stages) | changes)
+
+
+def video_config(**changes) -> TrainConfig:
+    """A whole VAE from pixels."""
+    stage = Stage(name="pixels", steps=4, learning_rate=1e-3, batch_size=2, num_frames=(9, 9))
+    settings = dict(half="video", size=16, image_fraction=0.3, start="random", checkpoint_every=2, log_every=1)
+    model = dict(spatial_config=SPATIAL, temporal_config=TEMPORAL)
+    return TrainConfig(**settings | dict(stages=(stage,), model=model) | changes)
 
 
 def weights(vae) -> dict[str, torch.Tensor]:
@@ -318,7 +330,7 @@ def test_a_full_disk_stops_with_the_last_good_checkpoint(tmp_path):
             dict(model=TEMPORAL | dict(base_chanels=8)),
             r"model \(TemporalVAE\) has no field 'base_chanels'; near it: base_c",
         ),
-        (dict(size=20), r"size \(20\) must be a multiple of the 2D half's ratio \(8\)"),
+        (dict(size=20), r"size \(20\) must be a multiple of the spatial ratio \(8\)"),
         (dict(model=TEMPORAL | dict(in_channels=3)), r"model in_channels \(3\) must equal the 4 latent channels"),
         (
             dict(model=TEMPORAL | dict(base_channels=8)),
@@ -371,3 +383,70 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path):
     refused = subprocess.run(command(write_toml(tmp_path, 6, 2), tmp_path / "two"), **run)
     assert refused.returncode == 2
     assert "holds a run on 2 processes, which 1 would not continue" in refused.stderr
+
+
+# ---- a whole VAE from pixels ---------------------------------------------------------------------------------------
+
+COGVIDEOX = dict(
+    class_name="AutoencoderKLCogVideoX", block_out_channels=[8, 8, 8, 8], layers_per_block=1, latent_channels=4,
+    norm_num_groups=2,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("model", [dict(spatial_config=SPATIAL, temporal_config=TEMPORAL), COGVIDEOX])
+def test_a_whole_vae_is_trained_from_pixels(tmp_path, model):
+    config = video_config(model=model)
+    before = new_half(config)
+    vae = train(config, tmp_path, progress=False)
+    assert type(vae) is type(before) and type(vae).__name__ == model.get("class_name", "VideoVAE")
+    still = [name for name, value in vae.named_parameters() if torch.equal(value, before.get_parameter(name))]
+    assert still == []  # nothing is frozen
+    again = load(tmp_path / "model")
+    assert same(weights(again), weights(vae))
+    z = torch.cat([encode(vae, x) for x in Inputs(config, MadeClips(), None, "cpu", 0).for_statistics()])
+    if "class_name" in model:
+        assert again.config.scaling_factor == pytest.approx(1 / z.std().item(), rel=1e-4)
+    else:
+        assert again.shift.flatten().tolist() == pytest.approx(z.mean((0, 2, 3, 4)).tolist(), abs=1e-5)
+        assert again.scale.flatten().tolist() == pytest.approx(z.std((0, 2, 3, 4)).tolist(), rel=1e-4)
+    assert {row["stage"] for row in read_log(tmp_path / "log.csv")} == {"pixels"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(model=dict(class_name="AutoencoderKLWann")), "class_name must be .* an AutoencoderKL class of diffusers"),
+        (dict(model=COGVIDEOX, start="interpolation"), 'start must be "random" or a checkpoint for AutoencoderKLCogV'),
+        (dict(model=COGVIDEOX | dict(latent_chanels=4)), "has no field 'latent_chanels'; near it: latent_channels"),
+        (dict(model=COGVIDEOX | dict(block_out_channels=[])), "AutoencoderKLCogVideoX. cannot be built"),
+    ],
+)
+def test_whole_vaes_that_cannot_be_built(changes, message):
+    with pytest.raises(ValueError, match=message):
+        new_half(video_config(**changes))
+
+
+def test_a_model_that_does_not_keep_the_length(tmp_path):
+    stage = Stage(name="pixels", steps=1, learning_rate=1e-3, batch_size=1, num_frames=(5, 5))
+    message = r"AutoencoderKLCogVideoX turned clips of \(5, 16, 16\) \(frames, height, width\) into \(8, 16, 16\)"
+    with pytest.raises(ValueError, match=message):
+        train(video_config(model=COGVIDEOX, stages=(stage,), image_fraction=0.0), tmp_path, progress=False)
+
+
+def test_2d_latents_with_another_factor(spatial, tmp_path):
+    """The temporal half is trained on, and the model is saved with, latents that are as much larger."""
+    own = frozen_spatial(spatial)
+    factor = 2 * own.config.scaling_factor
+    x = torch.rand(1, 3, 2, 16, 16)
+    larger = encode(frozen_spatial(spatial, factor), x)
+    torch.testing.assert_close(larger, 2 * encode(own, x))
+    vae = train(temporal_config(spatial, spatial_scaling_factor=factor), tmp_path, progress=False)
+    assert vae.spatial.config.scaling_factor == factor
+    cache = np.load(next((tmp_path / "cache").glob("*/latents.npy")))
+    frames = np.load(next((tmp_path / "cache").glob("*/frames.npy")))
+    expected = encode(own, to_pixels(torch.from_numpy(frames[:1])))[0].transpose(0, 1).numpy() * 2
+    np.testing.assert_allclose(cache[0], expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="spatial_scaling_factor must be above 0 and of half .temporal., got 0.0"):
+        temporal_config(spatial, spatial_scaling_factor=0.0)
+    with pytest.raises(ValueError, match="spatial_scaling_factor must be above 0 .* got 0.5 of 'spatial'"):
+        spatial_config(spatial_scaling_factor=0.5)

@@ -11,6 +11,7 @@ from diffusers import ModelMixin
 
 from . import open_sora
 from .hub import Hub
+from .lab_weights import LAB_WEIGHTS, lab_weights
 from .spatial_vae import SpatialVAE
 from .temporal_vae import TemporalVAE
 from .video_vae import VideoVAE
@@ -66,19 +67,6 @@ class _Found(NamedTuple):
     config: dict[str, Any]
     folder: Path
     files: list[Path]
-
-
-# Trained weights that come with the lab, by the name `load` knows them under: their folders in data/
-LAB_WEIGHTS = {"lab": "lab", "lab-frame-group": "lab_frame_group"}
-
-
-def lab_weights(name: str = "lab") -> Path:
-    """The folder of trained weights that come with the lab: in data/ beside the package, or inside a wheel."""
-    package = Path(__file__).parent
-    for data in (package / "data", package.parent / "data"):
-        if (data / LAB_WEIGHTS[name] / "config.json").is_file():
-            return data / LAB_WEIGHTS[name]
-    raise FileNotFoundError(f"the weights {name!r} are neither in {package / 'data'} nor in {package.parent / 'data'}")
 
 
 def load(

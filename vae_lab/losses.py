@@ -8,19 +8,19 @@ Here a weight means the same at any length, size and batch.
 import torch
 from torch import Tensor, nn
 
+from .adapters import decode
 from .gaussian import DiagonalGaussian
 from .spatial_vae import SpatialVAE
-from .temporal_vae import TemporalVAE
 from .train_config import Stage, TrainConfig
 
 LOSSES = ("loss", "mse", "l1", "kl", "identity", "perceptual")
 
 
 class Objective(nn.Module):
-    """Losses of one half of the VAE as one module, so that several processes can share its gradients.
+    """Losses of a VAE, or of one half of it, as one module, so that several processes can share its gradients.
 
     Args:
-        vae: the half that is trained.
+        vae: what is trained: a half, a VideoVAE, or one of diffusers' video VAEs.
         spatial: the frozen 2D half (temporal half only).
         perceptual: a function of images (N, 3, H, W) twice -> (N,).
     """
@@ -28,7 +28,7 @@ class Objective(nn.Module):
     def __init__(
         self,
         config: TrainConfig,
-        vae: SpatialVAE | TemporalVAE,
+        vae: nn.Module,
         spatial: SpatialVAE | None = None,
         perceptual: nn.Module | None = None,
     ):
@@ -47,10 +47,16 @@ class Objective(nn.Module):
         config = self.config
         source = x if latents is None else latents
         posterior = self.vae.encode(source).latent_dist
-        y = self.vae.decode(posterior.mean + posterior.std * noise_like(posterior.mean, seeds), source.shape[2]).sample
+        z = posterior.mean + posterior.std * noise_like(posterior.mean, seeds)
+        y = decode(self.vae, z, source.shape[2])
         target = x if stage.target == "pixels" else latents
         if latents is not None and stage.target == "pixels":
             y = self.spatial.decode(y).sample
+        if y.shape != target.shape:
+            raise ValueError(
+                f"{type(self.vae).__name__} turned clips of {tuple(target.shape[2:])} (frames, height, width) into "
+                f"{tuple(y.shape[2:])}: train it on num_frames that it keeps"
+            )
         error = y - target
         values = {"mse": error.square().mean(), "l1": error.abs().mean(), "kl": kl_per_element(posterior)}
         loss = config.mse_weight * values["mse"] + config.l1_weight * values["l1"] + config.kl_weight * values["kl"]

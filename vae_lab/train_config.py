@@ -11,7 +11,7 @@ from typing import Any
 
 from .shapes import positive_int
 
-HALVES = ("spatial", "temporal")
+HALVES = ("spatial", "temporal", "video")
 TARGETS = ("pixels", "latents")
 STARTS = ("interpolation", "random")
 PRECISIONS = ("auto", "no", "bf16", "fp16")
@@ -59,19 +59,22 @@ class TrainConfig:
     """
 
     half: str
-    """"spatial" or "temporal": which half is trained."""
+    """"spatial" or "temporal": which half is trained; "video": a whole VAE from pixels."""
     stages: tuple[Stage, ...]
     model: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of SpatialVAE or TemporalVAE."""
+    """Arguments of SpatialVAE or TemporalVAE. Of half "video" those of VideoVAE, or of diffusers' class `class_name`,
+    which is then among them."""
     spatial: str = "lab"
     """The frozen 2D half behind which a temporal half is trained: anything `load` reads that has one."""
+    spatial_scaling_factor: float | None = None
+    """What latents of that 2D half are multiplied by; None: its own scaling_factor. Temporal half only."""
     start: str = "interpolation"
     """"interpolation" (`initialization.start_as_interpolation`), "random" (torch's own), or a checkpoint that `load`
     reads, whose half is trained further (`model` is then left out)."""
     size: int = 64
     """Pixels of a side of the square training clips."""
     image_fraction: float = 0.2
-    """Steps on images, clips of one frame (Open-Sora: 20 % images, 80 % clips). Temporal half only."""
+    """Steps on images, clips of one frame (Open-Sora: 20 % images, 80 % clips). Of the 2D half all steps are."""
     cached_clips: int = 1024
     """Clips whose 2D latents are computed once and kept on disk; 0: new clips, and new latents, at every step."""
     mse_weight: float = 1.0
@@ -120,10 +123,12 @@ class TrainConfig:
             raise ValueError('perceptual_weight and perceptual (a "module:name") must be given together')
         if self.start not in STARTS and self.model:
             raise ValueError(f"model must be left out where start is a checkpoint ({self.start}), which has its own")
-        for stage in self.stages if self.half == "spatial" else ():
+        check_factor("spatial_scaling_factor", self.spatial_scaling_factor, self.half)
+        for stage in self.stages if self.half != "temporal" else ():
             if stage.target != "pixels" or stage.identity_weight:
                 raise ValueError(
-                    f'stage {stage.name!r}: the 2D half is trained on target "pixels" and without identity_weight'
+                    f"stage {stage.name!r}: the {'2D half' if self.half == 'spatial' else 'whole VAE'} is trained on "
+                    f'target "pixels" and without identity_weight'
                 )
 
     @property
@@ -141,7 +146,7 @@ class TrainConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """From plain values. Refuses names that are no field, and says which are close."""
         values = dict(values)
-        _check_names("TrainConfig", values, cls)
+        _check_names(cls.__name__, values, cls)
         stages, given = [], values.pop("stages")
         if not isinstance(given, list | tuple) or not all(isinstance(stage, Mapping) for stage in given):
             raise ValueError(f"stages must be a list of tables ([[stages]] in TOML), got {given!r}")
@@ -157,6 +162,12 @@ class TrainConfig:
             return cls.from_dict(tomllib.loads(Path(path).read_text("utf-8")))
         except (ValueError, TypeError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
             raise ValueError(f"{path}: {error}") from error
+
+
+def check_factor(name: str, factor: float | None, half: str) -> None:
+    """Refuse what is no factor on 2D latents, or has none to be of."""
+    if factor is not None and (half != "temporal" or not 0 < factor < float("inf")):
+        raise ValueError(f'{name} must be above 0 and of half "temporal", got {factor} of {half!r}')
 
 
 def _plain(value: Any) -> Any:

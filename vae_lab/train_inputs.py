@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     frames: Tensor | None
     """(B, 3, T, H, W) in [-1, 1]; None where only latents are needed."""
     latents: Tensor | None
-    """(B, C, T, h, w) of the frozen 2D half; None where the 2D half is trained."""
+    """(B, C, T, h, w) of the frozen 2D half; None where there is none."""
     seeds: list[int]
     """Of each clip's posterior sample."""
 
@@ -38,7 +38,8 @@ class Inputs:
     def __init__(self, config: TrainConfig, clips: Clips, spatial: SpatialVAE | None, device, process: int):
         self.config, self.clips, self.spatial, self.device, self.process = config, clips, spatial, device, process
         self.cache: LatentCache | None = None
-        self.longest = 1 if spatial is None else max(stage.num_frames[1] for stage in config.stages)
+        self.images = config.half == "spatial"  # and nothing else
+        self.longest = 1 if self.images else max(stage.num_frames[1] for stage in config.stages)
 
     def fill_cache(self, folder: Path, progress: bool) -> None:
         """Compute the 2D latents that all stages draw from, or find them in `folder`."""
@@ -67,9 +68,7 @@ class Inputs:
 
     def measured(self) -> Tensor:
         """Pixels (MEASURED_CLIPS, 3, T, H, W) that no step uses."""
-        return self._held_out(
-            range(MEASURED_CLIPS), 1 if self.spatial is None else self.config.stages[-1].num_frames[1]
-        )
+        return self._held_out(range(MEASURED_CLIPS), 1 if self.images else self.config.stages[-1].num_frames[1])
 
     def for_statistics(self) -> Iterator[Tensor]:
         """STATISTICS_CLIPS inputs of the trained half: pixels, or 2D latents (of the cache where there is one)."""
@@ -102,7 +101,7 @@ class Inputs:
 
     def _num_frames(self, number: int, step: int) -> int:
         """Of a step's clips: 1 (images) in `image_fraction` of the steps, else a length in the stage's range."""
-        if self.spatial is None:
+        if self.images:
             return 1
         random = np.random.default_rng([self.config.seed, LENGTH_KEY, number, step])
         if random.random() < self.config.image_fraction:

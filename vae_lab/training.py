@@ -1,13 +1,11 @@
-"""Training one half of the VAE: stages, accelerate, exact resumption.
+"""Training one half of the VAE, or a whole one: stages, accelerate, exact resumption.
 
 Source of the recipe: Open-Sora v1.2.0, `docs/report_03.md` and `configs/vae/train/stage{1,2,3}.py`.
 """
 
-import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,21 +13,20 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers.optimization import get_cosine_schedule_with_warmup
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from .adapters import decode, encode
 from .checkpoints import load
 from .checks import NotFiniteError
-from .initialization import start_as_interpolation
 from .losses import Objective
 from .metrics import psnr
-from .spatial_vae import SpatialVAE
-from .temporal_vae import TemporalVAE
-from .train_config import STARTS, Stage, TrainConfig, check_known
+from .train_config import Stage, TrainConfig
 from .train_data import Clips, MadeClips, VideoFolder, fingerprint
 from .train_files import RunFolder, TrainingError
 from .train_inputs import Inputs
+from .train_models import check_sizes, finished, frozen_spatial, new_half, perceptual_distance
 from .video_vae import VideoVAE
 
 
@@ -40,7 +37,7 @@ class Progress(NamedTuple):
     """All rows so far; see train_files.FIELDS."""
     steps: int
     """Of the whole run."""
-    vae: SpatialVAE | VideoVAE
+    vae: nn.Module
     """The moving average of the weights, as a model that reconstructs pixels. Not to be changed or kept."""
 
 
@@ -52,7 +49,7 @@ def train(
     cache: str | Path | None = None,
     watch: Callable[[Progress], None] | None = None,
     progress: bool = True,
-) -> SpatialVAE | VideoVAE:
+) -> nn.Module:
     """Train, write checkpoints, log and model into the folder `out`, and return the model, in eval mode.
 
     A run that was stopped, by whatever, goes on from its last checkpoint when it is started again, and ends with the
@@ -67,8 +64,8 @@ def train(
 
     Returns:
         Of the half "spatial" a SpatialVAE, whose scaling_factor makes its latents' standard deviation 1; of "temporal"
-        a VideoVAE of the frozen 2D half and the trained one, with the statistics of its latents. Both are the moving
-        average of the weights, and `load(out / "model")` gives them again.
+        a VideoVAE of the frozen 2D half and the trained one, with the statistics of its latents; of "video" the model.
+        All are the moving average of the weights, and `load(out / "model")` gives them again.
 
     Raises:
         ValueError: a config that cannot be trained, unreadable data, or a folder that holds another run.
@@ -91,35 +88,6 @@ def _precision(config: TrainConfig) -> str:
     return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
 
 
-def new_half(config: TrainConfig) -> SpatialVAE | TemporalVAE:
-    """The half a run starts from: a new one, seeded, or that of a checkpoint."""
-    kind = SpatialVAE if config.half == "spatial" else TemporalVAE
-    if config.start not in STARTS:
-        vae = load(config.start)
-        vae = getattr(vae, config.half, vae)
-        if not isinstance(vae, kind):
-            raise ValueError(
-                f"start {config.start!r} must have a {config.half} half of the lab, it is {type(vae).__name__}"
-            )
-        return vae
-    check_known(f"model ({kind.__name__})", config.model, list(inspect.signature(kind).parameters))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        vae = kind(**config.model)
-    if config.start == "interpolation":
-        start_as_interpolation(vae)
-    return vae
-
-
-def frozen_spatial(source: str) -> SpatialVAE:
-    """The 2D half of anything `load` reads that has one."""
-    vae = load(source)
-    spatial = getattr(vae, "spatial", vae)
-    if not isinstance(spatial, SpatialVAE):
-        raise ValueError(f"spatial must be a checkpoint with a 2D half of the lab, {source} is {type(vae).__name__}")
-    return spatial.requires_grad_(False)
-
-
 @dataclass
 class _State:
     """Where a run is: all of it goes into the checkpoint."""
@@ -137,13 +105,16 @@ class _Run:
         self.watch, self.progress, self.state = watch, progress, _State()
         device = accelerator.device
         self.half = new_half(config).to(device)
-        self.spatial = None if config.half == "spatial" else frozen_spatial(config.spatial).to(device)
-        self._check_sizes()
-        layout = torch.channels_last if self.spatial is None else torch.channels_last_3d
-        self.half.to(memory_format=layout)
+        self.spatial = None
+        if config.half == "temporal":
+            self.spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor).to(device)
+        check_sizes(config, self.half, self.spatial)
+        if config.half != "video":
+            layout = torch.channels_last if config.half == "spatial" else torch.channels_last_3d
+            self.half.to(memory_format=layout)
         perceptual = None
         if config.perceptual is not None:
-            perceptual = _perceptual(config.perceptual).to(device)
+            perceptual = perceptual_distance(config.perceptual).to(device)
         self.objective = accelerator.prepare(Objective(config, self.half, self.spatial, perceptual))
         self.average = AveragedModel(self.half, multi_avg_fn=_moving_average(config.ema_decay))
         half = self.average.module
@@ -151,18 +122,9 @@ class _Run:
         self.made_of = fingerprint(clips, self.spatial)
         self.inputs = Inputs(config, clips, self.spatial, device, accelerator.process_index)
 
-    def _check_sizes(self) -> None:
-        if self.spatial is not None:
-            given, taken = self.spatial.config.latent_channels, self.half.config.in_channels
-            if given != taken:
-                raise ValueError(f"model in_channels ({taken}) must equal the {given} latent channels of the 2D half")
-        ratio = (self.spatial or self.half).spatial_compression_ratio
-        if self.config.size % ratio:
-            raise ValueError(f"size ({self.config.size}) must be a multiple of the 2D half's ratio ({ratio})")
-
     # ---- the loop ----------------------------------------------------------------------------------------------
 
-    def train(self) -> SpatialVAE | VideoVAE:
+    def train(self) -> nn.Module:
         config, accelerator = self.config, self.accelerator
         saved = self.folder.read(config, accelerator.num_processes, self.made_of)
         if saved is not None:
@@ -244,8 +206,7 @@ class _Run:
         vae, values = self.reconstructing.eval(), []
         for x in self.measured.split(1):
             x = x.to(self.accelerator.device)
-            posterior = vae.encode(x).latent_dist
-            y = vae.decode(posterior.mode(), x.shape[2]).sample
+            y = decode(vae, encode(vae, x), x.shape[2])
             values.append(psnr(x, y.clamp(-1, 1), data_range=2.0).mean().item())
         return float(np.mean(values))
 
@@ -278,19 +239,11 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     @torch.no_grad()
-    def _finished(self) -> SpatialVAE | VideoVAE:
-        """The moving average with what is known of its latents: a 2D half's scale, a stack's mean and deviation."""
+    def _finished(self) -> nn.Module:
+        """The moving average with what is known of its latents: their scale, or of a stack their mean and deviation."""
         half = self.average.module.cpu()
         spatial = None if self.spatial is None else self.spatial.cpu()
-        z = torch.cat([half.encode(x).latent_dist.mode() for x in self.inputs.for_statistics()])
-        if spatial is None:
-            scaling_factor = half.config.scaling_factor / z.std().item()
-            finished = SpatialVAE.from_config(half.config, scaling_factor=scaling_factor)
-            finished.load_state_dict(half.state_dict())
-            return finished
-        return VideoVAE.of_halves(
-            spatial, half, latents_mean=z.mean((0, 2, 3, 4)).tolist(), latents_std=z.std((0, 2, 3, 4)).tolist()
-        )
+        return finished(half, spatial, torch.cat([encode(half, x) for x in self.inputs.for_statistics()]))
 
 
 def _moving_average(decay: float) -> Callable:
@@ -301,13 +254,3 @@ def _moving_average(decay: float) -> Callable:
         torch._foreach_lerp_(averages, currents, 1 - now)
 
     return update
-
-
-def _perceptual(name: str) -> torch.nn.Module:
-    module, _, factory = name.partition(":")
-    try:
-        return getattr(import_module(module), factory)()
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f'perceptual must be "module:name" of what can be had here, {name!r} gives: {error}'
-        ) from error
