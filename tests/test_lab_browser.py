@@ -12,10 +12,12 @@ import urllib.request
 import nbformat
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import ROOT, canvas_pixels
 from tests.test_viewers_browser import STEP
-from vae_lab import read_video
+from vae_lab import load, read_video, synthetic_clip, to_frames, to_tensor
+from vae_lab.figures import error_map
 
 CELLS = {
     "frames": """from vae_lab import photo_clip
@@ -41,6 +43,22 @@ folder = tempfile.TemporaryDirectory()
 train(config, folder.name, watch=view, progress=False)
 print("trained")""",
 ]
+LATENTS = [
+    """import torch
+from vae_lab import load, synthetic_clip, to_tensor
+from vae_lab.viewers import explore_latents
+clip, vae = synthetic_clip("shapes", 9, (64, 64)), load("lab")
+with torch.no_grad():
+    z = vae.encode(to_tensor(clip.frames)).latent_dist.mode()
+viewer = explore_latents(z, clip, vae=vae, other=z.flip(4))
+viewer""",
+    """broken = load("lab")
+broken.decode = lambda z, num_frames: 1 / 0
+explore_latents(z, clip, vae=broken)""",
+    """later = explore_latents(z, clip, vae=vae)
+later""",
+    """later.precompute([{"operation": "amplify", "channel": 3, "factor": 2}])""",
+]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +68,7 @@ def lab(tmp_path_factory, browser):
     for name in ("notebooks", "data"):
         shutil.copytree(ROOT / name, folder / name)
     kernel = nbformat.read(folder / "notebooks" / "00_start_here.ipynb", as_version=4).metadata
-    for name, sources in (("viewers", CELLS.values()), ("training", TRAINING)):
+    for name, sources in (("viewers", CELLS.values()), ("training", TRAINING), ("latents", LATENTS)):
         cells = [nbformat.v4.new_code_cell(source) for source in sources]
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
     with socket.socket() as free:
@@ -187,3 +205,72 @@ def test_a_training_is_seen_while_it_runs(run_all):
     picture = page.locator(".widget-image")
     assert picture.evaluate("(image) => image.naturalWidth") > 500
     assert picture.bounding_box()["width"] > 300
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_the_kernel_decodes_changed_latents(run_all, theme, capsys):
+    page = run_all("latents.ipynb", theme)
+    page.wait_for_function("document.querySelectorAll('.vae-lab[data-ready=true]').length === 3", timeout=60_000)
+    viewer, broken, later = page.locator(".vae-lab").all()
+    vae, clip = load("lab"), synthetic_clip("shapes", 9, (64, 64))
+    with torch.no_grad():
+        z = vae.encode(to_tensor(clip.frames)).latent_dist.mode()
+        decoded = to_frames(vae.decode(z, 9).sample)
+        changed = {name: z.clone() for name in (0, 1, "swap")}
+        changed[0][:, 0] = 0
+        changed[1][:, 1] = 0
+        changed["swap"][:, 1] = z.flip(4)[:, 1]
+        frames = {name: to_frames(vae.decode(other, 9).sample) for name, other in changed.items()}
+
+    def assert_shown(name, t=0):
+        page.wait_for_function("(t) => document.querySelector('.vae-lab').dataset.answerFrame === t", arg=str(t))
+        found = [canvas_pixels(canvas).astype(int) for canvas in viewer.locator(".results canvas").all()]
+        for picture, right in zip(found, (decoded[t], frames[name][t]), strict=False):
+            assert np.abs(picture - right).max() <= 1  # the kernel may sum in another order
+        shown = found[0][None].astype(np.uint8), found[1][None].astype(np.uint8)
+        assert np.array_equal(found[2], error_map(*shown)[0])
+
+    def wait_for(text):
+        viewer.locator(".status").filter(has_text=text).wait_for(timeout=60_000)
+
+    click = lambda text: viewer.get_by_role("button", name=text, exact=True).click()  # noqa: E731
+    click("change")
+    assert viewer.locator(".status").inner_text().startswith("Press Decode or Enter")
+    assert not viewer.locator(".results").is_visible()
+    begin = time.perf_counter()
+    click("Decode")
+    assert viewer.locator(".decode").inner_text() == "Decoding …" and viewer.locator(".decode").is_disabled()
+    wait_for("zero channel 0: RMS difference")
+    with capsys.disabled():
+        print(f"\nfrom Decode to the answer, 9 frames of 64 px: {time.perf_counter() - begin:.2f} s")
+    assert_shown(0)
+    viewer.get_by_role("slider", name="Frame").fill("6")
+    assert_shown(0, 6)
+
+    # two are asked for at once: each answer goes to its own question
+    group = viewer.get_by_role("group", name="channel")
+    group.get_by_role("button", name="1", exact=True).click()
+    assert not viewer.locator(".results").is_visible()  # what was shown is not passed off as this
+    click("Decode")
+    click("swap with the other clip")
+    click("Decode")
+    wait_for("channel 1 of the other clip: RMS difference")
+    assert_shown("swap", 6)
+    click("zero")
+    wait_for("zero channel 1: RMS difference")
+    assert_shown(1, 6)
+    assert viewer.locator(".kept button").all_inner_texts() == [
+        "zero channel 0",
+        "zero channel 1",
+        "channel 1 of the other clip",
+    ]
+
+    broken.get_by_role("button", name="change", exact=True).click()
+    for _ in range(2):  # what failed can be asked for again
+        broken.get_by_role("button", name="Decode", exact=True).click()
+        broken.locator(".wrong").filter(has_text="ZeroDivisionError: division by zero").wait_for()
+
+    # what was decoded after the viewer was shown is in it too
+    later.get_by_role("button", name="change", exact=True).click()
+    later.locator(".kept button").filter(has_text="channel 3 × 2").wait_for()
+    assert later.locator(".status").inner_text().startswith("channel 3 × 2: RMS difference")

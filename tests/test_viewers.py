@@ -16,10 +16,12 @@ from vae_lab.figures import COLOURS, error_map, latent_pictures
 from vae_lab.training import Progress
 from vae_lab.viewers import (
     MAX_VIEWER_BYTES,
+    LatentViewer,
     TrainingView,
     VideoUpload,
     Viewer,
     compare_frames,
+    explore_latents,
     explore_padding,
     explore_sizes,
     save_html,
@@ -83,8 +85,13 @@ def test_without_latents_or_others():
     assert {frame["values"][0] for frame in same.data["frames"]} == {None}  # infinite: shown as identical
 
 
-def test_everything_is_json_and_small(viewer):
-    for widget in (viewer, explore_padding(), explore_sizes()):
+@pytest.fixture(scope="module")
+def latents() -> LatentViewer:
+    return explore_latents(LATENT, CLIP, vae=small_vae())
+
+
+def test_everything_is_json_and_small(viewer, latents):
+    for widget in (viewer, latents, explore_padding(), explore_sizes()):
         assert json.loads(json.dumps(widget.data, allow_nan=False))
         data, _ = widget._repr_mimebundle_()
         assert set(data) == {"text/plain", "image/png", "application/vnd.jupyter.widget-view+json"}
@@ -166,6 +173,41 @@ def test_saved_page_holds_script_fallback_and_no_address(viewer, tmp_path):
     assert "<h1>Frame viewer</h1>" in save_html(viewer, str(path)).read_text()
 
 
+def test_a_question_from_the_browser_is_answered_and_a_saved_page_keeps_it(latents, tmp_path):
+    changes = latents.data["changes"]
+    question = {"operation": "zero", "channel": 2}
+    latents.question = {"number": 1.5, "question": question}
+    assert [answer["question"] for answer in changes["answers"]] == [question]
+    latents.question = {"number": 2.5, "question": {"operation": "zero", "channel": 9}}  # an error is no answer
+    latents.precompute([{"operation": "amplify", "channel": 0, "factor": 2}, {"operation": "zero", "channel": 1}])
+    names = [answer["name"] for answer in changes["answers"]]
+    assert names == ["zero channel 2", "channel 0 × 2", "zero channel 1"]
+    assert latents.get_state("data")["data"]["changes"]["answers"] == changes["answers"]  # what the browser gets
+    assert json.dumps("channel 0 × 2") in save_html(latents, tmp_path / "page.html").read_text()
+    frames = decoded(changes["decoded"]["images"])
+    assert frames.shape == CLIP.frames.shape and changes["decoded"]["stride"] == 1
+
+
+def test_precompute_says_what_is_wrong(latents):
+    with pytest.raises(ValueError, match="{'operation': 'zero', 'channel': 4}: channel must be an integer from 0 to 3"):
+        latents.precompute([{"operation": "zero", "channel": 4}])
+    alone = explore_latents(LATENT)
+    with pytest.raises(ValueError, match="precompute needs a vae: give explore_latents one"):
+        alone.precompute([])
+    alone.question = {"number": 1, "question": {"operation": "zero", "channel": 0}}  # nothing decodes it
+    assert alone.data["changes"]["answers"] == [] and not alone.data["changes"]["live"]
+
+
+@pytest.mark.parametrize("answers", [0, 5])
+def test_a_latent_viewer_stays_under_its_limit(answers):
+    clip = photo_clip("coffee", 33, (128, 128))
+    z = torch.randn(1, 4, 9, 16, 16, generator=torch.Generator().manual_seed(0))
+    widget = explore_latents(z, clip, vae=small_vae())
+    widget.precompute([{"operation": "amplify", "channel": 0, "factor": factor} for factor in range(answers)])
+    assert 1_000_000 < whole_size(widget) <= MAX_VIEWER_BYTES
+    assert widget.data["frames"]["stride"] == 1 and widget.data["note"] == ""
+
+
 def test_upload_gives_a_path(tmp_path):
     upload = VideoUpload()
     assert upload.path is None and repr(upload) == "VideoUpload: nothing chosen yet"
@@ -230,6 +272,8 @@ def test_training_view_draws_when_it_is_time_and_at_the_end():
         (lambda: explore_sizes(num_frames=103), "num_frames must be 1 to 102 here, got 103"),
         (lambda: explore_sizes(height=100), "height must be 8 to 1024 in steps of 8 here, got 100"),
         (lambda: explore_sizes(micro_frame_size=16), r"micro_frame_size must be one of \(None, 5, .* here, got 16"),
+        (lambda: explore_latents(LATENT[0]), r"z must be \(1, C, L, h, w\), the latents of one clip, got shape"),
+        (lambda: explore_latents(LATENT * float("nan")), "z must be finite, got 576 of 576 values NaN or infinite"),
         (lambda: save_html(VideoUpload(), "x.html"), "widget must be a viewer of vae_lab.viewers, got VideoUpload"),
     ],
 )  # fmt: skip

@@ -1,17 +1,19 @@
 """The viewers in a real Chromium, from saved pages, offline: pixels, keys, toggles, arithmetic, and time to paint."""
 
 import re
+import time
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.conftest import canvas_pixels
-from vae_lab import CausalConv3d, photo_clip, psnr, shapes, to_tensor
+from tests.conftest import canvas_pixels, small_vae
+from vae_lab import CausalConv3d, DiagonalGaussian, photo_clip, psnr, shapes, to_frames, to_tensor
 from vae_lab.figures import error_map, latent_pictures
+from vae_lab.latent_statistics import spatial_spectrum, temporal_spectrum, time_correlation
 from vae_lab.tables import DECODER
-from vae_lab.viewers import compare_frames, explore_padding, explore_sizes, save_html
+from vae_lab.viewers import compare_frames, explore_latents, explore_padding, explore_sizes, save_html
 
 CLIP = photo_clip("chelsea", 35, (128, 128))
 OTHERS = {"2D only": np.roll(CLIP.frames, 1, axis=2), "full": 255 - CLIP.frames}
@@ -312,3 +314,213 @@ def test_size_explorer_keys(open_viewer):
         "through causal convolutions frame 0, none later; through GroupNorm over time, as released, all of its chunk, "
         "frames 0 to 16"
     )
+
+
+# ---- latents -------------------------------------------------------------------------------------------------------
+
+STDS = torch.tensor([2, 1, 0.5, 3]).view(1, 4, 1, 1, 1)
+Z = torch.randn(1, 4, 6, 4, 6, generator=torch.Generator().manual_seed(3)) * STDS
+SHORT = photo_clip("chelsea", 18, (32, 48)).frames
+GROUPS = shapes.frame_groups(18)
+KEPT = [
+    {"operation": "zero", "channel": 2},
+    {"operation": "cell", "cell": [3, 1, 4], "amount": 2.5, "channel": None},
+]
+
+
+@pytest.fixture(scope="module")
+def latent_viewer():
+    posterior = DiagonalGaussian(torch.cat([Z, torch.full_like(Z, -3)], dim=1))
+    widget = explore_latents(Z, SHORT, vae=small_vae(), posterior=posterior, other=Z.flip(3))
+    widget.precompute(KEPT)
+    return widget
+
+
+def show_tab(page, name):
+    page.get_by_role("group", name="show").get_by_role("button", name=name, exact=True).click()
+
+
+def test_latents_of_every_channel_are_exact_and_move_with_the_frames(open_viewer, latent_viewer):
+    page = open_viewer(latent_viewer)
+    pictures = list(latent_pictures(Z[0].numpy()).values())
+
+    def assert_shown(t):
+        index = next(i for i, group in enumerate(GROUPS) if t in group)
+        found = [canvas_pixels(canvas) for canvas in page.locator(".now canvas").all()]
+        for picture, right in zip(found, [SHORT[t], *(channel[index] for channel in pictures)], strict=True):
+            assert np.array_equal(picture, right)
+        span = f"frames {GROUPS[index][0]} to {GROUPS[index][-1]}" if len(GROUPS[index]) > 1 else f"frame {t}"
+        caption = page.inner_text(".caption")
+        assert caption.startswith(f"t = {t}latent frame {index}, of {span}")
+        row, column = map(int, page.get_attribute(".vae-lab", "data-cell").split(","))
+        assert f"cell row {row}, column {column}, channel " in caption
+        values = [page.inner_text(f"[data-value='{c}']").replace("−", "-").split(": ")[1] for c in range(4)]
+        assert values == [f"{value:.2f}" for value in Z[0, :, index, row, column].tolist()]
+        current = page.locator(".strip").first.locator(".current b").all_inner_texts()
+        assert current == [str(index)]
+
+    assert_shown(0)
+    steps = ("ArrowLeft", 0), ("ArrowRight", 1), ("PageDown", 5), ("End", 17), ("ArrowRight", 17), ("PageUp", 13)
+    for key, t in (*steps, ("ArrowLeft", 12), ("Home", 0)):
+        page.keyboard.press(key)
+        assert_shown(t)
+    page.fill("input[aria-label=Frame]", "14")
+    assert_shown(14)
+    for key, cell in (("ArrowUp", "1,3"), ("ArrowUp", "0,3"), ("ArrowUp", "0,3"), ("ArrowRight", "0,4")):
+        page.keyboard.press(f"Shift+{key}")
+        assert page.get_attribute(".vae-lab", "data-cell") == cell
+    assert_shown(14)
+    page.keyboard.press(" ")
+    assert page.inner_text("button.play") == "❚❚ Pause"
+    page.wait_for_function("document.querySelector('.vae-lab').dataset.frame !== '14'")
+
+
+def test_the_film_holds_every_latent_frame_with_its_frames_and_chooses_cells(open_viewer, latent_viewer):
+    page = open_viewer(latent_viewer)
+    strips = page.locator(".strip").all()
+    names = [strip.locator(".name").inner_text().split("\n") for strip in strips]
+    pictures = latent_pictures(Z[0].numpy())
+    scales = [title.split("(")[1][:-1].replace("-", "−") for title in list(pictures)[1:]]
+    assert names[:3] == [["latent frame", "its frames"], ["frames"], ["PCA"]]
+    assert names[3:] == [[f"channel {c}", scale] for c, scale in enumerate(scales)]
+    spans = [strip.split("\n")[1] for strip in strips[0].locator(".frame").all_inner_texts()]
+    assert spans == ["0", "1–4", "5–8", "9–12", "13–16", "17"]
+    thumbs = [canvas_pixels(canvas) for canvas in strips[1].locator("canvas").all()]
+    assert np.array_equal(thumbs, SHORT)  # every frame, in the column of its latent frame
+    counts = [cell.locator("canvas").count() for cell in strips[1].locator(".frame").all()]
+    assert counts == [len(group) for group in GROUPS]
+    for strip, right in zip(strips[2:], pictures.values(), strict=True):
+        assert np.array_equal([canvas_pixels(canvas) for canvas in strip.locator("canvas").all()], right)
+    canvas = strips[6].locator("canvas").nth(3)
+    box = canvas.bounding_box()
+    canvas.click(position={"x": (4 + 0.5) * box["width"] / 6, "y": (2 + 0.5) * box["height"] / 4})
+    state = page.evaluate("({...document.querySelector('.vae-lab').dataset})")
+    assert (state["latent"], state["frame"], state["channel"], state["cell"]) == ("3", "9", "3", "2,4")
+    mark = page.evaluate("""() => {
+      const box = document.querySelectorAll('.now .picture')[4], style = getComputedStyle(box, '::after');
+      return [parseFloat(style.left) / box.clientWidth, parseFloat(style.top) / box.clientHeight];
+    }""")
+    assert np.allclose(mark, [4 / 6, 2 / 4], atol=0.01)  # the chosen cell is marked
+    assert page.locator(".now figure.chosen").inner_text() == "channel 3"
+
+
+def assert_drawn(line, x, y):
+    """A curve's path has its points where the values are, but for where the axes begin and how long they are."""
+    points = np.array(re.findall(r"[ML]([\d.]+) ([\d.]+)", line.get_attribute("d")), float)
+    for found, values, sign in ((points[:, 0], x, 1), (points[:, 1], y, -1)):
+        slope, start = np.polyfit(values, found, 1)
+        assert sign * slope > 0 and np.abs(slope * np.asarray(values) + start - found).max() < 0.2
+
+
+def test_statistics_and_relations_say_what_python_measured(open_viewer, latent_viewer):
+    page = open_viewer(latent_viewer)
+    show_tab(page, "statistics")
+    number = lambda text: float(text.replace("−", "-"))  # noqa: E731
+    cells = lambda name: [number(text) for text in page.locator(f"[data-column={name}]").all_inner_texts()]  # noqa: E731
+    flat = Z[0].double().flatten(1)
+    assert cells("mean") == pytest.approx(flat.mean(1).tolist(), rel=6e-3)
+    assert cells("std") == pytest.approx(flat.std(1, correction=0).tolist(), rel=6e-3)
+    assert cells("posterior_std") == pytest.approx([np.exp(-1.5)] * 4, rel=6e-3)
+    assert cells("kl") == pytest.approx((0.5 * (flat**2 + np.exp(-3) - 1 + 3)).mean(1).tolist(), rel=6e-3)
+    assert page.locator("[data-column=active]").all_inner_texts() == ["active"] * 4
+    assert page.locator("[data-column=latents_std]").all_inner_texts() == ["3.85", "2.32", "2.33", "3.06"]
+    assert page.locator(".chart .line.chosen").count() and not page.locator(".wrong").count()
+    page.locator("tbody tr").nth(2).click()
+    assert page.get_attribute(".vae-lab", "data-channel") == "2"
+    assert page.get_attribute("[aria-label=channel] button >> nth=2", "aria-pressed") == "true"
+    for index, moment in enumerate([Z[0, 2].mean((1, 2)), Z[0, 2].std((1, 2), correction=0)]):
+        assert_drawn(page.locator(".charts path.line.chosen").nth(index), range(6), moment)
+    show_tab(page, "relations")
+    space, over_time = spatial_spectrum(Z), temporal_spectrum(Z)
+    found = [[number(page.text_content(f"[data-entry='{i},{j}']")) for j in range(4)] for i in range(4)]
+    assert np.allclose(found, np.corrcoef(flat.numpy()), atol=0.0051)
+    assert_drawn(page.locator(".curves path.line.chosen").nth(0), range(6), time_correlation(Z)[2])
+    assert_drawn(page.locator(".curves path.line.chosen").nth(1), np.log(space.frequency), np.log(space.power[2]))
+    assert_drawn(page.locator(".curves path.line.chosen").nth(2), over_time.frequency, np.log(over_time.power[2]))
+    titles = page.locator(".relations .title").all_text_contents()
+    assert titles == ["correlation between channels", "correlation over time", "power in space", "power in time"]
+
+
+def test_a_warning_is_said_in_words(open_viewer):
+    shift, scale = torch.tensor([-0.1, 0.3, 0.3, 1.0]), torch.tensor([3.9, 2.3, 2.3, 3.1])
+    normalised = torch.randn(1, 4, 6, 16, 16, generator=torch.Generator().manual_seed(0))
+    page = open_viewer(explore_latents(normalised, latents_mean=shift, latents_std=scale))
+    assert page.inner_text(".wrong").startswith("Warning: These latents look normalised")
+    assert page.locator(".now canvas").count() == 5  # no frames: PCA and channels
+    show_tab(page, "change")
+    assert page.inner_text(".status").startswith("Nothing decodes these latents here")
+    assert not page.is_visible(".decode") and not page.is_visible(".results")
+
+
+def test_a_saved_page_shows_the_changes_it_keeps_and_says_that_it_has_no_others(open_viewer, latent_viewer):
+    page = open_viewer(latent_viewer)
+    show_tab(page, "change")
+    zeroed, painted = Z.clone(), Z.clone()
+    zeroed[:, 2] = 0
+    painted[0, :, 3, 1, 4] += 2.5 * Z[0].flatten(1).std(1, correction=0)
+    vae = small_vae()
+    with torch.no_grad():
+        decoded, *changed = [to_frames(vae.decode(z, 18).sample) for z in (Z, zeroed, painted)]
+    kept = dict(zip((answer["name"] for answer in latent_viewer.data["changes"]["answers"]), changed, strict=True))
+    assert page.locator(".kept button").all_inner_texts() == list(kept)
+    assert page.inner_text(".kept [aria-pressed=true]") == "zero channel 2"  # it begins with what it has
+    for name, frames in kept.items():
+        page.click(f".kept button:text-is('{name}')")
+        for t, gain in ((0, 4), (13, 4), (17, 16), (13, 1)):
+            page.fill("input[aria-label=Frame]", str(t))
+            page.click(f"[aria-label=difference] button:text-is('×{gain}')")
+            page.wait_for_function(f"document.querySelector('.vae-lab').dataset.answerFrame === '{t}'")
+            page.wait_for_timeout(30)
+            found = pixels(page.locator(".results"))
+            right = [decoded[t], frames[t], error_map(decoded[t : t + 1], frames[t : t + 1], gain)[0]]
+            assert all(np.array_equal(*pair) for pair in zip(found, right, strict=True)), (name, t, gain)
+            assert f"difference ×{gain}, RMS " in page.locator(".results figcaption").last.inner_text()
+        assert page.inner_text(".status").startswith(f"{name}: RMS difference ")
+    page.keyboard.press("Shift+ArrowLeft")  # another cell, which is not kept
+    away = "This change was not asked for before the page was saved, and a page has no kernel to decode it."
+    assert page.inner_text(".status") == away
+    assert not page.is_visible(".results") and not page.is_visible(".decode")
+    changes = {button.inner_text(): button for button in page.locator("[aria-label=change] button").all()}
+    assert {name for name, button in changes.items() if button.is_enabled()} == {"zero", "one cell"}
+    assert changes["amplify"].get_attribute("title") == away
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_latents_fit_a_screen_and_a_phone(open_viewer, latent_viewer, scheme):
+    page = open_viewer(latent_viewer, scheme)
+    for width, height in ((1280, 800), (320, 700)):
+        page.set_viewport_size({"width": width, "height": height})
+        for tab in ("latents", "statistics", "relations", "change"):
+            show_tab(page, tab)
+            page.wait_for_timeout(60)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (tab, width)
+            assert width == 320 or page.evaluate("document.documentElement.scrollHeight") <= 800, tab
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 13, 8, 8), (1, 1, 1, 1, 1), (1, 2, 40, 3, 9)])
+def test_latents_of_any_size(open_viewer, shape):
+    z = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    page = open_viewer(explore_latents(z))
+    for tab in ("latents", "statistics", "relations", "change"):
+        show_tab(page, tab)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    page.keyboard.press("End")
+    assert page.get_attribute(".vae-lab", "data-latent") == str(shape[2] - 1)
+    if shape[1] > 8:
+        page.fill("input[aria-label=channel]", str(shape[1] - 1))
+        assert page.get_attribute(".vae-lab", "data-channel") == str(shape[1] - 1)
+
+
+def test_opening_latents_is_timed(open_viewer, capsys):
+    clip = photo_clip("chelsea", 33, (128, 128))
+    z = torch.randn(1, 4, 9, 16, 16, generator=torch.Generator().manual_seed(0))
+    begin = time.perf_counter()
+    viewer = explore_latents(z, clip, vae=small_vae())
+    made = time.perf_counter() - begin
+    page = open_viewer(viewer)
+    opened = time.perf_counter() - begin - made
+    painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    with capsys.disabled():
+        print(f"\nlatents of 33 frames of 128 px: made in {made:.2f} s, page written and opened with all pictures in "
+              f"{opened:.2f} s, its first paint after {painted:.0f} ms")  # fmt: skip
+    assert painted > 0

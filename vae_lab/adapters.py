@@ -76,7 +76,7 @@ def maps_of(vae, num_frames: int = 17, size: int = 16, seed: int = 0) -> Maps:
         raise ValueError(f"{name} failed on {num_frames} frames of {size}x{size}: {error}") from error
     if y.shape != x.shape:
         raise ValueError(f"{name} turned a clip of shape {tuple(x.shape)} into {tuple(y.shape)}: take another length")
-    groups = _groups(vae, num_frames, z.shape[2])
+    groups = groups_of(vae, num_frames, z.shape[2])
     return Maps(lambda x: encode(vae, x), lambda z: decode(vae, z, num_frames), x, z, groups)
 
 
@@ -88,11 +88,19 @@ def _temporal_ratio(vae) -> int | None:
     return next((vae.config[name] for name in names if vae.config.get(name)), vars(vae).get(names[0]))
 
 
-def _groups(vae, num_frames: int, latent_frames: int) -> list[range]:
+def micro_frame_size_of(vae) -> int | None:
+    """Frames that the model takes at a time, each chunk alone; None where it takes all at once."""
+    return vae.config.micro_frame_size if isinstance(vae, VideoVAE) else None
+
+
+def groups_of(vae, num_frames: int, latent_frames: int) -> list[range]:
+    """The frames that each latent frame of any video VAE stands for; nothing is computed by the model.
+
+    Raises ValueError where clips of num_frames frames do not have so many latent frames, or it cannot be told.
+    """
     ratio = _temporal_ratio(vae)
-    micro_frame_size = vae.config.micro_frame_size if isinstance(vae, VideoVAE) else None
     ratios = range(1, num_frames + 1) if ratio is None else [ratio]
-    found = [frame_groups(num_frames, ratio, micro_frame_size) for ratio in ratios]
+    found = [frame_groups(num_frames, ratio, micro_frame_size_of(vae)) for ratio in ratios]
     found = [groups for groups in found if len(groups) == latent_frames]
     if len(found) != 1:
         raise ValueError(
@@ -100,3 +108,34 @@ def _groups(vae, num_frames: int, latent_frames: int) -> list[range]:
             f"frames that each stands for (temporal ratio {ratio or 'not told'}); take another length"
         )
     return found[0]
+
+
+def shift_and_scale(vae, channels: int) -> tuple[Tensor, Tensor] | None:
+    """(mean, std), each (C,), that a model assumes its raw latents to have: normalised they are (z - mean) / std.
+
+    The lab's VideoVAE calls them shift and scale; a SpatialVAE's latents are scaled already, so 0 and 1. diffusers'
+    classes have latents_mean and latents_std, in the config or as buffers, and scaling_factor and shift_factor in the
+    config, so that normalised is (z - mean) * scaling_factor / std, as in its pipelines. None where a model tells
+    nothing, or not one number a channel.
+    """
+    if isinstance(vae, VideoVAE):
+        return vae.shift.flatten(), vae.scale.flatten()
+    if isinstance(vae, LAB_CLASSES):
+        return (torch.zeros(channels), torch.ones(channels)) if isinstance(vae, SpatialVAE) else None
+    told = {name: _told(vae, name) for name in ("latents_mean", "latents_std", "shift_factor", "scaling_factor")}
+    if all(value is None for value in told.values()):
+        return None
+    mean = told["latents_mean"] if told["latents_mean"] is not None else told["shift_factor"]
+    std = torch.ones(1) if told["latents_std"] is None else told["latents_std"]
+    factor = torch.ones(1) if told["scaling_factor"] is None else told["scaling_factor"]
+    mean = torch.zeros(1) if mean is None else mean
+    if any(len(value) not in (1, channels) for value in (mean, std, factor)):
+        return None
+    return mean.expand(channels), (std / factor).expand(channels)
+
+
+def _told(vae, name: str) -> Tensor | None:
+    value = vae.config.get(name)
+    if value is None:
+        value = dict(vae.named_buffers()).get(name)
+    return None if value is None else torch.as_tensor(value, dtype=torch.float32).flatten()

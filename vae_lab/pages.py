@@ -19,9 +19,14 @@ from .shapes import count, positive_int
 from .video import check_frames
 
 MAX_PAGE_BYTES = 32_000_000  # of compressed frames in a page
+MAX_VIEWER_BYTES = 4_000_000  # of a viewer with everything in it
+ROOM = 500_000  # of those, for what is not frames: the picture, the numbers and the script
 MAX_SIDE = 16383  # pixels, the largest of WebP
 FEWEST_FRAMES = 8  # before frames are shrunk, they are left out, down to so many
-SCRIPTS = ("common.js", "player.js", "padding.js", "sizes.js")
+SCRIPTS = (
+    *("common.js", "charts.js", "player.js", "padding.js", "sizes.js"),
+    *("latent_pictures.js", "latent_numbers.js", "latent_change.js", "latents.js"),
+)
 
 
 class Curve(NamedTuple):
@@ -98,7 +103,7 @@ def player_data(
             raise ValueError(
                 f"{view.title!r} must be at most {MAX_SIDE} pixels high and wide, got {view.frames.shape[1:3]}"
             )
-    panels, left_out, images, stride, shrink = _fit(panels, num_frames, positive_int("max_bytes", max_bytes))
+    panels, left_out, images, stride, shrink = fit_pictures(panels, num_frames, positive_int("max_bytes", max_bytes))
     shown = [
         {
             "name": panel.name,
@@ -152,14 +157,14 @@ def assemble(
     }
 
 
-def _fit(panels: Sequence[Panel], num_frames: int, max_bytes: int):
+def fit_pictures(panels: Sequence[Panel], num_frames: int, max_bytes: int):
     """(panels, names of latent views left out, compressed pictures by panel and view, keep every so many-th frame,
     shrink so many times): what stays under max_bytes.
 
     Latents may take half of it. Then three frames of each view say about how much is too much; what was compressed
     says whether it still is.
     """
-    panels, left_out, strips, latent_bytes = _fit_latents(panels, max_bytes // 2)
+    panels, left_out, strips, latent_bytes = fit_latents(panels, max_bytes // 2)
     room = max_bytes - latent_bytes
     probe = sorted({0, num_frames // 2, num_frames - 1})
     views = [view for panel in panels if not panel.latent for view in panel.views]
@@ -182,8 +187,10 @@ def _fit(panels: Sequence[Panel], num_frames: int, max_bytes: int):
             raise ValueError(f"max_bytes ({max_bytes}) must hold at least {size} bytes, one pixel of every frame kept")
 
 
-def _fit_latents(panels: Sequence[Panel], room: int):
-    """Compressed latents, in the order of their views while they fit; the rest is left out by name."""
+def fit_latents(panels: Sequence[Panel], room: int):
+    """(panels, names of latent views left out, compressed pictures by id of panel, their bytes): latents that fit in
+    `room` bytes, in the order of their views; panels of frames stay.
+    """
     kept, left_out, strips, used = [], [], {}, 0
     for panel in panels:
         if panel.latent:

@@ -1,7 +1,8 @@
-"""Widgets for JupyterLab that answer in the browser, without asking the kernel; `save_html` makes pages of them.
+"""Widgets for JupyterLab that answer in the browser; `save_html` makes pages of them.
 
-Each viewer carries all it can show, so it works the same in JupyterLab and in a page that is opened offline. Where
-there are no widgets it is a PNG picture and a text that says the same.
+Each viewer carries all it can show, so it works the same in JupyterLab and in a page that is opened offline; only
+`explore_latents` asks the kernel, for decoded changes that it does not hold. Where there are no widgets a viewer is a
+PNG picture and a text that says the same.
 """
 
 import base64
@@ -9,7 +10,6 @@ import io
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate, cycle
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +23,14 @@ from torch import Tensor
 
 from . import pages
 from .diagrams import padding_diagram, size_diagram
-from .figures import COLOURS, ERROR_GAIN, OTHER_COLOURS, contact_sheet, error_map, latent_pictures, training_picture
+from .figures import COLOURS, ERROR_GAIN, training_picture
+from .frame_view import DATA_RANGE, frame_view
+from .latent_view import LatentView
 from .metrics import psnr
-from .pages import Curve, Panel, View
-from .shapes import (
-    MICRO_FRAME_SIZE,
-    SPATIAL_RATIO,
-    TEMPORAL_RATIO,
-    chunk_lengths,
-    count,
-    frame_groups,
-    latent_size,
-    positive_int,
-)
+from .pages import MAX_VIEWER_BYTES
+from .shapes import MICRO_FRAME_SIZE, SPATIAL_RATIO, TEMPORAL_RATIO, count, latent_size
 from .tables import CHUNKS, PADDING_LIMITS, RATIOS, SIZE_LIMITS, check_within, padding_table, size_table
-from .video import Clip, check_frames, to_frames, to_tensor, write_beside
-
-MAX_VIEWER_BYTES = 4_000_000  # of a viewer with everything in it
-ROOM = 500_000  # of those, for what is not frames: the picture, the numbers and the script
-NAMED_COLOURS = {"2D only": COLOURS["spatial"], "full": COLOURS["output"]}
-DATA_RANGE = 2.0  # of pixels in [-1, 1]
+from .video import Clip, to_frames, write_beside
 
 
 class Viewer(anywidget.AnyWidget):
@@ -111,89 +99,98 @@ def compare_frames(
         first_frame: number of the first frame in its file.
         max_bytes: of the viewer; where it would be more, frames are left out or shrunk and the viewer says so.
     """
-    if not videos:
-        raise ValueError("videos must hold at least one clip")
-    clips = {name: _frames(name, video) for name, video in videos.items()}
-    (reference, original), *others = clips.items()
-    for name, frames in others:
-        if frames.shape != original.shape:
-            raise ValueError(
-                f"videos must have the same shape, got {reference!r} {original.shape} and {name!r} {frames.shape}"
-            )
-    if not 0 < gain < float("inf"):
-        raise ValueError(f"gain must be above 0 and finite, got {gain}")
-    if positive_int("max_bytes", max_bytes) < 2 * ROOM:
-        raise ValueError(f"max_bytes must be at least {2 * ROOM}, got {max_bytes}")
-    num_frames, height, width, _ = original.shape
-    groups = frame_groups(num_frames, temporal_ratio, micro_frame_size) if latent is not None else []
-    starts = [0, *accumulate(chunk_lengths(num_frames, micro_frame_size))][:-1] if latent is not None else []
-    quality = {
-        name: psnr(_pixels(videos[reference]), _pixels(videos[name]), DATA_RANGE)[0].numpy() for name, _ in others
-    }
-    differences = [
-        View(name, f"difference ×{gain:g}: {name}", error_map(original, frames, gain))
-        for name, frames in reversed(others)
-    ]
-    panels = [Panel(name, [View(name, name, frames)]) for name, frames in clips.items()]
-    if differences:
-        panels.append(Panel(f"difference ×{gain:g}", differences))
-    if latent is not None:
-        panels.append(_latent_panel(latent, len(groups), num_frames))
-    others_colours = cycle(OTHER_COLOURS)
-    curves = [Curve(name, values, NAMED_COLOURS.get(name) or next(others_colours)) for name, values in quality.items()]
-    data = pages.player_data(panels, fps, curves, groups, starts, first_frame, max_bytes - ROOM)
-    text = f"Frame viewer: {count(num_frames, 'frame')} of {height}x{width} (height x width), panels "
-    text += ", ".join(panel.name for panel in panels)
-    if quality:
-        means = ", ".join(f"{name} {values.mean():.2f} dB" for name, values in quality.items())
-        text += f"; mean PSNR against {reference}: {means}"
-    return Viewer(data, text, lambda: _sheet(panels, groups, quality, first_frame))
-
-
-def _frames(name: str, video: Tensor | np.ndarray | Clip) -> np.ndarray:
-    if not isinstance(name, str):
-        raise ValueError(f"titles must be text, got {name!r}")
-    if isinstance(video, Tensor):
-        return to_frames(video)
-    frames = video.frames if isinstance(video, Clip) else video
-    if not isinstance(frames, np.ndarray):
-        raise ValueError(f"{name!r} must be a tensor, frames uint8 (T, H, W, 3) or a Clip, got {type(video).__name__}")
-    check_frames(frames)
-    return np.ascontiguousarray(frames)
-
-
-def _pixels(video: Tensor | np.ndarray | Clip) -> Tensor:
-    if isinstance(video, Tensor):
-        return video.detach().float().cpu().clamp(-1, 1)
-    return to_tensor(video.frames if isinstance(video, Clip) else video)
-
-
-def _latent_panel(latent: Tensor, num_groups: int, num_frames: int) -> Panel:
-    if not isinstance(latent, Tensor) or latent.ndim != 5 or len(latent) != 1:
-        got = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
-        raise ValueError(f"latent must be a tensor of one clip, (1, C, L, h, w), got {got}")
-    if latent.shape[2] != num_groups:
-        raise ValueError(
-            f"latent has {latent.shape[2]} frames, but {num_frames} frames have {num_groups} by temporal_ratio and "
-            f"micro_frame_size: pass those of the model"
-        )
-    pictures = latent_pictures(latent[0].detach().float().cpu().numpy())
-    return Panel(
-        "latent",
-        [View(name.split(" (")[0], f"latent {name}", frames) for name, frames in pictures.items()],
-        latent=True,
+    shown = frame_view(
+        videos,
+        latent,
+        temporal_ratio=temporal_ratio,
+        micro_frame_size=micro_frame_size,
+        gain=gain,
+        fps=fps,
+        first_frame=first_frame,
+        max_bytes=max_bytes,
     )
+    return Viewer(*shown)
 
 
-def _sheet(panels: Sequence[Panel], groups: Sequence[range], quality: Mapping[str, np.ndarray], first_frame: int):
-    """The first view of every panel as a contact sheet; latents stand with the frames they belong to."""
-    rows = {}
-    for panel in panels:
-        view = panel.views[0]
-        index = [i for i, group in enumerate(groups) for _ in group] if panel.latent else slice(None)
-        rows[view.title] = view.frames[index]
-    captions = {name: [f"{value:.1f} dB" for value in values] for name, values in quality.items()}
-    return contact_sheet(rows, captions, first_frame=first_frame)
+# ---- latents -------------------------------------------------------------------------------------------------------
+
+
+class LatentViewer(Viewer):
+    """What `explore_latents` returns: a viewer that decodes changed latents as long as its kernel runs."""
+
+    question = traitlets.Dict().tag(sync=True)  # {"number": differs each time, "question": …}, set in the browser
+
+    def __init__(self, view: LatentView):
+        super().__init__(view.data, view.text, view.figure)
+        self._answers = view.answers
+
+    @traitlets.observe("question")
+    def _asked(self, change) -> None:
+        if self._answers and change["new"]:
+            self.send(self._answers.answer(change["new"]["question"]))
+
+    def precompute(self, questions: Sequence[Mapping[str, Any]]) -> None:
+        """Decode changes before they are asked for, so that a saved page has them too.
+
+        questions: {"operation": "zero", "channel": 0}, likewise "amplify" with channel and factor, "shift" with channel
+          and latent_frames, "swap" with channel, "interpolate" with weight, "cell" with cell (latent frame, row,
+          column), amount (in standard deviations of the channel) and channel (None: all).
+
+        The first ones are dropped where all together are more than max_bytes; the viewer then says so.
+        """
+        if self._answers is None:
+            raise ValueError("precompute needs a vae: give explore_latents one")
+        for question in questions:
+            message = self._answers.answer(question)
+            if "error" in message:
+                raise ValueError(f"{dict(question)}: {message['error']}")
+        self.send_state("data")
+
+
+def explore_latents(
+    z: Tensor | np.ndarray | str | Path,
+    frames: Tensor | np.ndarray | Clip | None = None,
+    *,
+    posterior=None,
+    vae=None,
+    other: Tensor | np.ndarray | str | Path | None = None,
+    num_frames: int | None = None,
+    temporal_ratio: int = TEMPORAL_RATIO,
+    micro_frame_size: int | None = MICRO_FRAME_SIZE,
+    latents_mean=None,
+    latents_std=None,
+    max_bytes: int = MAX_VIEWER_BYTES,
+) -> LatentViewer:
+    """What is in the latents of one clip: pictures over time, statistics, relations, and what changing them does.
+
+    Args:
+        z: raw latents (1, C, L, h, w), or a file for `read_latents`.
+        frames: the clip, as `compare_frames` takes one.
+        posterior: `vae.encode(x).latent_dist`; adds its std and its KL divergence from N(0, 1), by channel.
+        vae: any video VAE that `load` reads; tells which frames each latent frame stands for, and shift and scale
+          where it has them, and decodes the changes that the reader asks for. Those need the kernel, or `precompute`.
+        other: latents of a second clip, of the same shape: to swap channels with and to interpolate to.
+        num_frames: where there are no frames, how many there were. Without either, latent frames have no frames.
+        temporal_ratio, micro_frame_size: without vae the law by which frames belong to latent frames
+          (`shapes.frame_groups`).
+        latents_mean, latents_std: what shift and scale assume of raw latents, where vae does not tell; a number or one
+          for each channel (`latent_statistics.scale_check`). For diffusers' scaling_factor 0 and 1 / scaling_factor.
+        max_bytes: of the viewer; where it would be more, something is left out and the viewer says so.
+    """
+    view = LatentView(
+        z,
+        frames,
+        posterior=posterior,
+        vae=vae,
+        other=other,
+        num_frames=num_frames,
+        temporal_ratio=temporal_ratio,
+        micro_frame_size=micro_frame_size,
+        latents_mean=latents_mean,
+        latents_std=latents_std,
+        max_bytes=max_bytes,
+    )
+    return LatentViewer(view)
 
 
 # ---- arithmetic ----------------------------------------------------------------------------------------------------

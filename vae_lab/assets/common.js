@@ -56,12 +56,21 @@ function onWidth(root, draw) {
   return () => observer.disconnect();
 }
 
-// Make `root` the viewer that data.kind names. Returns {ready, close}.
-function mountViewer(root, data) {
+function bytesOf(base64) {
+  return Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+}
+
+// A lossless WebP picture in base64, decoded once.
+function decodePicture(image) {
+  return createImageBitmap(new Blob([bytesOf(image)], { type: "image/webp" }), { colorSpaceConversion: "none" });
+}
+
+// Make `root` the viewer that data.kind names. link: to the kernel, where there is one. Returns {ready, close}.
+function mountViewer(root, data, link) {
   root.classList.add("vae-lab");
   root.setAttribute("tabindex", "0");
   root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's keys are not ours
-  return { player: mountPlayer, padding: mountPadding, sizes: mountSizes }[data.kind](root, data);
+  return { player: mountPlayer, padding: mountPadding, sizes: mountSizes, latents: mountLatents }[data.kind](root, data, link);
 }
 
 // In a page: each viewer is a <section class="vae-lab"> that holds its data as JSON.

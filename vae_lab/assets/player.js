@@ -152,12 +152,8 @@ function mountPlayer(root, data) {
   layout();
   show(0);
 
-  async function decode(image) {
-    const bytes = Uint8Array.from(atob(image), (c) => c.charCodeAt(0));
-    return createImageBitmap(new Blob([bytes], { type: "image/webp" }), { colorSpaceConversion: "none" });
-  }
   const each = (list, then) => Promise.all(list.map(then));
-  const ready = each(data.panels, (panel) => each(panel.views, (view) => each(view.images, decode))).then((decoded) => {
+  const ready = each(data.panels, (panel) => each(panel.views, (view) => each(view.images, decodePicture))).then((decoded) => {
     bitmaps = decoded;
     show(index);
     root.dataset.ready = "true";

@@ -1,8 +1,28 @@
-// The same viewers as a widget (anywidget's interface).
+// The same viewers as a widget (anywidget's interface). A question is a trait: while the kernel is busy ipywidgets keeps
+// only the last one, so that questions do not queue up. Answers come as messages of their own.
 export default {
   render({ model, el }) {
-    const root = document.createElement("div");
-    el.append(root);
-    return mountViewer(root, model.get("data")).close;
+    const link = {
+      ask(question) {
+        model.set("question", { number: performance.now(), question });
+        model.save_changes();
+      },
+      listen(callback) {
+        model.on("msg:custom", callback);
+        return () => model.off("msg:custom", callback);
+      },
+    };
+    let close = () => {};
+    function mount() {
+      close();
+      el.replaceChildren();
+      close = mountViewer(element(el, "div"), model.get("data"), link).close;
+    }
+    mount();
+    model.on("change:data", mount);
+    return () => {
+      model.off("change:data", mount);
+      close();
+    };
   },
 };

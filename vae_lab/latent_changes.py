@@ -1,0 +1,118 @@
+"""Changes of latents (1, C, L, h, w): plain functions, which return new latents and leave what they are given.
+
+Channels, latent frames, rows and columns are numbered from 0.
+"""
+
+from collections.abc import Sequence
+from math import isfinite
+from numbers import Integral, Real
+
+import torch
+from torch import Tensor
+
+from .latent_moments import check_latent, per_channel
+
+
+def zero_channel(z: Tensor, channel: int) -> Tensor:
+    """z with a channel set to 0: the mean of the prior that the KL term pulls to, not the mean of the channel."""
+    changed = copy_of(z)
+    changed[:, index_of("channel", channel, z.shape[1])] = 0
+    return changed
+
+
+def amplify_channel(z: Tensor, channel: int, factor: float) -> Tensor:
+    """z with a channel's differences from its mean over the clip multiplied: mean + factor * (z - mean).
+
+    The mean stays, so the change is one of contrast: 0 leaves the mean alone, 1 changes nothing but rounding.
+    """
+    changed = copy_of(z)
+    finite("factor", factor)
+    values = z[:, index_of("channel", channel, z.shape[1])]
+    changed[:, channel] = torch.lerp(values.mean(), values, float(factor))
+    return changed
+
+
+def shift_channel(z: Tensor, channel: int, latent_frames: int) -> Tensor:
+    """z with a channel moved in time, later where latent_frames is above 0; at the border the edge frame is repeated.
+
+    latent_frames: from -(L - 1) to L - 1.
+    """
+    changed = copy_of(z)
+    channel, last = index_of("channel", channel, z.shape[1]), z.shape[2] - 1
+    if isinstance(latent_frames, bool) or not isinstance(latent_frames, Integral) or abs(latent_frames) > last:
+        raise ValueError(f"latent_frames must be an integer from {-last} to {last}, got {latent_frames!r}")
+    source = (torch.arange(last + 1, device=z.device) - int(latent_frames)).clamp(0, last)
+    changed[:, channel] = z[:, channel, source]
+    return changed
+
+
+def swap_channel(z: Tensor, other: Tensor, channel: int) -> Tensor:
+    """z with a channel of `other`, latents of the same shape; the second half of a swap is the same of (other, z)."""
+    changed = copy_of(z)
+    check_other(z, other)
+    channel = index_of("channel", channel, z.shape[1])
+    changed[:, channel] = other[:, channel].to(z)
+    return changed
+
+
+def interpolate(z: Tensor, other: Tensor, weight: float) -> Tensor:
+    """(1 - weight) * z + weight * other; weight from 0 to 1, exact at both ends."""
+    changed = copy_of(z)
+    check_other(z, other)
+    if not 0 <= finite("weight", weight) <= 1:
+        raise ValueError(f"weight must be from 0 to 1, got {weight}")
+    return torch.lerp(changed, other.to(z), float(weight))
+
+
+def change_cell(
+    z: Tensor, cell: Sequence[int], amount: float | Sequence[float] | Tensor, channel: int | None = None
+) -> Tensor:
+    """z with `amount` added to one cell.
+
+    Args:
+        cell: (latent frame, row, column).
+        amount: in the units of z: a number, or with channel None one a channel.
+        channel: the only one that changes; None: all.
+    """
+    changed = copy_of(z)
+    frame, row, column = cell_of(cell, z)
+    if channel is None:
+        added = torch.from_numpy(per_channel("amount", amount, z.shape[1])).to(z)
+        changed[0, :, frame, row, column] += added
+    else:
+        changed[0, index_of("channel", channel, z.shape[1]), frame, row, column] += finite("amount", amount)
+    return changed
+
+
+def copy_of(z: Tensor) -> Tensor:
+    if not isinstance(z, Tensor):
+        raise ValueError(f"z must be a tensor (1, C, L, h, w), got {type(z).__name__}")
+    check_latent(z)
+    return z.detach().clone()
+
+
+def check_other(z: Tensor, other: Tensor, name: str = "other") -> None:
+    if not isinstance(other, Tensor):
+        raise ValueError(f"{name} must be a tensor (1, C, L, h, w), got {type(other).__name__}")
+    check_latent(other, name)
+    if other.shape != z.shape:
+        raise ValueError(f"{name} must have the shape of z, {tuple(z.shape)}, got {tuple(other.shape)}")
+
+
+def index_of(name: str, value: int, size: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value < size:
+        raise ValueError(f"{name} must be an integer from 0 to {size - 1}, got {value!r}")
+    return int(value)
+
+
+def cell_of(cell: Sequence[int], z: Tensor) -> tuple[int, int, int]:
+    if not isinstance(cell, Sequence) or len(cell) != 3:
+        raise ValueError(f"cell must be (latent frame, row, column), got {cell!r}")
+    names = ("latent frame of cell", "row of cell", "column of cell")
+    return tuple(map(index_of, names, cell, z.shape[2:]))
+
+
+def finite(name: str, value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    return float(value)
