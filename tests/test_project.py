@@ -15,16 +15,20 @@ from tests.conftest import ROOT
 
 # A module imports only from lower floors; on floor 0 there is no torch.
 FLOORS = [
-    "shapes images",
-    "checks gaussian streams writers weight_files quiz train_config work_folder periods",
-    "causal_conv metrics video hub train_files video_map",
-    "spatial_vae temporal_vae clips reports figures tables "
-    "lessons_sizes lessons_quality lessons_causality lessons_long",
-    "video_vae pages diagrams lessons content initialization losses probe_figures",
-    "open_sora train_data streaming pictures adapters attribution dependency receptive_fields seams stitching",
-    "checkpoints train_inputs round_trip probes",
-    "reconstruct viewers site training causality",
-    "probe_report",
+    "shapes images lab_weights exit_codes",
+    "checks gaussian streams writers weight_files quiz train_config work_folder periods fingerprints",
+    "causal_conv metrics video hub train_files video_map trial_config",
+    "spatial_vae temporal_vae clips reports figures tables trial_files "
+    "lessons_sizes lessons_quality lessons_causality lessons_latents lessons_long",
+    "video_vae pages diagrams lessons content initialization probe_figures latent_figures ablation_table",
+    "open_sora train_data streaming pictures adapters attribution dependency receptive_fields seams stitching "
+    "latent_moments frame_view",
+    "checkpoints losses train_inputs round_trip probes latent_files latent_scale latent_changes",
+    "reconstruct site train_models causality latent_statistics interventions",
+    "training probe_report latent_answers",
+    "trials latent_view",
+    "ablation viewers",
+    "ablate",
     "__main__",
 ]
 FLOOR = {module: floor for floor, modules in enumerate(FLOORS) for module in modules.split()}

@@ -13,6 +13,8 @@ _HOME = {
     "StreamingDecoder": "streaming",
     "load": "checkpoints",
     "make_causal": "causality",
+    "run_ablation": "ablation",
+    "TrialConfig": "trial_config",
     "Clip": "video",
     "read_video": "video",
     "iter_video": "video",

@@ -1,4 +1,4 @@
-"""The command line: vae-lab reconstruct, sizes, inspect, probe and train."""
+"""The command line: vae-lab reconstruct, sizes, inspect, probe, train and ablate."""
 
 import argparse
 import os
@@ -10,12 +10,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import shapes
+from . import ablate, exit_codes, shapes
 from .shapes import count
 
-EXIT_STOPPED = 1  # the work cannot go on, or a source ended early; what is there is kept
-EXIT_BAD_INPUT = 2  # as argparse
-EXIT_INTERRUPTED, EXIT_BROKEN_PIPE, EXIT_TERMINATED = 130, 141, 143  # 128 + SIGINT, SIGPIPE, SIGTERM, as shells do
 MIN_SIDE = 8  # pixels: one latent cell
 MAX_SIZE = 1_000_000  # frames or pixels along an axis
 SHOWN_CHUNKS = 4
@@ -138,6 +135,15 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--data", type=Path, metavar="FOLDER", help="videos and images (default: made content)")
     command.add_argument("--cache", type=Path, metavar="FOLDER", help="2D latents, shared by runs (default: in OUT)")
     command.set_defaults(run=run_train)
+
+    command = commands.add_parser(
+        "ablate", help="train and compare variants of a config",
+        description="Train and measure the base and the variants in FILE with each of its seeds, and write tables: "
+        "means, spread over seeds, paired differences with intervals. Finished trials are kept, so that it goes on "
+        "where it was stopped. The exit code is 1 where a trial failed.",
+    )  # fmt: skip
+    ablate.add_arguments(command, _at_least)
+    command.set_defaults(run=ablate.run)
     return parser
 
 
@@ -211,16 +217,16 @@ def run_reconstruct(args: argparse.Namespace) -> int:
         )
     except StoppedError as error:
         print(f"vae-lab reconstruct: {error}", file=sys.stderr)
-        return EXIT_STOPPED
+        return exit_codes.STOPPED
     except (KeyboardInterrupt, SystemExit) as stop:
         print(f"vae-lab reconstruct: interrupted, {WorkFolder(args.output).kept()}", file=sys.stderr)
-        return EXIT_INTERRUPTED if isinstance(stop, KeyboardInterrupt) else EXIT_TERMINATED
+        return exit_codes.INTERRUPTED if isinstance(stop, KeyboardInterrupt) else exit_codes.TERMINATED
     for name, text in describe(summary, args.start).items():
         print(f"{name:<12} {text}")
     print(f"wrote        {', '.join(str(args.output / name) for name in OUTPUTS)}")
     if info.breaks_off:
         print(f"vae-lab reconstruct: {info.breaks_off}; that much was reconstructed", file=sys.stderr)
-        return EXIT_STOPPED
+        return exit_codes.STOPPED
     return 0
 
 
@@ -310,10 +316,10 @@ def run_train(args: argparse.Namespace) -> int:
         train(config, args.output, args.data, cache=args.cache)
     except TrainingError as error:
         print(f"vae-lab train: {error}", file=sys.stderr)
-        return EXIT_STOPPED
+        return exit_codes.STOPPED
     except KeyboardInterrupt:
         print(f"vae-lab train: interrupted; {folder.last_good()}", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return exit_codes.INTERRUPTED
     print(f"wrote        {folder.model}, {folder.log}")
     return 0
 
@@ -321,19 +327,21 @@ def run_train(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))  # so that what is half-written is removed
+        signal.signal(
+            signal.SIGTERM, lambda *_: sys.exit(exit_codes.TERMINATED)
+        )  # so that what is half-written is removed
     warnings.formatwarning = lambda message, *_: f"note: {message}\n"
     try:
         return args.run(args)
     except BrokenPipeError:  # whoever read our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        return exit_codes.BROKEN_PIPE
     except (ValueError, OSError) as error:
         print(f"vae-lab {args.command}: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return exit_codes.BAD_INPUT
     except KeyboardInterrupt:
         print(f"vae-lab {args.command}: interrupted, nothing was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return exit_codes.INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+import shutil
+
+import pytest
+
+from tests.conftest import ROOT
+from vae_lab import fingerprints
+from vae_lab.fingerprints import code_version, content_hash, key_of
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package whose code is hashed instead."""
+    folder = shutil.copytree(ROOT / "vae_lab", tmp_path / "vae_lab", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fingerprints, "FOLDER", folder)
+    return folder
+
+
+def version() -> str:
+    code_version.cache_clear()
+    return code_version("trials", ("torch", "numpy"))
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    yield
+    code_version.cache_clear()
+
+
+def edit(path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_comments_docstrings_and_layout_do_not_count(package):
+    before = version()
+    edit(package / "causal_conv.py", "import torch\n", "import torch\n\n\n# a comment\n")
+    edit(package / "causal_conv.py", "The causal 3D convolution.", "Another docstring.")
+    edit(package / "training.py", "    def train(self)", '    "a text that stands alone"\n\n    def train(self)')
+    assert version() == before
+
+
+@pytest.mark.parametrize("module", ["trials", "causal_conv", "shapes", "clips"])  # imported by modules it imports
+def test_code_counts_wherever_a_trial_needs_it(package, module):
+    before = version()
+    (package / f"{module}.py").write_text((package / f"{module}.py").read_text() + "\nMORE = 1\n")
+    assert version() != before
+
+
+def test_what_a_trial_does_not_need_does_not_count(package):
+    before = version()
+    for module in ("viewers", "ablation_table", "ablation", "site", "__main__"):
+        (package / f"{module}.py").write_text("MORE = 1\n")
+    assert version() == before
+
+
+def test_libraries_count(monkeypatch):
+    before = version()
+    monkeypatch.setattr(fingerprints, "version", lambda library: "0.0")
+    assert version() != before
+
+
+def test_content(tmp_path):
+    folder = tmp_path / "a"
+    (folder / "in").mkdir(parents=True)
+    (folder / "one").write_bytes(b"1")
+    (folder / "in" / "two").write_bytes(b"2")
+    before = content_hash(folder)
+    assert content_hash(shutil.copytree(folder, tmp_path / "b")) == before  # where it lies is no matter
+    (folder / "in" / "two").rename(folder / "two")
+    assert content_hash(folder) != before
+    assert content_hash(tmp_path / "b" / "one") != content_hash(tmp_path / "b" / "in" / "two")
+
+
+def test_keys():
+    assert key_of({"a": 1, "b": [1, 2]}) == key_of({"b": [1, 2], "a": 1})
+    assert key_of(1, [2]) != key_of([1, 2]) != key_of(1, 2)
+    assert len(key_of(None)) == 16

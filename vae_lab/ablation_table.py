@@ -1,0 +1,185 @@
+"""What came out of an ablation, as pandas tables and pictures: means, spread over seeds, paired differences."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from .figures import COLOURS, OTHER_COLOURS
+from .shapes import count
+from .train_config import check_known
+from .trial_config import FRAME_METRICS
+from .video import write_beside
+
+BASE = "base"
+TABLES = ("trials", "frames", "table")
+CONFIDENCE = 0.95
+UNITS = {
+    "time_error": "time error (RMS, 1: std of 2D latents)", "psnr": "PSNR in dB", "image_psnr": "PSNR of images in dB",
+    "kl": "KL in nats per element", "training_gflop": "training in GFLOP",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What `run_ablation` returns. Variants stand in the order they were given, the base first."""
+
+    trials: pd.DataFrame
+    """One row a trial: variant, seed, the metrics (NaN where a model has none), seconds, error ("" if none), key."""
+    frames: pd.DataFrame
+    """One row a measured frame: variant, seed, clip, frame (from 0), time_error and psnr (`trial_config.METRICS`)."""
+    metrics: Mapping[str, str]
+    """Name of each metric -> what it is."""
+
+    @classmethod
+    def of_results(cls, results: Iterable[Mapping[str, Any]], metrics: Mapping[str, str]) -> "Ablation":
+        """Of finished trials as they are kept, with their variant, seed and key."""
+        results = list(results)
+        rows = [
+            {name: r[name] for name in ("variant", "seed")}
+            | {name: r["metrics"].get(name, np.nan) for name in metrics}
+            | {name: r[name] for name in ("seconds", "error", "key")}
+            for r in results
+        ]
+        frames = [
+            {"variant": r["variant"], "seed": r["seed"], "clip": clip, "frame": t}
+            | {name: series[t] for name, series in values.items()}
+            for r in results
+            for clip, values in r["frames"].items()
+            for t in range(len(values["psnr"]))
+        ]
+        columns = ["variant", "seed", "clip", "frame", *FRAME_METRICS]
+        return cls(pd.DataFrame(rows), pd.DataFrame(frames, columns=columns), metrics)
+
+    @property
+    def variants(self) -> list[str]:
+        return list(dict.fromkeys(self.trials["variant"]))
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """The trials that failed."""
+        return self.trials[self.trials["error"] != ""]
+
+    def table(self, *metrics: str) -> pd.DataFrame:
+        """One row for each variant and metric (all, if none is named), over the seeds whose trials did not fail.
+
+        n: seeds. mean, std: over them (std with n - 1). difference: the mean of variant minus base, seed by seed; low,
+        high: its confidence interval of 95 % by Student's t, which takes differences as normal; pairs: seeds in it.
+        Each interval stands alone: of twenty, one misses.
+        """
+        names = metrics or tuple(self.metrics)
+        check_known("an ablation's table", names, list(self.metrics))
+        rows = []
+        for metric in names:
+            values = self.trials.pivot(index="seed", columns="variant", values=metric)
+            for variant in self.variants:
+                own = values[variant].dropna()
+                rows.append(
+                    {"variant": variant, "metric": metric, "n": len(own), "mean": own.mean(), "std": own.std()}
+                    | ({} if variant == BASE else paired_difference(values[variant], values[BASE]))
+                )
+        columns = ["variant", "metric", "n", "mean", "std", "difference", "low", "high", "pairs"]
+        return pd.DataFrame(rows, columns=columns).astype({"pairs": "Int64"})
+
+    def only(self, *variants: str) -> "Ablation":
+        """The base and these variants."""
+        check_known("an ablation", variants, self.variants)
+        kept = [BASE, *variants]
+        parts = (frame[frame["variant"].isin(kept)].reset_index(drop=True) for frame in (self.trials, self.frames))
+        return Ablation(*parts, self.metrics)
+
+    def value(self, variant: str, metric: str, column: str = "mean") -> float:
+        """One number of `table(metric)`, for a sentence."""
+        check_known("an ablation", [variant], self.variants)
+        rows = self.table(metric).set_index("variant")
+        check_known("an ablation's table", [column], list(rows.columns))
+        return float(rows.loc[variant, column])
+
+    def write(self, folder: Path) -> None:
+        """TABLES as CSV files, numbers with all their digits."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in zip(TABLES, (self.trials, self.frames, self.table()), strict=True):
+            with write_beside(folder / f"{name}.csv") as beside:
+                table.to_csv(beside, index=False)
+
+    def __repr__(self) -> str:
+        lines = [f"Ablation: {count(len(self.variants), 'variant')}, {count(self.trials['seed'].nunique(), 'seed')}"]
+        if len(self.failed):
+            lines[0] += f", {count(len(self.failed), 'failed trial')}"
+        first = next(iter(self.metrics))
+        for row in self.table(first).itertuples():
+            text = (
+                f"  {row.variant}: {first} {row.mean:.3g} ± {row.std:.2g}" if row.n else f"  {row.variant}: no {first}"
+            )
+            if row.variant != BASE and row.n:
+                text += f", {row.difference:+.2g} ({row.low:+.2g} to {row.high:+.2g})"
+            lines.append(text)
+        return "\n".join(lines)
+
+    def plot(self, metric: str, label: str | None = None):
+        """A matplotlib Figure: every trial as a dot, seeds joined; beside it the paired differences, with intervals."""
+        from matplotlib.figure import Figure
+
+        table = self.table(metric)
+        label = label or UNITS.get(metric, metric)
+        figure = Figure(figsize=(9, 1.2 + 0.42 * len(self.variants)), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        places = {variant: place for place, variant in enumerate(self.variants)}
+        for _, rows in self.trials.groupby("seed"):
+            left.plot(rows[metric], rows["variant"].map(places), color="#999999", linewidth=0.6, alpha=0.6)
+        for variant, rows in self.trials.groupby("variant", sort=False):
+            colour = COLOURS["input"] if variant == BASE else COLOURS["output"]
+            left.plot(rows[metric], [places[variant]] * len(rows), "o", color=colour, markersize=5)
+        left.plot(table["mean"], table["variant"].map(places), "|", color="#777777", markersize=16, markeredgewidth=2)
+        shown = table[(table["variant"] != BASE) & table["difference"].notna()]
+        widths = np.abs(shown[["low", "high"]].to_numpy().T - shown["difference"].to_numpy())
+        right.errorbar(
+            shown["difference"], shown["variant"].map(places), xerr=np.nan_to_num(widths), fmt="o", capsize=4,
+            color=COLOURS["output"],
+        )  # fmt: skip
+        right.axvline(0, color=COLOURS["input"], linewidth=1, linestyle="--")
+        left.set_yticks(list(places.values()), list(places), parse_math=False)
+        left.invert_yaxis()
+        left.set(xlabel=f"{label}, a dot a seed, bar: mean")
+        right.set(xlabel="difference from the base, 95 % interval")
+        for axis in (left, right):
+            axis.grid(alpha=0.25)
+        return figure
+
+    def plot_frames(self, metric: str = "time_error", clips: Sequence[str] | None = None):
+        """A matplotlib Figure: a metric over frames, mean over seeds and clips; the band spans the seeds' means.
+
+        clips: names of measured clips; None: all.
+        """
+        from matplotlib.figure import Figure
+
+        frames = self.frames if clips is None else self.frames[self.frames["clip"].isin(clips)]
+        figure = Figure(figsize=(9, 3), layout="constrained")
+        axis = figure.subplots()
+        colours = cycle([COLOURS["output"], COLOURS["latent"], *OTHER_COLOURS])
+        for variant in self.variants:
+            rows = frames[frames["variant"] == variant]
+            by_seed = rows.groupby(["frame", "seed"])[metric].mean().unstack()
+            colour = COLOURS["input"] if variant == BASE else next(colours)
+            axis.plot(by_seed.index, by_seed.mean(axis=1), marker=".", color=colour, label=variant)
+            axis.fill_between(by_seed.index, by_seed.min(axis=1), by_seed.max(axis=1), color=colour, alpha=0.15)
+        axis.set(xlabel="frame", ylabel=UNITS.get(metric, metric))
+        axis.grid(alpha=0.25)
+        for text in axis.legend(fontsize=9, loc="best").get_texts():
+            text.set_parse_math(False)
+        return figure
+
+
+def paired_difference(values: pd.Series, base: pd.Series) -> dict[str, float]:
+    """Mean of values minus base over the seeds (index) that both have, with its interval by Student's t."""
+    differences = (values - base).dropna()
+    pairs, mean = len(differences), differences.mean()
+    half = np.nan
+    if pairs > 1:
+        half = stdtrit(pairs - 1, (1 + CONFIDENCE) / 2) * differences.std() / np.sqrt(pairs)
+    return {"difference": mean, "low": mean - half, "high": mean + half, "pairs": pairs}

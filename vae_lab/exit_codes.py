@@ -1,0 +1,5 @@
+"""Exit codes of the command line, beside 0."""
+
+STOPPED = 1  # the work cannot go on, or is not whole; what is there is kept
+BAD_INPUT = 2  # as argparse
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143  # 128 + SIGINT, SIGPIPE, SIGTERM, as shells do

@@ -1,0 +1,71 @@
+"""Hashes that say what a result was computed from: code, files and settings."""
+
+import ast
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent  # of the package
+
+
+@cache
+def code_version(module: str, libraries: Sequence[str] = ()) -> str:
+    """12 hex digits: a hash of a module of the package, of all that it imports of the package, wherever in it, and of
+    the installed versions of `libraries`.
+
+    Comments, docstrings and layout do not count. libraries: names as pip knows them, in a tuple.
+    """
+    digest = hashlib.sha256()
+    for name, tree in sorted(_with_imports(module).items()):
+        digest.update(f"{name}\n{ast.dump(_without_docstrings(tree))}\n".encode())
+    for library in libraries:
+        digest.update(f"{library} {version(library)}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def content_hash(path: Path) -> str:
+    """16 hex digits: of a file's bytes, or of the names and bytes of all files in a folder and the folders in it."""
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]:
+        digest.update(f"{file.relative_to(path).as_posix()}\n".encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def key_of(*parts: Any) -> str:
+    """16 hex digits: of plain values, as JSON holds them."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _with_imports(module: str) -> dict[str, ast.Module]:
+    """The syntax trees of a module and of all modules that it needs."""
+    found, waiting = {}, [module]
+    while waiting:
+        name = waiting.pop()
+        path = FOLDER / f"{name}.py"
+        if name in found or not path.exists():  # a name in __init__.py, not a module
+            continue
+        found[name] = ast.parse(path.read_text("utf-8"))
+        for node in ast.walk(found[name]):
+            if isinstance(node, ast.ImportFrom) and node.level == 1:
+                waiting += [node.module] if node.module else [alias.name for alias in node.names]
+    return found
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    """All texts that stand alone as a statement are taken out."""
+    for node in ast.walk(tree):
+        for name in ("body", "orelse", "finalbody"):
+            statements = getattr(node, name, None)
+            if isinstance(statements, list):
+                setattr(node, name, [s for s in statements if not _is_text(s)])
+    return tree
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,0 +1,79 @@
+"""What a trial of an ablation is: a training, and how its model is used and measured; and what a variant changes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .shapes import MICRO_FRAME_SIZE, positive_int
+from .train_config import TrainConfig, check_factor, check_known
+
+METRICS = {  # what is not of a model is NaN
+    "time_error": "RMS error of 2D latents that went through the temporal half, where their standard deviation is 1: "
+    "what compressing time costs, without what the 2D half loses",
+    "psnr": "PSNR in dB, mean over the frames of all measured clips",
+    "image_psnr": "PSNR in dB of single frames, each encoded alone",
+    "identity": "mean squared distance of an image's latent from its 2D latent (of stacks whose channels are as many)",
+    "kl": "divergence of the posterior from N(0, 1) in nats per element of the latent",
+    "active_channels": "latent channels whose posterior mean varies over the clips by more than ACTIVE_VARIANCE",
+    "latent_std": "standard deviation of all raw latents",
+    "compression": "numbers of a measured clip for one of its latent",
+    "leak": "largest effect of a frame on a latent that may not see it, for the largest that is allowed",
+    "parameters": "that are trained",
+    "training_gflop": "floating point operations of the training, forward and backward, in 1e9",
+}
+FRAME_METRICS = ("time_error", "psnr")  # of these, also frame by frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig(TrainConfig):
+    """A training, and how its model is used and measured afterwards. `seed` is set by the ablation."""
+
+    micro_frame_size: int | None = MICRO_FRAME_SIZE
+    """Frames a chunk when the model is used; None: one piece. Of VideoVAEs; others have no chunks."""
+    used_spatial_scaling_factor: float | None = None
+    """What 2D latents are multiplied by when the model is used; None: as in training. Of half "temporal"."""
+    measured_frames: int = 34
+    """Of each measured clip."""
+    measured_size: int = 64
+    """Pixels of a side of the measured clips."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("measured_frames", "measured_size"):
+            positive_int(name, getattr(self, name))
+        if self.micro_frame_size is not None:
+            positive_int("micro_frame_size", self.micro_frame_size)
+        if self.micro_frame_size != MICRO_FRAME_SIZE and not self.makes_video_vae:
+            raise ValueError(f"micro_frame_size is of VideoVAEs, got {self.micro_frame_size} for another model")
+        check_factor("used_spatial_scaling_factor", self.used_spatial_scaling_factor, self.half)
+
+    @property
+    def makes_video_vae(self) -> bool:
+        """Whether the model is the lab's stack of two halves."""
+        return self.half == "temporal" or (self.half == "video" and "class_name" not in self.model)
+
+    @property
+    def training(self) -> TrainConfig:
+        """What of it decides the weights."""
+        return TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+
+
+def changed(base: TrialConfig, difference: Mapping[str, Any]) -> TrialConfig:
+    """The config that differs from `base` by these fields.
+
+    A table in "model" changes the arguments it names; with a "class_name" it is the whole model. A table in "stages"
+    is stage name -> fields to change; a list takes the place of all stages.
+    """
+    values = base.to_dict()
+    for name, value in difference.items():
+        if name == "model" and isinstance(value, Mapping) and "class_name" not in value:
+            value = values["model"] | value
+        if name == "stages" and isinstance(value, Mapping):
+            value = _changed_stages(values["stages"], value)
+        values[name] = value
+    return type(base).from_dict(values)
+
+
+def _changed_stages(stages: list[dict], differences: Mapping[str, Mapping]) -> list[dict]:
+    check_known("stages", differences, [stage["name"] for stage in stages])
+    return [stage | dict(differences.get(stage["name"], {})) for stage in stages]

@@ -1,0 +1,85 @@
+"""What an ablation keeps on disk: a file for each finished trial, named by what decides its numbers."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .video import write_beside
+
+VERSION_FILE, TRIALS, STARTED, SCRATCH = "code_version", "trials", "started", "scratch"
+RESERVED = (VERSION_FILE, TRIALS, STARTED, SCRATCH)
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """The folder of an ablation. All its processes, on whatever machine, must see it under this path.
+
+    code_version: of the code that computes the trials. trials/KEY.json: a finished trial. started/KEY: its worker is at
+    work, or died. scratch/: models, until all trials of an ablation are finished, and 2D latents.
+    """
+
+    path: Path
+
+    def open(self, version: str) -> None:
+        """Make the folder, or refuse that of other code, whose numbers would stand beside ours."""
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"out must be a folder, {self.path} is a file")
+        file = self.path / VERSION_FILE
+        if file.exists() and (found := file.read_text("utf-8").strip()) != version:
+            raise ValueError(
+                f"{self.path} holds trials of another version of the code ({found}, this is {version}): their numbers "
+                f"are not to be compared with new ones; choose another folder, or remove it"
+            )
+        if not file.exists() and (self.path / TRIALS).exists():
+            raise ValueError(f"{self.path} holds trials of unknown code: {VERSION_FILE} is missing")
+        self.path.mkdir(parents=True, exist_ok=True)
+        _write(file, f"{version}\n")
+        for name in (TRIALS, STARTED):
+            (self.path / name).mkdir(exist_ok=True)
+
+    def read(self, key: str) -> dict[str, Any] | None:
+        """A finished trial, or None."""
+        file = self.path / TRIALS / f"{key}.json"
+        if not file.exists():
+            return None
+        try:
+            return json.loads(file.read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file} is damaged ({error}): remove it, and the trial is run again") from error
+
+    def start(self, key: str) -> None:
+        (self.path / STARTED / key).touch()
+
+    def finish(self, key: str, trial: Mapping[str, Any]) -> None:
+        """Keep a finished trial. A file that is only half written is never at its place."""
+        _write(self.path / TRIALS / f"{key}.json", json.dumps(trial, indent=1) + "\n")
+        (self.path / STARTED / key).unlink(missing_ok=True)
+
+    def in_flight(self) -> set[str]:
+        """Keys of trials that were started and did not finish."""
+        return {path.name for path in (self.path / STARTED).iterdir()}
+
+    def forget(self, key: str) -> None:
+        """Let a trial be as if it had never been started."""
+        for path in (self.path / TRIALS / f"{key}.json", self.path / STARTED / key):
+            path.unlink(missing_ok=True)
+
+    def training(self, key: str) -> Path:
+        """Where a training is at work."""
+        return self.path / SCRATCH / "trainings" / key
+
+    @property
+    def latents(self) -> Path:
+        """Where trainings keep 2D latents that they share."""
+        return self.path / SCRATCH / "latents"
+
+    def remove_trainings(self) -> None:
+        shutil.rmtree(self.path / SCRATCH / "trainings", ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    with write_beside(path) as beside:
+        beside.write_text(text, "utf-8")

@@ -1,0 +1,194 @@
+"""One trial of an ablation: train a VAE, use it on clips it never saw, measure it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from .adapters import decode, encode, maps_of
+from .checkpoints import load
+from .clips import HELD_OUT_PHOTOS, photo_clip, synthetic_clip
+from .latent_moments import ACTIVE_VARIANCE
+from .losses import Objective, kl_per_element
+from .metrics import psnr
+from .probes import future_leak
+from .train_config import TrainConfig
+from .train_models import check_sizes, frozen_spatial, new_half, rescaled, stack
+from .training import train
+from .trial_config import METRICS, TrialConfig
+from .video import to_tensor
+from .video_vae import VideoVAE
+
+DATA_RANGE = 2.0  # of pixels in [-1, 1]
+THREADS = 1  # a trial computes with: so its bits do not depend on how many run beside it
+LEAK_FRAMES = 17  # of the noise that the causality probe is made with, for a model without chunks
+
+
+class Measured(NamedTuple):
+    """What a trial gives."""
+
+    metrics: dict[str, float]
+    """METRICS."""
+    frames: dict[str, dict[str, list[float]]]
+    """Name of a measured clip -> name in FRAME_METRICS -> a value for each of its frames."""
+
+
+def run_trial(config: TrialConfig, folder: Path, cache: Path, data: str | None = None) -> Measured:
+    """Train into `folder`, or find the model there, and measure it. Trials with one training may share its folder.
+
+    cache: where the 2D latents of trainings are kept. data: as of `train`.
+    """
+    with _threads(THREADS):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f"{folder.name}.lock")):
+            if (folder / "model").exists():
+                vae = load(folder / "model")
+            else:
+                vae = train(config.training, folder, data, cache=cache, progress=False)
+        return measure(as_used(vae, config), config)
+
+
+def as_used(vae: nn.Module, config: TrialConfig) -> nn.Module:
+    """The trained model with the chunks, and the factor on its 2D latents, that the trial uses it with."""
+    if isinstance(vae, VideoVAE):
+        vae = vae.with_micro_frame_size(config.micro_frame_size)
+        if config.used_spatial_scaling_factor is not None:
+            spatial = rescaled(vae.spatial, config.used_spatial_scaling_factor)
+            vae = stack(spatial, vae.temporal).with_micro_frame_size(config.micro_frame_size)
+    return vae.eval()
+
+
+def measured_clips(config: TrialConfig) -> dict[str, Tensor]:
+    """The clips that trials are measured on: the photographs no training sees, moving, and shapes with their own
+    velocities. The same for every seed and variant. Name -> (1, 3, T, H, W) in [-1, 1].
+    """
+    size = (config.measured_size, config.measured_size)
+    clips = {name: photo_clip(name, config.measured_frames, size, seed=1) for name in HELD_OUT_PHOTOS}
+    clips["shapes"] = synthetic_clip("shapes", config.measured_frames, size)
+    return {name: to_tensor(clip.frames) for name, clip in clips.items()}
+
+
+@torch.no_grad()
+def measure(vae: nn.Module, config: TrialConfig) -> Measured:
+    """METRICS of a model, and FRAME_METRICS of each frame."""
+    clips = measured_clips(config)
+    frames, images, kl, means = {}, [], [], []
+    for name, x in clips.items():
+        if isinstance(vae, VideoVAE):
+            spatial_latent = vae.spatial.encode(x).latent_dist.mode()
+            posterior = vae.encode_spatial_latent(spatial_latent).latent_dist
+            decoded = vae.decode_spatial_latent(posterior.mode(), x.shape[2]).sample
+            frames[name] = {"time_error": _time_error(decoded, spatial_latent).tolist()}
+            y = vae.spatial.decode(decoded).sample
+        else:
+            posterior = vae.encode(x).latent_dist
+            frames[name], y = {}, decode(vae, posterior.mode(), x.shape[2])
+        z = posterior.mode()
+        frames[name]["psnr"] = _psnr(x, y).tolist()
+        kl.append(kl_per_element(posterior).item())
+        means.append(z)
+        images.append(_of_image(lambda image: _psnr(image, decode(vae, encode(vae, image), 1)).item(), x))
+    z = torch.cat(means)  # of clips of one shape
+    metrics = dict.fromkeys(METRICS, float("nan")) | {
+        "psnr": float(np.mean([values["psnr"] for values in frames.values()])),
+        "image_psnr": float(np.mean(images)),
+        "kl": float(np.mean(kl)),
+        "active_channels": float((z.transpose(0, 1).flatten(1).var(1) > ACTIVE_VARIANCE).sum()),
+        "latent_std": z.std().item(),
+        "compression": sum(x.numel() for x in clips.values()) / z.numel(),
+        "leak": _leak(vae, config.micro_frame_size or LEAK_FRAMES),
+        "parameters": float(sum(p.numel() for p in _trained(vae, config).parameters())),
+        "training_gflop": training_gflop(config),
+    }
+    if isinstance(vae, VideoVAE):
+        metrics["time_error"] = float(np.sqrt(np.mean(np.square([f["time_error"] for f in frames.values()]))))
+        if vae.temporal.config.latent_channels == vae.temporal.config.in_channels:
+            metrics["identity"] = float(np.mean([_of_image(partial(_identity, vae), x) for x in clips.values()]))
+    return Measured(metrics, frames)
+
+
+def _psnr(x: Tensor, y: Tensor) -> Tensor:
+    return psnr(x, y.clamp(-1, 1), DATA_RANGE)[0]
+
+
+def _time_error(decoded: Tensor, spatial_latent: Tensor) -> Tensor:
+    """(T,)"""
+    return (decoded - spatial_latent).square().mean((0, 1, 3, 4)).sqrt() / spatial_latent.std()
+
+
+def _of_image(function: Callable[[Tensor], float], x: Tensor) -> float:
+    """Of a clip's first frame alone; NaN where a model does not take a single frame."""
+    try:
+        return function(x[:, :, :1])
+    except ValueError:
+        return float("nan")
+
+
+def _identity(vae: VideoVAE, image: Tensor) -> float:
+    spatial_latent = vae.spatial.encode(image).latent_dist.mode()
+    return (vae.encode_spatial_latent(spatial_latent).latent_dist.mode() - spatial_latent).square().mean().item()
+
+
+def _leak(vae: nn.Module, num_frames: int) -> float:
+    """NaN where the model's law of frames is not known."""
+    try:
+        maps = maps_of(vae, num_frames)
+    except ValueError:
+        return float("nan")
+    return future_leak(maps.encode, maps.x, maps.encoder_last_seen).largest
+
+
+def _trained(vae: nn.Module, config: TrialConfig) -> nn.Module:
+    return vae.temporal if config.half == "temporal" else vae
+
+
+def training_gflop(config: TrainConfig) -> float:
+    """Floating point operations of a training, in 1e9, as torch counts them: of one clip of each stage's longest
+    length, forward and backward, times steps and batch. Images, as many as image_fraction says, are counted as such.
+    """
+    half = new_half(config)
+    spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor) if config.half == "temporal" else None
+    total = 0.0
+    for stage in config.stages:
+        shares = {1: 1.0} if config.half == "spatial" else {1: config.image_fraction}
+        if config.half != "spatial":
+            shares[stage.num_frames[1]] = shares.get(stage.num_frames[1], 0.0) + 1 - config.image_fraction
+        for num_frames, share in shares.items():
+            if share:
+                total += share * stage.steps * stage.batch_size * _gflop(config, stage, half, spatial, num_frames)
+    return total
+
+
+def _gflop(config: TrainConfig, stage, half: nn.Module, spatial, num_frames: int) -> float:
+    x = torch.zeros(1, 3, num_frames, config.size, config.size)
+    latents = None
+    if spatial is not None:
+        side = config.size // spatial.spatial_compression_ratio
+        latents = torch.zeros(1, spatial.config.latent_channels, num_frames, side, side)
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        Objective(config, half, spatial)(stage, x, latents, [0])["loss"].backward()
+    return counter.get_total_flops() / 1e9
+
+
+def check_buildable(config: TrialConfig) -> None:
+    """Refuse a config of which no model can be made, before anything is trained."""
+    half = new_half(config)
+    spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor) if config.half == "temporal" else None
+    check_sizes(config, half, spatial)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
