@@ -1,5 +1,6 @@
 """Real, small runs: stopped, killed, spread over processes, on a full disk."""
 
+import dataclasses
 import os
 import resource
 import shutil
@@ -450,3 +451,12 @@ def test_2d_latents_with_another_factor(spatial, tmp_path):
         temporal_config(spatial, spatial_scaling_factor=0.0)
     with pytest.raises(ValueError, match="spatial_scaling_factor must be above 0 .* got 0.5 of 'spatial'"):
         spatial_config(spatial_scaling_factor=0.5)
+
+
+def test_a_temporal_half_with_other_channels_than_the_2d_half(spatial, tmp_path):
+    config = temporal_config(spatial, model=TEMPORAL | dict(latent_channels=8))
+    with pytest.raises(ValueError, match=r"identity_weight .* model latent_channels \(8\) must equal 4"):
+        train(config, tmp_path / "identity", progress=False)
+    vae = train(dataclasses.replace(config, stages=config.stages[1:]), tmp_path / "none", progress=False)
+    assert len(vae.config.latents_mean) == 8
+    assert load(tmp_path / "none" / "model").latent_size((17, 16, 16)) == (5, 2, 2)

@@ -83,9 +83,21 @@ def check_sizes(config: TrainConfig, half: nn.Module, spatial: SpatialVAE | None
         given, taken = spatial.config.latent_channels, half.config.in_channels
         if given != taken:
             raise ValueError(f"model in_channels ({taken}) must equal the {given} latent channels of the 2D half")
+        channels = half.config.latent_channels
+        if channels != given and any(stage.identity_weight for stage in config.stages):
+            raise ValueError(
+                f"identity_weight compares latents with 2D latents: model latent_channels ({channels}) must equal "
+                f"{given}"
+            )
     ratio = getattr(spatial or half, "spatial_compression_ratio", 1)
     if config.size % ratio:
         raise ValueError(f"size ({config.size}) must be a multiple of the spatial ratio ({ratio})")
+
+
+def stack(spatial: SpatialVAE, temporal: TemporalVAE) -> VideoVAE:
+    """Both halves, while nothing is known of the latents yet: `normalize` leaves them as they are."""
+    channels = temporal.config.latent_channels
+    return VideoVAE.of_halves(spatial, temporal, latents_mean=[0.0] * channels, latents_std=[1.0] * channels)
 
 
 def finished(half: nn.Module, spatial: SpatialVAE | None, z: Tensor) -> nn.Module:

@@ -26,8 +26,7 @@ from .train_config import Stage, TrainConfig
 from .train_data import Clips, MadeClips, VideoFolder, fingerprint
 from .train_files import RunFolder, TrainingError
 from .train_inputs import Inputs
-from .train_models import check_sizes, finished, frozen_spatial, new_half, perceptual_distance
-from .video_vae import VideoVAE
+from .train_models import check_sizes, finished, frozen_spatial, new_half, perceptual_distance, stack
 
 
 class Progress(NamedTuple):
@@ -118,7 +117,7 @@ class _Run:
         self.objective = accelerator.prepare(Objective(config, self.half, self.spatial, perceptual))
         self.average = AveragedModel(self.half, multi_avg_fn=_moving_average(config.ema_decay))
         half = self.average.module
-        self.reconstructing = half if self.spatial is None else VideoVAE.of_halves(self.spatial, half)
+        self.reconstructing = half if self.spatial is None else stack(self.spatial, half)
         self.made_of = fingerprint(clips, self.spatial)
         self.inputs = Inputs(config, clips, self.spatial, device, accelerator.process_index)
 
