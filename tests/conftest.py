@@ -4,6 +4,7 @@ import base64
 import importlib.util
 import io
 import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
@@ -24,7 +26,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # every process has a core of its own, 
 settings.register_profile("lab", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("lab")
 
-LONGEST = ("test_notebooks.py", "test_site_browser.py", "test_training.py", "test_lab_browser.py")
+LONGEST = ("test_ablation.py", "test_training.py", "test_lab_browser.py", "test_notebooks.py", "test_site_browser.py")
+FIRST = "test_notebooks_are_quick_and_small"
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parents[1]
@@ -68,8 +71,15 @@ def browser():
 
 
 def pytest_collection_modifyitems(items):
-    """The longest files begin, so that neither of the two processes of `make test` is left with one at the end."""
+    """The longest files begin, so that neither of the two processes of `make test` is left with one at the end.
+
+    Before them stands one test of the notebooks: its process makes the pages, while the other one is busy with files
+    that need none.
+    """
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    first = next((i for i, item in enumerate(items) if item.name == FIRST), None)
+    if first is not None:
+        items.insert(0, items.pop(first))
 
 
 @pytest.fixture(autouse=True)
@@ -85,22 +95,36 @@ def script(name: str):
     return module
 
 
-SMOKE = {"smoke": True}  # for the cells tagged "parameters"
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory) -> Path:
+    """The same for all processes of pytest-xdist."""
+    folder = tmp_path_factory.getbasetemp()  # of a process it lies in that of all
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def smoke(shared_folder) -> dict:
+    """For the cells tagged "parameters": long trainings are cut short, and all processes share what is trained."""
+    return {"smoke": True, "out": str(shared_folder / "ablations")}
 
 
 class NotebookPages(NamedTuple):
-    """What `make notebooks` makes, made once for all tests; long trainings are cut short."""
+    """What `make notebooks` makes, with `smoke`."""
 
     folder: Path
     runs: list
 
 
 @pytest.fixture(scope="session")
-def pages_of_notebooks(tmp_path_factory) -> NotebookPages:
+def pages_of_notebooks(shared_folder, smoke) -> NotebookPages:
+    """Made once for all tests: by the first process that asks, while another one waits."""
     from vae_lab import site
 
-    folder = tmp_path_factory.mktemp("site")
-    return NotebookPages(folder, site.build(ROOT / "notebooks", folder, SMOKE))
+    folder, kept = shared_folder / "site", shared_folder / "runs.pickle"
+    with FileLock(shared_folder / "site.lock"):
+        if not kept.exists():
+            kept.write_bytes(pickle.dumps(site.build(ROOT / "notebooks", folder, smoke)))
+    return NotebookPages(folder, pickle.loads(kept.read_bytes()))
 
 
 def canvas_pixels(canvas) -> np.ndarray:

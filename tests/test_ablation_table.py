@@ -120,5 +120,9 @@ def test_plot_frames(ablation):
     assert axis.get_xlabel() == "frame" and axis.get_ylabel() == "PSNR in dB"
     (axis,) = ablation.only("better").plot_frames("time_error", clips=["b"]).axes
     assert axis.lines[0].get_ydata().tolist() == pytest.approx([0.3, 0.4])
+    shown = ablation.plot_frames("psnr").axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in shown] == ["base", "better", "broken"]  # all trials of dead failed
+    with pytest.raises(ValueError, match="there is no psnr of these trials and clips to draw"):
+        ablation.plot_frames("psnr", clips=["c"])
     low, high = axis.collections[0].get_paths()[0].vertices[:, 1].min(), 0.4
     assert (low, high) == pytest.approx((0.3, 0.4))

@@ -20,10 +20,10 @@ FLOORS = [
     "causal_conv metrics video hub train_files video_map trial_config",
     "spatial_vae temporal_vae clips reports figures tables trial_files "
     "lessons_sizes lessons_quality lessons_causality lessons_latents lessons_long",
-    "video_vae pages diagrams lessons content initialization probe_figures latent_figures ablation_table",
+    "video_vae pages diagrams content initialization probe_figures latent_figures ablation_table",
     "open_sora train_data streaming pictures adapters attribution dependency receptive_fields seams stitching "
-    "latent_moments frame_view",
-    "checkpoints losses train_inputs round_trip probes latent_files latent_scale latent_changes",
+    "latent_moments frame_view lessons_ablations",
+    "lessons checkpoints losses train_inputs round_trip probes latent_files latent_scale latent_changes",
     "reconstruct site train_models causality latent_statistics interventions",
     "training probe_report latent_answers",
     "trials latent_view",

@@ -3,12 +3,15 @@ import copy
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from vae_lab import TemporalVAE
 from vae_lab.lessons import question, questions, reversed_pad
 from vae_lab.lessons_causality import plant_leak
 from vae_lab.quiz import Question
 from vae_lab.shapes import latent_frames, time_padding
+from vae_lab.train_config import Stage
+from vae_lab.trial_config import TrialConfig
 
 MEASURED = {
     "which half": [{"2D only": 2.0, "full": 3.0}],
@@ -19,11 +22,24 @@ MEASURED = {
     "planted convolution": ["encoder.down_blocks.1.resnets.0.conv2"],
     "quality after the swap": [{"as trained": 24.0, "norms swapped": 23.0}],
     "moved in cogvideox": [[3, 4]],
+    "channel that forgets fastest": [[0.9, 0.8, 0.7, 0.2]],
+    "cheapest channel": [[0.3, 0.3, 0.4, 0.1]],
+    "frames that a cell paints": [[0, 16]],
+    "frames painted without the leak": [[5, 16]],
+    "halfway between two clips": [[0.0, 0.04, 0.0], 0.6],
     "largest jump of a still": [[0.1] * 16 + [0.4] + [0.1] * 16 + [0.5] + [0.1], [0, 17, 34]],
     "identity": [{"with": 17.0, "without": 8.0}],
     "drift": [17.0, 12.0],
     "expensive channel": [[0.1, 0.2, 0.4, 0.3]],
     "sigma": [[0.05, 0.1, 0.7]],
+    "false alarms": [18],
+    "replicate near the start": [-0.2, -0.1],
+    "compute of early halving": [-300.0, -300.0],
+    "another factor in use": [0.1, 0.2],
+    "images with the identity loss": [-0.1, 0.2],
+    "PSNR with much KL": [-2.0, -1.0],
+    "3D from the pixels": [0.1, 0.4],
+    "own variant": [TrialConfig(half="temporal", stages=(Stage(name="latents", steps=1, learning_rate=1e-3),))],
 }
 
 
@@ -65,6 +81,13 @@ RIGHT = {  # worked out by hand
     "moved in cogvideox": [3, 4],
     "write last_seen": lambda latent, num_frames, ratio: ratio * (latent + 1) - -num_frames % ratio - 1,
     "latents too many": 3,
+    "channel that forgets fastest": 3,
+    "std after the mistake": 9.0,
+    "cheapest channel": 3,
+    "frames that a cell paints": [0, 16],
+    "frames painted without the leak": [5, 16],
+    "halfway between two clips": "fade",
+    "write kl": lambda mean, std: 0.5 * (mean**2 + std**2 - 1 - np.log(std**2)),
     "largest jump of a still": 34,
     "step of a fade": 0.2,
     "write step": lambda x, past, weight: convolved(torch.cat([past, x], dim=2), weight),
@@ -76,6 +99,19 @@ RIGHT = {  # worked out by hand
     "drift": "worse",
     "expensive channel": 2,
     "sigma": "up",
+    "standard errors of 3 seeds": 4.303,
+    "false alarms": 0.9,
+    "write interval": lambda d: stats.ttest_1samp(d, 0).confidence_interval(0.95),
+    "replicate near the start": "better",
+    "leak of frame_group": 0,
+    "compute of early halving": "less",
+    "compression of 8x": 5 / 3,
+    "latents in chunks of 5": 13,
+    "another factor in use": "worse",
+    "images with the identity loss": "cannot tell",
+    "PSNR with much KL": "worse",
+    "3D from the pixels": "better",
+    "own variant": {"wider": {"model": {"base_channels": 24}}},
 }
 
 
@@ -191,6 +227,10 @@ def test_measured_answers_follow_the_measurement():
     assert question("worst place in a chunk", [20.0, 18.0, 19.0])(1).right is True
     assert question("jump of a static clip", [0.9, 0.2, 0.1])(1).right is True
     assert question("moved by the last frame", [4])([4]).message == "The latents [4]."
+    assert question("halfway between two clips", [0.0, 0.3, 0.0], 0.6)("morph").right is True
+    assert question("frames that a cell paints", [5, 8])([5, 8]).message == (
+        "Just the frames that latent frame 2 stands for."
+    )
     assert question("quality after the swap", {"as trained": 23.0, "norms swapped": 24.0})("better").right is True
 
 

@@ -460,3 +460,10 @@ def test_a_temporal_half_with_other_channels_than_the_2d_half(spatial, tmp_path)
     vae = train(dataclasses.replace(config, stages=config.stages[1:]), tmp_path / "none", progress=False)
     assert len(vae.config.latents_mean) == 8
     assert load(tmp_path / "none" / "model").latent_size((17, 16, 16)) == (5, 2, 2)
+
+
+def test_gradients_that_the_caller_has_switched_off(tmp_path):
+    with torch.no_grad():
+        vae = train(spatial_config(), tmp_path / "a", progress=False)
+        assert not torch.is_grad_enabled()
+    assert same(weights(vae), weights(train(spatial_config(), tmp_path / "b", progress=False)))

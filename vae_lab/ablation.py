@@ -87,7 +87,7 @@ def run_ablation(
         raise ValueError(f"name must be that of a folder in out, other than {', '.join(RESERVED)}, got {name!r}")
     folder = TrialFolder(Path(out).absolute())
     folder.open(version)
-    with _lock(folder.path):
+    with _lock(folder.path, progress):
         if retry_failed:
             _forget_failed(folder, trials)
         _run(folder, trials, None if data is None else str(data), n_jobs, progress)
@@ -102,12 +102,13 @@ def run_ablation(
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def _lock(folder: Path, progress: bool) -> Iterator[None]:
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        tqdm.write(f"waits for another ablation in {folder}", file=sys.stderr)
+        if progress:
+            tqdm.write(f"waits for another ablation in {folder}", file=sys.stderr)
         lock.acquire()
     with lock:
         yield

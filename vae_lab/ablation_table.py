@@ -20,7 +20,7 @@ BASE = "base"
 TABLES = ("trials", "frames", "table")
 CONFIDENCE = 0.95
 UNITS = {
-    "time_error": "time error (RMS, 1: std of 2D latents)", "psnr": "PSNR in dB", "image_psnr": "PSNR of images in dB",
+    "time_error": "time error (RMS / std)", "psnr": "PSNR in dB", "image_psnr": "PSNR of images in dB",
     "kl": "KL in nats per element", "training_gflop": "training in GFLOP",
 }  # fmt: skip
 
@@ -144,7 +144,7 @@ class Ablation:
         )  # fmt: skip
         right.axvline(0, color=COLOURS["input"], linewidth=1, linestyle="--")
         left.set_yticks(list(places.values()), list(places), parse_math=False)
-        left.invert_yaxis()
+        left.set_ylim(len(places) - 0.5, -0.5)
         left.set(xlabel=f"{label}, a dot a seed, bar: mean")
         right.set(xlabel="difference from the base, 95 % interval")
         for axis in (left, right):
@@ -159,11 +159,16 @@ class Ablation:
         from matplotlib.figure import Figure
 
         frames = self.frames if clips is None else self.frames[self.frames["clip"].isin(clips)]
-        figure = Figure(figsize=(9, 3), layout="constrained")
+        frames = frames.dropna(subset=metric)
+        if frames.empty:
+            raise ValueError(f"there is no {metric} of these trials and clips to draw")
+        figure = Figure(figsize=(9, 3.2), layout="constrained")
         axis = figure.subplots()
         colours = cycle([COLOURS["output"], COLOURS["latent"], *OTHER_COLOURS])
         for variant in self.variants:
             rows = frames[frames["variant"] == variant]
+            if rows.empty:  # all its trials failed
+                continue
             by_seed = rows.groupby(["frame", "seed"])[metric].mean().unstack()
             colour = COLOURS["input"] if variant == BASE else next(colours)
             axis.plot(by_seed.index, by_seed.mean(axis=1), marker=".", color=colour, label=variant)

@@ -17,7 +17,8 @@ def code_version(module: str, libraries: Sequence[str] = ()) -> str:
     """12 hex digits: a hash of a module of the package, of all that it imports of the package, wherever in it, and of
     the installed versions of `libraries`.
 
-    Comments, docstrings and layout do not count. libraries: names as pip knows them, in a tuple.
+    Comments, docstrings and layout do not count, nor do modules that draw results and compute none (`figures`,
+    `latent_figures` and so on). libraries: names as pip knows them, in a tuple.
     """
     digest = hashlib.sha256()
     for name, tree in sorted(_with_imports(module).items()):
@@ -48,7 +49,7 @@ def _with_imports(module: str) -> dict[str, ast.Module]:
     while waiting:
         name = waiting.pop()
         path = FOLDER / f"{name}.py"
-        if name in found or not path.exists():  # a name in __init__.py, not a module
+        if name in found or name.endswith("figures") or not path.exists():  # the last: names in __init__.py
             continue
         found[name] = ast.parse(path.read_text("utf-8"))
         for node in ast.walk(found[name]):

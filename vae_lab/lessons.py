@@ -6,7 +6,7 @@ hint tells a reader which formula leads to what they wrote.
 
 from typing import Any
 
-from . import lessons_causality, lessons_long, lessons_quality, lessons_sizes
+from . import lessons_ablations, lessons_causality, lessons_latents, lessons_long, lessons_quality, lessons_sizes
 from .lessons_sizes import reversed_pad
 from .quiz import Check, Question
 
@@ -16,7 +16,9 @@ _QUESTIONS = {
     **lessons_sizes.QUESTIONS,
     **lessons_quality.QUESTIONS,
     **lessons_causality.QUESTIONS,
+    **lessons_latents.QUESTIONS,
     **lessons_long.QUESTIONS,
+    **lessons_ablations.QUESTIONS,
 }
 
 

@@ -33,7 +33,7 @@ STATE = "application/vnd.jupyter.widget-state+json"
 MEASURE = """import resource, sys
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))"""  # bytes
 MARK = "<meta name='generator' content='vae_lab.site'>"  # by which our own pages are known
-TIMEOUT = 600  # seconds a cell may take
+TIMEOUT = 3600  # seconds a cell may take
 
 
 class Run(NamedTuple):
@@ -77,7 +77,7 @@ def execute(path: Path, parameters: Mapping[str, Any] | None = None) -> Run:
     resources = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(notebook, timeout=TIMEOUT, resources=resources, extra_arguments=quiet)
     begin = time.perf_counter()
-    client.execute()
+    client.execute(env=os.environ | {"TQDM_DISABLE": "1"})  # progress bars would stand in the page, one below another
     seconds = time.perf_counter() - begin
     return Run(path, notebook, seconds, int(notebook.cells.pop().outputs[0].text))
 

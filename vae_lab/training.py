@@ -123,6 +123,7 @@ class _Run:
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
+    @torch.enable_grad()  # whatever the caller has switched off
     def train(self) -> nn.Module:
         config, accelerator = self.config, self.accelerator
         saved = self.folder.read(config, accelerator.num_processes, self.made_of)
