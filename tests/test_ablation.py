@@ -18,7 +18,7 @@ from filelock import FileLock
 from joblib.externals.loky import get_reusable_executor
 
 from tests.conftest import ROOT, SMALL_SPATIAL
-from vae_lab import SpatialVAE, ablation
+from vae_lab import SpatialVAE, ablation, ablation_plan, photo_clip, write_video
 from vae_lab.__main__ import main
 from vae_lab.ablation import read_ablation_file, run_ablation
 from vae_lab.train_config import Stage
@@ -177,9 +177,12 @@ def test_failed_trials_are_run_again_where_asked(finished, base, tmp_path):
 
 def test_models_are_removed_in_the_end_unless_kept(finished, base, tmp_path):
     out, _ = finished
-    assert not (out / "scratch" / "trainings").exists()
+    models = lambda folder: len(list((folder / "scratch" / "trainings").glob("*/model")))  # noqa: E731
+    assert models(out) == 0
     run_ablation(base, {"chunks of 5": VARIANTS["chunks of 5"]}, (0,), tmp_path, progress=False, keep_models=True)
-    assert len(list((tmp_path / "scratch" / "trainings").glob("*/model"))) == 1  # one training for both
+    assert models(tmp_path) == 1  # one training for both
+    run_ablation(base, VARIANTS, (0,), tmp_path, progress=False)  # whose own is removed, and no other
+    assert models(tmp_path) == 1
 
 
 def test_other_content_is_another_trial(finished, base, tmp_path):
@@ -191,6 +194,67 @@ def test_other_content_is_another_trial(finished, base, tmp_path):
     other = dataclasses.replace(base, spatial=str(folder))
     again = run_ablation(other, {"frame_group": VARIANTS["frame_group"]}, (0,), tmp_path / "out", progress=False)
     assert set(again.trials["key"]).isdisjoint(result.trials["key"])
+
+
+def test_what_a_checkpoint_is_said_to_be_and_clips_of_the_same_size_count_too(base, tmp_path):
+    """A weight file means what the config.json beside it says; a changed video need not change its size."""
+    folder, videos = tmp_path / "spatial", tmp_path / "videos"
+    SpatialVAE.from_pretrained(base.spatial).save_pretrained(folder)
+    videos.mkdir()
+    write_video(videos / "one.mp4", photo_clip("china", 8, (32, 32)).frames, 24)
+    (weights,) = folder.glob("*.safetensors")
+    trial = dataclasses.replace(base, spatial=str(weights))
+    keys, out = set(), tmp_path / "out"
+
+    def run() -> None:
+        keys.update(
+            run_ablation(trial, {"a": {"kl_weight": 1.0}}, (0,), out, data=videos, progress=False).trials["key"]
+        )
+
+    run()
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace('"scaling_factor": 1.0', '"scaling_factor": 2.0'))
+    run()
+    assert len(keys) == 4
+    os.utime(videos / "one.mp4", (1, 1))
+    run()
+    assert len(keys) == 6
+    assert len(list((out / "scratch" / "latents").iterdir())) == 3
+    with pytest.raises(ValueError, match=r"out \(.*\) must not lie in data \("):
+        run_ablation(trial, {"a": {"kl_weight": 1.0}}, (0,), videos / "out", data=videos)
+
+
+def test_paths_are_those_of_the_caller(base, tmp_path, monkeypatch):
+    """A worker that is in another folder reads what the caller means."""
+    get_reusable_executor().shutdown(wait=True)
+    variants, found = {"frame_group": VARIANTS["frame_group"]}, []
+    for seed, name in enumerate(("a", "b")):
+        torch.manual_seed(seed)
+        SpatialVAE.from_config(SpatialVAE.load_config(base.spatial)).save_pretrained(tmp_path / name / "spatial")
+        monkeypatch.chdir(tmp_path / name)
+        trial = dataclasses.replace(base, spatial="spatial")
+        for jobs in (2, 1):  # the workers of the first round are still in the first folder
+            out = tmp_path / f"{name}{jobs}"
+            found.append(run_ablation(trial, variants, (0,), out, n_jobs=jobs, progress=False).trials["psnr"].tolist())
+    assert found[0] == found[1] != found[2] == found[3]
+
+
+def test_threads_take_turns(finished, base, tmp_path):
+    """What torch and diffusers do while a model is made is of the whole process."""
+    _, result = finished
+    with joblib.parallel_config("threading", n_jobs=4):
+        again = run_ablation(base, VARIANTS, (0, 1), tmp_path, progress=False)
+    pd.testing.assert_frame_equal(numbers(again), numbers(result).iloc[:6], check_exact=True)
+
+
+def test_settings_of_a_process_are_fresh_for_every_trial(base, tmp_path):
+    variants = {"bf16": {"mixed_precision": "bf16"}}
+    result = run_ablation(dataclasses.replace(base, workers=1), variants, (0,), tmp_path, progress=False)
+    assert result.failed.empty and result.trials["psnr"].nunique() == 2
+    side_by_side = run_ablation(
+        dataclasses.replace(base, workers=1, cached_clips=0), variants, (0,), tmp_path, n_jobs=2, progress=False
+    )
+    assert side_by_side.failed.empty
 
 
 # ---- stopped, killed -----------------------------------------------------------------------------------------------
@@ -236,11 +300,53 @@ def test_a_worker_that_dies(base, tmp_path, monkeypatch, death):
         assert (tmp_path / "died").exists() and failed["error"].tolist() == []
         return
     assert failed["variant"].tolist() == ["deadly"]
-    assert failed["error"].iloc[0].startswith("WorkerDied: its worker died, and died again when it ran alone: Term")
+    assert failed["error"].iloc[0].startswith("WorkerDied: its worker died, and again in another try: Term")
     assert result.trials.set_index("variant")["psnr"].notna().to_dict() == {
         "base": True, "deadly": False, "frame_group": True, "chunks of 5": True,
     }  # fmt: skip
     assert not list((tmp_path / "out" / "started").iterdir())
+
+
+def test_a_trial_that_ends_the_whole_process_is_passed_in_the_next_run(spatial, tmp_path):
+    """One job runs in the process itself. What was in flight when it died is then run in a worker."""
+    file = tmp_path / "file.toml"
+    deadly = '[variants.deadly]\nperceptual = "tests.deadly:Always"\nperceptual_weight = 1.0\n'
+    deadly += "[variants.last]\nkl_weight = 1.0"
+    text = TOML.format(spatial=spatial)
+    file.write_text(text[: text.index("[variants")].replace("[0, 1]", "[0]") + deadly)
+    command = [sys.executable, "-m", "vae_lab", "ablate", str(file), str(tmp_path / "out"), "--jobs", "1"]
+    run = dict(cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert subprocess.run(command, **run).returncode == -signal.SIGKILL
+    ended = subprocess.run(command, **run)
+    assert ended.returncode == 1 and "vae-lab ablate: deadly, seed 0: WorkerDied: its worker died" in ended.stderr
+    trials = pd.read_csv(tmp_path / "out" / "file" / "trials.csv").set_index("variant")
+    assert trials["psnr"].notna().to_dict() == {"base": True, "deadly": False, "last": True}
+
+
+def test_a_finished_trial_that_looks_started_stays(finished, base):
+    """As after a kill between the two steps of `finish`."""
+    out, result = finished
+    first, second = result.trials["key"][:2]
+    before = trial_files(out)
+    (out / "started" / first).touch()
+    (out / "trials" / f"{second}.json").unlink()
+    again = run_ablation(base, VARIANTS | FAILS, (0, 1), out, progress=False)
+    pd.testing.assert_frame_equal(numbers(again), numbers(result), check_exact=True)
+    assert trial_files(out)[f"{first}.json"] == before[f"{first}.json"]
+
+
+def test_results_that_cannot_be_written_stop_it(spatial, tmp_path):
+    """The kernel refuses files above 1 kB; no trial is said to have failed."""
+    (tmp_path / "file.toml").write_text(TOML.format(spatial=spatial))
+    code = (
+        "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "from vae_lab.__main__ import main\nsys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "ablate", str(tmp_path / "file.toml"), str(tmp_path / "out"), "--jobs", "1"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1, ended.stderr
+    assert f"vae-lab ablate: could not write to {tmp_path / 'out'}: " in ended.stderr
+    assert trial_files(tmp_path / "out") == {}
 
 
 @pytest.mark.filterwarnings("default")
@@ -263,7 +369,11 @@ def test_the_same_call_on_a_dask_cluster_one_of_whose_workers_is_killed(finished
         killer.start()
         with joblib.parallel_config("dask"):
             again = run_ablation(base, VARIANTS, (0, 1), tmp_path / "out", progress=False)
-        killer.join()
+            killer.join()
+            deadly = {"perceptual": "tests.deadly:Always", "perceptual_weight": 1.0}
+            dead = run_ablation(base, {"deadly": deadly}, (0,), tmp_path / "out", "dead", progress=False)
+    assert dead.failed["variant"].tolist() == ["deadly"]
+    assert dead.failed["error"].iloc[0].startswith("WorkerDied: its worker died, and again in another try: Killed")
     assert 1 <= len(kept) < 6
     assert kept.items() <= trial_files(tmp_path / "out").items()
     same = numbers(result)[numbers(result)["variant"] != "mirrored"]
@@ -300,6 +410,18 @@ def test_a_second_ablation_in_the_folder_waits(finished, base, capsys):
         ({"a": {"model": {"base_channels": 12}, "micro_frame_size": 17}}, "variant 'a' is the same as the base"),
         ({"a": {}}, "variant 'a' is the same as the base"),
         ({"a": {"seed": 5}}, "variant 'a' must not change seed"),
+        ({"a": {"model": {"norm": "group"}}}, "variant 'a' is the same as the base"),  # the default, spelled out
+        ({"a": {"model": {"is_causal": "false"}}}, "variant 'a' cannot be built: is_causal must be True or False, got"),
+        ({"a": {"model": {"temporal_downsample": ["no", "yes"]}}}, "temporal_downsample must be True or False, got"),
+        ({"a": {"measured_size": 20}}, r"variant 'a' cannot be built: measured_size \(20\) must be a multiple of the"),
+        ({"a": {"cached_clips": 1.5}}, "variant 'a': cached_clips must be an integer of at least 0 .*, got 1.5"),
+        ({"a": {"image_fraction": "0.3"}}, "variant 'a': image_fraction must be a number of at least 0, got '0.3'"),
+        ({"a": {"spatial": 5}}, "variant 'a': spatial must be a text, got 5"),
+        ({"a": {"stages": []}}, "variant 'a': stages must hold at least one Stage"),
+        ({"a": {"stages": {"latents": 5}}}, "variant 'a': stages must be a list of stages or a table of stage name"),
+        ({"a": {"model": {"base_channels": {1, 2}}}}, "variant 'a': Object of type set is not JSON serializable"),
+        ({"a": {"perceptual": "nothing:x", "perceptual_weight": 1.0}}, "there is no module 'nothing'"),
+        ({"a": {"perceptual": "nothing", "perceptual_weight": 1.0}}, 'variant .a.: perceptual must be a text "module'),
         ({"base": {"micro_frame_size": 5}}, "a variant's name must be a text other than 'base', got 'base'"),
         ({"a": 5}, "variant 'a' must be a table of fields and values, got 5"),
         ({}, "variants must be a table of at least one name -> differences"),
@@ -311,7 +433,7 @@ def test_variants_that_are_refused(base, tmp_path, variants, message):
     assert not (tmp_path / "trials").exists() or not trial_files(tmp_path)
 
 
-@pytest.mark.parametrize("seeds", [(), (0, 0), (-1,), (0.5,), (True,)])
+@pytest.mark.parametrize("seeds", [(), (0, 0), (-1,), (0.5,), (True,), 3, None, [[0]]])
 def test_seeds_that_are_refused(base, tmp_path, seeds):
     with pytest.raises(ValueError, match="seeds must be different whole numbers of at least 0, got "):
         run_ablation(base, VARIANTS, seeds, tmp_path)
@@ -321,7 +443,7 @@ def test_folders_that_are_refused(base, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="out must be a folder"):
         run_ablation(base, VARIANTS, (0,), tmp_path / "file")
-    for name in ("trials", "", "a/b"):
+    for name in ("trials", "", "a/b", "..", ".lock", "x" * 101, "a\0b", None):
         with pytest.raises(ValueError, match="name must be that of a folder in out, other than .*scratch, got"):
             run_ablation(base, VARIANTS, (0,), tmp_path, name)
     old = tmp_path / "old"
@@ -333,16 +455,25 @@ def test_folders_that_are_refused(base, tmp_path):
         run_ablation(base, VARIANTS, (0,), old)
 
 
-def test_a_damaged_trial_is_named(finished, base):
+@pytest.mark.parametrize("text", ["{", "{}", "[]", "5", "null"])
+def test_a_damaged_trial_is_named(finished, base, text):
     out, result = finished
     path = out / "trials" / f"{result.trials['key'][0]}.json"
     whole = path.read_text()
-    path.write_text(whole[:100])
+    path.write_text(text)
     try:
         with pytest.raises(ValueError, match=f"{path.name} is damaged .* remove it, and the trial is run again"):
             run_ablation(base, VARIANTS, (0, 1), out, progress=False)
     finally:
         path.write_text(whole)
+
+
+def test_more_that_is_refused(base, tmp_path):
+    for jobs in (0, 1.5, "2"):
+        with pytest.raises(ValueError, match="n_jobs must be an integer other than 0, or None, got "):
+            run_ablation(base, VARIANTS, (0,), tmp_path, n_jobs=jobs)
+    with pytest.raises(ValueError, match="data must be a folder of videos, there is none at .*nowhere"):
+        run_ablation(base, VARIANTS, (0,), tmp_path, data=tmp_path / "nowhere")
 
 
 def test_no_base(tmp_path):
@@ -359,6 +490,9 @@ def test_scale(tmp_path):
     numbers = lambda a: (a["base"].steps, a["base"].warmup_steps, a["base"].cached_clips)  # noqa: E731
     assert numbers(small) == (1, 1, 1) and numbers(large) == (8, 5, 10)  # 3, 2 and 4
     assert large["variants"]["chunks of 5"] == {"micro_frame_size": 5, "stages": {"latents": {"steps": 13}}}
+    tenth = (tmp_path / "file.toml", 1.1)
+    (tmp_path / "file.toml").write_text(TOML.format(spatial="lab").replace("steps = 3", "steps = 100"))
+    assert read_ablation_file(*tenth)["base"].steps == 110  # 100 * 1.1 is a little more in floating point
     with pytest.raises(ValueError, match="scale must be above 0 and finite, got 0"):
         read_ablation_file(tmp_path / "file.toml", 0)
 
@@ -367,7 +501,9 @@ def test_the_bundled_files_are_good(tmp_path):
     files = sorted((ROOT / "data" / "ablations").glob("*.toml"))
     assert files
     for file in files:
-        ablation._configs(**{key: read_ablation_file(file)[key] for key in ("base", "variants")})
+        arguments = read_ablation_file(file)
+        configs = ablation_plan.configs_of(arguments["base"], arguments["variants"])
+        ablation._check_buildable(configs, set(configs))
 
 
 @pytest.mark.parametrize(

@@ -256,3 +256,25 @@ def test_decoders_that_work_in_place_change_nothing():
     effect(rude, Z, OTHER)
     channel_effects(rude, Z, OTHER)
     assert torch.equal(Z, before)
+
+
+def test_what_the_type_cannot_hold_is_refused_by_name():
+    half, large = Z.half(), torch.full_like(Z, 1e6)
+    for change, message in (
+        (
+            lambda: amplify_channel(Z, 0, 1e300),
+            r"factor must keep z within torch.float32, at most 3.4e\+38, got 1e\+300",
+        ),
+        (lambda: amplify_channel(Z, 0, 3e38), r"factor must keep z within torch.float32, at most 3.4e\+38, got 3e\+38"),
+        (lambda: swap_channel(half, large, 0), r"other must keep z within torch.float16, .* got up to 1e\+06"),
+        (lambda: interpolate(half, large, 1), "other must keep z within torch.float16"),
+        (lambda: change_cell(half, (0, 0, 0), 1e6, 0), "amount must keep z within torch.float16"),
+        (lambda: change_cell(half, (0, 0, 0), 1e6), "amount must keep z within torch.float16"),
+        (lambda: channel_effects(enlarge, Z, factor="a"), "factor must be a finite number, got 'a'"),
+        (
+            lambda: channel_effects(enlarge, Z, latent_frames="x"),
+            "latent_frames must be an integer from -3 to 3, got 'x'",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            change()

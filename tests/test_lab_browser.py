@@ -57,7 +57,8 @@ broken.decode = lambda z, num_frames: 1 / 0
 explore_latents(z, clip, vae=broken)""",
     """later = explore_latents(z, clip, vae=vae)
 later""",
-    """later.precompute([{"operation": "amplify", "channel": 3, "factor": 2}])""",
+    """import numpy as np
+later.precompute([{"operation": "amplify", "channel": np.int64(3), "factor": np.float32(2)}])""",
 ]
 
 
@@ -274,3 +275,6 @@ def test_the_kernel_decodes_changed_latents(run_all, theme, capsys):
     later.get_by_role("button", name="change", exact=True).click()
     later.locator(".kept button").filter(has_text="channel 3 × 2").wait_for()
     assert later.locator(".status").inner_text().startswith("channel 3 × 2: RMS difference")
+    later.get_by_role("slider", name="factor").fill("2.25")
+    later.get_by_role("slider", name="factor").press("Enter")  # while it has the focus
+    later.locator(".kept button").filter(has_text="channel 3 × 2.25").wait_for()

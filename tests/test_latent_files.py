@@ -110,7 +110,7 @@ def test_bad_content_is_refused_with_the_file_and_the_reason(tmp_path):
         with pytest.raises(ValueError, match=message):
             read_latents(save(tmp_path / "z.npy", {None: z}))
     np.save(tmp_path / "z.npy", np.array(["a"]))
-    with pytest.raises(ValueError, match="z.npy must hold numbers, got <U1"):
+    with pytest.raises(ValueError, match="z.npy must hold numbers of at most 64 bits, got <U1"):
         read_latents(tmp_path / "z.npy")
     torch.save({"a": "text"}, tmp_path / "z.pt")
     with pytest.raises(ValueError, match="z.pt must hold a tensor, got str"):
@@ -141,3 +141,63 @@ def test_nothing_is_written_of_what_would_not_be_read(tmp_path):
     with pytest.raises(ValueError, match="must end in"):
         write_latents(tmp_path / "z.txt", Z)
     assert list(tmp_path.iterdir()) == []
+
+
+def npy(path, header: bytes):
+    """A .npy file of version 1 with this header and a few numbers."""
+    header = header.ljust(118) + b"\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
+
+
+def test_every_damage_is_said_with_the_file(tmp_path):
+    path, cut = tmp_path / "z.npy", "z.npy cannot be read as .npy; it may be cut off or damaged: "
+    npy(path, b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 4, 5, 100000000, 1000000), }")
+    with pytest.raises(ValueError, match=cut):
+        read_latents(path)
+    npy(path, b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 4, 99999999999999999999999), }")
+    with pytest.raises(ValueError, match=cut + "it says that it holds more than fits in memory"):
+        read_latents(path)
+    npy(path, b"{'descr': '<f4', 'fortran_order': False, 'shape': (1, 4, ")
+    with pytest.raises(ValueError, match=cut):
+        read_latents(path)
+    np.savez_compressed(tmp_path / "z.npz", latents=Z.numpy())
+    whole = bytearray((tmp_path / "z.npz").read_bytes())
+    whole[150:200] = bytes(50)
+    (tmp_path / "z.npz").write_bytes(whole)
+    with pytest.raises(ValueError, match="z.npz cannot be read as .npz; it may be cut off or damaged: "):
+        read_latents(tmp_path / "z.npz")
+    torch.save(Z, tmp_path / "z.pt", _use_new_zipfile_serialization=False)
+    whole = (tmp_path / "z.pt").read_bytes()
+    for size in range(0, len(whole), 7):
+        (tmp_path / "z.pt").write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="z.pt cannot be read as .pt") as refused:
+            read_latents(tmp_path / "z.pt")
+        assert "weights_only" not in str(refused.value)
+
+
+def test_objects_are_refused_in_our_own_words(tmp_path):
+    torch.save({"latents": Z, "trap": Trap()}, tmp_path / "z.pt")
+    np.save(tmp_path / "z.npy", np.array([Trap()]), allow_pickle=True)
+    for name in ("z.pt", "z.npy"):
+        with pytest.raises(ValueError, match=f"{name} cannot be read as .*: it holds other Python objects") as refused:
+            read_latents(tmp_path / name)
+        assert "weights_only" not in str(refused.value) and "pickle" not in str(refused.value)
+    np.savez(tmp_path / "z.npz", latents=Z.numpy(), other=np.array([None]))  # which is not looked at
+    assert torch.equal(read_latents(tmp_path / "z.npz", "latents"), Z)
+    with pytest.raises(ValueError, match="z.npz cannot be read as .npz: it holds other Python objects"):
+        read_latents(tmp_path / "z.npz", "other")
+
+
+def test_types_that_cannot_be_are_refused_by_name(tmp_path):
+    np.save(tmp_path / "z.npy", Z.numpy().astype(np.longdouble))
+    with pytest.raises(ValueError, match="z.npy must hold numbers of at most 64 bits, got float128"):
+        read_latents(tmp_path / "z.npy")
+    torch.save(Z.to("meta"), tmp_path / "z.pt")
+    with pytest.raises(ValueError, match="z.pt must be a dense tensor with values, got a meta tensor"):
+        read_latents(tmp_path / "z.pt")
+    with pytest.raises(ValueError, match=r"key must be text, got \['b'\]"):
+        read_latents(tmp_path / "z.pt", ["b"])
+    for suffix in (".npy", ".npz"):
+        with pytest.raises(ValueError, match=f"z must be float16, .* or float64 in {suffix}, got torch.float8_e5m2"):
+            write_latents(tmp_path / f"new{suffix}", Z.to(torch.float8_e5m2))
+        assert not (tmp_path / f"new{suffix}").exists()

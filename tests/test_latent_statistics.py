@@ -369,3 +369,32 @@ def test_report_refuses_what_does_not_belong_together():
         ValueError, match=r"posterior must have the shape of z, \(1, 3, 6, 5, 8\), got \(1, 3, 6, 5, 7\)"
     ):
         latent_report(Z, other)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda z: z.double() * 1e40, r"z must be within float32, at most 3.4e\+38, got"),
+        (lambda z: z.double().numpy() * 1e300, "z must be within float32"),
+        (lambda z: z.to("meta"), "z must be a dense tensor with values, got a meta tensor"),
+        (lambda z: z.to_sparse(), "z must be a dense tensor with values, got torch.sparse_coo"),
+        (lambda z: np.ma.masked_array(z.numpy(), z.numpy() > 0), "must be a tensor or array .*, got MaskedArray"),
+        (lambda z: z.numpy().astype(np.longdouble), "z must be of at most 64 bits, got float128"),
+    ],
+)
+def test_values_that_no_statistic_can_take_are_refused_by_name(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        latent_report(wrong(torch.randn(1, 3, 2, 2, 2)))
+
+
+def test_the_largest_values_have_statistics_without_a_warning():
+    z = torch.randn(1, 3, 2, 2, 2, generator=torch.Generator().manual_seed(0))
+    large, plain = latent_report(z.double().numpy().astype(">f8") * 1e37), latent_report(z)
+    assert np.allclose(large.moments.kurtosis, plain.moments.kurtosis)
+    with pytest.raises(
+        ValueError, match="posterior.logvar must be from -174 to 174, so that its std is within float32"
+    ):
+        posterior_statistics(SimpleNamespace(mean=z, logvar=z + 2000))
+    for std in (1e200, 1e-200):
+        with pytest.raises(ValueError, match="latents_mean and latents_std must be within float32"):
+            latent_report(z, latents_mean=0, latents_std=std)

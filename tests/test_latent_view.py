@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from diffusers import AutoencoderKLCogVideoX, AutoencoderKLLTXVideo, AutoencoderKLWan
+from diffusers import AutoencoderKL, AutoencoderKLCogVideoX, AutoencoderKLLTXVideo, AutoencoderKLWan
 from PIL import Image
 
 from tests.conftest import small_vae
-from vae_lab import DiagonalGaussian, photo_clip, shapes, synthetic_clip, to_frames, to_tensor
+from vae_lab import DiagonalGaussian, pages, photo_clip, shapes, synthetic_clip, to_frames, to_tensor
 from vae_lab.adapters import groups_of, shift_and_scale
 from vae_lab.figures import COLOURS, error_map, latent_pictures
 from vae_lab.latent_files import write_latents
@@ -157,6 +157,10 @@ def test_latents_of_other_kinds(tmp_path):
     for z in (path, str(path), Z.numpy(), Z.double(), Z.requires_grad_(True)):
         assert view_of(z).data["values"] == view_of().data["values"]
     Z.requires_grad_(False)
+    fixed = Z.numpy().copy()
+    fixed.flags.writeable = False
+    for z in (fixed, Z.numpy().astype(">f4"), Z.numpy()[..., ::-1].copy()[..., ::-1]):
+        assert view_of(z).data["values"] == view_of().data["values"]
     half = view_of(Z.bfloat16(), other=Z.half().numpy()[..., ::-1])
     assert half.data["changes"]["other"] and half.answers is None
     assert half.data["changes"]["reason"].startswith("Nothing decodes these latents here")
@@ -167,9 +171,11 @@ def test_text_and_figure(view):
         "Latent viewer: 4x6x4x6 (channels x latent frames x height x width) of 18 frames; mean and std by channel: "
         f"{Z[0, 0].mean():.2f} ± {Z[0, 0].std(correction=0):.2f}, "
     )
+    many = view_of(torch.randn(1, 40, 6, 4, 6)).figure().axes[0]
+    assert len(many.images) == (1 + 16) * 6 and many.get_title().endswith("; 16 channels of 40")
     for each in (view, view_of(), view_of(Z[:, :2], num_frames=18)):
         each.figure().savefig(io.BytesIO(), format="png")
-    assert len(view.figure().axes) == (1 + 1 + 4) * 6  # frames, PCA and channels over latent frames
+    assert len(view.figure().axes[0].images) == (1 + 1 + 4) * 6  # frames, PCA and channels over latent frames
 
 
 def test_the_scale_of_differences_is_that_of_error_map():
@@ -192,6 +198,12 @@ def cogvideox(**config) -> AutoencoderKLCogVideoX:
     return AutoencoderKLCogVideoX(**levels, **sizes, **config).eval()
 
 
+def ltx(**config) -> AutoencoderKLLTXVideo:
+    small = dict(block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8), latent_channels=4)
+    layers = dict(layers_per_block=(1,) * 5, decoder_layers_per_block=(1,) * 5, patch_size=1)
+    return AutoencoderKLLTXVideo(**small, **layers, **config).eval()
+
+
 def test_shift_and_scale_are_read_from_every_kind_of_model(vae):
     tell = lambda model, channels=4: [values.tolist() for values in shift_and_scale(model, channels)]  # noqa: E731
     about = pytest.approx
@@ -201,11 +213,9 @@ def test_shift_and_scale_are_read_from_every_kind_of_model(vae):
     assert tell(cogvideox(scaling_factor=4.0, shift_factor=0.25)) == [[0.25] * 4, [0.25] * 4]
     assert tell(wan(latents_mean=[1, 2, 3, 4], latents_std=[5, 6, 7, 8])) == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert shift_and_scale(wan(), 4) is None  # its defaults are for 16 channels
-    small = dict(block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8), latent_channels=4)
-    layers = dict(layers_per_block=(1,) * 5, decoder_layers_per_block=(1,) * 5, patch_size=1)
-    ltx = AutoencoderKLLTXVideo(**small, **layers, scaling_factor=0.5)
-    ltx.latents_mean[:], ltx.latents_std[:] = torch.arange(4.0), 3.0  # buffers, which its pipeline uses
-    assert tell(ltx) == [[0, 1, 2, 3], about([6] * 4)]
+    model = ltx(scaling_factor=0.5)
+    model.latents_mean[:], model.latents_std[:] = torch.arange(4.0), 3.0  # buffers, which its pipeline uses
+    assert tell(model) == [[0, 1, 2, 3], about([6] * 4)]
 
 
 def test_groups_are_told_without_running_the_model(vae):
@@ -213,6 +223,54 @@ def test_groups_are_told_without_running_the_model(vae):
     assert groups_of(wan(), 17, 5) == shapes.frame_groups(17)
     with pytest.raises(ValueError, match="VideoVAE made 5 latent frames of 18 frames, which does not tell"):
         groups_of(vae, 18, 5)
+
+
+@pytest.mark.parametrize(
+    ("model", "num_frames", "latent_frames", "fitting"),
+    [(wan, 16, 4, (13, 17)), (wan, 18, 5, (17, 21)), (ltx, 16, 2, (9, 17)), (cogvideox, 12, 3, (9, 16))],
+)
+def test_lengths_that_a_model_does_not_keep_are_refused_with_those_that_fit(model, num_frames, latent_frames, fitting):
+    vae, z = model(), torch.zeros(1, 4, latent_frames, 4, 4)
+    message = f"must be as many as z decodes to, got {num_frames}: .* to {fitting[0]} frames?, .* that fit are "
+    with pytest.raises(ValueError, match=f"frames {message}{fitting[0]} and {fitting[1]}$"):
+        view_of(z, np.zeros((num_frames, 32, 32, 3), np.uint8), vae=vae)
+    with pytest.raises(ValueError, match="num_frames " + message):
+        view_of(z, num_frames=num_frames, vae=vae)
+    for length in fitting:  # said rightly: they are what the model encodes to latents that decode to as many
+        with torch.no_grad():
+            found = vae.encode(torch.zeros(1, 3, length, 32, 32)).latent_dist.mode()
+            assert vae.decode(found).sample.shape[2] == length
+        assert view_of(found, num_frames=length, vae=vae).answers
+
+
+def test_a_model_without_padding_keeps_16_frames():
+    shown = view_of(torch.zeros(1, 4, 4, 2, 2), num_frames=16, vae=cogvideox())
+    assert shown.data["groups"] == [[0, 4], [4, 8], [8, 12], [12, 16]]
+    assert "answer" in shown.answers.answer({"operation": "cell", "cell": [0, 0, 0], "amount": 1, "channel": 0})
+
+
+@pytest.mark.parametrize(
+    ("vae", "message"),
+    [
+        ("lab", "vae must be a video VAE with diffusers' interface, such as `load` reads, got str"),
+        (torch.nn.Linear(1, 1), "vae must be a video VAE .* got Linear"),
+        (lambda z: z, "vae must be a video VAE .* got function"),
+        (
+            small_vae().temporal,
+            r"vae must decode to frames .1, 3, T, H, W., but TemporalVAE decodes z to \(1, 4, 1, 4, 6",
+        ),
+        (AutoencoderKL(), "vae must decode latents of shape .1, 4, 6, 4, 6., but AutoencoderKL fails on them: "),
+    ],
+)
+def test_what_does_not_decode_these_latents_is_refused(vae, message):
+    with pytest.raises(ValueError, match=message):
+        view_of(frames=CLIP, vae=vae)
+
+
+@pytest.mark.parametrize("model", [small_vae, wan])
+def test_latents_of_other_channels_than_the_models_are_refused(model):
+    with pytest.raises(ValueError, match=r"vae must decode latents of shape \(1, 3, ., 4, 6\), but .* fails on them: "):
+        view_of(Z[:, :3, :5], num_frames=17, vae=model())
 
 
 def test_other_families_answer_too():
@@ -338,6 +396,8 @@ def test_failures_come_back_as_text():
     broken = view_of(z, num_frames=17, vae=Counting(cogvideox(), RuntimeError("out of memory")))
     assert broken.answers.answer(question) == {"question": question, "error": "RuntimeError: out of memory"}
     assert broken.data["changes"]["decoded"] is None and broken.data["changes"]["answers"] == []
+    timed = view_of(z, num_frames=33, vae=ltx(timestep_conditioning=True))
+    assert timed.answers.answer(question)["error"].startswith("AutoencoderKLLTXVideo does not decode latents alone (")
     stopped = view_of(z, num_frames=17, vae=Counting(cogvideox(), KeyboardInterrupt()))
     assert stopped.answers.answer(question)["error"].startswith("KeyboardInterrupt")
     shorter = view_of(z, num_frames=20, vae=Counting(cogvideox()))
@@ -365,6 +425,37 @@ def test_bad_questions(vae, question, message):
     answers = view_of(frames=CLIP, vae=vae).answers
     found = answers.answer(question)
     assert found["question"] == question and found["error"].startswith(message)
+
+
+def test_numbers_of_numpy_are_questions_and_a_question_is_kept_once(vae):
+    shown = view_of(frames=CLIP, vae=vae, num_frames=np.int64(NUM_FRAMES))
+    asked = [
+        {"operation": "zero", "channel": np.int64(1)},
+        {"operation": "amplify", "channel": np.uint8(1), "factor": np.float32(2)},
+        {"operation": "cell", "cell": (0, np.int32(1), 2), "amount": np.float64(1), "channel": None},
+        {"operation": "cell", "cell": np.array([0, 1, 2]), "amount": 1, "channel": None},
+    ]
+    plain = [shown.answers.check([question])[0] for question in asked]
+    assert plain[3] == plain[2] and not any("error" in shown.answers.answer(question) for question in asked)
+    assert [answer["question"] for answer in shown.data["changes"]["answers"]] == [*plain[:2], plain[3]]
+    assert json.loads(json.dumps(shown.data, allow_nan=False)) == shown.data
+    assert '"n": 3, "x": 0.5' in "".join(pages.section_parts({"n": np.int64(3), "x": np.float32(0.5)}))
+
+
+@pytest.mark.parametrize(
+    ("questions", "message"),
+    [
+        ("zero", "questions must be a list of dicts, got 'zero'"),
+        (None, "questions must be a list of dicts, got None"),
+        ({"operation": "zero", "channel": 0}, "questions must be a list of dicts, got {'operation'"),
+        ([["zero", 0]], "questions must be dicts, each with an operation and what it takes, got "),
+        ([{"operation": ["zero"]}], "question must have an operation"),
+        ([{"operation": "zero", "channel": 9}], "{'operation': 'zero', 'channel': 9}: channel must be an integer from"),
+    ],
+)
+def test_questions_are_checked_before_anything_is_decoded(vae, questions, message):
+    with pytest.raises(ValueError, match=message):
+        view_of(frames=CLIP, vae=vae).answers.check(questions)
 
 
 # ---- size ----------------------------------------------------------------------------------------------------------
@@ -435,6 +526,25 @@ def test_frames_come_with_the_first_answer_that_comes(vae):
     assert answers.answer({"operation": "zero", "channel": 2})["decoded"] is None
 
 
+@pytest.mark.parametrize("shape", [(1, 128, 200, 1, 1), (1, 16, 1000, 1, 1), (1, 600, 3, 1, 1)])
+def test_statistics_take_their_part_of_max_bytes_and_it_is_said(shape):
+    data = view_of(torch.randn(shape, generator=torch.Generator().manual_seed(0)), max_bytes=1_000_000).data
+    assert len(json.dumps(data)) < 1_000_000 - 300_000  # the picture and the script have their room
+    every, correlation = data["statistics"]["every"], data["relations"]["correlation"]
+    if shape[1] == 600:
+        assert correlation is None and "The correlations between 600 channels are left out" in data["note"]
+    else:
+        assert every > 1 and f"The curves of the statistics have one of {every} latent frames" in data["note"]
+        assert len(data["statistics"]["frames"]["mean"][0]) == -(-shape[2] // every)
+
+
+def test_statistics_that_cannot_fit_are_refused_with_what_they_take():
+    with pytest.raises(
+        ValueError, match=r"max_bytes \(1000000\) must be larger: it leaves 262500 bytes for statistics"
+    ):
+        view_of(torch.randn(1, 4000, 1, 1, 1), max_bytes=1_000_000)
+
+
 def test_many_values_are_left_out_and_it_is_said():
     z = torch.randn(1, 4, 20, 100, 100, generator=torch.Generator().manual_seed(0))
     data = view_of(z, max_bytes=4_000_000).data
@@ -460,6 +570,14 @@ def test_many_values_are_left_out_and_it_is_said():
         (dict(num_frames=0), "num_frames must be"),
         (dict(vae=small_vae()), "num_frames must be given with vae where there are no frames"),
         (dict(vae=small_vae(), num_frames=9), "VideoVAE made 6 latent frames of 9 frames, which does not tell"),
+        (dict(num_frames=10**9), "num_frames must be at most 256 for each of 6 latent frames, got 1000000000"),
+        (dict(frames=CLIP.frames[:, :16]), "frames must have the aspect ratio of z: 16x48 pixels"),
+        (dict(frames=CLIP.frames[:, :1, :1]), "frames must have the aspect ratio of z: 1x1 pixels"),
+        (dict(z=torch.zeros(1, 4, 2, 1, 17000)), "z must be at most 16383 cells high and wide, got shape"),
+        (dict(frames=torch.zeros(2, 3, 18, 32, 48)), "frames must be one clip .1, 3, T, H, W., got shape .2, 3"),
+        (dict(frames=torch.zeros(1, 3, 18, 32, 48) / 0), "frames must be finite"),
+        (dict(frames=torch.zeros(1, 1, 18, 32, 48)), "frames must have 3 channels, got 1"),
+        (dict(frames=torch.zeros(1, 3, 18, 32, 48).byte()), "frames must be floating point, got torch.uint8"),
         (dict(latents_mean=0.0), "latents_mean and latents_std must be given together, got only latents_mean"),
         (dict(latents_mean=[0, 0], latents_std=1), "latents_mean must be a finite number, or one for each of 4"),
         (dict(posterior=DiagonalGaussian(Z)), "posterior must have the shape of z"),

@@ -22,7 +22,7 @@ FLOORS = [
     "lessons_sizes lessons_quality lessons_causality lessons_latents lessons_long",
     "video_vae pages diagrams content initialization probe_figures latent_figures ablation_table",
     "open_sora train_data streaming pictures adapters attribution dependency receptive_fields seams stitching "
-    "latent_moments frame_view lessons_ablations",
+    "latent_moments frame_view lessons_ablations ablation_plan",
     "lessons checkpoints losses train_inputs round_trip probes latent_files latent_scale latent_changes",
     "reconstruct site train_models causality latent_statistics interventions",
     "training probe_report latent_answers",

@@ -288,3 +288,31 @@ def test_saving_into_no_folder(viewer, tmp_path):
     for folder in ("", tmp_path):
         with pytest.raises(IsADirectoryError, match="path must be a file, got the folder"):
             save_html(viewer, folder)
+
+
+def test_a_refused_precompute_leaves_the_viewer_whole():
+    viewer = explore_latents(LATENT, CLIP, vae=small_vae())
+    sent = []
+    viewer.send_state = sent.append
+    right, wrong = {"operation": "zero", "channel": 0}, {"operation": "zero", "channel": 99}
+    with pytest.raises(ValueError, match="'channel': 99}: channel must be an integer from 0 to 3, got 99"):
+        viewer.precompute([right, wrong])
+    assert sent == [] and viewer.data["changes"]["answers"] == []
+    viewer._answers._room, room = 5, viewer._answers._room
+    with pytest.raises(ValueError, match="max_bytes"):
+        viewer.precompute([right])
+    assert sent == ["data"]  # what was made before goes to the browser
+    viewer._answers._room = room
+    assert viewer._answers.answer(right)["decoded"] is not None  # the frames come with the first live answer
+
+
+def test_numbers_of_numpy_are_saved(tmp_path):
+    viewer = explore_latents(LATENT, num_frames=np.int64(len(CLIP)))
+    assert save_html(viewer, tmp_path / "a.html").stat().st_size > 10_000
+    with pytest.raises(ValueError, match="title must be text, got 5"):
+        save_html(viewer, tmp_path / "b.html", title=5)
+
+
+def test_the_picture_of_noise_stays_small():
+    noise = np.random.default_rng(0).integers(0, 256, (17, 256, 256, 3), np.uint8)
+    assert len(explore_latents(torch.randn(1, 16, 5, 64, 64), noise).picture()) <= 150_000

@@ -511,6 +511,52 @@ def test_latents_of_any_size(open_viewer, shape):
         assert page.get_attribute(".vae-lab", "data-channel") == str(shape[1] - 1)
 
 
+@pytest.mark.parametrize(("channels", "cells"), [(16, 16), (48, 8), (128, 4)])
+def test_captions_never_lie_on_one_another(open_viewer, channels, cells):
+    frames = np.zeros((5, 128, 128, 3), np.uint8)
+    page = open_viewer(explore_latents(torch.randn(1, channels, 2, cells, cells), frames))
+    for width in (1280, 360):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_timeout(100)
+        wider = """[...document.querySelectorAll('.now figure')].filter((figure) =>
+          figure.querySelector('figcaption').scrollWidth > figure.clientWidth).map((figure) => figure.innerText)"""
+        assert page.evaluate(wider) == []
+        captions = page.locator(".now figcaption").all_inner_texts()
+        assert captions[-1] in (f"channel {channels - 1}", str(channels - 1))
+        assert captions[0] in ("frame 0", "t = 0") and captions[1] == "PCA"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_large_numbers_do_not_scroll_and_the_matrix_is_drawn_once(open_viewer):
+    z = torch.randn(1, 4, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 1e30
+    page = open_viewer(explore_latents(z, latents_mean=0, latents_std=1))
+    page.set_viewport_size({"width": 360, "height": 800})
+    for tab in ("latents", "statistics", "relations", "change"):
+        show_tab(page, tab)
+        page.wait_for_timeout(60)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, tab
+    show_tab(page, "relations")
+    page.evaluate("document.querySelector('[data-entry]').classList.add('same')")
+    page.keyboard.press("ArrowRight")  # a step in time
+    assert page.get_attribute(".vae-lab", "data-latent") == "1" and page.locator(".same").count() == 1
+    page.locator("[aria-label=channel] button").nth(2).click()
+    assert page.locator(".same").count() == 0 and page.locator(".relations .outline").count() == 1
+
+
+def test_statistics_that_were_thinned_are_drawn_where_they_belong(open_viewer):
+    z = torch.randn(1, 200, 150, 1, 1, generator=torch.Generator().manual_seed(0))
+    viewer = explore_latents(z, max_bytes=1_000_000)
+    every = viewer.data["statistics"]["every"]
+    assert every > 1 and viewer.data["relations"]["correlation"] is None
+    page = open_viewer(viewer)
+    show_tab(page, "statistics")
+    assert_drawn(page.locator(".charts path.line.chosen").nth(0), range(0, 150, every), z[0, 0, ::every, 0, 0])
+    show_tab(page, "relations")
+    assert page.locator(".relations .title").all_text_contents()[:1] == ["correlation over time"]
+    lags = range(0, 150, every)
+    assert_drawn(page.locator(".curves path.line.chosen").nth(0), lags, time_correlation(z)[0, ::every])
+
+
 def test_opening_latents_is_timed(open_viewer, capsys):
     clip = photo_clip("chelsea", 33, (128, 128))
     z = torch.randn(1, 4, 9, 16, 16, generator=torch.Generator().manual_seed(0))

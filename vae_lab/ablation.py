@@ -9,37 +9,29 @@ import tomllib
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import ceil
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
-from .ablation_table import BASE, Ablation
-from .fingerprints import code_version, content_hash, key_of
-from .lab_weights import LAB_WEIGHTS, lab_weights
-from .train_config import RUNTIME_FIELDS, STARTS, check_known
-from .trial_config import METRICS, TrialConfig, changed
-from .trial_files import RESERVED, TrialFolder
+from .ablation_plan import Trial, called, check_name, decisive, planned, the_same
+from .ablation_table import Ablation
+from .fingerprints import code_version, key_of
+from .train_config import check_known
+from .trial_config import METRICS, TrialConfig
+from .trial_files import TrialFolder
 
 LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "scikit-image")  # what decides a trial's numbers beside our code
-
-
 SCALED = ("steps", "warmup_steps", "cached_clips")  # what a larger ablation has more of
 
 
 class AblationError(RuntimeError):
     """The ablation cannot go on; what is finished is kept."""
-
-
-class _Trial(NamedTuple):
-    variant: str
-    seed: int
-    config: TrialConfig
-    key: str
-    training_key: str
 
 
 def run_ablation(
@@ -68,31 +60,35 @@ def run_ablation(
         seeds: each decides first weights, training clips and noise of a trial of base and of every variant.
         out: a folder of finished trials. Several ablations may share it, and then run no trial twice.
         name: of the folder in `out` that gets `trials.csv`, `frames.csv` and `table.csv`.
-        data: a folder of videos to train on, or None for made content.
-        n_jobs: trials at once; None: what joblib.parallel_config says, else one.
+        data: a folder of videos to train on, or None for made content. `out` must not lie in it.
+        n_jobs: trials at once, as joblib takes it; None: what joblib.parallel_config says, else one.
         retry_failed: run trials again that failed; else they stay what they are, rows with an error.
-        keep_models: leave the trained models in out/scratch; else they are removed when all trials are finished. (2D
-          latents stay there for other ablations.)
+        keep_models: leave the models that are trained now in out/scratch; else they are removed when all trials are
+          finished. (2D latents stay there for other ablations.) A trial that is only read has no model.
 
     Raises:
         ValueError: a variant that changes an unknown field (near ones are named), is another one or the base itself,
           or cannot be built; before anything is trained. A folder of another version of the code.
-        AblationError: no trial can be started at all.
+        AblationError: results cannot be written, or no trial can be started at all.
 
     Where another ablation is at work in `out`, this one waits: what they share is run once.
     """
+    check_name(name)
+    if n_jobs is not None and (type(n_jobs) is not int or n_jobs == 0):
+        raise ValueError(f"n_jobs must be an integer other than 0, or None, got {n_jobs!r}")
+    out, data = Path(out).absolute(), None if data is None else Path(data).absolute()
     version = code_version("trials", LIBRARIES)
-    trials = _planned(base, variants, seeds, None if data is None else str(data), version)
-    if not name or Path(name).name != name or name in RESERVED:
-        raise ValueError(f"name must be that of a folder in out, other than {', '.join(RESERVED)}, got {name!r}")
-    folder = TrialFolder(Path(out).absolute())
+    trials = planned(base, variants, seeds, data, out, version)
+    folder = TrialFolder(out)
     folder.open(version)
+    if (folder.path / name).is_file():
+        raise ValueError(f"name must be that of a folder in out, {folder.path / name} is a file")
     with _lock(folder.path, progress):
         if retry_failed:
             _forget_failed(folder, trials)
-        _run(folder, trials, None if data is None else str(data), n_jobs, progress)
-        if not keep_models:
-            folder.remove_trainings()
+        run = _run(folder, trials, data, n_jobs, progress)
+        for trial in () if keep_models else run:
+            folder.remove_training(trial.training_key)
         results = [
             dict(variant=trial.variant, seed=trial.seed, key=trial.key) | folder.read(trial.key) for trial in trials
         ]
@@ -138,141 +134,140 @@ def _scaled(values: Any, scale: float) -> Any:
     """A table of a config with its SCALED numbers, at any depth, times `scale`; none becomes 0 that was not."""
     if isinstance(values, Mapping):
         return {
-            name: -int(-value * scale // 1) if name in SCALED and type(value) is int else _scaled(value, scale)
+            name: ceil(round(value * scale, 9)) if name in SCALED and type(value) is int else _scaled(value, scale)
             for name, value in values.items()
         }
     return [_scaled(value, scale) for value in values] if isinstance(values, list) else values
 
 
-# ---- what is to be run ---------------------------------------------------------------------------------------------
-
-
-def _planned(base, variants, seeds, data: str | None, version: str) -> list[_Trial]:
-    """All trials, variant after variant, the base first."""
-    if not isinstance(base, TrialConfig):
-        raise ValueError(f"base must be a TrialConfig, got {type(base).__name__}")
-    seeds = list(seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or any(type(seed) is not int or seed < 0 for seed in seeds):
-        raise ValueError(f"seeds must be different whole numbers of at least 0, got {seeds}")
-    configs = _configs(base, variants)
-    sources = {name: _sources(config, data) for name, config in configs.items()}
-    return [
-        _Trial(
-            name,
-            seed,
-            config := TrialConfig.from_dict(configs[name].to_dict() | {"seed": seed}),
-            key_of(version, sources[name], _decisive(config)),
-            key_of(version, sources[name], _decisive(config.training)),
-        )
-        for name in configs
-        for seed in seeds
-    ]
-
-
-def _configs(base: TrialConfig, variants: Mapping[str, Mapping[str, Any]]) -> dict[str, TrialConfig]:
-    """Name -> config, the base among them. Refuses what is unknown, the same twice, or cannot be built."""
-    if not isinstance(variants, Mapping) or not variants:
-        raise ValueError(f"variants must be a table of at least one name -> differences, got {variants!r}")
-    configs = {BASE: base}
-    for name, difference in variants.items():
-        if not isinstance(name, str) or not name or name == BASE:
-            raise ValueError(f"a variant's name must be a text other than {BASE!r}, got {name!r}")
-        if not isinstance(difference, Mapping):
-            raise ValueError(f"variant {name!r} must be a table of fields and values, got {difference!r}")
-        if "seed" in difference:
-            raise ValueError(f"variant {name!r} must not change seed: every variant is run with each of the seeds")
-        try:
-            config = changed(base, difference)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"variant {name!r}: {error}") from error
-        same = next((other for other in configs if _decisive(configs[other]) == _decisive(config)), None)
-        if same is not None:
-            raise ValueError(f"variant {name!r} is the same as {f'variant {same!r}' if same != BASE else 'the base'}")
-        configs[name] = config
-    return configs
-
-
-def _decisive(config) -> dict[str, Any]:
-    """What of a config decides a trial's numbers. The seed does too; it is the same here for all variants."""
-    return {name: value for name, value in config.to_dict().items() if name not in RUNTIME_FIELDS}
-
-
-def _sources(config: TrialConfig, data: str | None) -> list:
-    """What a trial reads: its clips, and the weights it starts from or stands behind. A Hub id stands for itself."""
-    names = [config.spatial] if config.half == "temporal" else []
-    names += [config.start] if config.start not in STARTS else []
-    paths = [lab_weights(name) if name in LAB_WEIGHTS else Path(name) for name in names]
-    clips = None
-    if data is not None:
-        files = sorted(path for path in Path(data).rglob("*") if path.is_file())
-        clips = [[path.relative_to(data).as_posix(), path.stat().st_size] for path in files]
-    return [clips, *(content_hash(path) if path.exists() else str(path) for path in paths)]
-
-
 # ---- running -------------------------------------------------------------------------------------------------------
 
 
-def _run(folder: TrialFolder, trials: Sequence[_Trial], data: str | None, n_jobs: int | None, progress: bool) -> None:
-    """Run what is not finished yet. Where a worker dies, what it may have been at is run again, one after another."""
-    tasks = {trial.key: trial for trial in trials if folder.read(trial.key) is None}
-    if not tasks:
-        return
-    _check_buildable({trial.variant: trial.config for trial in tasks.values()})
+def _run(
+    folder: TrialFolder, trials: Sequence[Trial], data: Path | None, n_jobs: int | None, progress: bool
+) -> list[Trial]:
+    """Run what is not finished yet, and return it.
+
+    Where a worker died, now or in a run before, what it may have been at is run again in a worker of its own.
+    """
+    missing = {trial.key: trial for trial in trials if folder.read(trial.key) is None}
+    if not missing:
+        return []
+    _check_buildable({trial.variant: trial.config for trial in trials}, {trial.variant for trial in missing.values()})
+    tasks = dict(missing)
     with tqdm(total=len(trials), initial=len(trials) - len(tasks), unit="trial", disable=not progress) as bar:
         while tasks:
-            for key in folder.in_flight():  # of a run before this one
-                folder.forget(key)
-            error = _batch(folder, list(tasks.values()), data, n_jobs, bar)
-            if error is None:
-                return
             suspects = [tasks[key] for key in folder.in_flight() if key in tasks]
-            if not suspects:
-                raise AblationError(f"no trial could be started ({error}); those finished are kept") from error
+            for key in folder.in_flight():
+                folder.not_started(key)
             for trial in suspects:
-                error = _batch(folder, [trial], data, n_jobs, bar)
-                if error is not None:
-                    reason = f"WorkerDied: its worker died, and died again when it ran alone: {_first_line(error)}"
-                    folder.finish(trial.key, _result(trial.config, error=reason))
-                    bar.update()
+                _alone(folder, trial, data)
+                bar.update()
+                del tasks[trial.key]
+            error = _batch(folder, list(tasks.values()), data, n_jobs, bar)
             tasks = {key: trial for key, trial in tasks.items() if folder.read(key) is None}
+            if error is not None and not any(key in tasks for key in folder.in_flight()):
+                raise AblationError(f"no trial could be started ({error}); those finished are kept") from error
+    return list(missing.values())
 
 
-def _check_buildable(configs: Mapping[str, TrialConfig]) -> None:
-    from .trials import check_buildable  # only where there is something to run: with it come torch and diffusers
+def _check_buildable(configs: Mapping[str, TrialConfig], variants: set[str]) -> None:
+    """Of these variants; each must be another model, or another config beside it, than all others."""
+    from .trials import model_config  # only where there is something to run: with it come torch and diffusers
 
+    whole: dict[str, str] = {}
     for name, config in configs.items():
         try:
-            check_buildable(config)
+            model = model_config(config)
         except (ValueError, OSError) as error:
-            who = "the base" if name == BASE else f"variant {name!r}"
-            raise ValueError(f"{who} cannot be built: {error}") from error
+            if name not in variants:
+                continue  # finished, when what it is built of was still there
+            raise ValueError(f"{called(name)} cannot be built: {error}") from error
+        key = key_of(decisive(config) | {"model": model})
+        if key in whole:
+            raise the_same(name, whole[key])
+        whole[key] = name
 
 
-def _batch(folder: TrialFolder, tasks: Sequence[_Trial], data, n_jobs, bar: tqdm) -> Exception | None:
+def _arguments(folder: TrialFolder, trial: Trial, data: Path | None) -> tuple:
+    return folder, trial.config.to_dict(), *trial[3:], None if data is None else str(data)
+
+
+def _batch(folder: TrialFolder, tasks: Sequence[Trial], data, n_jobs, bar: tqdm) -> Exception | None:
     """Run these; returns what ended it before its time. What goes wrong in a trial is its result, no error here."""
-    calls = (delayed(_work)(folder, trial.config.to_dict(), trial.key, trial.training_key, data) for trial in tasks)
+    backend = get_active_backend()[0]
+    if type(backend).__name__ == "DaskDistributedBackend":
+        return _on_dask(backend.client, folder, tasks, data, bar)
+    calls = (delayed(_work)(*_arguments(folder, trial, data)) for trial in tasks)
     try:
         for _ in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(calls):
             bar.update()
-    except Exception as error:  # joblib's and Dask's errors for workers that died are of many kinds
+    except AblationError:
+        raise
+    except Exception as error:  # joblib's errors for workers that died are of many kinds
         return error
     return None
 
 
-def _work(folder: TrialFolder, values: dict[str, Any], key: str, training_key: str, data: str | None) -> None:
+def _on_dask(client, folder: TrialFolder, tasks: Sequence[Trial], data, bar: tqdm) -> None:
+    """With futures of its own: joblib's wait for ever for a task that Dask has given up, after several workers died."""
+    from distributed import as_completed
+
+    submit = lambda trial: client.submit(_work, *_arguments(folder, trial, data), pure=False)  # noqa: E731
+    futures, blamed = {submit(trial): trial for trial in tasks}, []
+    try:
+        for future in as_completed(futures):
+            if future.exception() is None:
+                bar.update()
+            else:
+                blamed.append(futures[future])  # perhaps for another trial that was given to the same worker
+        for trial in blamed:
+            if (error := submit(trial).exception()) is not None:
+                _give_up(folder, trial, error)
+            bar.update()
+    finally:
+        client.cancel(list(futures))
+
+
+def _alone(folder: TrialFolder, trial: Trial, data) -> None:
+    """Run a trial in a process with no other one beside it; where that dies too, the trial has failed."""
+    try:
+        Parallel(n_jobs=2, backend="loky")([delayed(_work)(*_arguments(folder, trial, data))])
+    except Exception as error:
+        _give_up(folder, trial, error)
+
+
+def _give_up(folder: TrialFolder, trial: Trial, error: Exception) -> None:
+    if isinstance(error, AblationError):
+        raise error
+    reason = f"WorkerDied: its worker died, and again in another try: {_first_line(error)}"
+    folder.finish(trial.key, _result(trial.config, error=reason))
+
+
+def _work(
+    folder: TrialFolder, values: dict[str, Any], key: str, training_key: str, source_key: str, data: str | None
+) -> None:
     """One trial, in a worker."""
     from .trials import run_trial
 
     if folder.read(key) is not None:  # a cluster may give a task out twice
         return
-    folder.start(key)
-    config, begin, done = TrialConfig.from_dict(values), perf_counter(), {}
+    config, begin = TrialConfig.from_dict(values), perf_counter()
     try:
-        measured = run_trial(config, folder.training(training_key), folder.latents, data)
-        done = dict(metrics=measured.metrics, frames=measured.frames)
+        folder.start(key)
+        result = _measured(run_trial, config, folder.training(training_key), folder.latents(source_key), data)
+        folder.finish(key, result | {"seconds": round(perf_counter() - begin, 2)})
+    except OSError as error:
+        raise AblationError(f"could not write to {folder.path}: {error}; trials finished before are kept") from error
+
+
+def _measured(run_trial, config: TrialConfig, *places) -> dict[str, Any]:
+    """What the trial gives, or its error."""
+    try:
+        measured = run_trial(config, *places)
     except Exception as error:
-        done = dict(error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
-    folder.finish(key, _result(config, **done) | {"seconds": round(perf_counter() - begin, 2)})
+        return _result(config, error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+    return _result(config, metrics=measured.metrics, frames=measured.frames)
 
 
 def _result(config: TrialConfig, metrics=None, frames=None, error: str = "", traceback: str = "") -> dict[str, Any]:
@@ -282,7 +277,7 @@ def _result(config: TrialConfig, metrics=None, frames=None, error: str = "", tra
     }  # fmt: skip
 
 
-def _forget_failed(folder: TrialFolder, trials: Sequence[_Trial]) -> None:
+def _forget_failed(folder: TrialFolder, trials: Sequence[Trial]) -> None:
     for trial in trials:
         if (folder.read(trial.key) or {}).get("error"):
             folder.forget(trial.key)

@@ -18,6 +18,7 @@ from .latent_changes import (
     cell_of,
     change_cell,
     check_other,
+    check_shift,
     copy_of,
     finite,
     index_of,
@@ -169,12 +170,15 @@ def channel_effects(
         latent_frames: of the shift; nothing is shifted where there is one latent frame.
     """
     copy_of(z)
+    finite("factor", factor)
+    if other is not None:
+        check_other(z, other)
     changes: dict[str, Callable[[int], Tensor]] = {
         "zero": lambda channel: zero_channel(z, channel),
         f"amplify {factor:g}": lambda channel: amplify_channel(z, channel, factor),
     }
     if z.shape[2] > 1:
-        changes[f"shift {latent_frames:+d}"] = lambda channel: shift_channel(z, channel, latent_frames)
+        changes[f"shift {check_shift(latent_frames, z):+d}"] = lambda channel: shift_channel(z, channel, latent_frames)
     if other is not None:
         changes["swap"] = lambda channel: swap_channel(z, other, channel)
     original = _decoded(decode, z)

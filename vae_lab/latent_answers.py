@@ -1,13 +1,14 @@
 """Answers of the latent viewer: a change of the latents is asked for, both are decoded, and pictures come back."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import adapters, pages
 from .interventions import Effect, effect, paint
@@ -56,9 +57,25 @@ class LatentAnswers:
         self._original: list[np.ndarray] = []
         self._dropped, self._told = 0, False  # told: that the browser has the decoded frames
 
+    def check(self, questions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The questions in plain numbers, after every change was made, and none decoded. Raises ValueError."""
+        if isinstance(questions, Mapping | str) or not isinstance(questions, Iterable):
+            raise ValueError(f"questions must be a list of dicts, got {questions!r}")
+        checked = []
+        for question in questions:
+            if not isinstance(question, Mapping):
+                raise ValueError(f"questions must be dicts, each with an operation and what it takes, got {question!r}")
+            checked.append({key: plain(value) for key, value in question.items()})
+            try:
+                self._change(checked[-1])
+            except ValueError as error:
+                raise ValueError(f"{checked[-1]}: {error}") from None
+        return checked
+
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """The message to the browser: question, then answer, decoded (where it is new) and note; or error, a text."""
         try:
+            question = {key: plain(value) for key, value in question.items()}
             return self._answer(question)
         except ValueError as error:
             return {"question": question, "error": str(error)}
@@ -91,7 +108,11 @@ class LatentAnswers:
     def _change(self, question: Mapping[str, Any]) -> tuple[Tensor, str]:
         """(changed latents, name) of what is asked for."""
         operation = question.get("operation")
-        if operation not in QUESTIONS or set(question) != {"operation", *QUESTIONS[operation]}:
+        if (
+            not isinstance(operation, str)
+            or operation not in QUESTIONS
+            or set(question) != {"operation", *QUESTIONS[operation]}
+        ):
             rules = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in QUESTIONS.items())
             raise ValueError(f"question must have an operation and what it takes ({rules}), got {dict(question)}")
         if operation in ("swap", "interpolate") and self._other is None:
@@ -123,8 +144,14 @@ class LatentAnswers:
         for seen, y in self._seen:
             if torch.equal(seen, z):
                 return y
-        with torch.no_grad():
-            y = adapters.decode(self._vae, z.to(self._vae.device, self._vae.dtype), self._num_frames)
+        try:
+            with torch.no_grad():
+                y = adapters.decode(self._vae, z.to(self._vae.device, self._vae.dtype), self._num_frames)
+        except TypeError as error:
+            raise ValueError(
+                f"{type(self._vae).__name__} does not decode latents alone ({error}): what its decode takes besides, "
+                f"such as a timestep, is not given here"
+            ) from error
         if y.shape[2] != self._num_frames:
             raise ValueError(f"{type(self._vae).__name__} decoded {y.shape[2]} frames, not {self._num_frames}")
         self._seen = [*self._seen[:1], (z, y)]
@@ -178,3 +205,51 @@ class LatentAnswers:
         dropped = f"In a saved page {count(self._dropped, 'earlier answer')} will be missing, so that all stays under "
         dropped = f"{dropped}{self._max_bytes / 1e6:.3g} MB." if self._dropped else ""
         self._changes["note"] = " ".join(filter(None, [self._thinned, dropped]))
+
+
+def plain(value):
+    """numpy's numbers and arrays and tuples as what JSON knows; the same question is then asked in one way only."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+class _Decoder(nn.Module):
+    def __init__(self, vae):
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, z: Tensor, num_frames: int) -> Tensor:
+        return adapters.decode(self.vae, z, num_frames)
+
+
+def decoded_shape(vae, shape: Sequence[int], num_frames: int) -> tuple[int, ...] | None:
+    """The shape of the frames that latents of a shape decode to; nothing is computed, the weights are left out (meta).
+
+    None where it cannot be told: for what is no torch module, what needs more than latents, and what looks at values.
+    Raises ValueError where the model does not take such latents.
+    """
+    if not isinstance(vae, nn.Module):
+        return None
+    decoder = _Decoder(vae)
+    weights = {**dict(decoder.named_parameters()), **dict(decoder.named_buffers())}
+    empty = {name: torch.empty_like(value, device="meta") for name, value in weights.items()}
+    z = torch.empty(shape, device="meta", dtype=vae.dtype)
+    try:
+        with torch.no_grad():
+            return tuple(torch.func.functional_call(decoder, empty, (z, num_frames)).shape)
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, NotImplementedError) or "meta" in str(error):
+            return None
+        reason = next(iter(str(error).splitlines()), "")
+        raise ValueError(
+            f"vae must decode latents of shape {tuple(shape)}, but {type(vae).__name__} fails on them: {reason}"
+        ) from None
+    except Exception:  # of what it lacks or does, its answers tell
+        return None

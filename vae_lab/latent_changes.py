@@ -26,10 +26,11 @@ def amplify_channel(z: Tensor, channel: int, factor: float) -> Tensor:
     The mean stays, so the change is one of contrast: 0 leaves the mean alone, 1 changes nothing but rounding.
     """
     changed = copy_of(z)
-    finite("factor", factor)
     values = z[:, index_of("channel", channel, z.shape[1])]
+    if abs(finite("factor", factor)) > torch.finfo(z.dtype).max:  # torch would fail on it
+        raise _beyond("factor", factor, z)
     changed[:, channel] = torch.lerp(values.mean(), values, float(factor))
-    return changed
+    return _within("factor", factor, changed)
 
 
 def shift_channel(z: Tensor, channel: int, latent_frames: int) -> Tensor:
@@ -39,9 +40,7 @@ def shift_channel(z: Tensor, channel: int, latent_frames: int) -> Tensor:
     """
     changed = copy_of(z)
     channel, last = index_of("channel", channel, z.shape[1]), z.shape[2] - 1
-    if isinstance(latent_frames, bool) or not isinstance(latent_frames, Integral) or abs(latent_frames) > last:
-        raise ValueError(f"latent_frames must be an integer from {-last} to {last}, got {latent_frames!r}")
-    source = (torch.arange(last + 1, device=z.device) - int(latent_frames)).clamp(0, last)
+    source = (torch.arange(last + 1, device=z.device) - check_shift(latent_frames, z)).clamp(0, last)
     changed[:, channel] = z[:, channel, source]
     return changed
 
@@ -52,7 +51,7 @@ def swap_channel(z: Tensor, other: Tensor, channel: int) -> Tensor:
     check_other(z, other)
     channel = index_of("channel", channel, z.shape[1])
     changed[:, channel] = other[:, channel].to(z)
-    return changed
+    return _within("other", f"up to {other.abs().max():.3g}", changed)
 
 
 def interpolate(z: Tensor, other: Tensor, weight: float) -> Tensor:
@@ -61,7 +60,7 @@ def interpolate(z: Tensor, other: Tensor, weight: float) -> Tensor:
     check_other(z, other)
     if not 0 <= finite("weight", weight) <= 1:
         raise ValueError(f"weight must be from 0 to 1, got {weight}")
-    return torch.lerp(changed, other.to(z), float(weight))
+    return _within("other", f"up to {other.abs().max():.3g}", torch.lerp(changed, other.to(z), float(weight)))
 
 
 def change_cell(
@@ -81,7 +80,7 @@ def change_cell(
         changed[0, :, frame, row, column] += added
     else:
         changed[0, index_of("channel", channel, z.shape[1]), frame, row, column] += finite("amount", amount)
-    return changed
+    return _within("amount", amount, changed)
 
 
 def copy_of(z: Tensor) -> Tensor:
@@ -103,6 +102,24 @@ def index_of(name: str, value: int, size: int) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value < size:
         raise ValueError(f"{name} must be an integer from 0 to {size - 1}, got {value!r}")
     return int(value)
+
+
+def check_shift(latent_frames: int, z: Tensor) -> int:
+    last = z.shape[2] - 1
+    if isinstance(latent_frames, bool) or not isinstance(latent_frames, Integral) or abs(latent_frames) > last:
+        raise ValueError(f"latent_frames must be an integer from {-last} to {last}, got {latent_frames!r}")
+    return int(latent_frames)
+
+
+def _within(name: str, value, changed: Tensor) -> Tensor:
+    """changed, where its type could hold it."""
+    if not torch.isfinite(changed).all():
+        raise _beyond(name, value, changed)
+    return changed
+
+
+def _beyond(name: str, value, z: Tensor) -> ValueError:
+    return ValueError(f"{name} must keep z within {z.dtype}, at most {torch.finfo(z.dtype).max:.3g}, got {value}")
 
 
 def cell_of(cell: Sequence[int], z: Tensor) -> tuple[int, int, int]:

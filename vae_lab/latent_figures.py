@@ -3,11 +3,13 @@
 Channels have no colours of their own in the lab's language, so they take those of a scale, numbered beside it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from .figures import COLOURS, ERROR_GAIN, OTHER_COLOURS, error_map, evenly_chosen, latent_pictures
+from .shapes import count
 
 WIDTH = 9  # inches
 
@@ -63,7 +65,11 @@ def _show(axis, picture: np.ndarray, title: str = "", **options) -> None:
 
 
 def latent_filmstrip(
-    latent: np.ndarray, frames: np.ndarray | None = None, groups: Sequence[range] | None = None, columns: int = 9
+    latent: np.ndarray,
+    frames: np.ndarray | None = None,
+    groups: Sequence[range] | None = None,
+    columns: int = 9,
+    rows: int = 16,
 ):
     """A matplotlib Figure: PCA and every channel over latent frames, under the frames that each one stands for.
 
@@ -71,12 +77,14 @@ def latent_filmstrip(
         latent: (C, L, h, w). Scales are fixed over time, as `figures.latent_pictures` says, and stand in the titles.
         frames: uint8 (T, H, W, 3); groups: the frames of each latent frame (`shapes.frame_groups`), both or neither.
           Of each group the middle frame is shown.
-        columns: latent frames at most, evenly chosen.
+        columns: latent frames at most, evenly chosen; rows: channels at most, the first of them.
     """
     latent = np.asarray(latent)
     if (frames is None) != (groups is None):
         raise ValueError("frames and groups must be given together")
     pictures = latent_pictures(latent)
+    some = "" if len(latent) <= rows else f"; {count(rows, 'channel')} of {len(latent)}"
+    pictures = dict(list(pictures.items())[: len(pictures) - max(0, len(latent) - rows)])
     if groups is not None:
         if len(groups) != latent.shape[1]:
             raise ValueError(f"groups must be one for each of {latent.shape[1]} latent frames, got {len(groups)}")
@@ -94,7 +102,7 @@ def latent_filmstrip(
         for column, index in enumerate(chosen):
             left, top = column * steps[0], row * steps[1]
             axis.imshow(shown[index], interpolation="nearest", extent=(left, left + 1, top + height, top))
-    labels = [name.replace(" (", "\n(") for name in pictures]
+    labels = [short_numbers(name).replace(" (", "\n(") for name in pictures]
     axis.set_yticks(np.arange(len(labels)) * steps[1] + height / 2, labels, fontsize=8, parse_math=False)
     covered = ["" if groups is None else "\n" + _span(groups[index]) for index in chosen]
     titles = [f"{index}{text}" for index, text in zip(chosen, covered, strict=True)]
@@ -102,8 +110,13 @@ def latent_filmstrip(
     axis.set(xlim=(0, len(chosen) * steps[0] - gap), ylim=(len(labels) * steps[1] - gap, 0), aspect="equal")
     axis.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
     axis.spines[:].set_visible(False)
-    axis.set_title("latent frame" + ("" if groups is None else ", and the frames it stands for"), fontsize=9)
+    axis.set_title("latent frame" + ("" if groups is None else ", and the frames it stands for") + some, fontsize=9)
     return figure
+
+
+def short_numbers(title: str) -> str:
+    """A title of `figures.latent_pictures` with three digits of the numbers that have six or more before the point."""
+    return re.sub(r"\d{6,}\.\d", lambda number: f"{float(number[0]):.3g}", title)
 
 
 def _span(frames: range) -> str:

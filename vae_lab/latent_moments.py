@@ -8,27 +8,35 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from .checks import NotFiniteError
 
+LARGEST = float(np.finfo(np.float32).max)  # of a latent: its fourth power, for the kurtosis, is finite in float64
+MOST_LOGVAR = 174  # exp(174 / 2) is within float32
 ACTIVE_VARIANCE = 0.01  # Burda, Grosse, Salakhutdinov 2016, arXiv:1509.00519, section 5.2: active above this
 
 
 def check_latent(z: Tensor | np.ndarray, name: str = "z") -> np.ndarray:
     """The latents (1, C, L, h, w) of one clip as float64 (C, L, h, w).
 
-    Raises ValueError for another rank or type, more than one clip or nothing in it, and NotFiniteError (a ValueError)
-    that tells how many values are NaN or infinite, and where the first one is.
+    Raises ValueError for another rank or type, more than one clip or nothing in it, values beyond float32, and
+    NotFiniteError (a ValueError) that tells how many values are NaN or infinite, and where the first one is.
     """
-    if not isinstance(z, Tensor | np.ndarray):
+    if not isinstance(z, Tensor | np.ndarray) or isinstance(z, np.ma.MaskedArray):
         raise ValueError(f"{name} must be a tensor or array (1, C, L, h, w), got {type(z).__name__}")
+    if isinstance(z, Tensor) and (z.is_meta or z.layout != torch.strided):
+        kind = "a meta tensor" if z.is_meta else z.layout
+        raise ValueError(f"{name} must be a dense tensor with values, got {kind}")
     if z.ndim != 5 or len(z) != 1:
         raise ValueError(f"{name} must be (1, C, L, h, w), the latents of one clip, got shape {tuple(z.shape)}")
     if 0 in z.shape:
         raise ValueError(f"{name} must not be empty, got shape {tuple(z.shape)}")
     if not (z.is_floating_point() if isinstance(z, Tensor) else np.issubdtype(z.dtype, np.floating)):
         raise ValueError(f"{name} must be floating point, got {z.dtype}")
+    if z.dtype.itemsize > 8:
+        raise ValueError(f"{name} must be of at most 64 bits, got {z.dtype}")
     values = z.detach().double().cpu().numpy()[0] if isinstance(z, Tensor) else z[0].astype(np.float64)
     finite = np.isfinite(values)
     if not finite.all():
@@ -37,6 +45,8 @@ def check_latent(z: Tensor | np.ndarray, name: str = "z") -> np.ndarray:
             f"{name} must be finite, got {(~finite).sum()} of {finite.size} values NaN or infinite, the first in "
             f"channel {channel}, latent frame {frame}, row {row}, column {column}"
         )
+    if (largest := np.abs(values).max()) > LARGEST:
+        raise ValueError(f"{name} must be within float32, at most {LARGEST:.3g}, got {largest:.3g}")
     return values
 
 
@@ -139,7 +149,13 @@ def posterior_statistics(posterior) -> PosteriorStatistics:
     if has_std:
         std = check_latent(posterior.std, "posterior.std")
     else:
-        std = np.exp(0.5 * check_latent(posterior.logvar, "posterior.logvar"))
+        logvar = check_latent(posterior.logvar, "posterior.logvar")
+        if np.abs(logvar).max() > MOST_LOGVAR:
+            raise ValueError(
+                f"posterior.logvar must be from -{MOST_LOGVAR} to {MOST_LOGVAR}, so that its std is within float32, "
+                f"got {logvar.min():.4g} to {logvar.max():.4g}"
+            )
+        std = np.exp(0.5 * logvar)
     if std.shape != mean.shape:
         raise ValueError(f"posterior.mean and its std must have the same shape, got {mean.shape} and {std.shape}")
     if std.min() <= 0:

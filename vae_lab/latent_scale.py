@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from .latent_moments import channel_moments, per_channel
+from .latent_moments import LARGEST, channel_moments, per_channel
 
 HYPOTHESES = {
     "raw": "as the encoder gives them: (z - latents_mean) / latents_std is standard",
@@ -146,6 +146,11 @@ def scale_check(z: Tensor | np.ndarray, latents_mean, latents_std) -> ScaleCheck
     latents_std = per_channel("latents_std", latents_std, len(mean))
     if latents_std.min() <= 0:
         raise ValueError(f"latents_std must be above 0, got {latents_std.min()}")
+    if np.abs(latents_mean).max() > LARGEST or latents_std.max() > LARGEST or latents_std.min() < 1 / LARGEST:
+        raise ValueError(
+            f"latents_mean and latents_std must be within float32, at most {LARGEST:.3g}, latents_std at least "
+            f"{1 / LARGEST:.3g}, got {latents_mean} and {latents_std}"
+        )
     constant = std == 0
     divergence = {}
     for name, (m, s) in expectations(latents_mean, latents_std).items():

@@ -195,13 +195,17 @@ def fit_latents(panels: Sequence[Panel], room: int):
     for panel in panels:
         if panel.latent:
             fitting = []
-            for view, images in zip(panel.views, _strips(panel, 1, 1), strict=True):
-                size = sum(map(len, images))
-                if used + size > room:
-                    left_out.append(view.name)
-                    continue
-                used += size
-                fitting.append((view, images))
+            for view in panel.views:
+                images, size = [], 0
+                for frame in view.frames:
+                    images.append(_webp(frame))
+                    size += len(images[-1])
+                    if used + size > room:  # the rest of it need not be compressed
+                        left_out.append(view.name)
+                        break
+                else:
+                    used += size
+                    fitting.append((view, images))
             panel = panel._replace(views=[view for view, _ in fitting])
             strips[id(panel)] = [images for _, images in fitting]
         if panel.views:
@@ -272,14 +276,15 @@ def section(data: Mapping[str, Any], picture: bytes | None = None, text: str = "
 
 def section_parts(data: Mapping[str, Any], picture: bytes | None = None, text: str = "") -> Iterator[str]:
     """`section` piece by piece. In place of any list or text in `data` there may be a function that gives it: it is
-    called when the piece is asked for, so that pictures need not all be in memory.
+    called when the piece is asked for, so that pictures need not all be in memory. numpy's numbers are written too.
     """
     static = f"<p>{html.escape(text)}</p>"
     if picture:
         png = base64.b64encode(picture).decode()
         static = f'<img src="data:image/png;base64,{png}" alt="{html.escape(text)}">'
     yield '<section class="vae-lab"><script type="application/json">'
-    for part in json.JSONEncoder(allow_nan=False, default=lambda function: function()).iterencode(data):
+    default = lambda value: value.item() if isinstance(value, np.generic) else value()  # noqa: E731
+    for part in json.JSONEncoder(allow_nan=False, default=default).iterencode(data):
         yield part.replace("<", "\\u003c")  # nothing in it can end the script
     yield f"</script><noscript>{static}<p>This needs JavaScript to answer.</p></noscript></section>"
 

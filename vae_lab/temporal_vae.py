@@ -225,6 +225,9 @@ class TemporalVAE(ModelMixin, ConfigMixin):
                 f"temporal_downsample must have one flag for each channel multiplier but the last "
                 f"({len(channel_multipliers) - 1}), got {tuple(temporal_downsample)}"
             )
+        for name, flags in (("temporal_downsample", temporal_downsample), ("is_causal", [is_causal])):
+            if not all(isinstance(flag, bool) for flag in flags):
+                raise ValueError(f"{name} must be True or False, got {flags if len(flags) > 1 else flags[0]!r}")
         widths = [base_channels * positive_int("channel_multipliers", m) for m in channel_multipliers]
         padding = dict(pad_mode=pad_mode, time_pad_mode=time_pad_mode, is_causal=is_causal)
         layers = Layers(norm, norm_num_groups, act_fn, **padding)

@@ -35,6 +35,7 @@ class Stage:
     """Of the squared distance, per element, of an image's temporal latent from its 2D latent (temporal half only)."""
 
     def __post_init__(self):
+        _text("name", self.name)
         positive_int("steps", self.steps)
         positive_int("batch_size", self.batch_size)
         _at_least("learning_rate", self.learning_rate, 0)
@@ -110,15 +111,23 @@ class TrainConfig:
         object.__setattr__(self, "model", MappingProxyType(dict(self.model)))
         for name in ("size", "checkpoint_every", "log_every", "measure_every"):
             positive_int(name, getattr(self, name))
-        for name in ("mse_weight", "l1_weight", "kl_weight", "perceptual_weight", "weight_decay", "cached_clips",
-                     "warmup_steps", "workers", "seed"):  # fmt: skip
+        for name in ("cached_clips", "warmup_steps", "workers", "seed"):
+            value = getattr(self, name)
+            if type(value) is not int or not 0 <= value < 1 << 63:
+                raise ValueError(f"{name} must be an integer of at least 0 and below 2**63, got {value!r}")
+        for name in ("mse_weight", "l1_weight", "kl_weight", "perceptual_weight", "weight_decay", "max_grad_norm",
+                     "image_fraction", "ema_decay"):  # fmt: skip
             _at_least(name, getattr(self, name), 0)
-        if not self.max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm must be above 0, got {self.max_grad_norm}")
-        if not 0 <= self.image_fraction <= 1:
+        for name in ("spatial", "start"):
+            _text(name, getattr(self, name))
+        if self.max_grad_norm == 0:
+            raise ValueError("max_grad_norm must be above 0, got 0")
+        if self.image_fraction > 1:
             raise ValueError(f"image_fraction must be from 0 to 1, got {self.image_fraction}")
-        if not 0 <= self.ema_decay < 1:
+        if self.ema_decay >= 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}")
+        if self.perceptual is not None and (not isinstance(self.perceptual, str) or ":" not in self.perceptual):
+            raise ValueError(f'perceptual must be a text "module:name", got {self.perceptual!r}')
         if bool(self.perceptual_weight) != (self.perceptual is not None):
             raise ValueError('perceptual_weight and perceptual (a "module:name") must be given together')
         if self.start not in STARTS and self.model:
@@ -166,8 +175,16 @@ class TrainConfig:
 
 def check_factor(name: str, factor: float | None, half: str) -> None:
     """Refuse what is no factor on 2D latents, or has none to be of."""
-    if factor is not None and (half != "temporal" or not 0 < factor < float("inf")):
-        raise ValueError(f'{name} must be above 0 and of half "temporal", got {factor} of {half!r}')
+    if factor is None:
+        return
+    number = isinstance(factor, int | float) and not isinstance(factor, bool)
+    if half != "temporal" or not number or not 0 < factor < float("inf"):
+        raise ValueError(f'{name} must be a number above 0 and of half "temporal", got {factor!r} of {half!r}')
+
+
+def _text(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a text, got {value!r}")
 
 
 def _plain(value: Any) -> Any:

@@ -35,7 +35,7 @@ def new_half(config: TrainConfig) -> nn.Module:
         torch.manual_seed(config.seed)
         try:
             vae = kind(**arguments)
-        except (TypeError, IndexError, NotImplementedError) as error:  # diffusers' classes do not check all they take
+        except (TypeError, IndexError, RuntimeError, ZeroDivisionError) as error:  # diffusers' classes check little
             raise ValueError(f"model ({kind.__name__}) cannot be built: {error}") from error
     if config.start == "interpolation":
         for half in (vae.spatial, vae.temporal) if kind is VideoVAE else (vae,):
@@ -50,6 +50,8 @@ def _kind(config: TrainConfig) -> tuple[type, dict[str, Any]]:
         return SpatialVAE if config.half == "spatial" else TemporalVAE, arguments
     name = arguments.pop("class_name", "VideoVAE")
     if name == "VideoVAE":
+        for part, cls in (("spatial_config", SpatialVAE), ("temporal_config", TemporalVAE)):
+            check_known(f"model {part}", arguments.get(part) or {}, list(inspect.signature(cls).parameters))
         return VideoVAE, arguments
     kind = getattr(diffusers, name, None) if isinstance(name, str) and name.startswith("AutoencoderKL") else None
     if kind is None:
@@ -77,8 +79,8 @@ def rescaled(spatial: SpatialVAE, scaling_factor: float) -> SpatialVAE:
     return other
 
 
-def check_sizes(config: TrainConfig, half: nn.Module, spatial: SpatialVAE | None) -> None:
-    """Refuse halves that do not fit each other, and clips that do not fit them."""
+def check_sizes(config: TrainConfig, half: nn.Module, spatial: SpatialVAE | None, name: str = "size") -> None:
+    """Refuse halves that do not fit each other, and clips that do not fit them. name: of the size, for the message."""
     if spatial is not None:
         given, taken = spatial.config.latent_channels, half.config.in_channels
         if given != taken:
@@ -91,7 +93,7 @@ def check_sizes(config: TrainConfig, half: nn.Module, spatial: SpatialVAE | None
             )
     ratio = getattr(spatial or half, "spatial_compression_ratio", 1)
     if config.size % ratio:
-        raise ValueError(f"size ({config.size}) must be a multiple of the spatial ratio ({ratio})")
+        raise ValueError(f"{name} ({config.size}) must be a multiple of the spatial ratio ({ratio})")
 
 
 def stack(spatial: SpatialVAE, temporal: TemporalVAE) -> VideoVAE:

@@ -68,12 +68,14 @@ def changed(base: TrialConfig, difference: Mapping[str, Any]) -> TrialConfig:
     for name, value in difference.items():
         if name == "model" and isinstance(value, Mapping) and "class_name" not in value:
             value = values["model"] | value
-        if name == "stages" and isinstance(value, Mapping):
+        if name == "stages" and not isinstance(value, list | tuple):
             value = _changed_stages(values["stages"], value)
         values[name] = value
     return type(base).from_dict(values)
 
 
 def _changed_stages(stages: list[dict], differences: Mapping[str, Mapping]) -> list[dict]:
+    if not isinstance(differences, Mapping) or not all(isinstance(value, Mapping) for value in differences.values()):
+        raise ValueError(f"stages must be a list of stages or a table of stage name -> fields, got {differences!r}")
     check_known("stages", differences, [stage["name"] for stage in stages])
     return [stage | dict(differences.get(stage["name"], {})) for stage in stages]

@@ -10,6 +10,7 @@ from typing import Any
 from .video import write_beside
 
 VERSION_FILE, TRIALS, STARTED, SCRATCH = "code_version", "trials", "started", "scratch"
+FIELDS = ("config", "metrics", "frames", "error", "traceback", "seconds")  # of a finished trial
 RESERVED = (VERSION_FILE, TRIALS, STARTED, SCRATCH)
 
 
@@ -46,7 +47,10 @@ class TrialFolder:
         if not file.exists():
             return None
         try:
-            return json.loads(file.read_text("utf-8"))
+            trial = json.loads(file.read_text("utf-8"))
+            if not isinstance(trial, dict) or not trial.keys() >= {*FIELDS}:
+                raise ValueError(f"a trial has {', '.join(FIELDS)}")
+            return trial
         except ValueError as error:
             raise ValueError(f"{file} is damaged ({error}): remove it, and the trial is run again") from error
 
@@ -62,22 +66,24 @@ class TrialFolder:
         """Keys of trials that were started and did not finish."""
         return {path.name for path in (self.path / STARTED).iterdir()}
 
+    def not_started(self, key: str) -> None:
+        (self.path / STARTED / key).unlink(missing_ok=True)
+
     def forget(self, key: str) -> None:
-        """Let a trial be as if it had never been started."""
-        for path in (self.path / TRIALS / f"{key}.json", self.path / STARTED / key):
-            path.unlink(missing_ok=True)
+        """Let a finished trial be run again."""
+        (self.path / TRIALS / f"{key}.json").unlink(missing_ok=True)
 
     def training(self, key: str) -> Path:
         """Where a training is at work."""
         return self.path / SCRATCH / "trainings" / key
 
-    @property
-    def latents(self) -> Path:
-        """Where trainings keep 2D latents that they share."""
-        return self.path / SCRATCH / "latents"
+    def latents(self, key: str) -> Path:
+        """Where trainings on the same clips, behind the same weights, keep 2D latents that they share."""
+        return self.path / SCRATCH / "latents" / key
 
-    def remove_trainings(self) -> None:
-        shutil.rmtree(self.path / SCRATCH / "trainings", ignore_errors=True)
+    def remove_training(self, key: str) -> None:
+        shutil.rmtree(self.training(key), ignore_errors=True)
+        self.training(key).with_name(f"{key}.lock").unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from threading import Lock
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from accelerate.state import AcceleratorState
 from filelock import FileLock
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -28,6 +31,7 @@ from .video_vae import VideoVAE
 
 DATA_RANGE = 2.0  # of pixels in [-1, 1]
 THREADS = 1  # a trial computes with: so its bits do not depend on how many run beside it
+_ALONE = Lock()  # in a process: what torch and diffusers do while a model is made is of all its threads
 LEAK_FRAMES = 17  # of the noise that the causality probe is made with, for a model without chunks
 
 
@@ -45,13 +49,15 @@ def run_trial(config: TrialConfig, folder: Path, cache: Path, data: str | None =
 
     cache: where the 2D latents of trainings are kept. data: as of `train`.
     """
-    with _threads(THREADS):
+    with _ALONE, _threads(THREADS):
+        AcceleratorState._reset_state(reset_partial_state=True)  # else it keeps the precision of a run before
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f"{folder.name}.lock")):
             if (folder / "model").exists():
                 vae = load(folder / "model")
             else:
-                vae = train(config.training, folder, data, cache=cache, progress=False)
+                training = replace(config.training, workers=0)  # a worker of joblib cannot have workers of its own
+                vae = train(training, folder, data, cache=cache, progress=False)
         return measure(as_used(vae, config), config)
 
 
@@ -177,11 +183,13 @@ def _gflop(config: TrainConfig, stage, half: nn.Module, spatial, num_frames: int
     return counter.get_total_flops() / 1e9
 
 
-def check_buildable(config: TrialConfig) -> None:
-    """Refuse a config of which no model can be made, before anything is trained."""
+def model_config(config: TrialConfig) -> dict[str, Any]:
+    """The whole config of the model that is trained. Refuses what cannot be made or measured, before any training."""
     half = new_half(config)
     spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor) if config.half == "temporal" else None
     check_sizes(config, half, spatial)
+    check_sizes(replace(config, size=config.measured_size), half, spatial, "measured_size")
+    return {name: value for name, value in half.config.items() if not name.startswith("_")}
 
 
 @contextmanager

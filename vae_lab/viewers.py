@@ -32,6 +32,8 @@ from .shapes import MICRO_FRAME_SIZE, SPATIAL_RATIO, TEMPORAL_RATIO, count, late
 from .tables import CHUNKS, PADDING_LIMITS, RATIOS, SIZE_LIMITS, check_within, padding_table, size_table
 from .video import Clip, to_frames, write_beside
 
+MAX_PICTURE_BYTES = 150_000  # of the PNG: base64 and the script with it stay within pages.ROOM
+
 
 class Viewer(anywidget.AnyWidget):
     """A picture with controls that needs no kernel after it is made. `text` says what it shows."""
@@ -63,6 +65,8 @@ def save_html(widget: Viewer, path: str | Path, title: str = "") -> Path:
     """Write a page whose controls work with no kernel and no network; returns its path. The folder must exist."""
     if not isinstance(widget, Viewer):
         raise ValueError(f"widget must be a viewer of vae_lab.viewers, got {type(widget).__name__}")
+    if not isinstance(title, str):
+        raise ValueError(f"title must be text, got {title!r}")
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"path must be a file, got the folder {str(path)!r}")
@@ -140,11 +144,14 @@ class LatentViewer(Viewer):
         """
         if self._answers is None:
             raise ValueError("precompute needs a vae: give explore_latents one")
-        for question in questions:
-            message = self._answers.answer(question)
-            if "error" in message:
-                raise ValueError(f"{dict(question)}: {message['error']}")
-        self.send_state("data")
+        checked = self._answers.check(questions)  # all of them before anything is decoded
+        try:
+            for question in checked:
+                message = self._answers.answer(question)
+                if "error" in message:
+                    raise ValueError(f"{question}: {message['error']}")
+        finally:  # the answers before it are kept
+            self.send_state("data")
 
 
 def explore_latents(
@@ -329,8 +336,11 @@ class TrainingView(ipywidgets.VBox):
 
 
 def _png(figure) -> bytes:
-    """256 colours, to stay small."""
-    drawn, buffer = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=80)
-    Image.open(drawn).convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
+    """256 colours, to stay small, and where it still is too large, fewer pixels."""
+    for dpi in (80, 56, 40, 28):
+        drawn, buffer = io.BytesIO(), io.BytesIO()
+        figure.savefig(drawn, format="png", dpi=dpi)
+        Image.open(drawn).convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
+        if buffer.tell() <= MAX_PICTURE_BYTES:
+            break
     return buffer.getvalue()

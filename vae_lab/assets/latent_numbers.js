@@ -35,7 +35,7 @@ function latentStatistics(lab, section) {
     const titles = { mean: "mean", std: "standard deviation", kurtosis: "excess kurtosis" };
     for (const [key, svg] of Object.entries(charts)) {
       lineChart(svg, wide, 190, {
-        title: titles[key], x: statistics.frames[key][0].map((_, l) => l), lines: statistics.frames[key], names, chosen: state.channel, colour: data.colours.latent,
+        title: titles[key], x: statistics.frames[key][0].map((_, l) => l * statistics.every), lines: statistics.frames[key], names, chosen: state.channel, colour: data.colours.latent,
         xLabel: "latent frame", whole: true, at: latent(), references: references[key].filter(([y]) => y !== undefined),
         none: "every channel is constant",
       });
@@ -48,7 +48,9 @@ function latentRelations(lab, section) {
   const { data, state, choose, names } = lab;
   const relations = data.relations;
   const relationBox = element(section, "div", { class: "relations" });
+  let drawn = null; // how the matrix was drawn last: a step in time leaves it as it is
   const matrix = shape(relationBox, "svg", { class: "chart" });
+  if (!relations.correlation) matrix.setAttribute("hidden", ""); // left out, and the note says so
   const curves = element(relationBox, "div", { class: "curves" });
   const [overLag, overSpace, overTime] = [0, 1, 2].map(() => shape(curves, "svg", { class: "chart" }));
   for (const text of relations.notes) element(section, "p", { class: "note" }, text);
@@ -57,11 +59,13 @@ function latentRelations(lab, section) {
     const { room } = lab;
     const beside = room >= 760;
     const half = beside ? Math.floor(room * 0.46) : room;
-    matrixChart(matrix, half, { title: "correlation between channels", values: relations.correlation, chosen: state.channel, colours: data.matrixColours }, (c) => choose({ channel: c }));
-    const wide = beside ? room - Math.min(half, Number(matrix.getAttribute("width"))) - 24 : room;
+    const look = `${half} ${state.channel}`;
+    if (relations.correlation && look !== drawn) matrixChart(matrix, half, { title: "correlation between channels", values: relations.correlation, chosen: state.channel, colours: data.matrixColours }, (c) => choose({ channel: c }));
+    drawn = look;
+    const wide = beside && relations.correlation ? room - Math.min(half, Number(matrix.getAttribute("width"))) - 24 : room;
     const common = { names, chosen: state.channel, colour: data.colours.latent };
     lineChart(overLag, wide, 170, {
-      ...common, title: "correlation over time", x: relations.autocorrelation[0].map((_, lag) => lag), lines: relations.autocorrelation,
+      ...common, title: "correlation over time", x: relations.autocorrelation[0].map((_, lag) => lag * relations.every), lines: relations.autocorrelation,
       xLabel: "lag, latent frames", whole: true, references: [[0, ""]],
     });
     lineChart(overSpace, wide, 170, { ...common, ...spectrum(relations.spatial), title: "power in space", logX: true });

@@ -15,7 +15,7 @@ function cellPicture(lab, parent, label, pick) {
 function latentPictures(lab, section) {
   const { data, state, choose, latent } = lab;
   const [, length, height, width] = data.size;
-  let bitmaps = null;
+  let bitmaps = null, brief = false;
   const put = (canvas, image) => {
     if (canvas.width !== image.width || canvas.height !== image.height) Object.assign(canvas, { width: image.width, height: image.height });
     canvas.getContext("2d").drawImage(image, 0, 0);
@@ -66,17 +66,20 @@ function latentPictures(lab, section) {
   });
 
   function layout() {
-    const GAP = 10, { room } = lab;
+    const GAP = 10, LEAST = 30, { room } = lab; // LEAST: where a channel's number has its place
     const [tall, wide] = data.frames ? [data.frames.height, data.frames.width] : [height, width];
     const fits = (scale) => {
-      const perRow = Math.max(1, Math.floor((room + GAP) / (wide * scale + GAP)));
+      const perRow = Math.max(1, Math.floor((room + GAP) / (Math.max(wide * scale, LEAST) + GAP)));
       return Math.ceil(shown.length / perRow) * (tall * scale + 26) <= 0.34 * window.innerHeight && wide * scale <= room;
     };
     let scale = 1;
     if (fits(1)) while (fits(scale + 1)) scale += 1;
-    else while (!fits(scale) && scale > 1 / 16) scale /= 2;
-    for (const { figure, canvas } of shown) {
-      figure.style.width = canvas.style.width = Math.max(1, wide * scale) + "px";
+    else while (!fits(scale) && wide * scale > LEAST) scale /= 2;
+    brief = wide * scale < 84; // narrower than "channel 127"
+    for (const { view, title, figure, canvas } of shown) {
+      canvas.style.width = Math.max(1, wide * scale) + "px";
+      figure.style.width = Math.max(view ? LEAST : 52, wide * scale) + "px";
+      if (view) title.textContent = brief ? view.name.replace("channel ", "") : view.name;
       canvas.style.height = Math.max(1, tall * scale) + "px";
     }
     const column = Math.max(48, Math.min(104, Math.floor((room - 96) / length) - 4));
@@ -94,7 +97,7 @@ function latentPictures(lab, section) {
     const l = latent();
     for (const { view, title, canvas, figure } of shown) {
       figure.classList.toggle("chosen", Boolean(view) && channelOf(view).channel === state.channel);
-      if (!view) title.textContent = `frame ${keptBy(state.at) * data.frames.stride}`;
+      if (!view) title.textContent = `${brief ? "t =" : "frame"} ${keptBy(state.at) * data.frames.stride}`;
       if (bitmaps) put(canvas, view ? bitmaps.latents[data.latents.indexOf(view)][l] : bitmaps.frames[keptBy(state.at)]);
     }
     for (const [view, row] of rowsOf) row.classList.toggle("chosen", channelOf(view).channel === state.channel);

@@ -128,7 +128,7 @@ function mountLatents(root, data, link) {
   };
   root.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
-    if (event.target.type === "range" && event.target !== range) return; // sliders of their own keep their keys
+    if (event.target.type === "range" && event.target !== range && event.key !== "Enter") return; // other sliders keep their keys
     const keys = event.shiftKey ? CELL_KEYS : KEYS;
     if (event.key === " " && event.target.tagName !== "BUTTON") play(!playing);
     else if (event.key === "Enter" && event.target.tagName !== "BUTTON" && state.tab === "change") parts.change.ask();
