@@ -155,7 +155,8 @@ def _run(
         return []
     _check_buildable({trial.variant: trial.config for trial in trials}, {trial.variant for trial in missing.values()})
     tasks = dict(missing)
-    with tqdm(total=len(trials), initial=len(trials) - len(tasks), unit="trial", disable=not progress) as bar:
+    quiet = {} if progress else {"disable": True}  # disable=False would overrule TQDM_DISABLE
+    with tqdm(total=len(trials), initial=len(trials) - len(tasks), unit="trial", **quiet) as bar:
         while tasks:
             suspects = [tasks[key] for key in folder.in_flight() if key in tasks]
             for key in folder.in_flight():
