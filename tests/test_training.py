@@ -326,7 +326,7 @@ def test_a_full_disk_stops_with_the_last_good_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(seed=-1), "seed must be a number of at least 0"),
+        (dict(seed=-1), "seed must be an integer of at least 0"),
         (
             dict(model=TEMPORAL | dict(base_chanels=8)),
             r"model \(TemporalVAE\) has no field 'base_chanels'; near it: base_c",
@@ -359,7 +359,9 @@ def test_a_perceptual_distance_is_named_by_its_module(tmp_path):
     train(config, tmp_path / "out", progress=False)
     for row in read_log(tmp_path / "out" / "log.csv"):
         assert row["perceptual"] == pytest.approx(row["mse"], rel=1e-5)
-    for name in ("no_such_module:LPIPS", f"{__name__}:Nothing", "lpips"):
+    with pytest.raises(ValueError, match="perceptual must be a text .module:name., got 'lpips'"):
+        spatial_config(2, perceptual="lpips", perceptual_weight=0.5)
+    for name in ("no_such_module:LPIPS", f"{__name__}:Nothing"):
         with pytest.raises(ValueError, match=f'perceptual must be "module:name" of what can be had here, .{name}'):
             train(spatial_config(2, perceptual=name, perceptual_weight=0.5), tmp_path / "x", progress=False)
 
@@ -447,9 +449,11 @@ def test_2d_latents_with_another_factor(spatial, tmp_path):
     frames = np.load(next((tmp_path / "cache").glob("*/frames.npy")))
     expected = encode(own, to_pixels(torch.from_numpy(frames[:1])))[0].transpose(0, 1).numpy() * 2
     np.testing.assert_allclose(cache[0], expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="spatial_scaling_factor must be above 0 and of half .temporal., got 0.0"):
+    with pytest.raises(
+        ValueError, match="spatial_scaling_factor must be a number above 0 and of half .temporal., got 0.0"
+    ):
         temporal_config(spatial, spatial_scaling_factor=0.0)
-    with pytest.raises(ValueError, match="spatial_scaling_factor must be above 0 .* got 0.5 of 'spatial'"):
+    with pytest.raises(ValueError, match="spatial_scaling_factor must be a number above 0 .* got 0.5 of 'spatial'"):
         spatial_config(spatial_scaling_factor=0.5)
 
 
