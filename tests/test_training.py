@@ -449,7 +449,8 @@ def test_2d_latents_with_another_factor(spatial, tmp_path):
     frames = np.load(next((tmp_path / "cache").glob("*/frames.npy")))
     expected = encode(own, to_pixels(torch.from_numpy(frames[:1])))[0].transpose(0, 1).numpy() * 2
     np.testing.assert_allclose(cache[0], expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(
+    message = "spatial_scaling_factor must be a number above 0 and of half .temporal., got 0.0"
+    with pytest.raises(ValueError, match=message):
         ValueError, match="spatial_scaling_factor must be a number above 0 and of half .temporal., got 0.0"
     ):
         temporal_config(spatial, spatial_scaling_factor=0.0)
