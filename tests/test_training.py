@@ -451,8 +451,6 @@ def test_2d_latents_with_another_factor(spatial, tmp_path):
     np.testing.assert_allclose(cache[0], expected, rtol=1e-4, atol=1e-5)
     message = "spatial_scaling_factor must be a number above 0 and of half .temporal., got 0.0"
     with pytest.raises(ValueError, match=message):
-        ValueError, match="spatial_scaling_factor must be a number above 0 and of half .temporal., got 0.0"
-    ):
         temporal_config(spatial, spatial_scaling_factor=0.0)
     with pytest.raises(ValueError, match="spatial_scaling_factor must be a number above 0 .* got 0.5 of 'spatial'"):
         spatial_config(spatial_scaling_factor=0.5)
