@@ -20,9 +20,10 @@ from joblib.externals.loky import get_reusable_executor
 from tests.conftest import ROOT, SMALL_SPATIAL
 from vae_lab import SpatialVAE, ablation, ablation_plan, photo_clip, write_video
 from vae_lab.__main__ import main
-from vae_lab.ablation import read_ablation_file, run_ablation
+from vae_lab.ablation import AblationError, read_ablation_file, run_ablation
 from vae_lab.train_config import Stage
-from vae_lab.trial_config import METRICS, TrialConfig
+from vae_lab.trial_config import TrialConfig
+from vae_lab.trial_metrics import METRICS
 
 TEMPORAL = dict(base_channels=12, num_res_blocks=1, channel_multipliers=(1, 1, 1), norm_num_groups=1,
                 temporal_downsample=(True, True))  # fmt: skip
@@ -148,7 +149,7 @@ def test_a_finished_ablation_is_only_read(finished, base, monkeypatch):
 def test_reading_needs_no_torch(finished, base):
     out, _ = finished
     code = (
-        "import sys, tomllib\nfrom vae_lab.ablation import read_ablation_file, run_ablation\n"
+        "import sys, tomllib\nfrom vae_lab.ablation import AblationError, read_ablation_file, run_ablation\n"
         f"run_ablation(**read_ablation_file({str(out / 'file.toml')!r}), out={str(out)!r}, progress=False)\n"
         "print('torch' in sys.modules, 'diffusers' in sys.modules)"
     )
@@ -504,6 +505,21 @@ def test_the_bundled_files_are_good(tmp_path):
         arguments = read_ablation_file(file)
         configs = ablation_plan.configs_of(arguments["base"], arguments["variants"])
         ablation._check_buildable(configs, set(configs))
+
+
+def test_the_bundled_files_share_their_base():
+    """Its trials are run once, for seven of them."""
+    bases = [read_ablation_file(file)["base"] for file in (ROOT / "data" / "ablations").glob("*.toml")]
+    assert sorted(sum(base == other for other in bases) for base in bases) == [1] * 3 + [7] * 7
+
+
+def test_a_worker_with_other_code_is_refused(base, tmp_path, monkeypatch):
+    """As on a cluster whose machines were not all brought up to date: `workers` see other versions of libraries."""
+    get_reusable_executor().shutdown(wait=True)
+    monkeypatch.setattr(ablation, "LIBRARIES", (*ablation.LIBRARIES, "scipy"))  # here, and not in new processes
+    with pytest.raises(AblationError, match=r"a worker has another version of the code \(.{12}\) than the ablation"):
+        run_ablation(base, VARIANTS, (0,), tmp_path, n_jobs=2, progress=False)
+    assert trial_files(tmp_path) == {}
 
 
 @pytest.mark.parametrize(

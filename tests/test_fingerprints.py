@@ -36,7 +36,11 @@ def test_comments_docstrings_and_layout_do_not_count(package):
     before = version()
     edit(package / "causal_conv.py", "import torch\n", "import torch\n\n\n# a comment\n")
     edit(package / "causal_conv.py", "The causal 3D convolution.", "Another docstring.")
-    edit(package / "training.py", "    def train(self)", '    "a text that stands alone"\n\n    def train(self)')
+    edit(
+        package / "training.py",
+        "        config, accelerator = ",
+        '        "a text that stands alone"\n        config, accelerator = ',
+    )
     assert version() == before
 
 

@@ -69,7 +69,7 @@ def test_a_perceptual_function_sees_frames_of_pixels():
             assert x.shape == y.shape == (2, 3, 16, 16)
             return (x - y).abs().mean(dim=(1, 2, 3))
 
-    part = objective("spatial", Distance(), perceptual="some.pt", perceptual_weight=2.0)
+    part = objective("spatial", Distance(), perceptual="some:distance", perceptual_weight=2.0)
     losses = part(Stage(**STAGE), torch.rand(2, 3, 1, 16, 16), None, [1, 2])
     assert losses["perceptual"] == pytest.approx(losses["l1"].item())
     plain = objective("spatial")

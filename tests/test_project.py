@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 FLOORS = [
     "shapes images lab_weights exit_codes",
     "checks gaussian streams writers weight_files quiz train_config work_folder periods fingerprints",
-    "causal_conv metrics video hub train_files video_map trial_config",
+    "causal_conv metrics video hub train_files video_map trial_config trial_metrics",
     "spatial_vae temporal_vae clips reports figures tables trial_files "
     "lessons_sizes lessons_quality lessons_causality lessons_latents lessons_long",
     "video_vae pages diagrams content initialization probe_figures latent_figures ablation_table",

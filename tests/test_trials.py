@@ -11,7 +11,8 @@ from tests.conftest import small_vae
 from vae_lab import SpatialVAE, load
 from vae_lab.gaussian import DiagonalGaussian
 from vae_lab.train_config import Stage
-from vae_lab.trial_config import FRAME_METRICS, METRICS, TrialConfig, changed
+from vae_lab.trial_config import TrialConfig, changed
+from vae_lab.trial_metrics import FRAME_METRICS, METRICS
 from vae_lab.trials import THREADS, as_used, measure, measured_clips, run_trial, training_gflop
 
 STAGES = [

@@ -23,8 +23,9 @@ from .ablation_plan import Trial, called, check_name, decisive, planned, the_sam
 from .ablation_table import Ablation
 from .fingerprints import code_version, key_of
 from .train_config import check_known
-from .trial_config import METRICS, TrialConfig
+from .trial_config import TrialConfig
 from .trial_files import TrialFolder
+from .trial_metrics import METRICS
 
 LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "scikit-image")  # what decides a trial's numbers beside our code
 SCALED = ("steps", "warmup_steps", "cached_clips")  # what a larger ablation has more of
@@ -77,7 +78,7 @@ def run_ablation(
     if n_jobs is not None and (type(n_jobs) is not int or n_jobs == 0):
         raise ValueError(f"n_jobs must be an integer other than 0, or None, got {n_jobs!r}")
     out, data = Path(out).absolute(), None if data is None else Path(data).absolute()
-    version = code_version("trials", LIBRARIES)
+    version = _version()
     trials = planned(base, variants, seeds, data, out, version)
     folder = TrialFolder(out)
     folder.open(version)
@@ -190,6 +191,11 @@ def _check_buildable(configs: Mapping[str, TrialConfig], variants: set[str]) -> 
         whole[key] = name
 
 
+def _version() -> str:
+    """Of the code that is here: a worker's may be another one."""
+    return code_version("trials", LIBRARIES)
+
+
 def _arguments(folder: TrialFolder, trial: Trial, data: Path | None) -> tuple:
     return folder, trial.config.to_dict(), *trial[3:], None if data is None else str(data)
 
@@ -253,6 +259,8 @@ def _work(
 
     if folder.read(key) is not None:  # a cluster may give a task out twice
         return
+    if (found := folder.version()) != _version():
+        raise AblationError(f"a worker has another version of the code ({_version()}) than the ablation ({found})")
     config, begin = TrialConfig.from_dict(values), perf_counter()
     try:
         folder.start(key)

@@ -13,16 +13,12 @@ from scipy.special import stdtrit
 from .figures import COLOURS, OTHER_COLOURS
 from .shapes import count
 from .train_config import check_known
-from .trial_config import FRAME_METRICS
+from .trial_metrics import FRAME_METRICS, Metric
 from .video import write_beside
 
 BASE = "base"
 TABLES = ("trials", "frames", "table")
 CONFIDENCE = 0.95
-UNITS = {
-    "time_error": "time error (RMS / std)", "psnr": "PSNR in dB", "image_psnr": "PSNR of images in dB",
-    "kl": "KL in nats per element", "training_gflop": "training in GFLOP",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,12 +28,12 @@ class Ablation:
     trials: pd.DataFrame
     """One row a trial: variant, seed, the metrics (NaN where a model has none), seconds, error ("" if none), key."""
     frames: pd.DataFrame
-    """One row a measured frame: variant, seed, clip, frame (from 0), time_error and psnr (`trial_config.METRICS`)."""
-    metrics: Mapping[str, str]
-    """Name of each metric -> what it is."""
+    """One row a measured frame: variant, seed, clip, frame (from 0), time_error and psnr (`trial_metrics`)."""
+    metrics: Mapping[str, Metric]
+    """Name of each metric in the tables -> what it is."""
 
     @classmethod
-    def of_results(cls, results: Iterable[Mapping[str, Any]], metrics: Mapping[str, str]) -> "Ablation":
+    def of_results(cls, results: Iterable[Mapping[str, Any]], metrics: Mapping[str, Metric]) -> "Ablation":
         """Of finished trials as they are kept, with their variant, seed and key."""
         results = list(results)
         rows = [
@@ -126,7 +122,7 @@ class Ablation:
         from matplotlib.figure import Figure
 
         table = self.table(metric)
-        label = label or UNITS.get(metric, metric)
+        label = label or self.metrics[metric].label
         figure = Figure(figsize=(9, 1.2 + 0.42 * len(self.variants)), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         places = {variant: place for place, variant in enumerate(self.variants)}
@@ -173,7 +169,7 @@ class Ablation:
             colour = COLOURS["input"] if variant == BASE else next(colours)
             axis.plot(by_seed.index, by_seed.mean(axis=1), marker=".", color=colour, label=variant)
             axis.fill_between(by_seed.index, by_seed.min(axis=1), by_seed.max(axis=1), color=colour, alpha=0.15)
-        axis.set(xlabel="frame", ylabel=UNITS.get(metric, metric))
+        axis.set(xlabel="frame", ylabel=self.metrics[metric].label)
         axis.grid(alpha=0.25)
         for text in axis.legend(fontsize=9, loc="best").get_texts():
             text.set_parse_math(False)

@@ -1,10 +1,10 @@
-"""Any video VAE as two plain functions, and the frame groups of its latents: all that the probes need of a model."""
+"""Any video VAE as two plain functions, and what it tells of its latents: frame groups, scale, decoded size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .shapes import decoder_last_seen, encoder_last_seen, frame_groups, positive_int
 from .spatial_vae import SpatialVAE
@@ -139,3 +139,38 @@ def _told(vae, name: str) -> Tensor | None:
     if value is None:
         value = dict(vae.named_buffers()).get(name)
     return None if value is None else torch.as_tensor(value, dtype=torch.float32).flatten()
+
+
+class _Decoder(nn.Module):
+    def __init__(self, vae):
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, z: Tensor, num_frames: int) -> Tensor:
+        return decode(self.vae, z, num_frames)
+
+
+def decoded_shape(vae, shape: Sequence[int], num_frames: int) -> tuple[int, ...] | None:
+    """The shape of the frames that latents of a shape decode to; nothing is computed, the weights are left out (meta).
+
+    None where it cannot be told: for what is no torch module, what needs more than latents, and what looks at values.
+    Raises ValueError where the model does not take such latents.
+    """
+    if not isinstance(vae, nn.Module):
+        return None
+    decoder = _Decoder(vae)
+    weights = {**dict(decoder.named_parameters()), **dict(decoder.named_buffers())}
+    empty = {name: torch.empty_like(value, device="meta") for name, value in weights.items()}
+    z = torch.empty(shape, device="meta", dtype=vae.dtype)
+    try:
+        with torch.no_grad():
+            return tuple(torch.func.functional_call(decoder, empty, (z, num_frames)).shape)
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, NotImplementedError) or "meta" in str(error):
+            return None
+        reason = next(iter(str(error).splitlines()), "")
+        raise ValueError(
+            f"vae must decode latents of shape {tuple(shape)}, but {type(vae).__name__} fails on them: {reason}"
+        ) from None
+    except Exception:  # of what it lacks or does, its answers tell
+        return None

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from . import pages
-from .adapters import LAB_CLASSES, groups_of, micro_frame_size_of, shift_and_scale
+from .adapters import LAB_CLASSES, decoded_shape, groups_of, micro_frame_size_of, shift_and_scale
 from .checks import check_video
 from .figures import COLOURS, ERROR_GAIN, OTHER_COLOURS, error_map, latent_pictures
 from .frame_view import clip_frames
-from .latent_answers import LatentAnswers, decoded_shape
+from .latent_answers import LatentAnswers
 from .latent_changes import check_other
 from .latent_figures import latent_filmstrip, short_numbers
 from .latent_files import read_latents
@@ -190,8 +190,8 @@ def _clip(frames: Tensor | np.ndarray | Clip, z: Tensor) -> np.ndarray:
 def _check_vae(vae, z: Tensor, num_frames: int, name: str) -> None:
     """Refuse what cannot decode z to so many frames, which `name` gave."""
     kind = type(vae).__name__
-    parts = (getattr(vae, part, None) for part in ("decode", "config", "device", "dtype"))
-    if not callable(next(parts)) or not hasattr(next(parts), "get") or None in parts:
+    decode, config, device, dtype = (getattr(vae, name, None) for name in ("decode", "config", "device", "dtype"))
+    if not callable(decode) or not hasattr(config, "get") or device is None or dtype is None:
         raise ValueError(f"vae must be a video VAE with diffusers' interface, such as `load` reads, got {kind}")
     lab = isinstance(vae, LAB_CLASSES)
     short = (*z.shape[:2], 1, *z.shape[3:])  # the lab's models are told how many frames, so one says enough

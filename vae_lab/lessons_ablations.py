@@ -10,18 +10,11 @@ from scipy.special import stdtrit
 from . import shapes
 from .quiz import OPEN, Check, Question, Verdict, agrees_with, function_check
 from .trial_config import TrialConfig, changed
+from .trial_metrics import METRICS
 
 if TYPE_CHECKING:  # pandas comes with it, and no other notebook's questions need that
     from .ablation_table import Ablation
 
-DECIBEL = " dB"
-WORDS = {  # of trial_config.METRICS -> name, unit
-    "time_error": ("time error", ""), "psnr": ("PSNR", DECIBEL), "image_psnr": ("PSNR of images", DECIBEL),
-    "identity": ("squared distance from 2D latents", ""), "kl": ("KL", " nats per element"),
-    "active_channels": ("active channels", ""), "latent_std": ("std of latents", ""), "leak": ("leak", ""),
-    "compression": ("compression", ""), "parameters": ("parameters", ""), "training_gflop": ("training", " GFLOP"),
-}  # fmt: skip
-WANTED = {"time_error": -1, "psnr": 1, "image_psnr": 1}  # 1: more is better, -1: less is; others are neither
 UNDECIDED, SAME = "cannot tell", "the same"
 ROUNDING = 1e-9  # an interval narrower than this share of the values has no width: what is counted is without chance
 
@@ -49,8 +42,8 @@ def verdict(metric: str, low: float, high: float) -> str:
         return SAME
     if not (low > 0 or high < 0):
         return UNDECIDED
-    sign = (1 if low > 0 else -1) * WANTED.get(metric, 1)
-    return {1: "better", -1: "worse"}[sign] if metric in WANTED else {1: "more", -1: "less"}[sign]
+    more, less = ("better", "worse") if METRICS[metric].better else ("more", "less")
+    return more if (low > 0) == (METRICS[metric].better >= 0) else less
 
 
 def say(ablation: "Ablation", *metrics: str) -> Prose:
@@ -63,10 +56,10 @@ def say(ablation: "Ablation", *metrics: str) -> Prose:
 
 
 def _sentence(ablation: "Ablation", metric: str, base: str, variant: str) -> str:
-    name, unit = WORDS.get(metric, (metric, ""))
     columns = ("mean", "difference", "low", "high", "pairs")
     mean, difference, low, high, pairs = (ablation.value(variant, metric, column) for column in columns)
     own_base = ablation.value(base, metric)
+    name, unit = METRICS[metric].name, METRICS[metric].unit and f" {METRICS[metric].unit}"
     if isnan(difference):
         return f"{name} {'none' if isnan(mean) else f'{mean:.3g}{unit}'}, so there is nothing to compare"
     size, half, seeds = max(abs(mean), abs(own_base)), (high - low) / 2, shapes.count(int(pairs), "seed")
@@ -82,7 +75,7 @@ def _sentence(ablation: "Ablation", metric: str, base: str, variant: str) -> str
         span = f"{low:+.{digits}f} to {high:+.{digits}f}"
         return f"{text}: {seeds} cannot tell (95 % interval of the difference: {span})"
     text = f"{text}: {said} by {abs(difference):.{digits}f}"
-    if own_base and unit != DECIBEL:  # a share of decibels means nothing
+    if own_base and METRICS[metric].unit != "dB":  # a share of decibels means nothing
         share = abs(difference / own_base)
         text += f", or {100 * share:.{1 if share < 0.1 else 0}f} %" if share > 0.001 else ", or less than 0.1 %"
     if counted:
@@ -129,7 +122,7 @@ def _false_alarms(variants: int) -> Check:
 
 def _against_base(metric: str, hint: str, cause: str) -> Callable[[float, float], Check]:
     """Of (low, high) of a measured difference; cause: how it may come about, whatever was measured."""
-    more, less = ("better", "worse") if metric in WANTED else ("more", "less")
+    more, less = ("better", "worse") if METRICS[metric].better else ("more", "less")
 
     def ask(low: float, high: float) -> Check:
         right = verdict(metric, low, high)

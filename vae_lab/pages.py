@@ -276,15 +276,14 @@ def section(data: Mapping[str, Any], picture: bytes | None = None, text: str = "
 
 def section_parts(data: Mapping[str, Any], picture: bytes | None = None, text: str = "") -> Iterator[str]:
     """`section` piece by piece. In place of any list or text in `data` there may be a function that gives it: it is
-    called when the piece is asked for, so that pictures need not all be in memory. numpy's numbers are written too.
+    called when the piece is asked for, so that pictures need not all be in memory.
     """
     static = f"<p>{html.escape(text)}</p>"
     if picture:
         png = base64.b64encode(picture).decode()
         static = f'<img src="data:image/png;base64,{png}" alt="{html.escape(text)}">'
     yield '<section class="vae-lab"><script type="application/json">'
-    default = lambda value: value.item() if isinstance(value, np.generic) else value()  # noqa: E731
-    for part in json.JSONEncoder(allow_nan=False, default=default).iterencode(data):
+    for part in json.JSONEncoder(allow_nan=False, default=lambda function: function()).iterencode(data):
         yield part.replace("<", "\\u003c")  # nothing in it can end the script
     yield f"</script><noscript>{static}<p>This needs JavaScript to answer.</p></noscript></section>"
 

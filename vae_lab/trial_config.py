@@ -7,22 +7,6 @@ from typing import Any
 from .shapes import MICRO_FRAME_SIZE, positive_int
 from .train_config import TrainConfig, check_factor, check_known
 
-METRICS = {  # what is not of a model is NaN
-    "time_error": "RMS error of 2D latents that went through the temporal half, where their standard deviation is 1: "
-    "what compressing time costs, without what the 2D half loses",
-    "psnr": "PSNR in dB, mean over the frames of all measured clips",
-    "image_psnr": "PSNR in dB of single frames, each encoded alone",
-    "identity": "mean squared distance of an image's latent from its 2D latent (of stacks whose channels are as many)",
-    "kl": "divergence of the posterior from N(0, 1) in nats per element of the latent",
-    "active_channels": "latent channels whose posterior mean varies over the clips by more than ACTIVE_VARIANCE",
-    "latent_std": "standard deviation of all raw latents",
-    "compression": "numbers of a measured clip for one of its latent",
-    "leak": "largest effect of a frame on a latent that may not see it, for the largest that is allowed",
-    "parameters": "that are trained",
-    "training_gflop": "floating point operations of the training, forward and backward, in 1e9",
-}
-FRAME_METRICS = ("time_error", "psnr")  # of these, also frame by frame
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig(TrainConfig):

@@ -29,7 +29,7 @@ class TrialFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out must be a folder, {self.path} is a file")
         file = self.path / VERSION_FILE
-        if file.exists() and (found := file.read_text("utf-8").strip()) != version:
+        if file.exists() and (found := self.version()) != version:
             raise ValueError(
                 f"{self.path} holds trials of another version of the code ({found}, this is {version}): their numbers "
                 f"are not to be compared with new ones; choose another folder, or remove it"
@@ -40,6 +40,10 @@ class TrialFolder:
         _write(file, f"{version}\n")
         for name in (TRIALS, STARTED):
             (self.path / name).mkdir(exist_ok=True)
+
+    def version(self) -> str:
+        """Of the code whose trials are here."""
+        return (self.path / VERSION_FILE).read_text("utf-8").strip()
 
     def read(self, key: str) -> dict[str, Any] | None:
         """A finished trial, or None."""

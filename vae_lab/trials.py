@@ -25,7 +25,8 @@ from .probes import future_leak
 from .train_config import TrainConfig
 from .train_models import check_sizes, frozen_spatial, new_half, rescaled, stack
 from .training import train
-from .trial_config import METRICS, TrialConfig
+from .trial_config import TrialConfig
+from .trial_metrics import METRICS
 from .video import to_tensor
 from .video_vae import VideoVAE
 
