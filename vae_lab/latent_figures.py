@@ -42,10 +42,10 @@ def _whole_numbers(*axes) -> None:
 
 
 def _plain_logarithm(axis) -> None:
-    """Numbers such as 0.05, 0.1 and 0.2 on a logarithmic axis of a decade or two."""
+    """Numbers such as 0.1, 0.2, 0.3 and 0.5 on a logarithmic axis of a decade or two."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 
