@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import shutil
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +29,12 @@ settings.load_profile("lab")
 
 LONGEST = ("test_ablation.py", "test_training.py", "test_lab_browser.py", "test_notebooks.py", "test_site_browser.py")
 FIRST = "test_notebooks_are_quick_and_small"
+
+
+def heeding_interrupts() -> None:
+    """`preexec_fn` of a process that is sent SIGINT: where the tests run in the background it would ignore that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 
 GOLDEN = Path(__file__).parent / "golden"
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLMagvit
 
-from tests.conftest import GOLDEN, ROOT, small_vae
+from tests.conftest import GOLDEN, ROOT, heeding_interrupts, small_vae
 from tests.test_checkpoints import tiny_wan
 from vae_lab import load, photo_clip, psnr, read_video, to_tensor, write_video
 from vae_lab.__main__ import main
@@ -170,7 +170,8 @@ def test_stopping_leaves_nothing_half_written(tmp_path, number, code):
     out.mkdir()
     (out / "metrics.json").write_text("old")
     command = [sys.executable, "-u", "-m", "vae_lab", "reconstruct", str(source), str(out), *MODEL]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    run = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=heeding_interrupts)
+    process = subprocess.Popen(command, **run)
     assert process.stdout.readline().startswith("model")  # it is at work
     time.sleep(0.5)
     process.send_signal(number)

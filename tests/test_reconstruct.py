@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import ROOT, small_vae
+from tests.conftest import ROOT, heeding_interrupts, small_vae
 from vae_lab import VideoVAE, load, photo_clip, psnr, read_video, to_tensor, write_video
 from vae_lab.__main__ import main
 from vae_lab.figures import side_by_side
@@ -259,8 +259,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(name, moments, models, 
 def test_interrupted_it_says_what_is_kept(number, code, models, source, tmp_path):
     out = tmp_path / "out"
     process = subprocess.Popen(
-        command(source, out, "--model", models["stream"]), cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
+        command(source, out, "--model", models["stream"]), cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        preexec_fn=heeding_interrupts,
+    )  # fmt: skip
     wait_for_segments(process, out, 1)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import ROOT, SMALL_SPATIAL
+from tests.conftest import ROOT, SMALL_SPATIAL, heeding_interrupts
 from vae_lab import SpatialVAE, VideoVAE, load, photo_clip, write_video
 from vae_lab.__main__ import main
 from vae_lab.adapters import encode
@@ -238,8 +238,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(tmp_path):
 
 def test_an_interrupt_says_where_to_go_on(tmp_path):
     run = dict(cwd=ROOT, env=quiet_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    # where the tests themselves run in the background, interrupts are ignored, and a child inherits that
-    run |= dict(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    run |= dict(preexec_fn=heeding_interrupts)
     with subprocess.Popen(command(write_toml(tmp_path, 4000), tmp_path / "out"), **run) as process:
         while process.poll() is None and not (tmp_path / "out" / "checkpoint.pt").exists():
             time.sleep(0.05)
