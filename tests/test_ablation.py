@@ -139,6 +139,8 @@ def test_a_finished_ablation_is_only_read(finished, base, monkeypatch):
     pd.testing.assert_frame_equal(again.trials, result.trials, check_exact=True)
     pd.testing.assert_frame_equal(again.table(), result.table(), check_exact=True)
     pd.testing.assert_frame_equal(again.frames, result.frames, check_exact=True)
+    quieter = dataclasses.replace(base, log_every=1, workers=2)  # which changes no number
+    pd.testing.assert_frame_equal(run_ablation(quieter, VARIANTS | FAILS, (0, 1), out).trials, result.trials)
     some = run_ablation(base, {"another name": VARIANTS["frame_group"]}, (1,), out, "some", progress=False)
     assert numbers(some)["psnr"].tolist() == [
         row.psnr for row in result.trials.itertuples() if row.seed == 1 and row.variant in ("base", "frame_group")

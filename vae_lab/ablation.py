@@ -160,8 +160,6 @@ def _run(
     with tqdm(total=len(trials), initial=len(trials) - len(tasks), unit="trial", **quiet) as bar:
         while tasks:
             suspects = [tasks[key] for key in folder.in_flight() if key in tasks]
-            for key in folder.in_flight():
-                folder.not_started(key)
             for trial in suspects:
                 _alone(folder, trial, data)
                 bar.update()

@@ -70,9 +70,6 @@ class TrialFolder:
         """Keys of trials that were started and did not finish."""
         return {path.name for path in (self.path / STARTED).iterdir()}
 
-    def not_started(self, key: str) -> None:
-        (self.path / STARTED / key).unlink(missing_ok=True)
-
     def forget(self, key: str) -> None:
         """Let a finished trial be run again."""
         (self.path / TRIALS / f"{key}.json").unlink(missing_ok=True)
