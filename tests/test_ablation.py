@@ -284,7 +284,9 @@ def test_killed_it_loses_at_most_what_was_in_flight(finished, spatial, tmp_path)
     assert 1 <= len(kept) < 6
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.startswith("Ablation: 3 variants, 2 seeds\n  base: time_error ")
+    assert ended.stdout.startswith(
+        "Ablation: the base and 2 variants, 2 seeds\ntime error (1: std of 2D latents), mean ± std over seeds; "
+    )
     assert kept.items() <= trial_files(out).items()  # the seconds in them too
     read = pd.read_csv(out / "file" / "trials.csv")
     assert read["psnr"].tolist() == result.trials["psnr"].iloc[:6].tolist()
@@ -547,7 +549,10 @@ def test_the_command_tells_of_failed_trials(finished, spatial, tmp_path, capsys)
     )
     assert main(["ablate", str(tmp_path / "mine.toml"), str(out), "--jobs", "1"]) == 1
     printed = capsys.readouterr()
-    assert printed.out.startswith("Ablation: 4 variants, 2 seeds, 2 failed trials\n")
+    assert printed.out.startswith("Ablation: the base and 3 variants, 2 seeds, 2 failed trials\n")
     assert 'vae-lab ablate: mirrored, seed 0: ValueError: pad_mode "reflect"' in printed.err
+    assert printed.err.endswith("failed trials are kept as they are; --retry-failed runs them again\n")
     assert pd.read_csv(out / "mine" / "table.csv")["variant"].nunique() == 4
+    assert main(["ablate", str(tmp_path / "mine.toml"), str(tmp_path), "--jobs", "1", "--scale", "0.5"]) == 1
+    assert (tmp_path / "mine_x0.5" / "table.csv").exists()  # beside the tables of other scales
     assert main(["ablate", str(tmp_path / "nothing.toml")]) == 2

@@ -81,7 +81,7 @@ def test_only_and_value(ablation):
     assert set(some.frames["variant"]) == {"base", "broken"}
     assert some.value("broken", "psnr") == 22
     assert some.value("broken", "psnr", "difference") == 0.5
-    with pytest.raises(ValueError, match="an ablation has no field 'brokken'; near it: broken"):
+    with pytest.raises(ValueError, match="an ablation has no variant 'brokken'; near it: broken"):
         ablation.only("brokken")
     with pytest.raises(ValueError, match="an ablation's table has no field 'psn'; near it: psnr"):
         ablation.table("psn")
@@ -91,20 +91,27 @@ def test_only_and_value(ablation):
 
 def test_repr(ablation):
     assert repr(ablation).splitlines() == [
-        "Ablation: 4 variants, 3 seeds, 4 failed trials",
-        "  base: psnr 21.3 ± 1.5",
-        "  better: psnr 23.5 ± 2.2, +2.2 (+0.27 to +4.1)",
-        "  broken: psnr 22 ± 2.8, +0.5 (-5.9 to +6.9)",
+        "Ablation: the base and 3 variants, 3 seeds, 4 failed trials",
+        "PSNR in dB, mean ± std over seeds; difference from the base (its 95 % interval): what that says",
+        "  base: 21.33 ± 1.5",
+        "  better: 23.5 ± 2.2; +2.2 (+0.27 to +4.1): better",
+        "  broken: 22 ± 2.8; +0.5 (-5.9 to +6.9): cannot tell",
         "  dead: no psnr",
     ]
+    alone = Ablation.of_results([result("base", 0, 20.0), result("other", 0, 21.0)], METRICS)
+    assert repr(alone).splitlines()[2:] == ["  base: 20", "  other: 21; +1 with one seed, which says nothing of chance"]
 
 
 def test_plot(ablation):
     left, right = ablation.plot("psnr").axes
-    assert [label.get_text() for label in left.get_yticklabels()] == ["base", "better", "broken", "dead"]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["base", "better", "broken", "dead (none)"]
     assert left.get_xlabel().startswith("PSNR in dB")
     dots = [line for line in left.lines if line.get_marker() == "o"]
     assert sorted(dots[1].get_xdata()) == [22.0, 22.5, 26.0]
+    assert all(len(axis.get_xticks()) <= 7 for axis in (left, right))  # one of them may be outside at each end
+    seeds = [line.get_xdata().tolist() for line in left.lines if line.get_color() == "#999999"]
+    assert seeds == [[20, 22, 20], [21, 22.5], [23, 26, 24]]  # what failed is passed over
+    assert ablation.plot().axes[0].get_xlabel() == left.get_xlabel()  # the first metric
     (bars,) = right.containers
     points, _, (spans,) = bars.lines
     assert points.get_xdata().tolist() == pytest.approx([6.5 / 3, 0.5])
@@ -123,6 +130,8 @@ def test_plot_frames(ablation):
     assert axis.lines[0].get_ydata().tolist() == pytest.approx([0.3, 0.4])
     shown = ablation.plot_frames("psnr").axes[0].get_legend().get_texts()
     assert [text.get_text() for text in shown] == ["base", "better", "broken"]  # all trials of dead failed
+    with pytest.raises(ValueError, match="what is kept by frame has no metric 'leak'; there are time_error, psnr"):
+        ablation.plot_frames("leak")
     with pytest.raises(ValueError, match="there is no psnr of these trials and clips to draw"):
         ablation.plot_frames("psnr", clips=["c"])
     low, high = axis.collections[0].get_paths()[0].vertices[:, 1].min(), 0.4

@@ -135,6 +135,7 @@ def test_paint_picture_frames_what_is_painted():
     assert (box.get_xy(), box.get_width(), box.get_height()) == ((7.5, -0.5), 4, 4)
     assert left.images[0].get_array().mask.sum() == 8 * 20 - 16  # what did not change stays white
     assert np.allclose([bar.get_height() for bar in right.patches[:8]], found.by_frame)
+    assert right.get_yscale() == "log" and right.get_ylim()[0] < found.by_frame[found.by_frame > 0].min()
     drawn(paint(lambda z: enlarge(z) * 0, Z, (0, 0, 0)).plot())
 
 

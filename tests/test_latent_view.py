@@ -408,8 +408,12 @@ def test_failures_come_back_as_text():
     ("question", "message"),
     [
         ({"operation": "zero", "channel": 4}, "channel must be an integer from 0 to 3, got 4"),
-        ({"operation": "zero"}, "question must have an operation and what it takes (zero: channel; amplify: channel, "),
-        ({"operation": "paint", "channel": 0}, "question must have an operation"),
+        ({"operation": "zero"}, "zero takes channel, got nothing"),
+        ({"operation": "amplify", "chanel": 0, "factor": 2}, "amplify takes channel, factor, got chanel, factor"),
+        (
+            {"operation": "paint", "channel": 0},
+            "question must have an operation and what it takes (zero: channel; ",
+        ),
         ({"operation": "shift", "channel": 0, "latent_frames": 6}, "latent_frames must be an integer from -5 to 5"),
         ({"operation": "cell", "cell": [0, 0, 6], "amount": 1, "channel": 0}, "column of cell must be an integer from"),
         ({"operation": "cell", "cell": [0, 0, 0], "amount": 1, "channel": 9}, "channel must be an integer from 0 to 3"),
@@ -476,9 +480,11 @@ def test_answers_make_room_for_one_another_and_it_is_said():
     assert not any("error" in message for message in messages)
     kept = [answer["question"] for answer in changes["answers"]]
     assert 1 < len(kept) < 11 and kept == asked[-len(kept) :]
-    said = f"In a saved page {12 - len(kept)} earlier answers will be missing, so that all stays under 1.5 MB."
+    said = f"A saved page leaves out {12 - len(kept)} earlier answers, so that all stays under 1.5 MB (max_bytes)."
     assert changes["note"].endswith(said)
     assert 500_000 < pictures_of(shown.data) <= 1_000_000
+    with pytest.warns(UserWarning, match=rf"left out {12 - len(kept)} of 12 answers.* \(1500000\) has no room: {{'"):
+        shown.answers.precompute(asked)
 
 
 def test_frames_are_thinned_and_so_is_what_is_decoded():

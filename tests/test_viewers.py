@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from contextlib import nullcontext
 from datetime import datetime
 
 import numpy as np
@@ -203,7 +204,9 @@ def test_a_latent_viewer_stays_under_its_limit(answers):
     clip = photo_clip("coffee", 33, (128, 128))
     z = torch.randn(1, 4, 9, 16, 16, generator=torch.Generator().manual_seed(0))
     widget = explore_latents(z, clip, vae=small_vae())
-    widget.precompute([{"operation": "amplify", "channel": 0, "factor": factor} for factor in range(answers)])
+    questions = [{"operation": "amplify", "channel": 0, "factor": factor} for factor in range(answers)]
+    with pytest.warns(UserWarning, match="precompute left out 1 of 5 answers") if answers else nullcontext():
+        widget.precompute(questions)
     assert 1_000_000 < whole_size(widget) <= MAX_VIEWER_BYTES
     assert widget.data["frames"]["stride"] == 1 and widget.data["note"] == ""
 

@@ -477,7 +477,7 @@ def test_a_saved_page_shows_the_changes_it_keeps_and_says_that_it_has_no_others(
             assert f"difference ×{gain}, RMS " in page.locator(".results figcaption").last.inner_text()
         assert page.inner_text(".status").startswith(f"{name}: RMS difference ")
     page.keyboard.press("Shift+ArrowLeft")  # another cell, which is not kept
-    away = "This change was not asked for before the page was saved, and a page has no kernel to decode it."
+    away = "This change is not kept in this page, and a page has no kernel to decode it (LatentViewer.precompute)."
     assert page.inner_text(".status") == away
     assert not page.is_visible(".results") and not page.is_visible(".decode")
     changes = {button.inner_text(): button for button in page.locator("[aria-label=change] button").all()}

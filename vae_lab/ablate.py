@@ -10,11 +10,14 @@ from . import exit_codes
 
 def add_arguments(command: argparse.ArgumentParser, at_least) -> None:
     """at_least: makes the parser of a whole number from so many on."""
-    command.add_argument("file", type=Path, metavar="FILE", help="TOML file, as data/ablations/padding.toml")
+    command.add_argument(
+        "file", type=Path, metavar="FILE",
+        help="TOML file, as data/ablations/padding.toml; relative paths in it are from the current folder",
+    )  # fmt: skip
     command.add_argument(
         "output", type=Path, nargs="?", default=Path("out/ablations"), metavar="OUT",
         help="folder of the trials, which several FILEs may share (default: out/ablations); tables go to OUT/NAME, "
-        "where NAME is FILE's",
+        "where NAME is FILE's, with _x5 behind it for a scale of 5",
     )  # fmt: skip
     command.add_argument(
         "--jobs", type=at_least(1), default=os.cpu_count(), metavar="N",
@@ -35,9 +38,10 @@ def run(args: argparse.Namespace) -> int:
     from .ablation_table import TABLES
 
     arguments = read_ablation_file(args.file, args.scale)
+    name = args.file.stem if args.scale == 1 else f"{args.file.stem}_x{args.scale:g}"
     try:
         ablation = run_ablation(
-            **arguments, out=args.output, name=args.file.stem, data=args.data, n_jobs=args.jobs,
+            **arguments, out=args.output, name=name, data=args.data, n_jobs=args.jobs,
             retry_failed=args.retry_failed, keep_models=args.keep_models,
         )  # fmt: skip
     except AblationError as error:
@@ -50,7 +54,10 @@ def run(args: argparse.Namespace) -> int:
         )
         return exit_codes.INTERRUPTED
     print(ablation)
-    print(f"wrote        {', '.join(str(args.output / args.file.stem / f'{name}.csv') for name in TABLES)}")
+    print(f"wrote        {', '.join(str(args.output / name / f'{table}.csv') for table in TABLES)}")
     for trial in ablation.failed.itertuples():
         print(f"vae-lab ablate: {trial.variant}, seed {trial.seed}: {trial.error.splitlines()[0]}", file=sys.stderr)
-    return exit_codes.STOPPED if len(ablation.failed) else 0
+    if len(ablation.failed):
+        print("vae-lab ablate: failed trials are kept as they are; --retry-failed runs them again", file=sys.stderr)
+        return exit_codes.STOPPED
+    return 0

@@ -84,14 +84,14 @@ class Ablation:
 
     def only(self, *variants: str) -> "Ablation":
         """The base and these variants."""
-        check_known("an ablation", variants, self.variants)
+        check_known("an ablation", variants, self.variants, "variant")
         kept = [BASE, *variants]
         parts = (frame[frame["variant"].isin(kept)].reset_index(drop=True) for frame in (self.trials, self.frames))
         return Ablation(*parts, self.metrics)
 
     def value(self, variant: str, metric: str, column: str = "mean") -> float:
         """One number of `table(metric)`, for a sentence."""
-        check_known("an ablation", [variant], self.variants)
+        check_known("an ablation", [variant], self.variants, "variant")
         rows = self.table(metric).set_index("variant")
         check_known("an ablation's table", [column], list(rows.columns))
         return float(rows.loc[variant, column])
@@ -104,29 +104,41 @@ class Ablation:
                 table.to_csv(beside, index=False)
 
     def __repr__(self) -> str:
-        lines = [f"Ablation: {count(len(self.variants), 'variant')}, {count(self.trials['seed'].nunique(), 'seed')}"]
+        seeds = count(self.trials["seed"].nunique(), "seed")
+        lines = [f"Ablation: the base and {count(len(self.variants) - 1, 'variant')}, {seeds}"]
         if len(self.failed):
             lines[0] += f", {count(len(self.failed), 'failed trial')}"
-        first = next(iter(self.metrics))
+        first, metric = next(iter(self.metrics.items()))
+        what = "mean ± std over seeds; difference from the base (its 95 % interval): what that says"
+        lines.append(f"{metric.label}, {what}")
         for row in self.table(first).itertuples():
-            text = (
-                f"  {row.variant}: {first} {row.mean:.3g} ± {row.std:.2g}" if row.n else f"  {row.variant}: no {first}"
-            )
-            if row.variant != BASE and row.n:
-                text += f", {row.difference:+.2g} ({row.low:+.2g} to {row.high:+.2g})"
+            text = f"  {row.variant}: {row.mean:.4g}" if row.n else f"  {row.variant}: no {first}"
+            if row.n > 1:
+                text += f" ± {row.std:.2g}"
+            if row.variant != BASE and row.n and row.pairs:
+                text += f"; {row.difference:+.2g} "
+                if row.pairs > 1:
+                    text += f"({row.low:+.2g} to {row.high:+.2g}): {metric.verdict(row.low, row.high)}"
+                else:
+                    text += "with one seed, which says nothing of chance"
             lines.append(text)
         return "\n".join(lines)
 
-    def plot(self, metric: str, label: str | None = None):
-        """A matplotlib Figure: every trial as a dot, seeds joined; beside it the paired differences, with intervals."""
-        from matplotlib.figure import Figure
+    def plot(self, metric: str | None = None, label: str | None = None):
+        """A matplotlib Figure: every trial as a dot, seeds joined; beside it the paired differences, with intervals.
 
+        metric: one of `metrics`; None: the first. label: at its axis; None: what `metrics` has.
+        """
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+
+        metric = metric or next(iter(self.metrics))
         table = self.table(metric)
         label = label or self.metrics[metric].label
         figure = Figure(figsize=(9, 1.2 + 0.42 * len(self.variants)), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         places = {variant: place for place, variant in enumerate(self.variants)}
-        for _, rows in self.trials.groupby("seed"):
+        for _, rows in self.trials.dropna(subset=metric).groupby("seed"):
             left.plot(rows[metric], rows["variant"].map(places), color="#999999", linewidth=0.6, alpha=0.6)
         for variant, rows in self.trials.groupby("variant", sort=False):
             colour = COLOURS["input"] if variant == BASE else COLOURS["output"]
@@ -139,21 +151,25 @@ class Ablation:
             color=COLOURS["output"],
         )  # fmt: skip
         right.axvline(0, color=COLOURS["input"], linewidth=1, linestyle="--")
-        left.set_yticks(list(places.values()), list(places), parse_math=False)
+        none = set(table["variant"][table["n"] == 0])
+        names = [f"{variant} (none)" if variant in none else variant for variant in places]
+        left.set_yticks(list(places.values()), names, parse_math=False)
         left.set_ylim(len(places) - 0.5, -0.5)
         left.set(xlabel=f"{label}, a dot a seed, bar: mean")
         right.set(xlabel="difference from the base, 95 % interval")
         for axis in (left, right):
             axis.grid(alpha=0.25)
+            axis.xaxis.set_major_locator(MaxNLocator(5))  # numbers of seven characters still have a gap between them
         return figure
 
     def plot_frames(self, metric: str = "time_error", clips: Sequence[str] | None = None):
         """A matplotlib Figure: a metric over frames, mean over seeds and clips; the band spans the seeds' means.
 
-        clips: names of measured clips; None: all.
+        metric: one of FRAME_METRICS. clips: names of measured clips; None: all.
         """
         from matplotlib.figure import Figure
 
+        check_known("what is kept by frame", [metric], FRAME_METRICS, "metric")
         frames = self.frames if clips is None else self.frames[self.frames["clip"].isin(clips)]
         frames = frames.dropna(subset=metric)
         if frames.empty:

@@ -1,6 +1,7 @@
 """Answers of the latent viewer: a change of the latents is asked for, both are decoded, and pictures come back."""
 
 import base64
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -72,6 +73,21 @@ class LatentAnswers:
                 raise ValueError(f"{checked[-1]}: {error}") from None
         return checked
 
+    def precompute(self, checked: Sequence[Mapping[str, Any]]) -> None:
+        """Answer all these questions, or raise ValueError; warns of answers that have no room beside later ones."""
+        for question in checked:
+            message = self.answer(question)
+            if "error" in message:
+                raise ValueError(f"{question}: {message['error']}")
+        kept = [answer["question"] for answer in self._changes["answers"]]
+        dropped = [str(question) for question in checked if question not in kept]
+        if dropped:
+            warnings.warn(
+                f"precompute left out {len(dropped)} of {len(checked)} answers, for which max_bytes "
+                f"({self._max_bytes}) has no room: {', '.join(dropped)}",
+                stacklevel=3,
+            )
+
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """The message to the browser: question, then answer, decoded (where it is new) and note; or error, a text."""
         try:
@@ -108,13 +124,12 @@ class LatentAnswers:
     def _change(self, question: Mapping[str, Any]) -> tuple[Tensor, str]:
         """(changed latents, name) of what is asked for."""
         operation = question.get("operation")
-        if (
-            not isinstance(operation, str)
-            or operation not in QUESTIONS
-            or set(question) != {"operation", *QUESTIONS[operation]}
-        ):
+        if not isinstance(operation, str) or operation not in QUESTIONS:
             rules = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in QUESTIONS.items())
             raise ValueError(f"question must have an operation and what it takes ({rules}), got {dict(question)}")
+        if (given := set(question) - {"operation"}) != {*QUESTIONS[operation]}:
+            takes, others = ", ".join(QUESTIONS[operation]), ", ".join(sorted(map(str, given))) or "nothing"
+            raise ValueError(f"{operation} takes {takes}, got {others}")
         if operation in ("swap", "interpolate") and self._other is None:
             raise ValueError(f"{operation} needs other, the latents of a second clip")
         z, other, values = self._z, self._other, [question[key] for key in QUESTIONS[operation]]
@@ -202,8 +217,8 @@ class LatentAnswers:
         while sum(map(size, answers)) > self._room:
             del answers[0]
             self._dropped += 1
-        dropped = f"In a saved page {count(self._dropped, 'earlier answer')} will be missing, so that all stays under "
-        dropped = f"{dropped}{self._max_bytes / 1e6:.3g} MB." if self._dropped else ""
+        dropped = f"A saved page leaves out {count(self._dropped, 'earlier answer')}, so that all stays under "
+        dropped = f"{dropped}{self._max_bytes / 1e6:.3g} MB (max_bytes)." if self._dropped else ""
         self._changes["note"] = " ".join(filter(None, [self._thinned, dropped]))
 
 

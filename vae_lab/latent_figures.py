@@ -292,7 +292,8 @@ def channel_effect_bars(names: Sequence[str], rms: np.ndarray):
 def paint_picture(difference: np.ndarray, main=None, title: str = ""):
     """A matplotlib Figure of what one cell paints: (T, H, W), the largest change of every pixel, and of every frame.
 
-    main: frames, rows and columns, (first, last) each, drawn as a box and a band. Exact zeros stay white.
+    main: frames, rows and columns, (first, last) each, drawn as a box and a band. Exact zeros stay white. Both scales
+    are logarithmic and end at a ten-thousandth of the largest change, or a little below the smallest frame.
     """
     from matplotlib.colors import LinearSegmentedColormap, LogNorm
     from matplotlib.patches import Rectangle
@@ -307,6 +308,9 @@ def paint_picture(difference: np.ndarray, main=None, title: str = ""):
     left.set(xlabel="column", ylabel="row", facecolor="white")
     figure.colorbar(image, ax=left, label="largest change")
     right.bar(range(len(by_frame)), by_frame, color=COLOURS["error"])
+    if by_frame.any():
+        right.set_yscale("log")
+        right.set_ylim(min(top / 1e4, by_frame[by_frame > 0].min() / 2), top * 1.5)
     right.set(xlabel="frame", ylabel="largest change\n(pixels in [-1, 1])")
     if main is not None:
         (first, last), (top_row, low_row), (left_column, right_column) = main

@@ -94,7 +94,7 @@ class ScaleCheck(NamedTuple):
 
     def __repr__(self) -> str:
         verdict = self.warning or (
-            "nothing against raw latents" if self.best == "raw" else f"{self.best} fits best, but one clip cannot tell"
+            "consistent with raw latents" if self.best == "raw" else f"{self.best} fits best, but one clip cannot tell"
         )
         totals = [f"  {name}: {total:.2f} nats" for name, total in self.total.items()]
         return "\n".join([f"ScaleCheck: {verdict}", *totals])

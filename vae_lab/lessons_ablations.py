@@ -10,12 +10,11 @@ from scipy.special import stdtrit
 from . import shapes
 from .quiz import OPEN, Check, Question, Verdict, agrees_with, function_check
 from .trial_config import TrialConfig, changed
-from .trial_metrics import METRICS
+from .trial_metrics import METRICS, SAME, UNDECIDED
 
 if TYPE_CHECKING:  # pandas comes with it, and no other notebook's questions need that
     from .ablation_table import Ablation
 
-UNDECIDED, SAME = "cannot tell", "the same"
 ROUNDING = 1e-9  # an interval narrower than this share of the values has no width: what is counted is without chance
 
 
@@ -38,12 +37,7 @@ def verdict(metric: str, low: float, high: float) -> str:
     """What the interval of a difference from the base says: "better" or "worse" of time_error, psnr and image_psnr,
     "more" or "less" of others, "the same" where it is 0 alone, "cannot tell" where 0 is in it or it is NaN.
     """
-    if low == high == 0:
-        return SAME
-    if not (low > 0 or high < 0):
-        return UNDECIDED
-    more, less = ("better", "worse") if METRICS[metric].better else ("more", "less")
-    return more if (low > 0) == (METRICS[metric].better >= 0) else less
+    return METRICS[metric].verdict(low, high)
 
 
 def say(ablation: "Ablation", *metrics: str) -> Prose:
@@ -122,7 +116,7 @@ def _false_alarms(variants: int) -> Check:
 
 def _against_base(metric: str, hint: str, cause: str) -> Callable[[float, float], Check]:
     """Of (low, high) of a measured difference; cause: how it may come about, whatever was measured."""
-    more, less = ("better", "worse") if METRICS[metric].better else ("more", "less")
+    more, less = sorted(METRICS[metric].directions, key=("better", "more", "worse", "less").index)
 
     def ask(low: float, high: float) -> Check:
         right = verdict(metric, low, high)

@@ -193,12 +193,13 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def check_known(kind: str, names: Iterable[str], known: Sequence[str]) -> None:
+def check_known(kind: str, names: Iterable[str], known: Sequence[str], what: str = "field") -> None:
     """Refuse a name that is not known, and say which are close."""
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known) or known
-            raise ValueError(f"{kind} has no field {name!r}; near it: {', '.join(near)}")
+            near = difflib.get_close_matches(str(name), known)
+            these = f"near it: {', '.join(near)}" if near else f"there are {', '.join(known)}"
+            raise ValueError(f"{kind} has no {what} {name!r}; {these}")
 
 
 def _check_names(kind: str, values: Mapping[str, Any], cls: type) -> None:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+UNDECIDED, SAME = "cannot tell", "the same"
+
 
 class Metric(NamedTuple):
     """One of METRICS."""
@@ -21,6 +23,21 @@ class Metric(NamedTuple):
         if self.one:
             return f"{self.name} (1: {self.one})"
         return f"{self.name} in {self.unit}" if self.unit else self.name
+
+    @property
+    def directions(self) -> tuple[str, str]:
+        """What a larger and a smaller value are called: "better" and "worse", or "more" and "less" of the others."""
+        return {1: ("better", "worse"), -1: ("worse", "better"), 0: ("more", "less")}[self.better]
+
+    def verdict(self, low: float, high: float) -> str:
+        """What the interval of a difference from the base says: one of the `directions`, SAME where it is 0 alone,
+        UNDECIDED where 0 is in it or it is NaN.
+        """
+        if low == high == 0:
+            return SAME
+        if not (low > 0 or high < 0):
+            return UNDECIDED
+        return self.directions[low < 0]
 
 
 METRICS = {  # what is not of a model is NaN

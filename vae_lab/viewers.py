@@ -140,17 +140,14 @@ class LatentViewer(Viewer):
           and latent_frames, "swap" with channel, "interpolate" with weight, "cell" with cell (latent frame, row,
           column), amount (in standard deviations of the channel) and channel (None: all).
 
-        The first ones are dropped where all together are more than max_bytes; the viewer then says so.
+        The first ones are dropped where all together are more than max_bytes; a warning and the viewer say so.
         """
         if self._answers is None:
             raise ValueError("precompute needs a vae: give explore_latents one")
         checked = self._answers.check(questions)  # all of them before anything is decoded
         try:
-            for question in checked:
-                message = self._answers.answer(question)
-                if "error" in message:
-                    raise ValueError(f"{question}: {message['error']}")
-        finally:  # the answers before it are kept
+            self._answers.precompute(checked)
+        finally:  # the answers before one that fails are kept
             self.send_state("data")
 
 

@@ -89,9 +89,21 @@ function lineChart(svg, width, height, spec) {
     }
     if (spec.lines.length > 1 && (spec.lines.length <= 8 || chosen)) ends.push({ x: end[0], y: end[1], index, chosen });
   }
-  for (const [value, text] of references) shape(svg, "text", { x: width - RIGHT + 2, y: y(value) - 4, "text-anchor": "end", class: "over" }, text);
+  // A reference's name stands over or under its line, at the end where no other line is near.
+  for (const [value, text] of references) {
+    const room = 7 * text.length, spots = [];
+    for (const [at, anchor, from] of [[LEFT + 4, "start", LEFT], [width - RIGHT - 4, "end", width - RIGHT - room]]) {
+      const near = kept.filter((i) => x(spec.x[i]) >= from - 12 && x(spec.x[i]) <= from + room + 12);
+      for (const [by, middle] of [[-4, -8], [12, 8]]) {
+        const free = spec.lines.flatMap((line) => near.map((i) => line[i]).filter(usable).map((v) => Math.abs(y(v) - y(value) - middle)));
+        if (y(value) + by > TOP && y(value) + by < bottom) spots.push([Math.min(...free, height), at, anchor, y(value) + by]);
+      }
+    }
+    spots.sort((a, b) => b[0] - a[0]);
+    if (spots.length) shape(svg, "text", { x: spots[0][1], y: spots[0][3], "text-anchor": spots[0][2], class: "over" }, text);
+  }
   // Numbers at the ends of the lines, moved apart where they would lie on one another.
-  const LINE = 11;
+  const LINE = 12;
   ends.sort((a, b) => a.y - b.y);
   ends.forEach((end, i) => { if (i) end.y = Math.max(end.y, ends[i - 1].y + LINE); });
   ends.reverse().forEach((end, i) => { end.y = Math.min(end.y, i ? ends[i - 1].y - LINE : bottom); });

@@ -4,7 +4,7 @@ function latentChange(lab, section) {
   const [, length] = data.size;
   const changes = data.changes;
   const change = { operation: "zero", factor: 2, shift: length > 1 ? 1 : 0, weight: 0.5, amount: 3, every: false, gain: data.gain };
-  const AWAY = "This change was not asked for before the page was saved, and a page has no kernel to decode it.";
+  const AWAY = "This change is not kept in this page, and a page has no kernel to decode it (LatentViewer.precompute).";
   const PATIENCE = 20; // seconds without an answer, after which it can be asked for again
   let pending = null, ticking = null, drawn = null, original = null, opened = false;
   const failed = new Map();

@@ -72,7 +72,7 @@ function mountLatents(root, data, link) {
       const number = place(to) - place(from) > 16 ? shape(timeline, "text", { class: "in", x: place((from + to) / 2), y: 15, "text-anchor": "middle" }, l) : null;
       return [block, number];
     });
-    for (const start of data.chunkStarts) if (start) shape(timeline, "line", { class: "chunk", x1: place(start), x2: place(start), y1: 0, y2: 22 });
+    for (const start of data.chunkStarts) if (start) shape(shape(timeline, "line", { class: "chunk", x1: place(start), x2: place(start), y1: 0, y2: 22 }), "title", {}, `a new chunk begins with frame ${start}`);
     const every = Math.max(1, Math.ceil((steps * 46) / (lab.room - LEFT - RIGHT)));
     for (let t = 0; data.groups && t < steps; t += every) shape(timeline, "text", { x: place(t + 0.5), y: 35, "text-anchor": "middle" }, (t === 0 ? "t = " : "") + t);
     cursor = shape(timeline, "line", { class: "cursor", y1: 17, y2: 25 });
