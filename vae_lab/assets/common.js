@@ -69,7 +69,8 @@ function decodePicture(image) {
 function mountViewer(root, data, link) {
   root.classList.add("vae-lab");
   root.setAttribute("tabindex", "0");
-  root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab's keys are not ours
+  // JupyterLab's keys are not ours. It asks from the element with the focus outwards, and its own selectors match any.
+  root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
   return { player: mountPlayer, padding: mountPadding, sizes: mountSizes, latents: mountLatents }[data.kind](root, data, link);
 }
 
