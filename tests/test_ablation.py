@@ -486,6 +486,13 @@ def test_no_base(tmp_path):
         run_ablation({}, VARIANTS, (0,), tmp_path)
 
 
+def test_a_class_that_fails_in_its_own_way_is_refused_too(tmp_path):
+    stage = Stage(name="pixels", target="pixels", steps=1, learning_rate=1e-3, batch_size=1)
+    spatial = TrialConfig(half="spatial", start="random", stages=[stage])
+    with pytest.raises(ValueError, match="variant 'a' cannot be built: AttributeError: 'int' object has no attribute"):
+        run_ablation(spatial, {"a": {"model": {"act_fn": 1}}}, (0,), tmp_path, progress=False)
+
+
 # ---- files and the command -----------------------------------------------------------------------------------------
 
 
@@ -498,6 +505,9 @@ def test_scale(tmp_path):
     tenth = (tmp_path / "file.toml", 1.1)
     (tmp_path / "file.toml").write_text(TOML.format(spatial="lab").replace("steps = 3", "steps = 100"))
     assert read_ablation_file(*tenth)["base"].steps == 110  # 100 * 1.1 is a little more in floating point
+    assert read_ablation_file(tmp_path / "file.toml", 1e-12)["base"].cached_clips == 1  # 0 would be another thing
+    with pytest.raises(ValueError, match="file.toml: cannot convert float infinity to integer"):
+        read_ablation_file(tmp_path / "file.toml", 1e308)
     with pytest.raises(ValueError, match="scale must be above 0 and finite, got 0"):
         read_ablation_file(tmp_path / "file.toml", 0)
 
@@ -533,6 +543,7 @@ def test_a_worker_with_other_code_is_refused(base, tmp_path, monkeypatch):
         ("seeds = [0]\n[variants]", r"an ablation needs a table \[base\]"),
         ("[base]\nhalf = 'temporal'\n[variants]", "TrialConfig needs a value for 'stages'"),
         ("seeds = [0", "file.toml: "),
+        (f"seeds = {'[' * 5000}{']' * 5000}", "file.toml: maximum recursion depth exceeded"),
     ],
 )
 def test_files_that_are_refused(tmp_path, text, message):
@@ -556,3 +567,6 @@ def test_the_command_tells_of_failed_trials(finished, spatial, tmp_path, capsys)
     assert main(["ablate", str(tmp_path / "mine.toml"), str(tmp_path), "--jobs", "1", "--scale", "0.5"]) == 1
     assert (tmp_path / "mine_x0.5" / "table.csv").exists()  # beside the tables of other scales
     assert main(["ablate", str(tmp_path / "nothing.toml")]) == 2
+    with pytest.raises(SystemExit, match="2"):
+        main(["ablate", str(tmp_path / "mine.toml"), ""])
+    assert 'a path must not be empty; the current folder is "."' in capsys.readouterr().err

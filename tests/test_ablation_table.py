@@ -85,7 +85,7 @@ def test_only_and_value(ablation):
         ablation.only("brokken")
     with pytest.raises(ValueError, match="an ablation's table has no field 'psn'; near it: psnr"):
         ablation.table("psn")
-    with pytest.raises(ValueError, match="an ablation's table has no field 'means'; near it: mean"):
+    with pytest.raises(ValueError, match="an ablation's table has no column 'means'; near it: mean"):
         ablation.value("base", "psnr", "means")
 
 
@@ -98,6 +98,9 @@ def test_repr(ablation):
         "  broken: 22 ± 2.8; +0.5 (-5.9 to +6.9): cannot tell",
         "  dead: no psnr",
     ]
+    apart = Ablation.of_results([result("base", 0, 0.7), result("other", 1, 0.7), result("other", 2, 0.7)], METRICS)
+    assert repr(apart).splitlines()[3] == "  other: 0.7 ± 0; no seed in common with the base"
+    assert np.isnan(apart.value("other", "psnr", "difference")) and np.isnan(apart.value("base", "psnr", "pairs"))
     alone = Ablation.of_results([result("base", 0, 20.0), result("other", 0, 21.0)], METRICS)
     assert repr(alone).splitlines()[2:] == ["  base: 20", "  other: 21; +1 with one seed, which says nothing of chance"]
 
@@ -133,6 +136,8 @@ def test_plot_frames(ablation):
     with pytest.raises(ValueError, match="what is kept by frame has no metric 'leak'; there are time_error, psnr"):
         ablation.plot_frames("leak")
     with pytest.raises(ValueError, match="there is no psnr of these trials and clips to draw"):
-        ablation.plot_frames("psnr", clips=["c"])
+        ablation.plot_frames("psnr", clips=[])
+    with pytest.raises(ValueError, match="an ablation has no clip 'c'; there are a, b"):
+        ablation.plot_frames("psnr", clips=["a", "c"])
     low, high = axis.collections[0].get_paths()[0].vertices[:, 1].min(), 0.4
     assert (low, high) == pytest.approx((0.3, 0.4))

@@ -82,6 +82,9 @@ def test_results_share_no_memory_and_keep_the_type():
         changed.fill_(9)
         assert torch.equal(z, before)
     assert not interpolate(Z.clone().requires_grad_(), OTHER, 0.5).requires_grad
+    grown = Z.clone().requires_grad_()
+    for changed in (amplify_channel(grown, 0, 2), swap_channel(OTHER, grown, 0), interpolate(OTHER, grown, 0.5)):
+        assert not changed.requires_grad
 
 
 def test_bad_changes_are_refused():

@@ -398,3 +398,19 @@ def test_the_largest_values_have_statistics_without_a_warning():
     for std in (1e200, 1e-200):
         with pytest.raises(ValueError, match="latents_mean and latents_std must be within float32"):
             latent_report(z, latents_mean=0, latents_std=std)
+
+
+@pytest.mark.parametrize("width", [3, 4, 5, 7, 9, 11])
+def test_stripes_of_the_highest_frequency_are_in_the_last_ring(width):
+    """One row up, one down: all power at 1/2 along an axis, which is in no corner, whatever the width."""
+    z = np.ones((1, 1, 1, 2, width))
+    z[..., 1, :] = -1
+    found = spatial_spectrum(z)
+    assert found.beyond < 1e-20 and found.power[0, -1] > 0.1 and (found.power[0, :-1] < 1e-20).all()
+    assert found.variance == pytest.approx([1])
+
+
+def test_a_latent_frame_at_the_mean_has_no_correlation():
+    z = np.zeros((1, 1, 3, 2, 2))
+    z[0, 0] += np.array([0.2, 0.1, 0.3])[:, None, None]  # the first is the mean, but for rounding
+    assert np.isnan(time_correlation(z)[0]).tolist() == [False, False, True]

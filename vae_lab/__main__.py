@@ -130,10 +130,10 @@ def build_parser() -> argparse.ArgumentParser:
         "Stopped and started again, it goes on from the last checkpoint. On several processes or GPUs: "
         "accelerate launch -m vae_lab train CONFIG OUT.",
     )  # fmt: skip
-    command.add_argument("config", type=Path, metavar="CONFIG", help="TOML file, as those in data/recipes")
-    command.add_argument("output", type=Path, metavar="OUT", help="folder of the run, made if need be")
-    command.add_argument("--data", type=Path, metavar="FOLDER", help="videos and images (default: made content)")
-    command.add_argument("--cache", type=Path, metavar="FOLDER", help="2D latents, shared by runs (default: in OUT)")
+    command.add_argument("config", type=_path, metavar="CONFIG", help="TOML file, as those in data/recipes")
+    command.add_argument("output", type=_path, metavar="OUT", help="folder of the run, made if need be")
+    command.add_argument("--data", type=_path, metavar="FOLDER", help="videos and images (default: made content)")
+    command.add_argument("--cache", type=_path, metavar="FOLDER", help="2D latents, shared by runs (default: in OUT)")
     command.set_defaults(run=run_train)
 
     command = commands.add_parser(
@@ -142,7 +142,7 @@ def build_parser() -> argparse.ArgumentParser:
         "means, spread over seeds, paired differences with intervals. Finished trials are kept, so that it goes on "
         "where it was stopped. The exit code is 1 where a trial failed.",
     )  # fmt: skip
-    ablate.add_arguments(command, _at_least)
+    ablate.add_arguments(command, _path, _at_least)
     command.set_defaults(run=ablate.run)
     return parser
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from . import exit_codes
 
 
-def add_arguments(command: argparse.ArgumentParser, at_least) -> None:
-    """at_least: makes the parser of a whole number from so many on."""
+def add_arguments(command: argparse.ArgumentParser, path, at_least) -> None:
+    """path: parser of a path; at_least: makes the parser of a whole number from so many on."""
     command.add_argument(
-        "file", type=Path, metavar="FILE",
+        "file", type=path, metavar="FILE",
         help="TOML file, as data/ablations/padding.toml; relative paths in it are from the current folder",
     )  # fmt: skip
     command.add_argument(
-        "output", type=Path, nargs="?", default=Path("out/ablations"), metavar="OUT",
+        "output", type=path, nargs="?", default=Path("out/ablations"), metavar="OUT",
         help="folder of the trials, which several FILEs may share (default: out/ablations); tables go to OUT/NAME, "
         "where NAME is FILE's, with _x5 behind it for a scale of 5",
     )  # fmt: skip
@@ -27,7 +27,7 @@ def add_arguments(command: argparse.ArgumentParser, at_least) -> None:
         "--scale", type=float, default=1.0, metavar="X",
         help="factor on all steps and cached clips (default 1): 5 for five times the training",
     )  # fmt: skip
-    command.add_argument("--data", type=Path, metavar="FOLDER", help="videos and images (default: made content)")
+    command.add_argument("--data", type=path, metavar="FOLDER", help="videos and images (default: made content)")
     command.add_argument("--retry-failed", action="store_true", help="run trials again that failed")
     command.add_argument("--keep-models", action="store_true", help="leave the trained models in OUT/scratch")
 

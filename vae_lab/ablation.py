@@ -127,7 +127,7 @@ def read_ablation_file(path: str | Path, scale: float = 1.0) -> dict[str, Any]:
                 raise ValueError(f"an ablation needs a table [{name}]")
         scaled = {name: _scaled(values[name], scale) for name in ("base", "variants")}
         return values | scaled | {"base": TrialConfig.from_dict(scaled["base"])}
-    except (ValueError, TypeError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # of TOML and of text: ValueErrors
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -135,10 +135,14 @@ def _scaled(values: Any, scale: float) -> Any:
     """A table of a config with its SCALED numbers, at any depth, times `scale`; none becomes 0 that was not."""
     if isinstance(values, Mapping):
         return {
-            name: ceil(round(value * scale, 9)) if name in SCALED and type(value) is int else _scaled(value, scale)
+            name: _times(value, scale) if name in SCALED and type(value) is int else _scaled(value, scale)
             for name, value in values.items()
         }
     return [_scaled(value, scale) for value in values] if isinstance(values, list) else values
+
+
+def _times(number: int, scale: float) -> int:
+    return max(min(number, 1), ceil(round(number * scale, 9)))
 
 
 # ---- running -------------------------------------------------------------------------------------------------------
@@ -179,10 +183,11 @@ def _check_buildable(configs: Mapping[str, TrialConfig], variants: set[str]) -> 
     for name, config in configs.items():
         try:
             model = model_config(config)
-        except (ValueError, OSError) as error:
+        except Exception as error:  # a class of diffusers may fail with any on a value it was not made for
             if name not in variants:
                 continue  # finished, when what it is built of was still there
-            raise ValueError(f"{called(name)} cannot be built: {error}") from error
+            kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+            raise ValueError(f"{called(name)} cannot be built: {kind}{error}") from error
         key = key_of(decisive(config) | {"model": model})
         if key in whole:
             raise the_same(name, whole[key])

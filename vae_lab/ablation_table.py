@@ -76,7 +76,7 @@ class Ablation:
             for variant in self.variants:
                 own = values[variant].dropna()
                 rows.append(
-                    {"variant": variant, "metric": metric, "n": len(own), "mean": own.mean(), "std": own.std()}
+                    {"variant": variant, "metric": metric, "n": len(own), "mean": own.mean(), "std": _std(own)}
                     | ({} if variant == BASE else paired_difference(values[variant], values[BASE]))
                 )
         columns = ["variant", "metric", "n", "mean", "std", "difference", "low", "high", "pairs"]
@@ -93,8 +93,9 @@ class Ablation:
         """One number of `table(metric)`, for a sentence."""
         check_known("an ablation", [variant], self.variants, "variant")
         rows = self.table(metric).set_index("variant")
-        check_known("an ablation's table", [column], list(rows.columns))
-        return float(rows.loc[variant, column])
+        check_known("an ablation's table", [column], [name for name in rows.columns if name != "metric"], "column")
+        value = rows.loc[variant, column]
+        return np.nan if pd.isna(value) else float(value)
 
     def write(self, folder: Path) -> None:
         """TABLES as CSV files, numbers with all their digits."""
@@ -115,7 +116,9 @@ class Ablation:
             text = f"  {row.variant}: {row.mean:.4g}" if row.n else f"  {row.variant}: no {first}"
             if row.n > 1:
                 text += f" ± {row.std:.2g}"
-            if row.variant != BASE and row.n and row.pairs:
+            if row.variant != BASE and row.n and not row.pairs:
+                text += "; no seed in common with the base"
+            elif row.variant != BASE and row.n:
                 text += f"; {row.difference:+.2g} "
                 if row.pairs > 1:
                     text += f"({row.low:+.2g} to {row.high:+.2g}): {metric.verdict(row.low, row.high)}"
@@ -170,6 +173,7 @@ class Ablation:
         from matplotlib.figure import Figure
 
         check_known("what is kept by frame", [metric], FRAME_METRICS, "metric")
+        check_known("an ablation", clips or (), list(self.frames["clip"].unique()), "clip")
         frames = self.frames if clips is None else self.frames[self.frames["clip"].isin(clips)]
         frames = frames.dropna(subset=metric)
         if frames.empty:
@@ -190,6 +194,11 @@ class Ablation:
         for text in axis.legend(fontsize=9, loc="best").get_texts():
             text.set_parse_math(False)
         return figure
+
+
+def _std(values: pd.Series) -> float:
+    """With n - 1; exactly 0 where all are equal, NaN of one."""
+    return 0.0 if len(values) > 1 and values.nunique() == 1 else values.std()
 
 
 def paired_difference(values: pd.Series, base: pd.Series) -> dict[str, float]:

@@ -26,7 +26,7 @@ def amplify_channel(z: Tensor, channel: int, factor: float) -> Tensor:
     The mean stays, so the change is one of contrast: 0 leaves the mean alone, 1 changes nothing but rounding.
     """
     changed = copy_of(z)
-    values = z[:, index_of("channel", channel, z.shape[1])]
+    values = changed[:, index_of("channel", channel, z.shape[1])]
     if abs(finite("factor", factor)) > torch.finfo(z.dtype).max:  # torch would fail on it
         raise _beyond("factor", factor, z)
     changed[:, channel] = torch.lerp(values.mean(), values, float(factor))
@@ -50,7 +50,7 @@ def swap_channel(z: Tensor, other: Tensor, channel: int) -> Tensor:
     changed = copy_of(z)
     check_other(z, other)
     channel = index_of("channel", channel, z.shape[1])
-    changed[:, channel] = other[:, channel].to(z)
+    changed[:, channel] = other[:, channel].detach().to(z)
     return _within("other", f"up to {other.abs().max():.3g}", changed)
 
 
@@ -60,7 +60,7 @@ def interpolate(z: Tensor, other: Tensor, weight: float) -> Tensor:
     check_other(z, other)
     if not 0 <= finite("weight", weight) <= 1:
         raise ValueError(f"weight must be from 0 to 1, got {weight}")
-    return _within("other", f"up to {other.abs().max():.3g}", torch.lerp(changed, other.to(z), float(weight)))
+    return _within("other", f"up to {other.abs().max():.3g}", torch.lerp(changed, other.detach().to(z), float(weight)))
 
 
 def change_cell(

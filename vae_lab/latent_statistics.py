@@ -64,7 +64,7 @@ def time_correlation(z: Tensor | np.ndarray, max_lag: int | None = None) -> np.n
         r(k) = sum (z[t] - m) (z[t + k] - m) / sqrt(sum (z[t] - m)**2 * sum (z[t + k] - m)**2)
 
     over all cells and the L - k pairs of latent frames. So a clip that stands still has 1 at every lag, however few
-    pairs are left. NaN where one of the two sums of squares is 0.
+    pairs are left. NaN where one of the two sums of squares is 0, but for rounding.
 
     max_lag: 0 to L - 1, the default. The last lags rest on few pairs.
     """
@@ -76,11 +76,14 @@ def time_correlation(z: Tensor | np.ndarray, max_lag: int | None = None) -> np.n
         raise ValueError(f"max_lag must be an integer from 0 to L - 1 = {num_frames - 1}, got {max_lag!r}")
     centred = values - values.mean(axis=(1, 2, 3), keepdims=True)
     centred[values.max(axis=(1, 2, 3)) == values.min(axis=(1, 2, 3))] = 0
+    rounding = (4 * np.finfo(float).eps * np.abs(values).max(axis=(1, 2, 3))) ** 2  # of a mean, squared
     found = np.full((len(values), int(max_lag) + 1), np.nan)
     for lag in range(int(max_lag) + 1):
         before, after = centred[:, : num_frames - lag], centred[:, lag:]
-        size = np.sqrt((before**2).sum(axis=(1, 2, 3)) * (after**2).sum(axis=(1, 2, 3)))
-        np.divide((before * after).sum(axis=(1, 2, 3)), size, out=found[:, lag], where=size > 0)
+        sizes = [(each**2).sum(axis=(1, 2, 3)) for each in (before, after)]
+        known = np.minimum(*sizes) > rounding * before[0].size
+        size = np.sqrt(sizes[0] * sizes[1])
+        np.divide((before * after).sum(axis=(1, 2, 3)), size, out=found[:, lag], where=known & (size > 0))
     return np.clip(found, -1, 1)
 
 
@@ -129,7 +132,8 @@ def spatial_spectrum(z: Tensor | np.ndarray) -> Spectrum:
 
     The mean of each latent frame is removed, and nothing is windowed, so that Parseval's equation is exact and white
     noise flat. A picture does not join at its borders: what does not repeat leaks, at high frequencies as f**-2 along
-    the axes. Rings of width 1 / max(h, w) around 1 / max(h, w), 2 / max(h, w), ... 1/2: none is empty.
+    the axes. Rings of width 1 / max(h, w) around 1 / max(h, w), 2 / max(h, w), ... up to 1/2: none is empty. What lies
+    just between two rings belongs to the inner one, so all of an axis, up to 1/2, is in a ring.
     """
     values = check_latent(z)
     height, width = values.shape[2:]
@@ -137,7 +141,7 @@ def spatial_spectrum(z: Tensor | np.ndarray) -> Spectrum:
     values = values - values[:, :, :1, :1]  # moves the mean, which is left out, and makes what is flat exactly 0
     power = (np.abs(np.fft.fft2(values)) ** 2).mean(axis=1).reshape(len(values), -1) / (height * width)
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None]).ravel()
-    ring = np.rint(radius * longest).astype(int)
+    ring = np.ceil(radius * longest - 0.5 - 1e-9).astype(int)
     num_rings = longest // 2
     ring[(radius > 0.5) | (ring > num_rings)] = num_rings + 1
     sizes = np.bincount(ring, minlength=num_rings + 2)
