@@ -1,6 +1,7 @@
 """Real, small ablations: finished, stopped, killed, on joblib's processes and on a Dask cluster."""
 
 import dataclasses
+import datetime
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from filelock import FileLock
 from joblib.externals.loky import get_reusable_executor
 
 from tests.conftest import ROOT, SMALL_SPATIAL
-from vae_lab import SpatialVAE, ablation, ablation_plan, photo_clip, write_video
+from vae_lab import SpatialVAE, ablation, ablation_plan, exit_codes, photo_clip, write_video
 from vae_lab.__main__ import main
 from vae_lab.ablation import AblationError, read_ablation_file, run_ablation
 from vae_lab.train_config import Stage
@@ -188,6 +189,39 @@ def test_models_are_removed_in_the_end_unless_kept(finished, base, tmp_path):
     assert models(tmp_path) == 1
 
 
+def test_killed_while_a_model_is_removed_there_is_no_half_of_it(finished, base, tmp_path, monkeypatch):
+    """A later variant with the same training would take it for a whole one."""
+    out, _ = finished
+    different = {"chunks of 5": VARIANTS["chunks of 5"]}
+
+    def killed(path, **_) -> None:
+        if path.exists():
+            next(path.rglob("*.safetensors")).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", killed)
+        run_ablation(base, {"a": {"kl_weight": 1.0}}, (0,), tmp_path, progress=False)
+    again = run_ablation(base, different, (0,), tmp_path, "later", progress=False)
+    expected = run_ablation(base, different, (0,), out, "later", progress=False)
+    pd.testing.assert_frame_equal(numbers(again), numbers(expected), check_exact=True)
+    run_ablation(base, {"a": {"kl_weight": 1.0}}, (0,), tmp_path, progress=False)
+    assert not list((tmp_path / "scratch" / "trainings").iterdir())
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_a_trial_that_asks_to_exit_has_failed(base, tmp_path, n_jobs):
+    quits = {"perceptual": "tests.deadly:Quits", "perceptual_weight": 1.0}
+    result = run_ablation(base, {"quits": quits} | VARIANTS, (0,), tmp_path, n_jobs=n_jobs, progress=False)
+    assert result.failed["error"].tolist() == ["SystemExit: 0"]
+    assert result.trials["psnr"].notna().sum() == 3
+
+
+def test_a_sigterm_is_no_error_of_a_trial(base):
+    with pytest.raises(exit_codes.Terminated):
+        ablation._measured(exit_codes.terminate, base)
+
+
 def test_other_content_is_another_trial(finished, base, tmp_path):
     """The weights that a trial stands behind are part of its key, not their name."""
     _, result = finished
@@ -225,6 +259,9 @@ def test_what_a_checkpoint_is_said_to_be_and_clips_of_the_same_size_count_too(ba
     assert len(list((out / "scratch" / "latents").iterdir())) == 3
     with pytest.raises(ValueError, match=r"out \(.*\) must not lie in data \("):
         run_ablation(trial, {"a": {"kl_weight": 1.0}}, (0,), videos / "out", data=videos)
+    (tmp_path / "link").symlink_to(videos)
+    with pytest.raises(ValueError, match=r"out \(.*\) must not lie in data \("):
+        run_ablation(trial, {"a": {"kl_weight": 1.0}}, (0,), videos / "out", data=tmp_path / "link")
 
 
 def test_paths_are_those_of_the_caller(base, tmp_path, monkeypatch):
@@ -288,6 +325,7 @@ def test_killed_it_loses_at_most_what_was_in_flight(finished, spatial, tmp_path)
         "Ablation: the base and 2 variants, 2 seeds\ntime error (1: std of 2D latents), mean ± std over seeds; "
     )
     assert kept.items() <= trial_files(out).items()  # the seconds in them too
+    assert not list((out / "scratch" / "trainings").iterdir())  # nor those of the run that was killed
     read = pd.read_csv(out / "file" / "trials.csv")
     assert read["psnr"].tolist() == result.trials["psnr"].iloc[:6].tolist()
 
@@ -427,7 +465,8 @@ def test_a_second_ablation_in_the_folder_waits(finished, base, capsys):
         ({"a": {"model": {"base_channels": {1, 2}}}}, "variant 'a': Object of type set is not JSON serializable"),
         ({"a": {"perceptual": "nothing:x", "perceptual_weight": 1.0}}, "there is no module 'nothing'"),
         ({"a": {"perceptual": "nothing", "perceptual_weight": 1.0}}, 'variant .a.: perceptual must be a text "module'),
-        ({"base": {"micro_frame_size": 5}}, "a variant's name must be a text other than 'base', got 'base'"),
+        ({"base": {"micro_frame_size": 5}}, "a variant's name must be a printable text other than 'base', got 'base'"),
+        ({"a\nb": {"micro_frame_size": 5}}, r"a variant's name must be a printable text .*, got 'a\\nb'"),
         ({"a": 5}, "variant 'a' must be a table of fields and values, got 5"),
         ({}, "variants must be a table of at least one name -> differences"),
     ],
@@ -460,12 +499,27 @@ def test_folders_that_are_refused(base, tmp_path):
         run_ablation(base, VARIANTS, (0,), old)
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[]", "5", "null"])
+TRIAL = dict(key="{key}", config={}, metrics={}, frames={}, error="", traceback="", seconds=1.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "{}", "[]", "5", "null", "[" * 100_000]
+    + [
+        json.dumps(TRIAL | other)
+        for other in (
+            dict(key="another"), dict(metrics=5), dict(metrics={"psnr": "x"}), dict(metrics={"psnr": None}),
+            dict(frames=5), dict(frames={"a": {}}), dict(frames={"a": {"psnr": [1.0], "time_error": []}}),
+            dict(frames={"a": {"psnr": ["x"]}}), dict(error=None), dict(seconds="x"),
+        )
+    ],
+    ids=str,
+)  # fmt: skip
 def test_a_damaged_trial_is_named(finished, base, text):
     out, result = finished
     path = out / "trials" / f"{result.trials['key'][0]}.json"
     whole = path.read_text()
-    path.write_text(text)
+    path.write_text(text.replace("{key}", path.stem))
     try:
         with pytest.raises(ValueError, match=f"{path.name} is damaged .* remove it, and the trial is run again"):
             run_ablation(base, VARIANTS, (0, 1), out, progress=False)
@@ -481,7 +535,10 @@ def test_more_that_is_refused(base, tmp_path):
         run_ablation(base, VARIANTS, (0,), tmp_path, data=tmp_path / "nowhere")
 
 
-def test_no_base(tmp_path):
+def test_no_base(base, tmp_path):
+    dated = dataclasses.replace(base, model={**base.model, "extra": datetime.date(1979, 5, 27)})
+    with pytest.raises(ValueError, match="base: Object of type date is not JSON serializable"):
+        run_ablation(dated, VARIANTS, (0,), tmp_path)
     with pytest.raises(ValueError, match="base must be a TrialConfig, got dict"):
         run_ablation({}, VARIANTS, (0,), tmp_path)
 

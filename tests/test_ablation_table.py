@@ -126,13 +126,17 @@ def test_plot(ablation):
 
 def test_plot_frames(ablation):
     (axis,) = ablation.plot_frames("psnr").axes
-    lines = {line.get_label(): line.get_ydata().tolist() for line in axis.lines}
-    assert lines["base"] == pytest.approx([64 / 3, 64 / 3 + 1])  # clip a is 2 dB better in frame 1, b is not
+    assert axis.lines[0].get_ydata().tolist() == pytest.approx(
+        [64 / 3, 64 / 3 + 1]
+    )  # clip a is 2 dB better in frame 1, b is not
     assert axis.get_xlabel() == "frame" and axis.get_ylabel() == "PSNR in dB"
     (axis,) = ablation.only("better").plot_frames("time_error", clips=["b"]).axes
     assert axis.lines[0].get_ydata().tolist() == pytest.approx([0.3, 0.4])
     shown = ablation.plot_frames("psnr").axes[0].get_legend().get_texts()
     assert [text.get_text() for text in shown] == ["base", "better", "broken"]  # all trials of dead failed
+    hidden = Ablation.of_results([result("base", 0, 1.0), result("_hidden", 0, 2.0)], METRICS)
+    shown = hidden.plot_frames("psnr").axes[0].get_legend().get_texts()
+    assert [text.get_text() for text in shown] == ["base", "_hidden"]
     with pytest.raises(ValueError, match="what is kept by frame has no metric 'leak'; there are time_error, psnr"):
         ablation.plot_frames("leak")
     with pytest.raises(ValueError, match="there is no psnr of these trials and clips to draw"):

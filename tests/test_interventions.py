@@ -87,6 +87,14 @@ def test_results_share_no_memory_and_keep_the_type():
         assert not changed.requires_grad
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_amplified_channel_keeps_its_mean_in_16_bits(dtype):
+    """1.003 lies between two numbers of bfloat16, 1.000 and 1.008: a mean that is rounded to one of them moves."""
+    z = (torch.randn(1, 1, 4, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.1 + 1.003).to(dtype)
+    moved = amplify_channel(z, 0, 50).double().mean() - z.double().mean()
+    assert abs(moved) < 0.002
+
+
 def test_bad_changes_are_refused():
     bad = Z.clone()
     bad[0, 0, 0, 0, 0] = float("nan")
@@ -98,6 +106,14 @@ def test_bad_changes_are_refused():
         (lambda: zero_channel(bad, 0), "z must be finite, got 1 of 120"),
         (lambda: zero_channel(Z.numpy(), 0), r"z must be a tensor \(1, C, L, h, w\), got ndarray"),
         (lambda: amplify_channel(Z, 0, float("inf")), "factor must be a finite number, got inf"),
+        (lambda: amplify_channel(Z, 0, 10**400), "factor must be a finite number, got 1000"),
+        (
+            lambda: amplify_channel(Z.to(torch.float8_e4m3fn), 0, 2),
+            "z must be of at least 16 bits, .* got torch.float8",
+        ),
+        (lambda: change_cell(Z, (0, 0, 0), 10**400), "amount must be a number or 3 of them, got 1000"),
+        (lambda: change_cell(Z, (0, 0, 0), "1.5"), "amount must be a number or 3 of them, got '1.5'"),
+        (lambda: change_cell(Z, (0, 0, 0), True), "amount must be a number or 3 of them, got True"),
         (lambda: amplify_channel(Z, 0, "2"), "factor must be a finite number, got '2'"),
         (lambda: shift_channel(Z, 0, 4), "latent_frames must be an integer from -3 to 3, got 4"),
         (lambda: shift_channel(Z, 0, 0.5), "latent_frames must be an integer from -3 to 3, got 0.5"),

@@ -19,7 +19,7 @@ from vae_lab.__main__ import main
 from vae_lab.adapters import encode
 from vae_lab.train_config import Stage, TrainConfig
 from vae_lab.train_data import MadeClips, to_pixels
-from vae_lab.train_files import TrainingError, read_log
+from vae_lab.train_files import RunFolder, TrainingError, read_log
 from vae_lab.train_inputs import Inputs
 from vae_lab.train_models import frozen_spatial, new_half
 from vae_lab.training import train
@@ -428,6 +428,36 @@ def test_a_whole_vae_is_trained_from_pixels(tmp_path, model):
 def test_whole_vaes_that_cannot_be_built(changes, message):
     with pytest.raises(ValueError, match=message):
         new_half(video_config(**changes))
+
+
+def test_layers_that_draw_are_seeded_too(tmp_path, monkeypatch):
+    """Dropout: whatever torch's generator has given before, also to a run that goes on in the middle."""
+    wan = dict(class_name="AutoencoderKLWan", base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, dropout=0.3,
+               temperal_downsample=[True])  # fmt: skip
+    stage = Stage(name="pixels", steps=4, learning_rate=1e-3, batch_size=1, num_frames=(5, 5))
+    config = video_config(model=wan, stages=(stage,), image_fraction=0.0, log_every=1, checkpoint_every=1)
+
+    def stop(progress):
+        if progress.log[-1]["step"] == 3:
+            raise Stop
+
+    def stopped_at_the_end(*_):
+        raise Stop
+
+    whole = weights(train(config, tmp_path / "whole", progress=False))
+    torch.manual_seed(99)
+    with pytest.raises(Stop):
+        train(config, tmp_path / "middle", watch=stop, progress=False)
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(RunFolder, "write_model", stopped_at_the_end)
+        train(config, tmp_path / "end", progress=False)  # all is there but the model with its statistics
+    modes = []
+    monkeypatch.setattr("vae_lab.training.encode", lambda vae, x: modes.append(vae.training) or encode(vae, x))
+    for name in ("middle", "end"):
+        assert same(weights(train(config, tmp_path / name, progress=False)), whole)
+    assert set(modes) == {False}  # nothing is dropped where the latents' statistics are taken
+    without = dataclasses.replace(config, model=wan | dict(dropout=0.0))
+    assert not same(weights(train(without, tmp_path / "without", progress=False)), whole)
 
 
 def test_a_model_that_does_not_keep_the_length(tmp_path):

@@ -1,5 +1,6 @@
 """What a trial measures, against models whose answers are known."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -131,6 +132,38 @@ def test_a_trial_computes_on_one_thread_and_gives_the_threads_back(tmp_path, mon
     finally:
         torch.set_num_threads(before)
     assert seen == [THREADS] == [1]
+
+
+@contextlib.contextmanager
+def default_of(set_it, value, before):
+    set_it(value)
+    try:
+        yield
+    finally:
+        set_it(before)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        torch.inference_mode, torch.no_grad, lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: default_of(torch.set_default_dtype, torch.float64, torch.float32),
+        lambda: default_of(torch.set_default_device, "meta", None),
+    ],
+    ids=["inference mode", "no grad", "autocast", "float64", "meta"],
+)  # fmt: skip
+def test_what_the_caller_has_set_changes_nothing(trained, tmp_path, settings):
+    torch.manual_seed(7)
+    before, dtype = torch.get_rng_state(), torch.get_default_dtype()
+    with settings():
+        assert run_trial(config(), tmp_path / "training", tmp_path / "cache") == trained
+    assert torch.equal(torch.get_rng_state(), before) and torch.get_default_dtype() == dtype
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    return run_trial(config(), folder / "training", folder / "cache")
 
 
 # ---- configs -------------------------------------------------------------------------------------------------------

@@ -327,9 +327,7 @@ def run_train(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(
-            signal.SIGTERM, lambda *_: sys.exit(exit_codes.TERMINATED)
-        )  # so that what is half-written is removed
+        signal.signal(signal.SIGTERM, exit_codes.terminate)
     warnings.formatwarning = lambda message, *_: f"note: {message}\n"
     try:
         return args.run(args)

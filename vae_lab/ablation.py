@@ -19,6 +19,7 @@ from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
+from . import exit_codes
 from .ablation_plan import Trial, called, check_name, decisive, planned, the_same
 from .ablation_table import Ablation
 from .fingerprints import code_version, key_of
@@ -27,7 +28,8 @@ from .trial_config import TrialConfig
 from .trial_files import TrialFolder
 from .trial_metrics import METRICS
 
-LIBRARIES = ("torch", "diffusers", "numpy", "pillow", "scikit-image")  # what decides a trial's numbers beside our code
+# What decides a trial's numbers beside our code
+LIBRARIES = ("torch", "diffusers", "accelerate", "numpy", "pillow", "av", "scikit-image")
 SCALED = ("steps", "warmup_steps", "cached_clips")  # what a larger ablation has more of
 
 
@@ -64,8 +66,8 @@ def run_ablation(
         data: a folder of videos to train on, or None for made content. `out` must not lie in it.
         n_jobs: trials at once, as joblib takes it; None: what joblib.parallel_config says, else one.
         retry_failed: run trials again that failed; else they stay what they are, rows with an error.
-        keep_models: leave the models that are trained now in out/scratch; else they are removed when all trials are
-          finished. (2D latents stay there for other ablations.) A trial that is only read has no model.
+        keep_models: leave the models that are trained now in out/scratch, for good; else they are removed when all
+          trials are finished. (2D latents stay there for other ablations.) A trial that is only read has no model.
 
     Raises:
         ValueError: a variant that changes an unknown field (near ones are named), is another one or the base itself,
@@ -81,15 +83,17 @@ def run_ablation(
     version = _version()
     trials = planned(base, variants, seeds, data, out, version)
     folder = TrialFolder(out)
-    folder.open(version)
+    folder.check(version)
     if (folder.path / name).is_file():
         raise ValueError(f"name must be that of a folder in out, {folder.path / name} is a file")
+    folder.path.mkdir(parents=True, exist_ok=True)
     with _lock(folder.path, progress):
+        folder.open(version)
         if retry_failed:
             _forget_failed(folder, trials)
-        run = _run(folder, trials, data, n_jobs, progress)
-        for trial in () if keep_models else run:
-            folder.remove_training(trial.training_key)
+        _run(folder, trials, data, n_jobs, progress)
+        for trial in trials:  # those of a run that was killed before it came so far are among them
+            (folder.keep_training if keep_models else folder.remove_training)(trial.training_key)
         results = [
             dict(variant=trial.variant, seed=trial.seed, key=trial.key) | folder.read(trial.key) for trial in trials
         ]
@@ -148,16 +152,14 @@ def _times(number: int, scale: float) -> int:
 # ---- running -------------------------------------------------------------------------------------------------------
 
 
-def _run(
-    folder: TrialFolder, trials: Sequence[Trial], data: Path | None, n_jobs: int | None, progress: bool
-) -> list[Trial]:
-    """Run what is not finished yet, and return it.
+def _run(folder: TrialFolder, trials: Sequence[Trial], data: Path | None, n_jobs: int | None, progress: bool) -> None:
+    """Run what is not finished yet.
 
     Where a worker died, now or in a run before, what it may have been at is run again in a worker of its own.
     """
     missing = {trial.key: trial for trial in trials if folder.read(trial.key) is None}
     if not missing:
-        return []
+        return
     _check_buildable({trial.variant: trial.config for trial in trials}, {trial.variant for trial in missing.values()})
     tasks = dict(missing)
     quiet = {} if progress else {"disable": True}  # disable=False would overrule TQDM_DISABLE
@@ -172,7 +174,6 @@ def _run(
             tasks = {key: trial for key, trial in tasks.items() if folder.read(key) is None}
             if error is not None and not any(key in tasks for key in folder.in_flight()):
                 raise AblationError(f"no trial could be started ({error}); those finished are kept") from error
-    return list(missing.values())
 
 
 def _check_buildable(configs: Mapping[str, TrialConfig], variants: set[str]) -> None:
@@ -277,7 +278,9 @@ def _measured(run_trial, config: TrialConfig, *places) -> dict[str, Any]:
     """What the trial gives, or its error."""
     try:
         measured = run_trial(config, *places)
-    except Exception as error:
+    except exit_codes.Terminated:
+        raise
+    except (Exception, SystemExit) as error:
         return _result(config, error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
     return _result(config, metrics=measured.metrics, frames=measured.frames)
 

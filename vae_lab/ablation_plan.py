@@ -42,7 +42,7 @@ def planned(base, variants, seeds, data: Path | None, out: Path, version: str) -
         raise ValueError(f"base must be a TrialConfig, got {type(base).__name__}")
     if data is not None and not data.is_dir():
         raise ValueError(f"data must be a folder of videos, there is none at {data}")
-    if data is not None and out.is_relative_to(data):
+    if data is not None and out.resolve().is_relative_to(data.resolve()):
         raise ValueError(f"out ({out}) must not lie in data ({data}), of which it would become a part")
     seeds = _whole_numbers(seeds)
     configs = configs_of(base, variants)
@@ -72,16 +72,19 @@ def configs_of(base: TrialConfig, variants: Mapping[str, Mapping[str, Any]]) -> 
     """Name -> config, the base among them. Refuses what is unknown, or the same twice."""
     if not isinstance(variants, Mapping) or not variants:
         raise ValueError(f"variants must be a table of at least one name -> differences, got {variants!r}")
+    try:
+        json.dumps(base.to_dict())
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"base: {error}") from error
     configs = {BASE: base}
     for name, difference in variants.items():
-        if not isinstance(name, str) or not name or name == BASE:
-            raise ValueError(f"a variant's name must be a text other than {BASE!r}, got {name!r}")
+        if not isinstance(name, str) or not name.isprintable() or name in ("", BASE):
+            raise ValueError(f"a variant's name must be a printable text other than {BASE!r}, got {name!r}")
         if not isinstance(difference, Mapping):
             raise ValueError(f"variant {name!r} must be a table of fields and values, got {difference!r}")
         if "seed" in difference:
             raise ValueError(f"variant {name!r} must not change seed: every variant is run with each of the seeds")
         try:
-            name.encode()
             json.dumps(difference)
             config = changed(base, difference)
         except (ValueError, TypeError) as error:
@@ -143,7 +146,7 @@ def _sources(config: TrialConfig, data: Path | None, known: dict[Path, str]) -> 
 def _code_of(module: str) -> str:
     try:
         found = find_spec(module)
-    except (ImportError, ValueError):
+    except (Exception, SystemExit):  # the package around it is run
         found = None
     if found is None:
         raise ValueError(f'perceptual must be "module:name" of what can be had here, there is no module {module!r}')

@@ -47,7 +47,7 @@ class Ablation:
             | {name: series[t] for name, series in values.items()}
             for r in results
             for clip, values in r["frames"].items()
-            for t in range(len(values["psnr"]))
+            for t in range(len(next(iter(values.values()))))  # as many of each
         ]
         columns = ["variant", "seed", "clip", "frame", *FRAME_METRICS]
         return cls(pd.DataFrame(rows), pd.DataFrame(frames, columns=columns), metrics)
@@ -180,19 +180,21 @@ class Ablation:
             raise ValueError(f"there is no {metric} of these trials and clips to draw")
         figure = Figure(figsize=(9, 3.2), layout="constrained")
         axis = figure.subplots()
-        colours = cycle([COLOURS["output"], COLOURS["latent"], *OTHER_COLOURS])
+        shown, colours = [], cycle([COLOURS["output"], COLOURS["latent"], *OTHER_COLOURS])
         for variant in self.variants:
             rows = frames[frames["variant"] == variant]
             if rows.empty:  # all its trials failed
                 continue
             by_seed = rows.groupby(["frame", "seed"])[metric].mean().unstack()
             colour = COLOURS["input"] if variant == BASE else next(colours)
-            axis.plot(by_seed.index, by_seed.mean(axis=1), marker=".", color=colour, label=variant)
+            shown.append(variant)
+            axis.plot(by_seed.index, by_seed.mean(axis=1), marker=".", color=colour)
             axis.fill_between(by_seed.index, by_seed.min(axis=1), by_seed.max(axis=1), color=colour, alpha=0.15)
         axis.set(xlabel="frame", ylabel=self.metrics[metric].label)
         axis.grid(alpha=0.25)
-        for text in axis.legend(fontsize=9, loc="best").get_texts():
-            text.set_parse_math(False)
+        texts = axis.legend(axis.lines, map(str, range(len(shown))), fontsize=9, loc="best").get_texts()
+        for text, variant in zip(texts, shown, strict=True):  # a label of matplotlib's must not begin with _
+            text.set(text=variant, parse_math=False)
         return figure
 
 

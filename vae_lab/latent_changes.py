@@ -4,13 +4,14 @@ Channels, latent frames, rows and columns are numbered from 0.
 """
 
 from collections.abc import Sequence
-from math import isfinite
 from numbers import Integral, Real
 
 import torch
 from torch import Tensor
 
 from .latent_moments import check_latent, per_channel
+
+MAX_FLOAT = torch.finfo(torch.float64).max
 
 
 def zero_channel(z: Tensor, channel: int) -> Tensor:
@@ -29,7 +30,8 @@ def amplify_channel(z: Tensor, channel: int, factor: float) -> Tensor:
     values = changed[:, index_of("channel", channel, z.shape[1])]
     if abs(finite("factor", factor)) > torch.finfo(z.dtype).max:  # torch would fail on it
         raise _beyond("factor", factor, z)
-    changed[:, channel] = torch.lerp(values.mean(), values, float(factor))
+    wide = values.to(torch.promote_types(z.dtype, torch.float32))  # a mean in 16 bits would not stay where it is
+    changed[:, channel] = torch.lerp(wide.mean(), wide, float(factor)).to(z.dtype)
     return _within("factor", factor, changed)
 
 
@@ -87,6 +89,8 @@ def copy_of(z: Tensor) -> Tensor:
     if not isinstance(z, Tensor):
         raise ValueError(f"z must be a tensor (1, C, L, h, w), got {type(z).__name__}")
     check_latent(z)
+    if z.dtype.itemsize < 2:
+        raise ValueError(f"z must be of at least 16 bits, which torch computes with, got {z.dtype}")
     return z.detach().clone()
 
 
@@ -130,6 +134,6 @@ def cell_of(cell: Sequence[int], z: Tensor) -> tuple[int, int, int]:
 
 
 def finite(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) <= MAX_FLOAT:
         raise ValueError(f"{name} must be a finite number, got {value!r}")
     return float(value)

@@ -53,9 +53,12 @@ def check_latent(z: Tensor | np.ndarray, name: str = "z") -> np.ndarray:
 def per_channel(name: str, values: float | Sequence[float] | Tensor | np.ndarray, channels: int) -> np.ndarray:
     """One finite number for each channel as float64 (C,), from one number or from C in any shape."""
     if isinstance(values, Tensor):
-        values = values.detach().double().cpu().numpy()
+        values = (values.detach().double() if values.is_floating_point() else values).cpu().numpy()
     try:
-        found = np.asarray(values, np.float64)
+        found = np.asarray(values)
+        if found.dtype.kind not in "iuf":  # a text, a truth, a whole number too large for any type
+            raise TypeError
+        found = found.astype(np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be a number or {channels} of them, got {values!r}") from None
     found = np.full(channels, found) if found.ndim == 0 else found.reshape(-1)

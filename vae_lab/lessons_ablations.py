@@ -116,7 +116,7 @@ def _false_alarms(variants: int) -> Check:
 
 def _against_base(metric: str, hint: str, cause: str) -> Callable[[float, float], Check]:
     """Of (low, high) of a measured difference; cause: how it may come about, whatever was measured."""
-    more, less = sorted(METRICS[metric].directions, key=("better", "more", "worse", "less").index)
+    more, less = METRICS[metric].directions
 
     def ask(low: float, high: float) -> Check:
         right = verdict(metric, low, high)

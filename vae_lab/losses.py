@@ -5,6 +5,9 @@ The reference sums instead: its reconstruction is divided by B * T and its KL by
 Here a weight means the same at any length, size and batch.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -73,6 +76,14 @@ class Objective(nn.Module):
 def kl_per_element(posterior: DiagonalGaussian) -> Tensor:
     """Divergence from N(0, 1) in nats per element of the latent: a number that does not grow with T, H, W or batch."""
     return posterior.kl().sum() / posterior.mean.numel()
+
+
+@contextmanager
+def layers_seeded(seeds: list[int], device: torch.device) -> Iterator[None]:
+    """torch's own generators, from which layers such as dropout draw, begin with these clips, and go on as before."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seeds[0] + 1)  # not the numbers of the posterior's noise
+        yield
 
 
 def noise_like(x: Tensor, seeds: list[int]) -> Tensor:

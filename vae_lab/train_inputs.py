@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     latents: Tensor | None
     """(B, C, T, h, w) of the frozen 2D half; None where there is none."""
     seeds: list[int]
-    """Of each clip's posterior sample."""
+    """Of each clip's posterior sample, and of what layers draw (`losses.layers_seeded`)."""
 
 
 class Inputs:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from .adapters import decode, encode
 from .checkpoints import load
 from .checks import NotFiniteError
-from .losses import Objective
+from .losses import Objective, layers_seeded
 from .metrics import psnr
 from .train_config import Stage, TrainConfig
 from .train_data import Clips, MadeClips, VideoFolder, fingerprint
@@ -167,7 +167,7 @@ class _Run:
         started = time.perf_counter() - state.seconds
         for batch in self.inputs.batches(number, state.step - first):
             try:
-                with accelerator.autocast():
+                with accelerator.autocast(), layers_seeded(batch.seeds, accelerator.device):
                     losses = self.objective(stage, *batch)
             except NotFiniteError as error:
                 raise self._not_finite(str(error)) from error
@@ -241,7 +241,7 @@ class _Run:
     @torch.no_grad()
     def _finished(self) -> nn.Module:
         """The moving average with what is known of its latents: their scale, or of a stack their mean and deviation."""
-        half = self.average.module.cpu()
+        half = self.average.module.cpu().eval()
         spatial = None if self.spatial is None else self.spatial.cpu()
         return finished(half, spatial, torch.cat([encode(half, x) for x in self.inputs.for_statistics()]))
 

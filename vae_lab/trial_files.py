@@ -10,7 +10,8 @@ from typing import Any
 from .video import write_beside
 
 VERSION_FILE, TRIALS, STARTED, SCRATCH = "code_version", "trials", "started", "scratch"
-FIELDS = ("config", "metrics", "frames", "error", "traceback", "seconds")  # of a finished trial
+FIELDS = ("config", "metrics", "frames", "error", "traceback", "seconds")  # of a finished trial, beside its key
+KEPT = "kept"  # a file in the folder of a training that is not to be removed
 RESERVED = (VERSION_FILE, TRIALS, STARTED, SCRATCH)
 
 
@@ -24,8 +25,8 @@ class TrialFolder:
 
     path: Path
 
-    def open(self, version: str) -> None:
-        """Make the folder, or refuse that of other code, whose numbers would stand beside ours."""
+    def check(self, version: str) -> None:
+        """Refuse a folder of other code, whose numbers would stand beside ours."""
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out must be a folder, {self.path} is a file")
         file = self.path / VERSION_FILE
@@ -36,8 +37,12 @@ class TrialFolder:
             )
         if not file.exists() and (self.path / TRIALS).exists():
             raise ValueError(f"{self.path} holds trials of unknown code: {VERSION_FILE} is missing")
-        self.path.mkdir(parents=True, exist_ok=True)
-        _write(file, f"{version}\n")
+
+    def open(self, version: str) -> None:
+        """`check`, and make what is missing. The folder itself must be there, and locked."""
+        self.check(version)
+        if not (self.path / VERSION_FILE).exists():
+            _write(self.path / VERSION_FILE, f"{version}\n")
         for name in (TRIALS, STARTED):
             (self.path / name).mkdir(exist_ok=True)
 
@@ -52,10 +57,10 @@ class TrialFolder:
             return None
         try:
             trial = json.loads(file.read_text("utf-8"))
-            if not isinstance(trial, dict) or not trial.keys() >= {*FIELDS}:
-                raise ValueError(f"a trial has {', '.join(FIELDS)}")
+            if not _is_trial(trial, key):
+                raise ValueError(f"a trial has {', '.join(FIELDS)}, and its own key")
             return trial
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file} is damaged ({error}): remove it, and the trial is run again") from error
 
     def start(self, key: str) -> None:
@@ -63,7 +68,7 @@ class TrialFolder:
 
     def finish(self, key: str, trial: Mapping[str, Any]) -> None:
         """Keep a finished trial. A file that is only half written is never at its place."""
-        _write(self.path / TRIALS / f"{key}.json", json.dumps(trial, indent=1) + "\n")
+        _write(self.path / TRIALS / f"{key}.json", json.dumps({"key": key} | dict(trial), indent=1) + "\n")
         (self.path / STARTED / key).unlink(missing_ok=True)
 
     def in_flight(self) -> set[str]:
@@ -82,9 +87,33 @@ class TrialFolder:
         """Where trainings on the same clips, behind the same weights, keep 2D latents that they share."""
         return self.path / SCRATCH / "latents" / key
 
+    def keep_training(self, key: str) -> None:
+        """Let it stay, where there is one, whatever is removed later."""
+        if self.training(key).exists():
+            (self.training(key) / KEPT).touch()
+
     def remove_training(self, key: str) -> None:
-        shutil.rmtree(self.training(key), ignore_errors=True)
-        self.training(key).with_name(f"{key}.lock").unlink(missing_ok=True)
+        """Unless it is to be kept. At no moment there is a half of it at its place."""
+        training = self.training(key)
+        removed = training.with_name(f"{key}.removed")
+        shutil.rmtree(removed, ignore_errors=True)  # of a run that was killed here
+        if training.exists() and not (training / KEPT).exists():
+            training.rename(removed)
+            shutil.rmtree(removed, ignore_errors=True)
+        training.with_name(f"{key}.lock").unlink(missing_ok=True)
+
+
+def _is_trial(trial: Any, key: str) -> bool:
+    try:
+        numbers = [*trial["metrics"].values(), trial["seconds"]]
+        for series in trial["frames"].values():
+            if len({len(values) for values in series.values()}) != 1:
+                return False
+            numbers += [value for values in series.values() for value in values]
+        whole = trial.keys() >= {*FIELDS} and trial["key"] == key and isinstance(trial["error"], str)
+        return whole and all(type(number) in (int, float) for number in numbers)
+    except (TypeError, KeyError, AttributeError):
+        return False
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,7 +1,7 @@
 """One trial of an ablation: train a VAE, use it on clips it never saw, measure it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,26 @@ _ALONE = Lock()  # in a process: what torch and diffusers do while a model is ma
 LEAK_FRAMES = 17  # of the noise that the causality probe is made with, for a model without chunks
 
 
+@contextmanager
+def _own_settings() -> Iterator[None]:
+    """THREADS, and nothing of what else the caller has set in this process; it is as before afterwards."""
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    with ExitStack() as settings:
+        settings.enter_context(torch.random.fork_rng(devices=[]))
+        settings.enter_context(torch.inference_mode(False))
+        for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+            settings.enter_context(torch.autocast(device, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            settings.enter_context(torch.device("cpu"))
+        try:
+            torch.set_num_threads(THREADS)
+            torch.set_default_dtype(torch.float32)
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_default_dtype(dtype)
+
+
 class Measured(NamedTuple):
     """What a trial gives."""
 
@@ -50,7 +70,7 @@ def run_trial(config: TrialConfig, folder: Path, cache: Path, data: str | None =
 
     cache: where the 2D latents of trainings are kept. data: as of `train`.
     """
-    with _ALONE, _threads(THREADS):
+    with _ALONE, _own_settings():
         AcceleratorState._reset_state(reset_partial_state=True)  # else it keeps the precision of a run before
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f"{folder.name}.lock")):
@@ -59,6 +79,7 @@ def run_trial(config: TrialConfig, folder: Path, cache: Path, data: str | None =
             else:
                 training = replace(config.training, workers=0)  # a worker of joblib cannot have workers of its own
                 vae = train(training, folder, data, cache=cache, progress=False)
+        torch.manual_seed(config.seed)  # for a decoder that adds noise
         return measure(as_used(vae, config), config)
 
 
@@ -184,6 +205,7 @@ def _gflop(config: TrainConfig, stage, half: nn.Module, spatial, num_frames: int
     return counter.get_total_flops() / 1e9
 
 
+@_own_settings()
 def model_config(config: TrialConfig) -> dict[str, Any]:
     """The whole config of the model that is trained. Refuses what cannot be made or measured, before any training."""
     half = new_half(config)
@@ -191,13 +213,3 @@ def model_config(config: TrialConfig) -> dict[str, Any]:
     check_sizes(config, half, spatial)
     check_sizes(replace(config, size=config.measured_size), half, spatial, "measured_size")
     return {name: value for name, value in half.config.items() if not name.startswith("_")}
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
