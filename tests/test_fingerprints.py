@@ -58,6 +58,32 @@ def test_what_a_trial_does_not_need_does_not_count(package):
     assert version() == before
 
 
+def test_imports_are_followed_into_packages(tmp_path, monkeypatch):
+    """Up (`..`), down, through a package's `__init__`, and from inside a function; `figures` and functions are not."""
+    sources = {
+        "wing/start": "from ..core import f\nfrom .near import g\nfrom .. import alone, figures\n",
+        "wing/near": "def g():\n    from ..other.deep import far\n    from ..figures import draw\n",
+        "wing/__init__": "from ..front import x\n",
+        "other/__init__": "",
+        "other/deep/__init__": "from . import inner\n",
+        "other/deep/inner": "",
+        **dict.fromkeys(["core", "alone", "front", "figures/__init__", "unrelated"], ""),
+    }
+    for name, text in sources.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.py").write_text(text)
+    monkeypatch.setattr(fingerprints, "FOLDER", tmp_path)
+    found = set(fingerprints._with_imports("wing.start"))
+    wanted = "wing.start wing.near wing core alone front other other.deep other.deep.inner"
+    assert found == set(wanted.split())
+    for name in found:
+        before = code_version("wing.start")
+        path = fingerprints._path_of(name)
+        path.write_text(path.read_text() + "MORE = 1\n")
+        code_version.cache_clear()
+        assert code_version("wing.start") != before
+
+
 def test_libraries_count(monkeypatch):
     before = version()
     monkeypatch.setattr(fingerprints, "version", lambda library: "0.0")

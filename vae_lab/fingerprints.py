@@ -17,8 +17,8 @@ def code_version(module: str, libraries: Sequence[str] = ()) -> str:
     """12 hex digits: a hash of a module of the package, of all that it imports of the package, wherever in it, and of
     the installed versions of `libraries`.
 
-    Comments, docstrings and layout do not count, nor do modules that draw results and compute none (`figures`,
-    `latent_figures` and so on). libraries: names as pip knows them, in a tuple.
+    Comments, docstrings and layout do not count, nor do modules that draw results and compute none (`figures` and what
+    ends in it). module: its dotted name within the package. libraries: names as pip knows them, in a tuple.
     """
     digest = hashlib.sha256()
     for name, tree in sorted(_with_imports(module).items()):
@@ -44,17 +44,38 @@ def key_of(*parts: Any) -> str:
 
 
 def _with_imports(module: str) -> dict[str, ast.Module]:
-    """The syntax trees of a module and of all modules that it needs."""
+    """The syntax trees of a module ("wing.module") and of all modules that it needs, by their dotted names."""
     found, waiting = {}, [module]
     while waiting:
         name = waiting.pop()
-        path = FOLDER / f"{name}.py"
-        if name in found or name.endswith("figures") or not path.exists():  # the last: names in __init__.py
+        path = _path_of(name)
+        if name in found or path is None or _draws(name):
             continue
         found[name] = ast.parse(path.read_text("utf-8"))
-        for node in ast.walk(found[name]):
-            if isinstance(node, ast.ImportFrom) and node.level == 1:
-                waiting += [node.module] if node.module else [alias.name for alias in node.names]
+        waiting += _imported(found[name], name if path.name == "__init__.py" else name.rpartition(".")[0])
+    return found
+
+
+def _path_of(name: str) -> Path | None:
+    """The file of a module by its dotted name within the package; None where there is none, as for a function."""
+    path = FOLDER.joinpath(*name.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if name and file.is_file()), None)
+
+
+def _draws(name: str) -> bool:
+    """Whether a module draws results and computes none."""
+    return any(part.endswith("figures") for part in name.split("."))
+
+
+def _imported(tree: ast.Module, package: str) -> list[str]:
+    """What relative imports in a module of `package` may name: modules, and names that may be modules."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            above = package.split(".") if package else []
+            base = [*above[: len(above) - node.level + 1], *(node.module.split(".") if node.module else [])]
+            found += [".".join(base), *(".".join([*base, alias.name]) for alias in node.names)]
+            found += [".".join(base[:length]) for length in range(1, len(base))]  # their packages run too
     return found
 
 
