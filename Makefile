@@ -18,7 +18,7 @@ lab: install
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb --ServerApp.tornado_settings='{"websocket_max_message_size": 200000000}'
 
 notebooks: install
-	$(BIN)/python -m vae_lab.site notebooks out/site
+	$(BIN)/python -m vae_lab.lessons.site notebooks out/site
 
 bench: install
 	$(BIN)/python -m benchmarks

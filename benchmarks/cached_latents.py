@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from vae_lab.losses import Objective
-from vae_lab.train_config import TrainConfig
-from vae_lab.train_data import MadeClips
-from vae_lab.train_inputs import Inputs
-from vae_lab.train_models import frozen_spatial, new_half
+from vae_lab.training.batches import Inputs
+from vae_lab.training.config import TrainConfig
+from vae_lab.training.data import MadeClips
+from vae_lab.training.losses import Objective
+from vae_lab.training.models import frozen_spatial, new_half
 
 ROOT = Path(__file__).parents[1]
 

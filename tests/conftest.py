@@ -1,22 +1,17 @@
-"""What several tests share: the golden model, a small model of our own, and a browser."""
+"""Fixtures: the golden model, a browser, the notebooks' pages."""
 
-import base64
-import importlib.util
-import io
 import os
 import pickle
 import shutil
-import signal
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 import torch
 from filelock import FileLock
 from hypothesis import settings
-from PIL import Image
 
+from tests.helpers import GOLDEN, ROOT
 from vae_lab import VideoVAE, load
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # every process has a core of its own, and so have those that it starts
@@ -27,27 +22,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # every process has a core of its own, 
 settings.register_profile("lab", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("lab")
 
-LONGEST = ("test_ablation.py", "test_training.py", "test_lab_browser.py", "test_notebooks.py", "test_site_browser.py")
+LONGEST = (
+    "ablation/test_runner.py",
+    "training/test_loop.py",
+    "browser/test_lab.py",
+    "notebooks/test_notebooks.py",
+    "browser/test_site.py",
+)
 FIRST = "test_notebooks_are_quick_and_small"
-
-
-def heeding_interrupts() -> None:
-    """`preexec_fn` of a process that is sent SIGINT: where the tests run in the background it would ignore that."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-GOLDEN = Path(__file__).parent / "golden"
-ROOT = Path(__file__).parents[1]
-
-SMALL_SPATIAL = dict(block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4)
-SMALL_TEMPORAL = dict(base_channels=4, num_res_blocks=1, channel_multipliers=(1, 1, 2), norm_num_groups=2)
-
-
-def small_vae(seed: int = 0, temporal: dict | None = None, **config) -> VideoVAE:
-    """A VideoVAE of a few thousand random weights; time is halved twice unless `temporal` says otherwise."""
-    torch.manual_seed(seed)
-    temporal = SMALL_TEMPORAL | dict(temporal_downsample=(True, True)) | (temporal or {})
-    return VideoVAE(SMALL_SPATIAL, temporal, **config).eval()
 
 
 @pytest.fixture(scope="session")
@@ -83,7 +65,8 @@ def pytest_collection_modifyitems(items):
     Before them stands one test of the notebooks: its process makes the pages, while the other one is busy with files
     that need none.
     """
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    place = {ROOT / "tests" / name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
     first = next((i for i, item in enumerate(items) if item.name == FIRST), None)
     if first is not None:
         items.insert(0, items.pop(first))
@@ -92,14 +75,6 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
-
-
-def script(name: str):
-    """A script of data/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "data" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")
@@ -125,16 +100,10 @@ class NotebookPages(NamedTuple):
 @pytest.fixture(scope="session")
 def pages_of_notebooks(shared_folder, smoke) -> NotebookPages:
     """Made once for all tests: by the first process that asks, while another one waits."""
-    from vae_lab import site
+    from vae_lab.lessons import site
 
     folder, kept = shared_folder / "site", shared_folder / "runs.pickle"
     with FileLock(shared_folder / "site.lock"):
         if not kept.exists():
             kept.write_bytes(pickle.dumps(site.build(ROOT / "notebooks", folder, smoke)))
     return NotebookPages(folder, pickle.loads(kept.read_bytes()))
-
-
-def canvas_pixels(canvas) -> np.ndarray:
-    """What a canvas of the browser holds, uint8 (H, W, 3), from its own lossless PNG."""
-    address = canvas.evaluate("(canvas) => canvas.toDataURL('image/png')")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).convert("RGB"))

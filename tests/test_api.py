@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 INVENTORY = json.loads((ROOT / "tests" / "api.json").read_text())
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("data/**/*.md"))]

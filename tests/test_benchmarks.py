@@ -1,9 +1,9 @@
 """The benchmarks run, on small models. What they measure is for `make bench`: no test looks at times."""
 
 from benchmarks import cached_latents, streaming
-from tests.conftest import small_vae
-from tests.test_training import TEMPORAL, spatial_config
-from vae_lab.training import train
+from tests.helpers import small_vae
+from tests.helpers.training import TEMPORAL, spatial_config
+from vae_lab.training.loop import train
 
 
 def test_cached_latents_prints_a_ratio(tmp_path, capsys):

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .shapes import conv_output_size, kernel_reach, positive_int, same_padding, time_padding
+from .shapes import conv_output_size, kernel_reach, same_padding, time_padding
+from .utils.checks import positive_int
 
 PAD_MODES = ("constant", "replicate", "reflect")
 

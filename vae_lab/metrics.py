@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .checks import check_video
-from .shapes import MICRO_FRAME_SIZE, TEMPORAL_RATIO, chunk_lengths, positive_int
+from .shapes import MICRO_FRAME_SIZE, TEMPORAL_RATIO, chunk_lengths
+from .utils.checks import check_video, positive_int
 
 SSIM_WINDOW = 11  # Wang et al. 2004, "Image quality assessment": an 11x11 Gaussian window, sigma 1.5
 
@@ -86,3 +86,6 @@ def linear_in_time(x: Tensor, ratio: int = TEMPORAL_RATIO, micro_frame_size: int
         share = torch.tensor([t % ratio / ratio for t in range(chunk.shape[2])], dtype=x.dtype, device=x.device)
         pieces.append(torch.lerp(chunk[:, :, before], chunk[:, :, after], share[:, None, None]))
     return torch.cat(pieces, dim=2)
+
+
+DATA_RANGE = 2.0  # of pixels in [-1, 1]

@@ -8,29 +8,12 @@ Source of the formulas: Open-Sora v1.2.0, `opensora/models/vae/vae_temporal.py` 
 
 from collections.abc import Sequence
 from math import prod
-from numbers import Integral
+
+from .utils.checks import positive_int
 
 MICRO_FRAME_SIZE = 17  # Open-Sora 1.2 encodes 17 frames at a time (`micro_frame_size` of the released config.json)
 TEMPORAL_RATIO = 4  # frames per latent frame: two of the three temporal_downsample flags are set
 SPATIAL_RATIO = 8  # pixels per latent cell and axis: SDXL's 2D VAE halves height and width three times
-
-
-def positive_int(name: str, value: object) -> int:
-    """Return `value` as an int where it is an integer of at least 1; otherwise raise a ValueError that names it."""
-    if isinstance(value, bool) or not isinstance(value, Integral):  # numpy's integers are Integral too
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return int(value)
-
-
-def count(number: int, noun: str) -> str:
-    """The number with its noun in the right form, for all that prints sizes.
-
-    >>> count(1, "frame"), count(2, "frame")
-    ('1 frame', '2 frames')
-    """
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def kernel_reach(kernel_size: int, dilation: int = 1) -> int:

@@ -9,9 +9,9 @@ from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor
 
-from .checks import check_video
 from .gaussian import DiagonalGaussian
-from .shapes import latent_size, positive_int
+from .shapes import latent_size
+from .utils.checks import check_video, positive_int
 
 
 class SpatialVAE(ModelMixin, ConfigMixin):

@@ -17,10 +17,11 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor
 
 from .causal_conv import CausalConv3d
-from .checks import check_video
 from .gaussian import DiagonalGaussian
-from .shapes import count, front_padding, latent_chunks, positive_int
+from .shapes import front_padding, latent_chunks
 from .temporal_vae import Convolve, TemporalVAE, at_once
+from .utils.checks import check_video, positive_int
+from .utils.text import count
 from .video_vae import VideoVAE
 
 _PLAN = ("takes", "num_frames", "micro_frame_size", "chunked")  # what two streams have in common if one goes on

@@ -15,9 +15,9 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor, nn
 
 from .causal_conv import CausalConv3d
-from .checks import check_video
 from .gaussian import DiagonalGaussian
-from .shapes import frame_range, front_padding, latent_size, positive_int
+from .shapes import frame_range, front_padding, latent_size
+from .utils.checks import check_video, positive_int
 
 NORMS = ("group", "frame_group")
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU}

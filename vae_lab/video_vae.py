@@ -13,11 +13,11 @@ from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor
 
-from .checks import check_video
 from .gaussian import DiagonalGaussian
-from .shapes import MICRO_FRAME_SIZE, chunk_lengths, frame_range, latent_chunks, latent_size, positive_int
+from .shapes import MICRO_FRAME_SIZE, chunk_lengths, frame_range, latent_chunks, latent_size
 from .spatial_vae import SpatialVAE
 from .temporal_vae import TemporalVAE, check_num_frames
+from .utils.checks import check_video, positive_int
 
 # Per-channel statistics of the released model's latents (shift and scale in its config.json)
 SHIFT = (-0.10, 0.34, 0.27, 0.98)

@@ -1,0 +1,75 @@
+"""Measure leaks and seams of the lab weights: `python scripts/measure_seams.py` writes data/lab/seams.json.
+
+For each norm as shipped, in chunks of 17 frames, and for "frame_group" in one piece, as it streams: the largest effect
+of a later frame on a latent that may not see it, relative to the largest that is allowed; and at the borders of the
+chunks of this directory's clips of 51 frames, scaled to 128x128: RMS error there for 1 inside, PSNR there and inside,
+and how much a still picture changes across a border for 1 inside.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+from vae_lab import VideoVAE, load, photo_clip, read_video, to_tensor
+from vae_lab.families import maps_of
+from vae_lab.probes.causality import leaks
+from vae_lab.probes.seams import seam_profile, static_video_test
+from vae_lab.video.clips import HELD_OUT_PHOTOS
+
+DATA = Path(__file__).parents[1] / "data"
+CLIPS = (*HELD_OUT_PHOTOS, "shapes")
+SIZE, NUM_FRAMES, CHUNK = 128, 51, 17
+STILL = (0.5, 0.35, 1.3)  # where the camera stands: x, y, zoom
+COLUMNS = ("leak", "seam ratio", "PSNR at borders", "PSNR inside", "still jump")
+
+
+def models() -> dict[str, VideoVAE]:
+    group, causal = load("lab"), load("lab-frame-group")
+    return {
+        "`lab`, chunks of 17": group.with_micro_frame_size(CHUNK),
+        "`lab-frame-group`, chunks of 17": causal.with_micro_frame_size(CHUNK),
+        "`lab-frame-group`, one piece": causal.with_micro_frame_size(None),
+    }
+
+
+@torch.no_grad()
+def measure(vae: VideoVAE) -> dict[str, float]:
+    leak = leaks(maps_of(vae, CHUNK)).encoder
+    clips = [read_video(DATA / f"{name}.mp4", 0, NUM_FRAMES, (SIZE, SIZE)).frames for name in CLIPS]
+    x = torch.cat([to_tensor(frames) for frames in clips])
+    y = torch.cat([vae.reconstruct(clip).sample for clip in x.split(1)])
+    seams = seam_profile(x, y.clamp(-1, 1), CHUNK)
+    photos = [photo_clip(name, 1, (SIZE, SIZE), start=STILL, stop=STILL).frames for name in HELD_OUT_PHOTOS]
+    still = static_video_test(
+        lambda clip: vae.reconstruct(clip).sample, torch.cat(list(map(to_tensor, photos))), NUM_FRAMES, CHUNK
+    )
+    values = (
+        leak.largest / leak.allowed,
+        seams.ratio,
+        seams.psnr_borders,
+        seams.psnr_inside,
+        still.mean_borders / still.mean_inside,
+    )
+    return dict(zip(COLUMNS, (float(f"{value:.3g}") for value in values), strict=True))
+
+
+def table(measured: dict) -> str:
+    lines = ["| | leak | seam ratio | PSNR at borders | PSNR inside | still jump |", "|---|---|---|---|---|---|"]
+    for name, row in measured.items():
+        leak = f"{row['leak']:.1%}" if row["leak"] else "exactly 0"
+        lines.append(
+            f"| {name} | {leak} | {row['seam ratio']:.2f} | {row['PSNR at borders']:.1f} dB | "
+            f"{row['PSNR inside']:.1f} dB | {row['still jump']:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    measured = {name: measure(vae) for name, vae in models().items()}
+    (DATA / "lab" / "seams.json").write_text(json.dumps(measured, indent=2) + "\n", "utf-8")
+    print(table(measured))
+
+
+if __name__ == "__main__":
+    main()

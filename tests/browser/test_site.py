@@ -1,0 +1,101 @@
+"""The notebooks' pages in a real Chromium, offline: nothing is asked of the network, and every viewer works."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.helpers import ROOT, canvas_pixels
+
+STEMS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(params=["light", "dark"])
+def open_page(browser, request, pages_of_notebooks):
+    problems, contexts = [], []
+
+    def open_it(stem):
+        context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=request.param, offline=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+        page.on(
+            "request", lambda asked: asked.url.startswith(("file:", "data:", "blob:")) or problems.append(asked.url)
+        )
+        page.goto((pages_of_notebooks.folder / f"{stem}.html").as_uri())
+        count = page.locator("section.vae-lab").count()
+        page.wait_for_function(f"document.querySelectorAll('.vae-lab[data-ready=true]').length === {count}")
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_pages_are_whole(open_page, stem):
+    page = open_page(stem)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280  # nothing runs off to the right
+    assert page.locator("section.vae-lab").count() >= (stem[:2] not in ("04", "08"))  # figures alone
+    assert "widget-view" not in page.content() and "$$" not in page.inner_text("main")
+    assert page.locator("nav a").all_inner_texts()[0] == "vae_lab" and page.locator("nav a[aria-current]").count() == 1
+    if stem[:2] in ("01", "02", "03"):
+        assert page.locator("math[display=block]").first.is_visible()
+        assert not page.locator("details pre").first.is_visible()  # solutions are closed
+        page.locator("summary").first.click()
+        assert page.locator("details pre").first.is_visible()
+    ground, text = page.evaluate(
+        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+    )
+    assert ground != text
+
+
+def test_frame_viewers_show_the_pixels_they_were_given(open_page):
+    page = open_page("03_reconstruction")
+    for viewer in page.locator("section.vae-lab:has(canvas)").all():
+        data = json.loads(viewer.locator("script").text_content())
+        viewer.focus()
+        for key, index in (("Home", 0), ("ArrowRight", 1), ("PageDown", 11), ("End", len(data["frames"]) - 1)):
+            page.keyboard.press(key)
+            frame = data["frames"][index]
+            assert viewer.get_attribute("data-frame") == str(frame["t"])
+            for panel, canvas in zip(data["panels"], viewer.locator("canvas").all(), strict=True):
+                image = panel["views"][0]["images"][frame["latent"] if panel["latent"] else index]
+                wanted = np.asarray(Image.open(io.BytesIO(base64.b64decode(image))))
+                assert np.array_equal(canvas_pixels(canvas), wanted)
+
+
+def test_viewers_of_one_page_are_independent(open_page):
+    page = open_page("03_reconstruction")
+    first, second = page.locator("section.vae-lab:has(canvas)").all()[:2]
+    first.focus()
+    page.keyboard.press("End")
+    assert first.get_attribute("data-frame") == "32" and second.get_attribute("data-frame") == "0"
+
+
+def test_the_index_lists_and_links_every_notebook(open_page):
+    page = open_page("index")
+    rows = page.locator("table.index tr").all()
+    assert len(rows) == 2 + len(STEMS)
+    for row in rows[1:]:
+        seconds, memory = row.locator("td").all_inner_texts()[2:]
+        assert seconds.endswith(" s") and 0 < float(memory.removesuffix(" GB")) < 2
+    for stem in STEMS:
+        page.click(f"table a[href='{stem}.html']")
+        assert page.locator("h1").first.inner_text().startswith(f"{stem[:2]} · ")
+        page.go_back()
+
+
+def test_without_script_a_page_shows_pictures(browser, pages_of_notebooks):
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto((pages_of_notebooks.folder / "02_latent_sizes.html").as_uri())
+    image = page.locator("section.vae-lab img")
+    assert image.is_visible() and image.get_attribute("alt").startswith("Size explorer: 33x256x256")
+    assert "This needs JavaScript to answer." in page.inner_text("section.vae-lab")
+    context.close()

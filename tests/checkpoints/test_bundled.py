@@ -1,0 +1,92 @@
+"""The trained weights of data/, on what they were not trained on."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers import ROOT, script
+from vae_lab import load, read_video, to_tensor
+from vae_lab.checkpoints.bundled import LAB_WEIGHTS, lab_weights
+from vae_lab.video.clips import HELD_OUT_PHOTOS
+
+MEASURED = json.loads((ROOT / "data" / "lab" / "measured.json").read_text())
+NORMS = {"lab": "group", "lab-frame-group": "frame_group"}
+
+
+@pytest.fixture(scope="module")
+def vaes():
+    return {name: load(name) for name in LAB_WEIGHTS}
+
+
+def test_two_sets_that_differ_in_their_temporal_norm_and_share_the_2d_half(vaes):
+    for name, vae in vaes.items():
+        assert (vae.spatial_compression_ratio, vae.temporal_compression_ratio) == (8, 4)
+        assert vae.temporal.config.norm == NORMS[name]
+        assert vae.spatial.config.latent_channels == vae.temporal.config.latent_channels == 4
+    one, other = (vae.temporal.config | dict(norm=None) for vae in vaes.values())
+    assert one == other
+    a, b = (vae.spatial.state_dict() for vae in vaes.values())
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_they_are_small():
+    assert sum(file.stat().st_size for name in LAB_WEIGHTS for file in lab_weights(name).iterdir()) < 20e6
+
+
+def test_measured_quality():
+    """What the weights must reach; that the numbers are theirs, the next test shows."""
+    gain = {name: row["psnr"]["2D only"] - row["psnr"]["bicubic"] for name, row in MEASURED.items()}
+    assert min(gain.values()) > 0 and np.mean([gain[name] for name in HELD_OUT_PHOTOS]) > 4
+    for name in MEASURED:
+        row = MEASURED[name]["psnr"]
+        assert row["full"] > row["interpolation"]
+        assert row["frame_group"] > row["interpolation"]
+    cost = [MEASURED[name]["psnr"]["2D only"] - MEASURED[name]["psnr"]["full"] for name in HELD_OUT_PHOTOS]
+    assert np.mean(cost) < 2.0
+    other = [abs(MEASURED[name]["psnr"]["frame_group"] - MEASURED[name]["psnr"]["full"]) for name in MEASURED]
+    assert np.mean(other) < 0.5
+
+
+def test_measured_numbers_are_these_weights(vaes):
+    measure_lab = script("measure_lab")
+    found = measure_lab.measure("chelsea", dict(zip(measure_lab.WEIGHTS, vaes.values(), strict=True)))
+    for metric, tolerance in (("psnr", 0.05), ("ssim", 0.002)):  # dB; other machines round otherwise
+        assert found[metric] == pytest.approx(MEASURED["chelsea"][metric], abs=tolerance)
+
+
+def test_model_card_numbers_are_those_of_the_measuring_command():
+    card = (ROOT / "data" / "lab" / "README.md").read_text()
+    assert script("measure_lab").table(MEASURED) in card
+
+
+def test_seams_in_the_readme_are_those_of_the_measuring_command(vaes):
+    measured = json.loads((ROOT / "data" / "lab" / "seams.json").read_text())
+    measure_seams = script("measure_seams")
+    assert measure_seams.table(measured) in (ROOT / "README.md").read_text()
+    assert list(measured) == list(measure_seams.models())
+    leaks = [row["leak"] for row in measured.values()]
+    assert leaks[0] > 0 and leaks[1] == leaks[2] == 0
+    found = measure_seams.measure(vaes["lab-frame-group"].with_micro_frame_size(None))
+    assert found == pytest.approx(measured["`lab-frame-group`, one piece"], rel=0.02)
+
+
+@pytest.mark.parametrize("name", LAB_WEIGHTS)
+def test_normalised_latents_have_about_unit_scale(vaes, name):
+    clips = [read_video(ROOT / "data" / f"{photo}.mp4", 0, 17).frames for photo in HELD_OUT_PHOTOS]
+    z = torch.cat([vaes[name].reconstruct(to_tensor(clip)).latent for clip in clips])
+    n = vaes[name].normalize(z)
+    assert n.std().item() == pytest.approx(1, abs=0.5)
+    assert n.mean().abs().item() < 0.5
+
+
+def test_frame_group_does_not_see_later_groups_and_group_does(vaes):
+    x = to_tensor(read_video(ROOT / "data" / "coffee.mp4", 0, 17, size=(64, 64)).frames)
+    y = x.clone()
+    y[:, :, 13:] = 0  # the last group
+    same = {}
+    for name, vae in vaes.items():
+        a, b = (vae.reconstruct(clip).latent[:, :, :-1] for clip in (x, y))
+        same[name] = torch.equal(a, b)
+    assert same == {"lab": False, "lab-frame-group": True}

@@ -1,0 +1,238 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKLMagvit
+
+from tests.helpers import GOLDEN, ROOT, heeding_interrupts, small_vae
+from tests.helpers.families import wan
+from vae_lab import load, photo_clip, psnr, read_video, to_tensor, write_video
+from vae_lab.__main__ import main
+from vae_lab.reconstruct.run import OUTPUTS, reconstruct
+
+MODEL = ["--model", str(GOLDEN / "checkpoint"), "--spatial-config", str(GOLDEN / "spatial")]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "clip.mkv"
+    write_video(path, photo_clip("coffee", 20, (20, 35), seed=1).frames, lossless=True)
+    return path
+
+
+def refused(capsys, *arguments) -> str:
+    """The message of a run that must end with exit code 2, a short message and no traceback."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as stop:  # argparse's own errors
+        code = stop.code
+    captured = capsys.readouterr()
+    assert code == 2
+    assert "Traceback" not in captured.err
+    assert captured.err.startswith(("vae-lab", "usage"))
+    return captured.err
+
+
+# ---- reconstruct ---------------------------------------------------------------------------------------------------
+
+
+def test_reconstruct_writes_everything_and_measures_what_it_says(clip, tmp_path, capsys):
+    out = tmp_path / "out"
+    with pytest.warns(UserWarning, match="frames of 20x35 are stored as 20x36"):
+        assert main(["reconstruct", str(clip), str(out), *MODEL]) == 0
+    printed = capsys.readouterr().out
+    assert sorted(p.name for p in out.iterdir()) == sorted(OUTPUTS)
+    assert all(name in printed for name in OUTPUTS)
+    assert "20 frames of 20x35 (height x width), 24 per second" in printed
+    assert "right and bottom, by replication, to 24x40; cropped back" in printed
+    assert "6 frames of 3x5, 4 channels, in 2 chunks of up to 17 frames" in printed
+
+    measured = json.loads((out / "metrics.json").read_text())
+    assert measured["latent_shape"] == {"channels": 4, "frames": 6, "height": 3, "width": 5}
+    assert measured["compression_ratio"] == pytest.approx(3 * 20 * 20 * 35 / (4 * 6 * 3 * 5))
+    vae = load(GOLDEN / "checkpoint", spatial_config=GOLDEN / "spatial")
+    x = to_tensor(read_video(clip).frames)
+    result = vae.reconstruct(torch.nn.functional.pad(x, (0, 5, 0, 4, 0, 0), mode="replicate"))
+    for name, y in (("2D only", result.spatial_only), ("full", result.sample)):
+        values = psnr(x, y[..., :20, :35].clamp(-1, 1), 2.0)[0].tolist()
+        found = measured["quality"][name]["psnr_db"]
+        assert found["per_frame"] == pytest.approx(values, abs=1e-3)
+        assert found["mean"] == pytest.approx(np.mean(values), abs=1e-3)
+        assert found["worst"] == pytest.approx(min(values), abs=1e-3)
+        assert found["worst_frame"] == int(np.argmin(values))
+        assert f"PSNR {np.mean(values):.2f} dB (worst {min(values):.2f} at t = {np.argmin(values)})" in printed
+        assert len(measured["quality"][name]["ssim"]["per_frame"]) == 20
+    assert len(read_video(out / "reconstruction.mp4")) == 20
+    assert len(read_video(out / "side_by_side.mp4")) == 20
+
+
+def test_window_size_and_second_run_into_the_same_folder(clip, tmp_path, capsys):
+    for _ in range(2):
+        assert (
+            main(["reconstruct", str(clip), str(tmp_path), *MODEL, "--start", "3", "--frames", "5", "--size", "16x24"])
+            == 0
+        )
+    assert "5 frames of 16x24 (height x width), 24 per second, from frame 3" in capsys.readouterr().out
+    measured = json.loads((tmp_path / "metrics.json").read_text())
+    assert measured["clip"] == {"frames": 5, "height": 16, "width": 24, "fps": 24.0, "first_frame": 3}
+    assert 3 <= measured["quality"]["full"]["psnr_db"]["worst_frame"] <= 7
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(OUTPUTS)
+
+
+def test_names_with_dollars_and_braces(clip, tmp_path, capsys):
+    odd = tmp_path / "$x_{y$ {{data}} é.mkv"
+    odd.write_bytes(clip.read_bytes())
+    assert main(["reconstruct", str(odd), str(tmp_path / "out"), *MODEL, "--frames", "2", "--size", "16x16"]) == 0
+    page = (tmp_path / "out" / "index.html").read_text("utf-8")
+    assert "<h1>$x_{y$ {{data}} é.mkv through" in page
+
+
+def test_small_frames_have_no_ssim(clip, tmp_path, capsys):
+    assert main(["reconstruct", str(clip), str(tmp_path), *MODEL, "--frames", "2", "--size", "8x10"]) == 0
+    assert "SSIM not defined under 11x11 pixels" in capsys.readouterr().out
+    assert json.loads((tmp_path / "metrics.json").read_text())["quality"]["full"]["ssim"] is None
+
+
+def test_other_models(clip, tmp_path, capsys):
+    small_vae().spatial.save_pretrained(tmp_path / "spatial")
+    wan().float().save_pretrained(tmp_path / "wan")
+    arguments = ["reconstruct", str(clip), str(tmp_path / "out"), "--size", "16x16"]
+    assert main([*arguments, "--model", str(tmp_path / "spatial"), "--frames", "5"]) == 0
+    assert main([*arguments, "--model", str(tmp_path / "wan"), "--frames", "5"]) == 0
+    assert "2D only" not in json.loads((tmp_path / "out" / "metrics.json").read_text())["quality"]
+    message = refused(capsys, *arguments, "--model", tmp_path / "wan", "--frames", 8)
+    assert "AutoencoderKLWan turned 8 frames of 16x16 into 5 of 16x16; choose a length that it keeps" in message
+    magvit = AutoencoderKLMagvit(
+        latent_channels=4, block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=4, spatial_group_norm=True,
+        down_block_types=("SpatialDownBlock3D", *["SpatialTemporalDownBlock3D"] * 3),
+        up_block_types=("SpatialUpBlock3D", *["SpatialTemporalUpBlock3D"] * 3),
+    )  # fmt: skip
+    magvit.save_pretrained(tmp_path / "magvit")
+    message = refused(capsys, *arguments, "--model", tmp_path / "magvit", "--frames", 2)
+    assert "AutoencoderKLMagvit failed on 2 frames of 16x16: " in message
+    small_vae().temporal.save_pretrained(tmp_path / "temporal")
+    assert "a TemporalVAE takes 2D latents, not pixels" in refused(capsys, *arguments, "--model", tmp_path / "temporal")
+
+
+def test_chunks_bound_the_work_and_change_nothing():
+    vae = small_vae(micro_frame_size=5)
+    clip = photo_clip("coffee", 12, (16, 16))
+    pieces = []
+    report = reconstruct(vae, clip, progress=lambda parts: [pieces.append(len(part)) or part for part in parts])
+    assert pieces == [5, 5, 2]
+    whole = vae.reconstruct(to_tensor(clip.frames)).sample.clamp(-1, 1)
+    assert report.quality["full"].psnr.tolist() == pytest.approx(
+        psnr(to_tensor(clip.frames), whole, 2.0)[0].tolist(), abs=1e-3
+    )
+    assert [group.stop for group in report.groups] == [1, 5, 6, 10, 12]
+
+
+def test_bad_input(clip, tmp_path, capsys):
+    out = tmp_path / "out"
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty").mkdir()
+    write_video(tmp_path / "dot.png", np.zeros((1, 1, 1, 3), np.uint8))
+    cases = [
+        (["nothing.mp4", out], "no file or folder at nothing.mp4"),
+        ([tmp_path / "text.mp4", out], "text.mp4 is not a video that FFmpeg can read"),
+        ([tmp_path / "empty", out], "empty is a folder without images"),
+        ([tmp_path / "dot.png", out], "is 1x1 pixels; the smallest is 8x8, one latent cell"),
+        ([clip, out, "--frames", "21"], "has 20 frames, so it has no frames 0 to 20"),
+        ([clip, out, "--frames", "0"], "'0' must be a whole number of at least 1"),
+        ([clip, out, "--size", "16"], "'16' must be height x width, each from 1 to 1000000, as in 256x256"),
+        ([clip, out, "--size", "16x16x16"], "must be height x width"),
+        ([clip, out, "--gain", "nan"], "'nan' must be a number above 0"),
+        ([clip, out, "--model", "nothing"], "no checkpoint at nothing"),
+        ([clip, out, "--device", "quantum"], "device 'quantum' is not to be had here"),
+        ([clip, out, "--device", "meta"], "device 'meta' is not to be had here"),
+        ([clip, out / "p" / "q", "--model", "nothing"], "no checkpoint at nothing"),
+        ([clip, clip], "OUT must be a folder"),
+        ([clip, clip / "inside"], "cannot write to the folder"),
+    ]  # fmt: skip
+    for arguments, message in cases:
+        assert message in refused(capsys, "reconstruct", *arguments)
+        assert not out.exists()
+    assert "vae-lab: error: the following arguments are required: COMMAND" in refused(capsys)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_stopping_leaves_nothing_half_written(tmp_path, number, code):
+    source = tmp_path / "long.mkv"
+    write_video(source, np.repeat(photo_clip("coffee", 34, (128, 128)).frames, 8, axis=0), lossless=True)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "metrics.json").write_text("old")
+    command = [sys.executable, "-u", "-m", "vae_lab", "reconstruct", str(source), str(out), *MODEL]
+    run = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=heeding_interrupts)
+    process = subprocess.Popen(command, **run)
+    assert process.stdout.readline().startswith("model")  # it is at work
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    killed = number == signal.SIGKILL
+    assert ("interrupted, nothing was written" in errors) == (not killed)
+    assert "Traceback" not in errors
+    if killed:  # nobody could tidy up: the next run does
+        assert (out / ".reconstruct").is_dir()
+        shutil.rmtree(out / ".reconstruct")
+    assert [(p.name, p.read_text()) for p in out.iterdir()] == [("metrics.json", "old")]
+
+
+# ---- sizes and inspect ---------------------------------------------------------------------------------------------
+
+
+def test_sizes(capsys):
+    assert main(["sizes", "51x256x330"]) == 0
+    printed = capsys.readouterr().out
+    assert "latent       15 frames of 32x42, 4 channels" in printed
+    assert "padding      to 256x336, a multiple of 8 (the model refuses others)" in printed
+    assert "chunk 2: frames 34-50 after 3 zero frames -> latents 10-14: 34 | 35-38 | 39-42 | 43-46 | 47-50" in printed
+    assert main(["sizes", "51x256x256", "--chunk", "none"]) == 0
+    assert "latent       13 frames of 32x32" in capsys.readouterr().out
+    assert main(["sizes", "1000x8x8"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 10
+
+
+@pytest.mark.parametrize(
+    "size", ["51x256", "0x8x8", "axbxc", "51x256x256x3", "-1x8x8", "5.5x8x8", "9999999999x8x8", "1000001x8x8"]
+)
+def test_sizes_refuses(capsys, size):
+    refused(capsys, "sizes", size)
+
+
+def test_inspect(capsys):
+    assert main(["inspect", *MODEL[1:]]) == 0
+    printed = capsys.readouterr().out
+    assert "layout       open_sora, VideoVAE" in printed
+    assert "temporal_vae            99,560 numbers" in printed
+    assert "as the architecture has them" in printed
+    assert main(["inspect", str(GOLDEN / "checkpoint")]) == 1  # SDXL's architecture does not fit
+    printed = capsys.readouterr().out
+    assert "72 missing keys:" in printed
+    assert "more" not in printed  # all are listed
+    assert "no checkpoint at" in refused(capsys, "inspect", "nothing")
+
+
+@pytest.mark.parametrize("command", [[], ["reconstruct"], ["sizes"], ["inspect"]])
+def test_help(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    assert "usage: vae-lab" in capsys.readouterr().out
+
+
+def test_the_installed_command_runs():
+    result = subprocess.run(
+        [sys.executable, "-m", "vae_lab", "sizes", "17x8x8"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert result.returncode == 0
+    installed = os.path.join(os.path.dirname(sys.executable), "vae-lab")
+    assert subprocess.run([installed, "sizes", "17x8x8"], capture_output=True, text=True).stdout == result.stdout

@@ -1,0 +1,78 @@
+import pytest
+import torch
+
+from tests.helpers import SMALL_SPATIAL
+from vae_lab import SpatialVAE
+
+
+@pytest.fixture(scope="module")
+def vae():
+    torch.manual_seed(0)
+    return SpatialVAE(**SMALL_SPATIAL).eval()
+
+
+def test_every_frame_is_what_autoencoder_kl_makes_of_it(vae):
+    x = torch.rand(2, 3, 5, 16, 24) * 2 - 1
+    z = vae.encode(x).latent_dist.mode()
+    y = vae.decode(z).sample
+    assert z.shape == (2, 4, 5, 2, 3)
+    assert y.shape == x.shape
+    for b in range(2):
+        for t in range(5):
+            image = x[b : b + 1, :, t]
+            latent = vae.autoencoder.encode(image).latent_dist.mode() * 0.18215
+            torch.testing.assert_close(z[b : b + 1, :, t], latent)
+            torch.testing.assert_close(y[b : b + 1, :, t], vae.autoencoder.decode(latent / 0.18215).sample)
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 3, None])
+def test_micro_batch_size_changes_no_result(vae, micro_batch_size):
+    other = SpatialVAE(**SMALL_SPATIAL, micro_batch_size=micro_batch_size)
+    other.load_state_dict(vae.state_dict())
+    x = torch.rand(2, 3, 4, 16, 16) * 2 - 1
+    torch.testing.assert_close(other.encode(x).latent_dist.mode(), vae.encode(x).latent_dist.mode())
+
+
+def test_sample_is_scaled_too(vae):
+    x = torch.rand(1, 3, 1, 16, 16) * 2 - 1
+    ours = vae.encode(x).latent_dist
+    theirs = vae.autoencoder.encode(x[:, :, 0]).latent_dist
+    torch.testing.assert_close(ours.std[:, :, 0], theirs.std * 0.18215)
+    assert not torch.equal(ours.sample(torch.Generator().manual_seed(0)), ours.mode())
+
+
+def test_forward_and_ratio(vae):
+    x = torch.rand(1, 3, 2, 8, 8) * 2 - 1
+    torch.testing.assert_close(vae(x).sample, vae.decode(vae.encode(x).latent_dist.mode()).sample)
+    assert vae.spatial_compression_ratio == 8
+    assert vae.latent_size((5, 16, 24)) == (5, 2, 3)
+    assert SpatialVAE(block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4).spatial_compression_ratio == 2
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(1, 3, 1, 12, 16), r"height \(12\) must be a multiple of 8"),
+        (torch.zeros(1, 3, 1, 16, 12), r"width \(12\) must be a multiple of 8"),
+        (torch.zeros(1, 4, 1, 16, 16), r"x must have 3 channels, got 4"),
+        (torch.zeros(1, 3, 16, 16), r"x must be a tensor of shape \(B, C, T, H, W\), got shape \(1, 3, 16, 16\)"),
+        (torch.zeros(1, 3, 0, 16, 16), "x must not be empty"),
+        (torch.zeros(1, 3, 1, 16, 16, dtype=torch.uint8), "x must be floating point, got torch.uint8"),
+        (torch.full((1, 3, 1, 16, 16), torch.nan), "x must be finite, got NaN or infinity"),
+        ([[0.0]], "x must be a tensor of shape .* got list"),
+    ],
+)
+def test_bad_input(vae, x, message):
+    with pytest.raises(ValueError, match=message):
+        vae.encode(x)
+
+
+def test_bad_arguments(vae):
+    with pytest.raises(ValueError, match=r"num_frames \(3\) must equal the 2 latent frames of a 2D VAE"):
+        vae.decode(torch.zeros(1, 4, 2, 2, 2), num_frames=3)
+    with pytest.raises(ValueError, match="micro_batch_size must be at least 1, got 0"):
+        SpatialVAE(**SMALL_SPATIAL, micro_batch_size=0)
+    with pytest.raises(ValueError, match="scaling_factor must be above 0, got 0"):
+        SpatialVAE(**SMALL_SPATIAL, scaling_factor=0)
+    with pytest.raises(ValueError, match=r"\(10, 8\) must each be a multiple of norm_num_groups \(4\)"):
+        SpatialVAE(block_out_channels=(10, 8), norm_num_groups=4)

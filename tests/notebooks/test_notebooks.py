@@ -1,0 +1,297 @@
+"""The notebooks: they run, their solutions are right, a broken library breaks them, and they stay plain."""
+
+import ast
+import importlib
+import json
+import re
+import shutil
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+import vae_lab
+from tests.helpers import ROOT
+from vae_lab.lessons import site
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LESSONS = [path for path in NOTEBOOKS if path.stem[:2] in ("01", "02", "03", "04", "05", "06", "07", "08")]
+by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+
+
+def read(path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code(path) -> list[str]:
+    """The Python of every code cell; magics are left out."""
+    sources = [cell.source for cell in read(path).cells if cell.cell_type == "code"]
+    return ["\n".join(line for line in source.splitlines() if not line.startswith("%")) for source in sources]
+
+
+def execute(notebook, path, **options) -> None:
+    resources = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(notebook, timeout=300, resources=resources, extra_arguments=["--log-level=40"]).execute(**options)
+
+
+def texts(cell) -> list[str]:
+    """What a cell prints, as one text (how it is cut up is chance), and then the texts of its results. What it says on
+    stderr is left out: there it waits for another process.
+    """
+    outputs = cell.get("outputs", [])
+    printed = "".join(output.text for output in outputs if output.get("name") == "stdout")
+    return [printed, *(output.data.get("text/plain", "") for output in outputs if "data" in output)]
+
+
+# ---- running -------------------------------------------------------------------------------------------------------
+
+
+@by_name
+def test_solutions_are_right_and_a_second_run_says_the_same(path, pages_of_notebooks, smoke):
+    """Every solution is run after its question. All other cells print what they print in the run for the pages."""
+    notebook = read(path)
+    site.set_parameters(notebook, smoke)
+    for cell in list(notebook.cells):
+        if cell.cell_type == "markdown" and "<details>" in cell.source:
+            (solution,) = re.findall(r"```python\n(.*?)```", cell.source, re.S)
+            inserted = nbformat.v4.new_code_cell(solution, metadata={"solution": True})
+            notebook.cells.insert(notebook.cells.index(cell) + 1, inserted)
+    execute(notebook, path)
+    solutions = [cell for cell in notebook.cells if cell.metadata.get("solution")]
+    assert [texts(cell) for cell in solutions if not texts(cell)[-1].startswith("✓ ")] == []
+    assert len(solutions) >= (4 if path in LESSONS else 0)
+    first = next(run for run in pages_of_notebooks.runs if run.path == path).notebook
+    assert [texts(c) for c in notebook.cells if not c.metadata.get("solution")] == [texts(c) for c in first.cells]
+
+
+def test_notebooks_are_quick_and_small(pages_of_notebooks):
+    for run in pages_of_notebooks.runs:
+        assert run.peak_bytes < 2e9, run.path.name
+        assert run.path.stat().st_size < 200_000, run.path.name
+        assert (pages_of_notebooks.folder / f"{run.path.stem}.html").stat().st_size < 15e6, run.path.name
+
+
+BREAKAGES = {  # what is broken -> (module, text, broken text, notebook that must notice)
+    "padding on the wrong side": (
+        "causal_conv",
+        "(width, width, height, height, front, behind)", "(width, width, height, height, behind, front)", "01",
+    ),
+    "a dropped 1 - stride": ("shapes", "return reach - stride", "return reach - 1", "01"),
+    "padding on the wrong axis": (
+        "causal_conv",
+        "(width, width, height, height, front, behind)", "(front, behind, height, height, width, width)", "01",
+    ),
+    "a latent size off by one": ("shapes", "    return sum(\n", "    return 1 + sum(\n", "02"),
+    "front padding behind": (
+        "temporal_vae", "front_padding(x.shape[2], self.temporal_compression_ratio), 0))",
+        "0, front_padding(x.shape[2], self.temporal_compression_ratio)))", "02",
+    ),
+    "reversed channels in depth to time": (
+        "temporal_vae", "x = x.unflatten(1, (-1, factor))", "x = x.unflatten(1, (factor, -1)).transpose(1, 2)", "02",
+    ),
+    "a past from the wrong end": (
+        "causal_conv",
+        "frames[:, :, y.shape[2] * stride :]", "frames[:, :, : frames.shape[2] - y.shape[2] * stride]", "06",
+    ),
+    "statistics over all frames": (
+        "temporal_vae",
+        "return super().forward(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).transpose(1, 2)",
+        "return super().forward(frames.transpose(1, 2))", "04",
+    ),
+    "normalize the wrong way round": (
+        "video_vae", "return (z - self.shift) / self.scale", "return z * self.scale + self.shift", "05",
+    ),
+    "an interval with a degree of freedom too many": (
+        "ablation_table", "stdtrit(pairs - 1, (1 + CONFIDENCE) / 2)", "stdtrit(pairs, (1 + CONFIDENCE) / 2)", "08",
+    ),
+    "one frame more than may be seen": ("shapes", "return [group.stop - 1 for", "return [group.stop for", "04"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+def test_a_broken_library_breaks_a_notebook(name, tmp_path, monkeypatch):
+    module, text, broken, number = BREAKAGES[name]
+    package = shutil.copytree(ROOT / "vae_lab", tmp_path / "vae_lab", ignore=shutil.ignore_patterns("__pycache__"))
+    source = (package / f"{module}.py").read_text()
+    assert source.count(text) == 1
+    (package / f"{module}.py").write_text(source.replace(text, broken))
+    (tmp_path / "data").symlink_to(ROOT / "data")  # where `load` looks for the weights
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    path = next(path for path in LESSONS if path.stem.startswith(number))
+    with pytest.raises(CellExecutionError) as error:
+        execute(read(path), path)
+    assert error.value.ename in ("AssertionError", "RuntimeError")
+
+
+def test_parameters_are_set_behind_their_cell():
+    cells = [nbformat.v4.new_code_cell(source) for source in ("a = 1", "b = 2", "c = a")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    site.set_parameters(notebook, {"a": 5})
+    assert len(notebook.cells) == 3  # none is tagged
+    cells[1].metadata["tags"] = ["parameters"]
+    site.set_parameters(notebook, {"b": "x", "n": 3})
+    assert [cell.source for cell in notebook.cells] == ["a = 1", "b = 2", "b = 'x'\nn = 3", "c = a"]
+
+
+# ---- what they are made of -----------------------------------------------------------------------------------------
+
+
+@by_name
+def test_plain_cells(path):
+    """No classes, no long functions or cells: what is reusable is in the package."""
+    for source in code(path):
+        assert len(source.splitlines()) <= 25, source
+        for node in ast.walk(ast.parse(source)):
+            assert not isinstance(node, ast.ClassDef)
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 15, node.name
+
+
+@by_name
+def test_public_names_only(path):
+    for source in code(path):
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Attribute):
+                assert not node.attr.startswith("_"), node.attr
+            if not isinstance(node, ast.ImportFrom) or not node.module.startswith("vae_lab"):
+                continue
+            names = {alias.name for alias in node.names}
+            assert not any(name.startswith("_") for name in names)
+            if node.module == "vae_lab":
+                assert names <= set(vae_lab.__all__)
+            else:
+                assert names <= set(dir(importlib.import_module(node.module)))
+
+
+@lessons
+def test_formulas_are_checked_and_predictions_asked(path):
+    """An assertion over at least 50 cases stands within two code cells of each displayed formula."""
+    cells = read(path).cells
+    formulas = [i for i, cell in enumerate(cells) if cell.cell_type == "markdown" and "$$" in cell.source]
+    assert formulas
+    predictions = 0
+    for i in formulas:
+        following = [cell.source for cell in cells[i + 1 :] if cell.cell_type == "code"][:2]
+        assert any("assert" in source and ">= 50" in source for source in following), cells[i].source
+    for cell, nxt in zip(cells, cells[1:], strict=False):
+        if "**Predict.**" in cell.source or "**Predict**" in cell.source:
+            assert nxt.cell_type == "code" and "answer = ..." in nxt.source and "check(answer)" in nxt.source
+            predictions += 1
+    assert predictions >= 3
+    assert cells[0].source.startswith(f"# {path.stem[:2]} · ") and "?**" in cells[0].source  # begins with a question
+
+
+def test_the_map_names_every_notebook():
+    start = read(NOTEBOOKS[0]).cells[0].source
+    for path in NOTEBOOKS[1:]:
+        assert f"({path.name})" in start
+    readme = (ROOT / "README.md").read_text()
+    assert [path.name for path in NOTEBOOKS if f"notebooks/{path.name}" not in readme] == []
+
+
+# ---- the pages -----------------------------------------------------------------------------------------------------
+
+
+def test_formulas_and_links_of_the_pages():
+    formulas = lambda source: site.replace_formulas(source).count("<math")  # noqa: E731
+    assert formulas("a $x^2$ and `$y$`\n```\n$z$\n```\n~~~\n$z$\n~~~") == 1
+    assert formulas("costs $5 and $6, or \\$5 and $ 6 $") == 0
+    assert formulas("$a$, $b$ and $$c$$") == 3
+    assert 'display="block"' in site.replace_formulas("$$\\frac{1}{2}$$")
+    with pytest.raises(ValueError, match="the formula .* is not understood"):
+        site.replace_formulas("$\\frac$")
+    assert site.replace_links("[01](01_a.ipynb#s), [card](../data/lab/README.md), ![a](../b.png)") == (
+        "[01](01_a.html#s), card (`data/lab/README.md`), a (`b.png`)"
+    )
+
+
+def tiny_notebook(folder, name: str, *sources: str):
+    cells = [nbformat.v4.new_markdown_cell(source) for source in sources]
+    (folder / name).write_text(json.dumps(nbformat.v4.new_notebook(cells=cells)))
+
+
+def test_plain_notebooks_have_pages_too(tmp_path):
+    """No heading, no question, no cell, a name with a quote; a second run takes the place of the first."""
+    (tmp_path / "in").mkdir()
+    tiny_notebook(tmp_path / "in", "it's #1.ipynb")
+    tiny_notebook(tmp_path / "in", "second.ipynb", "text alone")
+    out = tmp_path / "new" / "out"
+    for _ in range(2):
+        site.build(tmp_path / "in", out)
+    assert sorted(path.name for path in out.iterdir()) == ["index.html", "it's #1.html", "second.html"]
+    assert "href='it%27s%20%231.html'" in (out / "index.html").read_text()
+    assert [path.name for path in out.parent.iterdir()] == ["out"]  # nothing left beside
+
+
+def test_the_last_picture_of_a_live_view_is_in_its_page(tmp_path):
+    (tmp_path / "in").mkdir()
+    source = """import base64, io, ipywidgets
+from PIL import Image
+class View(ipywidgets.VBox):
+    def __repr__(self):
+        return "a view & more"
+picture = ipywidgets.Image(format="png")
+display(View([ipywidgets.Label("text"), picture]), View([ipywidgets.Label("no picture")]))
+buffer = io.BytesIO()
+Image.new("RGB", (3, 2), (1, 2, 3)).save(buffer, "PNG")
+picture.value = buffer.getvalue()
+print(base64.b64encode(picture.value).decode())"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    (tmp_path / "in" / "view.ipynb").write_text(json.dumps(notebook))
+    (run,) = site.build(tmp_path / "in", tmp_path / "out")
+    (printed,) = [output.text.strip() for output in run.notebook.cells[0].outputs if "text" in output]
+    page = (tmp_path / "out" / "view.html").read_text()
+    assert f'<img alt="a view &amp; more" src="data:image/png;base64,{printed}"/>' in page
+    assert "a view &amp; more (this control works in JupyterLab only)" in page
+
+
+def test_the_pages_take_no_place_but_their_own(tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for name in ("thesis.tex", "thesis.html"):
+        (kept / name).write_text("mine")
+        with pytest.raises(
+            FileExistsError, match="holds other things than pages of notebooks: choose a folder of its own"
+        ):
+            site.build(ROOT / "notebooks", kept)
+        assert (kept / name).read_text() == "mine"
+        (kept / name).unlink()
+    (tmp_path / "link").symlink_to(kept)
+    (tmp_path / "file").write_text("mine")
+    for name in ("link", "file"):
+        with pytest.raises(FileExistsError, match="is or holds other things"):
+            site.build(ROOT / "notebooks", tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="there are no notebooks in"):
+        site.build(kept, tmp_path / "out")
+    tiny_notebook(kept, "index.ipynb", "# Index")
+    with pytest.raises(ValueError, match=r"must not be called index.ipynb"):
+        site.build(kept, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("source", "error"), [("$\\frac$", "00_fails.ipynb: the formula"), ("\ud800", "surrogates not allowed")]
+)
+def test_what_cannot_be_a_page_leaves_the_pages_as_they_were(tmp_path, source, error):
+    (tmp_path / "in").mkdir()
+    tiny_notebook(tmp_path / "in", "00_fine.ipynb", "# Fine")
+    site.build(tmp_path / "in", tmp_path / "out")
+    before = (tmp_path / "out" / "index.html").read_bytes()
+    tiny_notebook(tmp_path / "in", "00_fails.ipynb", "# Fails", source)
+    with pytest.raises(ValueError, match=error):
+        site.build(tmp_path / "in", tmp_path / "out")
+    assert (tmp_path / "out" / "index.html").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+
+
+def test_a_failing_notebook_leaves_the_pages_as_they_were(tmp_path):
+    (tmp_path / "in").mkdir()
+    tiny_notebook(tmp_path / "in", "00_fine.ipynb", "# Fine")
+    site.build(tmp_path / "in", tmp_path / "out")
+    before = (tmp_path / "out" / "index.html").read_bytes()
+    cells = [nbformat.v4.new_code_cell("1 / 0")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "in" / "00_fails.ipynb")
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        site.build(tmp_path / "in", tmp_path / "out")
+    assert (tmp_path / "out" / "index.html").read_bytes() == before

@@ -1,0 +1,90 @@
+import json
+
+import pytest
+import torch
+
+from tests.helpers import small_vae
+from tests.helpers.families import cogvideox, wan
+from vae_lab import synthetic_clip, write_video
+from vae_lab.__main__ import main
+from vae_lab.probes.report import probe
+
+
+def test_the_released_kind_of_model():
+    report = probe(small_vae(), size=16)
+    text = report.describe()
+    assert list(text) == ["encoder", "decoder", "latent sees", "frame sees", "chunks", "seams", "static"]
+    assert text["encoder"].startswith("NOT causal: 40 of 40 forbidden pairs move, by up to ")
+    assert "\nfirst through temporal.encoder.down_blocks.0.resnets.0.norm1 GroupNorm: " in text["encoder"]
+    assert "temporal.decoder.mid_block.resnets.0.norm1 GroupNorm" in text["decoder"]
+    assert "unbounded" in text["latent sees"]
+    assert [plan.shape[2] for plan in report.chunks.plans] == [13, 15, 17] and not report.chunks.invariant
+    assert report.seams.starts == report.static.starts == (0, 17, 34)
+
+
+def test_the_causal_kind_streams_the_same_in_any_pieces():
+    vae = small_vae(temporal=dict(norm="frame_group"), micro_frame_size=None)
+    report = probe(vae, num_frames=9, size=16)
+    text = report.describe()
+    assert text["encoder"] == "causal: 12 pairs that must not depend on each other, all exactly 0"
+    assert text["decoder"].startswith("causal: ")
+    assert report.fields[0].time.graph < 100
+    assert report.chunks.invariant and report.chunks.plans[1].lengths == (9, 9, 9)
+    assert report.seams.starts == (0, 9, 18) and report.static.starts == (0,)
+
+
+def test_a_temporal_vae_has_no_pixels_for_seams():
+    report = probe(small_vae().temporal)
+    assert report.seams is None and report.leaks.encoder.leaks
+    assert report.describe()["no seams"] == "a TemporalVAE takes 2D latents: probe a VideoVAE around it"
+
+
+def test_other_families_and_what_cannot_be_measured():
+    causal = probe(wan().float(), num_frames=9, size=16)
+    assert causal.describe()["encoder"].startswith("causal: ")
+    report = probe(cogvideox().float(), num_frames=9, size=16)
+    assert report.describe()["encoder"].startswith("NOT causal: ") and report.seams is not None
+    odd = probe(wan().float(), num_frames=8, size=16)  # gives 5 frames back
+    assert odd.leaks is None and "take another length" in odd.describe()["no causality"]
+
+
+def test_progress_sees_every_measurement_and_gradients_stay_as_they_were():
+    seen = []
+    probe(small_vae().temporal, num_frames=5, progress=lambda names: seen.extend(names) or names)
+    assert seen == ["causality", "fields", "chunks", "seams"] and torch.is_grad_enabled()
+
+
+def test_a_model_that_is_none():
+    with pytest.raises(AttributeError):
+        probe(torch.nn.Linear(1, 1))
+
+
+# ---- the command line ----------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_the_report(tmp_path, capsys):
+    small_vae(temporal=dict(norm="frame_group")).save_pretrained(tmp_path / "vae")
+    assert main(["probe", str(tmp_path / "vae"), "--chunk", "none", "--frames", "5"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"model        {tmp_path / 'vae'} (VideoVAE)\nencoder      causal: ")
+    assert "chunks       ChunkInvariance: the plans agree" in printed and "5+5+5" in printed
+
+
+def test_chunks_are_for_the_labs_stacks(tmp_path, capsys):
+    wan().save_pretrained(tmp_path / "wan")
+    assert main(["probe", str(tmp_path / "wan"), "--chunk", "9"]) == 2
+    assert f"--chunk is for the lab's VideoVAE, {tmp_path / 'wan'} is AutoencoderKLWan" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["probe", "lab", "--chunk", "0"])
+    assert "'0' must be a whole number of at least 1" in capsys.readouterr().err
+
+
+def test_a_clip_is_reconstructed_in_other_chunks(tmp_path, capsys):
+    small_vae().save_pretrained(tmp_path / "vae")
+    write_video(tmp_path / "in.mp4", synthetic_clip("texture", 10, (16, 16)).frames)
+    latents = []
+    for chunk in ([], ["--chunk", "5"]):
+        out = tmp_path / f"out{len(chunk)}"
+        assert main(["reconstruct", str(tmp_path / "in.mp4"), str(out), "--model", str(tmp_path / "vae"), *chunk]) == 0
+        latents.append(json.loads((out / "metrics.json").read_text())["latent_shape"]["frames"])
+    assert latents == [3, 4]

@@ -1,0 +1,590 @@
+"""`reconstruct` from file to file: the same numbers in bounded memory, and nothing lost however it is stopped."""
+
+import json
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers import ROOT, heeding_interrupts, small_vae
+from vae_lab import VideoVAE, load, photo_clip, psnr, read_video, to_tensor, write_video
+from vae_lab.__main__ import main
+from vae_lab.figures.frames import side_by_side
+from vae_lab.reconstruct import run
+from vae_lab.reconstruct.page_frames import Pictures, new_file
+from vae_lab.reconstruct.run import OUTPUTS, PARTIAL, StoppedError, reconstruct, reconstruct_file
+from vae_lab.reconstruct.segments import WorkFolder, segment_plan
+from vae_lab.video.reading import iter_video, scan_video
+from vae_lab.video.writing import CODECS, VideoWriter, join_videos, ticks
+
+CLIP = photo_clip("coffee", 100, (24, 32), seed=1)
+PIECES = {"stream": [16] * 6 + [4], "chunks": [17] * 5 + [15], "whole": [100], "spatial": [16] * 6 + [4]}
+
+# The command line as the fixture `hurried` makes it, in a process of its own, which can be killed and measured.
+DRIVER = """
+import re, sys
+from vae_lab import metrics
+from vae_lab.figures import frames
+from vae_lab.reconstruct import segments
+from vae_lab.video import writing
+from vae_lab.__main__ import main
+segments.SEGMENT_FRAMES, frames.PANEL_WIDTH = {segment}, 32
+writing.CODECS[".mp4"][3]["preset"] = "ultrafast"
+metrics.SSIM_WINDOW = {ssim_window}
+code = main(sys.argv[1:])
+try:
+    print("peak", re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+except OSError:
+    pass
+sys.exit(code)
+"""
+
+
+def command(*arguments, segment: int = 34, ssim_window: int = 11) -> list[str]:
+    driver = DRIVER.format(segment=segment, ssim_window=ssim_window)
+    return [sys.executable, "-u", "-c", driver, "reconstruct", *map(str, arguments)]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    for name, vae in (
+        ("stream", small_vae(temporal=dict(norm="frame_group"), micro_frame_size=None)),
+        ("chunks", small_vae(micro_frame_size=17)),
+        ("whole", small_vae(micro_frame_size=None)),
+        ("spatial", small_vae().spatial),
+    ):
+        vae.save_pretrained(folder / name)
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("source") / "clip.mp4"
+    write_video(path, CLIP.frames)
+    return path
+
+
+@pytest.fixture
+def small_segments(monkeypatch):
+    monkeypatch.setattr("vae_lab.reconstruct.segments.SEGMENT_FRAMES", 34)  # two pieces
+
+
+@pytest.fixture
+def hurried(small_segments, monkeypatch):
+    monkeypatch.setattr("vae_lab.figures.frames.PANEL_WIDTH", 32)
+    monkeypatch.setitem(CODECS[".mp4"][3], "preset", "ultrafast")
+
+
+def contents(out: Path) -> dict[str, object]:
+    """What a run wrote: the videos' frames and times, the other files' bytes."""
+    found = {}
+    for path in sorted(out.iterdir()):
+        found[path.name] = path.read_bytes()
+        if path.suffix == ".mp4":
+            clip = read_video(path)
+            found[path.name] = clip.frames.tobytes(), clip.times.tobytes()
+    return found
+
+
+# ---- the same as in memory -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["stream", "chunks", "whole", "spatial"])
+def test_file_to_file_gives_what_memory_gives(name, models, source, tmp_path, small_segments):
+    vae, clip = load(models[name]), read_video(source)
+    report = reconstruct(vae, clip)
+    summary = reconstruct_file(vae, source, tmp_path / "out")
+    for measure, quality in report.quality.items():
+        assert np.array_equal(quality.psnr, summary.quality[measure].psnr)
+        assert np.array_equal(quality.ssim, summary.quality[measure].ssim)
+    for field in ("size", "fps", "latent_shape", "padded_size", "micro_frame_size", "groups", "chunk_starts"):
+        assert getattr(report, field) == getattr(summary, field)
+    x = to_tensor(clip.frames)
+    with torch.no_grad():
+        y = vae.decode(vae.encode(x).latent_dist.mode(), 100).sample
+    assert psnr(x, y.clamp(-1, 1), 2.0)[0].numpy() == pytest.approx(summary.quality["full"].psnr, abs=1e-3)
+
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(OUTPUTS)  # and no folder of work
+    written = read_video(tmp_path / "out" / "reconstruction.mp4")
+    assert np.array_equal(written.times, clip.times)
+    coded = []
+    for frames in np.split(report.sample, np.cumsum([sum(part) for part in segment_plan(PIECES[name], 24, 32)])[:-1]):
+        write_video(tmp_path / "part.mp4", frames)
+        coded.append(read_video(tmp_path / "part.mp4").frames)
+    assert np.array_equal(written.frames, np.concatenate(coded))
+    data = page_data(tmp_path / "out")
+    assert [frame["t"] for frame in data["frames"]] == list(range(100)) and data["note"] == ""
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["clip"]["frames"] == 100
+
+
+def page_data(out: Path) -> dict:
+    return json.loads(re.search(r'"application/json">(.*?)</script>', (out / "index.html").read_text("utf-8"))[1])
+
+
+def test_pieces_are_whole_groups(models):
+    from vae_lab.reconstruct.round_trip import RoundTrip
+
+    vae = VideoVAE.from_pretrained(models["stream"])
+    assert RoundTrip(vae, 37, 16, 16).lengths == [13, 16, 8]
+    assert RoundTrip(vae, 1, 16, 16).lengths == [1]
+    assert segment_plan([13, 16, 8], 16, 16) == [[13, 16, 8]]
+    assert segment_plan([17] * 3, 1080, 1920) == [[17]] * 3
+    assert segment_plan([1] * 40, 1080, 1920) == [[1] * 16, [1] * 16, [1] * 8]
+    assert segment_plan([5000], 64, 64) == [[5000]]
+
+
+@pytest.mark.parametrize("suffix", [".gif", "", ".png", ".mkv"])
+def test_other_sources_and_odd_sizes(models, tmp_path, suffix, hurried):
+    vae, path = VideoVAE.from_pretrained(models["stream"]), tmp_path / f"in{suffix}"
+    frames = CLIP.frames[: 1 if suffix == ".png" else 20, :19, :21]
+    times = np.cumsum([0.0, *np.random.default_rng(0).uniform(0.005, 0.3, 19)]) if suffix == ".mkv" else None
+    write_video(path, frames, 20, lossless=suffix in ("", ".mkv"), times=times)
+    clip = read_video(path, size=(17, 21))
+    with pytest.warns(UserWarning, match="frames of 17x21 are stored as 18x22"):
+        summary = reconstruct_file(vae, path, tmp_path / "out", size=(17, 21))
+    assert summary.size == (len(frames), 17, 21) and summary.padded_size == (24, 24)
+    assert np.array_equal(summary.quality["full"].psnr, reconstruct(vae, clip).quality["full"].psnr)
+    for name in ("reconstruction.mp4", "side_by_side.mp4"):
+        written = read_video(tmp_path / "out" / name)
+        assert len(written) == len(frames)
+        expected = np.arange(len(frames)) / clip.fps if clip.times is None else clip.times - clip.times[0]
+        assert written.times == pytest.approx(expected, abs=2e-5)
+
+
+def test_iter_and_scan_give_what_read_gives(source, tmp_path):
+    write_video(tmp_path / "clip.gif", CLIP.frames[:9])
+    write_video(tmp_path / "images", CLIP.frames[:9], lossless=True)
+    for path in (source, tmp_path / "clip.gif", tmp_path / "images"):
+        for window in ((0, None, None), (3, 4, (16, 20)), (8, 1, None)):
+            clip, info = read_video(path, *window), scan_video(path, *window)
+            assert np.array_equal(np.stack(list(iter_video(path, *window))), clip.frames)
+            assert (info.num_frames, info.height, info.width) == clip.frames.shape[:3]
+            assert info.fps == clip.fps and info.breaks_off is None
+            assert (info.times is None) == (clip.times is None) and np.array_equal(info.times, clip.times)
+    with pytest.raises(ValueError, match="has 9 frames, so it has no frames 5 to 9"):
+        scan_video(tmp_path / "images", 5, 5)
+    with pytest.raises(ValueError, match="num_frames must be at least 1, got 0"):  # at once, not at the first frame
+        iter_video(source, 0, 0)
+
+
+def test_frames_are_counted_by_decoding(tmp_path):
+    """Of a video that was cut before its second picture, the ones before the next key frame cannot be shown."""
+    write_video(tmp_path / "whole.mp4", np.repeat(CLIP.frames, 3, axis=0))  # a key frame every 250
+    with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(tmp_path / "cut.mkv"), "w") as cut:
+        stream = cut.add_stream_from_template(whole.streams.video[0])
+        for number, packet in enumerate(whole.demux(video=0)):
+            if packet.size and number:
+                packet.stream = stream
+                cut.mux(packet)
+    with av.open(str(tmp_path / "cut.mkv")) as container:
+        packets = sum(1 for packet in container.demux(video=0) if packet.size)
+    assert packets == 299
+    assert scan_video(tmp_path / "cut.mkv").num_frames == len(read_video(tmp_path / "cut.mkv")) < 299
+
+
+def test_turned_images_and_frames_of_other_sizes(tmp_path):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by a quarter
+    for name, frame, extra in (("1.png", CLIP.frames[0], {}), ("2.png", CLIP.frames[0].swapaxes(0, 1), {"exif": exif})):
+        Image.fromarray(np.ascontiguousarray(frame)).save(tmp_path / name, **extra)
+    assert scan_video(tmp_path).num_frames == 2
+    Image.fromarray(CLIP.frames[0, :20]).save(tmp_path / "3.png")
+    with pytest.raises(ValueError, match="frame 2 is 20x32 .height x width., the ones before 24x32; give a size"):
+        scan_video(tmp_path)
+
+
+# ---- memory --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_ten_times_the_frames_take_the_memory_of_one(models, tmp_path):
+    frames, peaks = photo_clip("coffee", 50, (64, 64)).frames, []
+    for number in (200, 2000):
+        path = tmp_path / f"{number}.mp4"
+        write_video(path, (frames[min(t % 100, 99 - t % 100)] for t in range(number)))
+        arguments = command(path, tmp_path / "out", "--model", models["stream"], segment=128, ssim_window=999)  # none
+        result = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT)
+        assert result.returncode == 0, result.stderr
+        peaks.append(int(re.search(r"peak (\d+)", result.stdout)[1]) * 1024 / 1e6)
+        measured = json.loads((tmp_path / "out" / "metrics.json").read_text())["quality"]["full"]["psnr_db"]
+        assert len(measured["per_frame"]) == number
+    data = page_data(tmp_path / "out")
+    assert data["note"] == "Every 4th of 2000 frames is kept, so that all pictures stay under 32 MB."
+    assert scan_video(tmp_path / "out" / "side_by_side.mp4").num_frames == 2000
+    print(f"peak memory: {peaks[0]:.0f} MB for 200 frames, {peaks[1]:.0f} MB for 2,000")
+    assert peaks[1] < 1.05 * peaks[0]
+
+
+# ---- stopped and started again -------------------------------------------------------------------------------------
+
+
+def wait_for_segments(process: subprocess.Popen, out: Path, number: int) -> None:
+    last = out / ".reconstruct" / f"segment-{number - 1:06d}"
+    while process.poll() is None and not last.exists():
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize(("name", "moments"), [("stream", [(1, 0.0), (1, 0.2), (2, 0.05)]), ("chunks", [(1, 0.1)])])
+def test_killed_at_any_moment_it_ends_with_the_same_bits(name, moments, models, source, tmp_path, hurried):
+    """moments: segments that are to be there, seconds after that."""
+    out, killed = tmp_path / "out", 0
+    reconstruct_file(load(models[name]), source, tmp_path / "whole", title=f"clip.mp4 through {models[name]}")
+    for finished, delay in moments:
+        process = subprocess.Popen(command(source, out, "--model", models[name]), cwd=ROOT, stdout=subprocess.DEVNULL)
+        wait_for_segments(process, out, finished)
+        time.sleep(delay)
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+    assert killed
+    assert WorkFolder(out).segments and not (out / "reconstruction.mp4").exists()
+    for segment, lengths in zip(WorkFolder(out).segments, segment_plan(PIECES[name], 24, 32), strict=False):
+        assert len(read_video(segment / "reconstruction.mp4")) == sum(lengths)  # each plays
+    assert main(["reconstruct", str(source), str(out), "--model", str(models[name])]) == 0
+    found, expected = contents(out), contents(tmp_path / "whole")
+    assert found.pop("metrics.json") != expected.pop("metrics.json")  # one has the model's name
+    assert found == expected
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_it_says_what_is_kept(number, code, models, source, tmp_path):
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        command(source, out, "--model", models["stream"]), cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        preexec_fn=heeding_interrupts,
+    )  # fmt: skip
+    wait_for_segments(process, out, 1)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert re.search(
+        r"interrupted, \d+ of 100 frames are done and kept in .*\.reconstruct, and the same command", errors
+    )
+    assert "Traceback" not in errors
+    assert [path.name for path in out.iterdir()] == [".reconstruct"]
+    assert not (out / ".reconstruct" / "unfinished").exists()
+
+
+class Stop(Exception):
+    pass
+
+
+def stopped_after(segments: int, monkeypatch, call) -> None:
+    """Run `call` until so many segments are whole."""
+
+    make, made = run._make_segment, []
+
+    def counted(*arguments):
+        if len(made) == segments:
+            raise Stop
+        make(*arguments)
+        made.append(1)
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(run, "_make_segment", counted)
+        call()
+
+
+def test_another_run_starts_anew_and_says_so(models, source, tmp_path, monkeypatch, hurried):
+    vae, out = VideoVAE.from_pretrained(models["stream"]), tmp_path / "out"
+    other = small_vae(1, temporal=dict(norm="frame_group"), micro_frame_size=None)
+    copy = tmp_path / "copy.mp4"
+    shutil.copy(source, copy)
+    for changes, name in (
+        (dict(gain=2.0), "gain"),
+        (dict(size=(16, 16)), "size"),
+        (dict(start=1), "start, number of frames"),
+        (dict(source=copy), "input"),
+        (dict(vae=other), "model"),
+    ):
+        call = dict(vae=vae, source=source, out=out)
+        stopped_after(1, monkeypatch, lambda call=call: reconstruct_file(**call))
+        assert WorkFolder(out).done() in (28, 32)
+        with pytest.warns(UserWarning, match=rf"held \d+ frames of a run with another {name}: started anew"):
+            stopped_after(0, monkeypatch, lambda call=call | changes: reconstruct_file(**call))
+        assert not any(out.iterdir())  # nothing of either is left
+    stopped_after(1, monkeypatch, lambda: reconstruct_file(vae, source, out))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reconstruct_file(vae, source, out)
+
+
+def test_two_at_once_are_refused(models, source, tmp_path):
+    vae = VideoVAE.from_pretrained(models["stream"])
+    with WorkFolder(tmp_path / "out").locked(), pytest.raises(ValueError, match="another run is at work in .*out"):
+        reconstruct_file(vae, source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failure_at_the_very_end_leaves_the_old_outputs(models, source, tmp_path, monkeypatch, hurried):
+    vae, out = VideoVAE.from_pretrained(models["stream"]), tmp_path / "out"
+    out.mkdir()
+    for name in OUTPUTS:
+        (out / name).write_text("old")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", str(out / "x"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vae_lab.reconstruct.run.page_parts", full)
+        with pytest.raises(StoppedError, match="No space left on device; 100 of 100 frames are done and kept in"):
+            reconstruct_file(vae, source, out)
+    assert all((out / name).read_text() == "old" for name in OUTPUTS)
+    reconstruct_file(vae, source, out)
+    assert sorted(path.name for path in out.iterdir()) == sorted(OUTPUTS)
+
+
+# ---- a full disk ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def limited(size: int):
+    """No file may grow beyond this, as on a full disk: every write beyond it fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_stops_with_what_was_done(models, tmp_path, monkeypatch, hurried, capsys):
+    noise = np.random.default_rng(0).integers(0, 256, (36, 24, 32, 3), np.uint8)
+    write_video(tmp_path / "in.mkv", np.concatenate([CLIP.frames[:1].repeat(64, 0), noise]), lossless=True)
+    arguments = ["reconstruct", str(tmp_path / "in.mkv"), str(tmp_path / "out"), "--model", str(models["chunks"])]
+    with monkeypatch.context() as patch:  # how large things become
+        patch.setattr(WorkFolder, "clear", lambda folder: None)
+        reconstruct_file(load(models["chunks"]), tmp_path / "in.mkv", tmp_path / "whole")
+    calm, _, noisy = ((path / "pictures.zip").stat().st_size for path in WorkFolder(tmp_path / "whole").segments)
+    page = (tmp_path / "whole" / "index.html").stat().st_size
+    assert calm < noisy < page
+
+    def stopped(size: int) -> str:
+        with limited(size):
+            assert main(arguments) == 1
+        return capsys.readouterr().err
+
+    assert re.search(r"^vae-lab reconstruct: cannot write .*: File too large; nothing was written$", stopped(3_000))
+    assert not (tmp_path / "out").exists()
+    for size, kept in (((calm + noisy) // 2, 68), ((noisy + page) // 2, 100)):
+        message = rf"cannot write .*: File too large; {kept} of 100 frames are done and kept in .*goes on from there"
+        assert re.search(message, stopped(size))
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [".reconstruct"]
+    assert main(arguments) == 0  # with room again it goes on
+    found, expected = (read_video(tmp_path / name / "side_by_side.mp4") for name in ("out", "whole"))
+    assert np.array_equal(found.frames, expected.frames)
+
+
+# ---- sources that are not what they seemed -------------------------------------------------------------------------
+
+
+def test_a_source_that_breaks_off_is_reconstructed_as_far_as_it_goes(models, source, tmp_path, hurried, capsys):
+    broken, out = tmp_path / "broken.mp4", tmp_path / "out"
+    broken.write_bytes(source.read_bytes()[: source.stat().st_size * 2 // 3])
+    arguments = ["reconstruct", str(broken), str(out), "--model", str(models["stream"])]
+    assert main([*arguments, "--frames", "100"]) == 2
+    assert "breaks off" in capsys.readouterr().err and not out.exists()
+    with pytest.warns(
+        UserWarning, match=r"broken.mp4 breaks off after (\d+) frames: \1 frames before are reconstructed"
+    ):
+        assert main(arguments) == 1
+    errors = capsys.readouterr().err
+    number = int(re.search(r"broken.mp4 breaks off after (\d+) frames; that much was reconstructed", errors)[1])
+    assert 20 < number < 100
+    assert sorted(path.name for path in out.iterdir()) == sorted(OUTPUTS)
+    assert len(read_video(out / "reconstruction.mp4")) == number
+
+
+def test_a_source_that_changes_under_the_work(models, source, tmp_path, hurried):
+    vae, copy = VideoVAE.from_pretrained(models["stream"]), tmp_path / "in.mp4"
+    shutil.copy(source, copy)
+    info = scan_video(copy)
+    copy.write_bytes(source.read_bytes()[: source.stat().st_size * 2 // 3])
+    out = tmp_path / "out"
+    message = (
+        r"in.mp4: cannot be read after frame \d+ of 100: .*breaks off.*; "
+        r"the first (\d+) frames of the reconstruction are in .*partial.mp4; \1 of 100 frames are done and kept in"
+    )
+    with pytest.raises(StoppedError, match=message) as stopped:
+        reconstruct_file(vae, copy, out, info=info)
+    number = int(re.search(r"the first (\d+) frames", str(stopped.value))[1])
+    partial = read_video(out / PARTIAL)
+    assert len(partial) == number > 20
+    with pytest.warns(UserWarning) as warned:  # the same command: what is there, to the end
+        reconstruct_file(vae, copy, out)
+    texts = [str(warning.message) for warning in warned]
+    assert "breaks off" in texts[0] and "of a run with another number of frames: started anew" in texts[1]
+    assert sorted(path.name for path in out.iterdir()) == sorted(OUTPUTS)
+
+
+@pytest.mark.parametrize(
+    ("counted", "message"),
+    [
+        (101, r"clip.mp4: ended after 100 frames, but 101 were counted before; the first \d+ frames"),
+        (99, r"clip.mp4: has more than the 99 frames that were counted before; the first 99 frames of the"),
+    ],
+)
+def test_a_number_of_frames_that_is_wrong_by_one(counted, message, models, source, tmp_path, hurried):
+    vae = VideoVAE.from_pretrained(models["stream"])
+    info = scan_video(source)
+    info = info._replace(num_frames=counted, times=np.arange(counted) / 24)
+    with pytest.raises(StoppedError, match=message):
+        reconstruct_file(vae, source, tmp_path / "out", info=info)
+    assert len(read_video(tmp_path / "out" / PARTIAL)) in (93, 99)
+    with pytest.warns(UserWarning, match="another number of frames: started anew"):
+        reconstruct_file(vae, source, tmp_path / "out")
+    assert len(read_video(tmp_path / "out" / "reconstruction.mp4")) == 100
+
+
+def test_an_unreadable_picture_in_a_folder(models, tmp_path, hurried):
+    write_video(tmp_path / "in", CLIP.frames, lossless=True)
+    picture = tmp_path / "in" / "000070.png"
+    info = scan_video(tmp_path / "in")
+    picture.write_bytes(picture.read_bytes()[:200])
+    with pytest.raises(
+        StoppedError, match="cannot be read after frame 70 of 100: .*not a whole image.*the first 64 fr"
+    ):
+        reconstruct_file(VideoVAE.from_pretrained(models["stream"]), tmp_path / "in", tmp_path / "out", info=info)
+
+
+# ---- files and pictures --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", ["constant", "variable", "late start", "one by one"])
+def test_joined_files_show_the_same_pixels_at_the_given_times(tmp_path, case):
+    random, fps = np.random.default_rng(0), 30_000 / 1001
+    times = {"variable": np.cumsum(random.choice([0.002, 0.3, 0.04], 60)), "late start": 1.2 + np.arange(60) / 24}
+    at = [ticks(t, fps, times.get(case)) for t in range(60)]
+    cuts = list(range(61)) if case == "one by one" else [0, 17, 34, 59, 60]
+    parts = [tmp_path / f"{first}.mp4" for first in cuts[:-1]]
+    for part, first, last in zip(parts, cuts, cuts[1:], strict=False):
+        with VideoWriter(part, fps) as writer:
+            for t in range(first, last):
+                writer.write(CLIP.frames[t], at[t] - at[first])
+    join_videos(parts, tmp_path / "all.mp4", at)
+    whole = read_video(tmp_path / "all.mp4")
+    assert np.array_equal(whole.frames, np.concatenate([read_video(part).frames for part in parts]))
+    assert np.rint((whole.times + at[0] / 90_000) * 90_000).astype(int).tolist() == at
+    with av.open(str(tmp_path / "all.mp4")) as container:
+        packets = [(packet.dts, packet.pts) for packet in container.demux(video=0) if packet.size]
+    assert all(a < b for (a, _), (b, _) in zip(packets, packets[1:], strict=False))
+    assert all(decoded <= shown for decoded, shown in packets)
+    for t in (0, 16, 17, 33, 34, 59):
+        assert np.array_equal(read_video(tmp_path / "all.mp4", t, 1).frames[0], whole.frames[t])
+
+
+def test_parts_that_do_not_fit_together(tmp_path):
+    for name, frames in (("a.mp4", CLIP.frames[:5]), ("b.mp4", CLIP.frames[:5, :16])):
+        with VideoWriter(tmp_path / name, 24) as writer:
+            for t, frame in enumerate(frames):
+                writer.write(frame, ticks(t, 24))
+    a, b = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    at = [ticks(t, 24) for t in range(11)]
+    with pytest.raises(ValueError, match="a.mp4 and the parts after it were coded with different settings"):
+        join_videos([a, b], tmp_path / "c.mp4", at[:10])
+    for number in (9, 11):
+        with pytest.raises(ValueError, match="`?at`? "):
+            join_videos([a, a], tmp_path / "c.mp4", at[:number])
+    with (
+        pytest.raises(OSError, match="No such file or directory: .*d.mp4"),
+        VideoWriter(tmp_path / "none" / "d.mp4", 24) as w,
+    ):
+        w.write(CLIP.frames[0], 0)
+
+
+def thinned(tmp_path, frames: np.ndarray, max_bytes: int):
+    pictures = Pictures(len(frames), ["a", "b"], frames.shape[1:3], max_bytes)
+    for first in range(0, len(frames), 10):
+        path = tmp_path / f"{max_bytes}-{first}.zip"
+        with new_file(path) as file:
+            for t in range(first, min(first + 10, len(frames))):
+                pictures.write(file, t, {"a": frames[t], "b": 255 - frames[t]})
+        pictures.add(path)
+    return pictures
+
+
+def test_pictures_are_thinned_evenly_and_then_shrunk(tmp_path):
+    frames = CLIP.frames[:50]
+    for max_bytes, stride, note in (
+        (10_000_000, 1, ""),
+        (150_000, 2, "Every 2nd of 50 frames is kept, so that all pictures stay under 0.15 MB."),
+        (75_000, 4, "Every 4th of 50 frames is kept, so that all pictures stay under 0.075 MB."),
+        (12_000, 4, "Every 4th of 50 frames is kept and pictures are shrunk"),
+    ):
+        pictures = thinned(tmp_path, frames, max_bytes)
+        panels, found = pictures.player()
+        assert (pictures.stride, found[: len(note)]) == (stride, note) and bool(found) == bool(note)
+        strips = [[picture() for picture in panel["views"][0]["images"]()] for panel in panels]
+        assert [len(strip) for strip in strips] == [len(range(0, 50, stride))] * 2
+        assert sum(len(picture) for strip in strips for picture in strip) <= max_bytes
+        assert (panels[0]["views"][0]["height"] == 24) == ("shrunk" not in found)
+        numbers, sheet = pictures.sheet()
+        assert numbers == [0, 10, 20, 29, 39, 49]
+        assert np.array_equal(sheet["b"], 255 - frames[numbers])
+        pictures.close()
+    with pytest.raises(ValueError, match="frames must be at most 16383 pixels high and wide for a page"):
+        Pictures(5, ["a"], (8, 20_000))
+
+
+def test_side_by_side_of_pieces_is_that_of_the_whole():
+    panels = {"original": CLIP.frames[:6], "full": 255 - CLIP.frames[:6]}
+    pieces = [side_by_side({name: clip[i : i + 2] for name, clip in panels.items()}) for i in (0, 2, 4)]
+    assert np.array_equal(np.concatenate(pieces), side_by_side(panels))
+
+
+def test_state_is_carried_to_where_the_model_is(models):
+    from vae_lab.reconstruct.round_trip import RoundTrip
+
+    vae = VideoVAE.from_pretrained(models["stream"])
+    whole, first = RoundTrip(vae, 29, 24, 32), RoundTrip(vae, 29, 24, 32)
+    before = [whole.feed(CLIP.frames[:13]), whole.feed(CLIP.frames[13:29])]
+    first.feed(CLIP.frames[:13])
+    second = RoundTrip(vae, 29, 24, 32)
+    second.load_state_dict(first.state_dict())
+    assert np.array_equal(second.feed(CLIP.frames[13:29]).outputs["full"], before[1].outputs["full"])
+    assert second.latent_shape == whole.latent_shape == (4, 8, 3, 4)
+    assert torch.is_grad_enabled()
+
+
+def test_the_source_is_never_overwritten(models, source, tmp_path, capsys):
+    model = ["--model", str(models["stream"]), "--frames", "2"]
+    mine = tmp_path / "reconstruction.mp4"
+    shutil.copy(source, mine)
+    before = mine.read_bytes()
+    assert main(["reconstruct", str(mine), str(tmp_path), *model]) == 2
+    assert "must not be a file that is written to OUT" in capsys.readouterr().err and mine.read_bytes() == before
+    images = tmp_path / "images"
+    write_video(images, CLIP.frames[:2])
+    assert main(["reconstruct", str(images), str(images), *model]) == 2
+    assert "must not be IN, the folder of images that is read" in capsys.readouterr().err
+    (tmp_path / "out" / "index.html").mkdir(parents=True)
+    assert main(["reconstruct", str(source), str(tmp_path / "out"), *model]) == 2
+    assert "must have no folder called index.html, which is to be a file" in capsys.readouterr().err
+    for arguments in (["", "out"], [str(source), ""]):
+        with pytest.raises(SystemExit):
+            main(["reconstruct", *arguments])
+        assert "a path must not be empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["state.pt", "pictures.zip", "quality.npz"])
+def test_damaged_work_is_named(name, models, source, tmp_path, monkeypatch, hurried):
+    call = dict(vae=VideoVAE.from_pretrained(models["stream"]), source=source, out=tmp_path / "out")
+    stopped_after(1, monkeypatch, lambda: reconstruct_file(**call))
+    (WorkFolder(tmp_path / "out").segments[0] / name).write_text("xx")
+    with pytest.raises(
+        StoppedError, match=r"what an earlier run left in .*\.reconstruct is damaged .* delete that folder"
+    ):
+        reconstruct_file(**call)

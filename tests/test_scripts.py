@@ -1,0 +1,38 @@
+"""The scripts in data/ that made what lies there."""
+
+import numpy as np
+import torch
+
+from tests.helpers import ROOT, script, small_vae
+from vae_lab import load, read_video
+
+
+def test_the_clips_are_what_their_script_makes():
+    for name, make in script("make_clips").CLIPS.items():
+        stored, made = read_video(ROOT / "data" / name).frames, make().frames
+        assert stored.shape == made.shape
+        assert np.abs(stored.astype(int) - made).mean() < 5  # the file is lossy
+
+
+def test_halves_of_finished_runs_become_the_two_sets(tmp_path, capsys):
+    make_lab = script("make_lab")
+    vae = small_vae(latents_std=(1.2345678, 1, 1, 1))
+    spatial = small_vae().spatial
+    spatial.save_pretrained(tmp_path / "a" / "model")
+    for run in ("b", "c"):
+        vae.save_pretrained(tmp_path / run / "model")
+    data = ["--data", str(tmp_path)]
+    make_lab.main(["--spatial", str(tmp_path / "a"), "--temporal", str(tmp_path / "b"),
+                   "--frame-group", str(tmp_path / "c"), *data])  # fmt: skip
+    printed = capsys.readouterr().out
+    for folder in ("lab", "lab_frame_group"):
+        assert f"wrote {tmp_path / folder}\n" in printed
+        made = load(tmp_path / folder)
+        assert made.config.latents_std == [1.2346, 1, 1, 1]
+        for half, source in (("spatial", spatial), ("temporal", vae.temporal)):
+            stored = getattr(made, half).state_dict()
+            assert all(torch.equal(stored[key], value.half().float()) for key, value in source.state_dict().items())
+    before = load(tmp_path / "lab_frame_group").state_dict()
+    make_lab.main(["--temporal", str(tmp_path / "c"), *data])  # what is not given stays as it is
+    after = load(tmp_path / "lab_frame_group").state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)

@@ -1,0 +1,167 @@
+import numpy as np
+import pytest
+
+from tests.helpers import canvas_pixels
+from vae_lab import photo_clip
+from vae_lab.figures.style import COLOURS
+from vae_lab.shapes import frame_groups
+from vae_lab.viewers.page import frame_player
+from vae_lab.viewers.pictures import Curve, Panel, View, player_data
+
+FRAMES = photo_clip("coffee", 18, (24, 40)).frames
+PANELS = {
+    "original": FRAMES,
+    "negative": 255 - FRAMES,
+    "noise": np.random.default_rng(0).integers(0, 256, FRAMES.shape, np.uint8),
+}
+PSNR = Curve("full", [20.0 + t if t != 5 else np.inf for t in range(18)], COLOURS["output"])
+
+
+def page_text(**arguments) -> str:
+    return frame_player(
+        PANELS, "a <title>", 24, [PSNR], frame_groups(18), [0, 17], {"fact & name": "</script>"}, **arguments
+    )
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(browser, tmp_path, request):
+    (tmp_path / "index.html").write_text(page_text(first_frame=100))
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=request.param, offline=True)
+    page = context.new_page()
+    problems = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on(
+        "request",
+        lambda asked: None if asked.url.startswith(("file:", "data:", "blob:")) else problems.append(asked.url),
+    )
+    page.goto((tmp_path / "index.html").as_uri())
+    page.wait_for_selector("[data-ready=true]")
+    yield page
+    assert problems == []
+    context.close()
+
+
+def shown(page) -> int:
+    return int(page.get_attribute(".vae-lab", "data-frame"))
+
+
+def assert_frame(page, t: int) -> None:
+    assert shown(page) == 100 + t
+    assert page.input_value("input[type=range]") == str(t)
+    for canvas, frames in zip(page.locator("canvas").all(), PANELS.values(), strict=True):
+        assert np.array_equal(canvas_pixels(canvas), frames[t])
+
+
+def test_keys_and_slider_move_all_panels_and_pixels_are_exact(page):
+    assert_frame(page, 0)
+    for key, t in [
+        ("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("PageDown", 11), ("End", 17), ("ArrowRight", 17),
+        ("PageUp", 7), ("Home", 0), ("ArrowLeft", 0),
+    ]:  # fmt: skip
+        page.keyboard.press(key)
+        assert_frame(page, t)
+    page.fill("input[type=range]", "9")
+    assert_frame(page, 9)
+    page.focus("input[type=range]")
+    page.keyboard.press("ArrowRight")  # one step, not one by the page and one by the slider
+    assert_frame(page, 10)
+
+
+def test_caption_and_plot(page):
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text(".caption") == "t = 101latent frame 1full 21.00 dB"
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    assert page.inner_text(".caption") == "t = 105latent frame 2full identical"
+    assert page.locator("rect.latent").count() == 6  # 17 + 1 frames: 5 + 1 latents
+    assert page.locator("rect.latent.current").count() == 1
+    assert page.locator("line.chunk").count() == 1  # before frame 17
+    box = page.locator("svg.plot").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.995, box["y"] + 20)
+    assert shown(page) == 117
+
+
+def test_play_plays_and_pauses(page):
+    page.click("button.play")
+    page.wait_for_function("Number(document.querySelector('.vae-lab').dataset.frame) > 103")
+    assert page.inner_text("button.play") == "❚❚ Pause"
+    page.keyboard.press("Home")
+    assert page.inner_text("button.play") == "▶ Play"
+    assert_frame(page, 0)
+
+
+def test_nothing_is_cut_off(page):
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.inner_text("h1") == "a <title>"
+    assert page.inner_text(".facts th") == "fact & name"
+    assert page.inner_text(".facts td") == "</script>"
+    assert page.locator(".note").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "note", "second"),
+    [
+        (80_000, "Every 2nd of 18 frames is kept, so that all pictures stay under 0.08 MB.", 2),
+        (
+            30_000,
+            "Every 2nd of 18 frames is kept and pictures are shrunk 2 times in height and width (means, not exact "
+            "pixels), so that all pictures stay under 0.03 MB.",
+            2,
+        ),
+    ],
+)
+def test_large_clips_are_thinned_then_shrunk_and_the_page_says_so(browser, tmp_path, max_bytes, note, second):
+    (tmp_path / "index.html").write_text(page_text(max_bytes=max_bytes))
+    page = browser.new_page()
+    page.goto((tmp_path / "index.html").as_uri())
+    page.wait_for_selector("[data-ready=true]")
+    assert page.inner_text(".note") == note
+    page.keyboard.press("ArrowRight")
+    assert shown(page) == second
+    assert page.locator("canvas").first.get_attribute("width") == ("20" if "shrunk" in note else "40")
+    page.close()
+
+
+def test_what_is_kept_fits():
+    panels = [Panel(name, [View(name, name, frames)]) for name, frames in PANELS.items()]
+    for max_bytes in (100_000, 60_000, 30_000, 8_000):
+        data = player_data(panels, 24, max_bytes=max_bytes)
+        size = sum(len(image) for panel in data["panels"] for view in panel["views"] for image in view["images"])
+        assert size <= max_bytes
+        assert data["fps"] == 24 * len(data["frames"]) / 18
+    assert player_data(panels, 24, max_bytes=400_000)["note"] == ""
+    frames = PANELS["noise"].copy()
+    frames[[0, 9, 17]] = 0  # the frames that are looked at first say little of the others
+    data = player_data([Panel("a", [View("a", "a", frames)])], 24, max_bytes=35_000)
+    assert sum(map(len, data["panels"][0]["views"][0]["images"])) <= 35_000 and len(data["frames"]) == 9
+
+
+def test_titles_cannot_fill_in_other_places():
+    text = frame_player({"{{data}}<!--<script>": FRAMES[:1]}, "{{script}} {{data}}", 24)
+    assert "<h1>{{script}} {{data}}</h1>" in text
+    assert "{{data}}\\u003c!--\\u003cscript>" in text
+
+
+def test_bad_arguments():
+    for arguments, message in (
+        (({}, "title", 24), "panels must hold at least one clip"),
+        (({"a": FRAMES}, "title", float("nan")), "fps must be above 0, got nan"),
+        (
+            ({"a": FRAMES}, "title", 24, [Curve("full", [1.0], "#000")]),
+            "curve 'full' must have a value for each of 18 frames",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            frame_player(*arguments)
+
+
+def test_panels_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="panels must have the same number of frames, got 2 and 18"):
+        frame_player({"a": FRAMES, "b": FRAMES[:2]}, "title", 24)
+
+
+def test_latent_panels_need_a_picture_for_each_latent_frame():
+    panels = [Panel("a", [View("a", "a", FRAMES)]), Panel("latent", [View("PCA", "PCA", FRAMES[:5])], latent=True)]
+    with pytest.raises(ValueError, match="panel 'latent' must have a picture for each of 6 latent frames"):
+        player_data(panels, 24, groups=frame_groups(18))

@@ -1,0 +1,66 @@
+"""What a trial of an ablation is: a training, and how its model is used and measured; and what a variant changes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..shapes import MICRO_FRAME_SIZE
+from ..training.config import TrainConfig, check_factor
+from ..utils.checks import check_known, positive_int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialConfig(TrainConfig):
+    """A training, and how its model is used and measured afterwards. `seed` is set by the ablation."""
+
+    micro_frame_size: int | None = MICRO_FRAME_SIZE
+    """Frames a chunk when the model is used; None: one piece. Of VideoVAEs; others have no chunks."""
+    used_spatial_scaling_factor: float | None = None
+    """What 2D latents are multiplied by when the model is used; None: as in training. Of half "temporal"."""
+    measured_frames: int = 34
+    """Of each measured clip."""
+    measured_size: int = 64
+    """Pixels of a side of the measured clips."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("measured_frames", "measured_size"):
+            positive_int(name, getattr(self, name))
+        if self.micro_frame_size is not None:
+            positive_int("micro_frame_size", self.micro_frame_size)
+        if self.micro_frame_size != MICRO_FRAME_SIZE and not self.makes_video_vae:
+            raise ValueError(f"micro_frame_size is of VideoVAEs, got {self.micro_frame_size} for another model")
+        check_factor("used_spatial_scaling_factor", self.used_spatial_scaling_factor, self.half)
+
+    @property
+    def makes_video_vae(self) -> bool:
+        """Whether the model is the lab's stack of two halves."""
+        return self.half == "temporal" or (self.half == "video" and "class_name" not in self.model)
+
+    @property
+    def training(self) -> TrainConfig:
+        """What of it decides the weights."""
+        return TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+
+
+def changed(base: TrialConfig, difference: Mapping[str, Any]) -> TrialConfig:
+    """The config that differs from `base` by these fields.
+
+    A table in "model" changes the arguments it names; with a "class_name" it is the whole model. A table in "stages"
+    is stage name -> fields to change; a list takes the place of all stages.
+    """
+    values = base.to_dict()
+    for name, value in difference.items():
+        if name == "model" and isinstance(value, Mapping) and "class_name" not in value:
+            value = values["model"] | value
+        if name == "stages" and not isinstance(value, list | tuple):
+            value = _changed_stages(values["stages"], value)
+        values[name] = value
+    return type(base).from_dict(values)
+
+
+def _changed_stages(stages: list[dict], differences: Mapping[str, Mapping]) -> list[dict]:
+    if not isinstance(differences, Mapping) or not all(isinstance(value, Mapping) for value in differences.values()):
+        raise ValueError(f"stages must be a list of stages or a table of stage name -> fields, got {differences!r}")
+    check_known("stages", differences, [stage["name"] for stage in stages])
+    return [stage | dict(differences.get(stage["name"], {})) for stage in stages]

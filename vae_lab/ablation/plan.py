@@ -1,0 +1,153 @@
+"""What an ablation has to run: trials, and the keys that their results are kept under. Nothing here needs torch."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from numbers import Integral
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..checkpoints.bundled import LAB_WEIGHTS, lab_weights
+from ..training.config import RUNTIME_FIELDS, STARTS
+from .config import TrialConfig, changed
+from .fingerprints import content_hash, key_of
+from .results import BASE
+from .store import RESERVED
+
+
+class Trial(NamedTuple):
+    """One variant with one seed."""
+
+    variant: str
+    seed: int
+    config: TrialConfig
+    """With absolute paths: a worker may be in another folder."""
+    key: str
+    training_key: str
+    source_key: str
+    """Of the clips and weights that it reads."""
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no name of a folder for tables."""
+    fits = isinstance(name, str) and 0 < len(name) <= 100 and not name.startswith(".") and not {*name} & {*"/\\\0"}
+    if not fits or name in RESERVED:
+        raise ValueError(f"name must be that of a folder in out, other than {', '.join(RESERVED)}, got {name!r}")
+
+
+def planned(base, variants, seeds, data: Path | None, out: Path, version: str) -> list[Trial]:
+    """All trials, variant after variant, the base first."""
+    if not isinstance(base, TrialConfig):
+        raise ValueError(f"base must be a TrialConfig, got {type(base).__name__}")
+    if data is not None and not data.is_dir():
+        raise ValueError(f"data must be a folder of videos, there is none at {data}")
+    if data is not None and out.resolve().is_relative_to(data.resolve()):
+        raise ValueError(f"out ({out}) must not lie in data ({data}), of which it would become a part")
+    seeds = _whole_numbers(seeds)
+    configs = configs_of(base, variants)
+    known: dict[Path, str] = {}
+    sources = {name: _sources(config, data, known) for name, config in configs.items()}
+    trials = []
+    for name in configs:
+        for seed in seeds:
+            config = replace(configs[name], seed=seed)
+            keys = (key_of(version, sources[name], decisive(c)) for c in (config, config.training))
+            trials.append(Trial(name, seed, _with_absolute_paths(config), *keys, key_of(sources[name])))
+    return trials
+
+
+def _whole_numbers(seeds: Sequence[int]) -> list[int]:
+    try:
+        given = list(seeds)
+    except TypeError:
+        given = [seeds, None]
+    good = all(isinstance(seed, Integral) and not isinstance(seed, bool) and seed >= 0 for seed in given)
+    if not given or not good or len(set(given)) < len(given):
+        raise ValueError(f"seeds must be different whole numbers of at least 0, got {seeds!r}")
+    return [int(seed) for seed in given]
+
+
+def configs_of(base: TrialConfig, variants: Mapping[str, Mapping[str, Any]]) -> dict[str, TrialConfig]:
+    """Name -> config, the base among them. Refuses what is unknown, or the same twice."""
+    if not isinstance(variants, Mapping) or not variants:
+        raise ValueError(f"variants must be a table of at least one name -> differences, got {variants!r}")
+    try:
+        json.dumps(base.to_dict())
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"base: {error}") from error
+    configs = {BASE: base}
+    for name, difference in variants.items():
+        if not isinstance(name, str) or not name.isprintable() or name in ("", BASE):
+            raise ValueError(f"a variant's name must be a printable text other than {BASE!r}, got {name!r}")
+        if not isinstance(difference, Mapping):
+            raise ValueError(f"variant {name!r} must be a table of fields and values, got {difference!r}")
+        if "seed" in difference:
+            raise ValueError(f"variant {name!r} must not change seed: every variant is run with each of the seeds")
+        try:
+            json.dumps(difference)
+            config = changed(base, difference)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"variant {name!r}: {error}") from error
+        same = next((other for other in configs if decisive(configs[other]) == decisive(config)), None)
+        if same is not None:
+            raise the_same(name, same)
+        configs[name] = config
+    return configs
+
+
+def the_same(name: str, other: str) -> ValueError:
+    """The error for a variant that is another one, or the base."""
+    return ValueError(f"variant {name!r} is the same as {called(other)}")
+
+
+def called(name: str) -> str:
+    """A variant in a message."""
+    return "the base" if name == BASE else f"variant {name!r}"
+
+
+def decisive(config) -> dict[str, Any]:
+    """What of a config decides a trial's numbers. The seed does too; it is the same here for all variants."""
+    return {name: value for name, value in config.to_dict().items() if name not in RUNTIME_FIELDS}
+
+
+def _paths(config: TrialConfig) -> dict[str, Path]:
+    """The checkpoints that a trial reads, by field; "lab" and its like are names, not paths."""
+    names = {"spatial": config.spatial} if config.half == "temporal" else {}
+    names |= {"start": config.start} if config.start not in STARTS else {}
+    return {field: lab_weights(name) if name in LAB_WEIGHTS else Path(name) for field, name in names.items()}
+
+
+def _with_absolute_paths(config: TrialConfig) -> TrialConfig:
+    found = {field: path for field, path in _paths(config).items() if getattr(config, field) not in LAB_WEIGHTS}
+    return replace(config, **{field: str(path.absolute()) for field, path in found.items() if path.exists()})
+
+
+def _sources(config: TrialConfig, data: Path | None, known: dict[Path, str]) -> list:
+    """What a trial reads: clips, weights, the code of a perceptual distance. A Hub id stands for itself.
+
+    known: hashes of checkpoints that were read before.
+    """
+    parts: list = [None]
+    if data is not None:
+        files = [(path.relative_to(data).as_posix(), path.stat()) for path in sorted(data.rglob("*")) if path.is_file()]
+        parts = [[[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]]
+    for path in _paths(config).values():
+        if path.exists() and path not in known:
+            beside = path.parent / "config.json"  # of a weight file
+            files = [path, beside] if path.is_file() and beside.exists() else [path]
+            known[path] = key_of(*map(content_hash, files))
+        parts.append(known.get(path, str(path)))
+    if config.perceptual is not None:
+        parts.append(_code_of(config.perceptual.partition(":")[0]))
+    return parts
+
+
+def _code_of(module: str) -> str:
+    try:
+        found = find_spec(module)
+    except (Exception, SystemExit):  # the package around it is run
+        found = None
+    if found is None:
+        raise ValueError(f'perceptual must be "module:name" of what can be had here, there is no module {module!r}')
+    return content_hash(Path(found.origin)) if found.origin and Path(found.origin).is_file() else module

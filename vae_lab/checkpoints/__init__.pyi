@@ -1,0 +1,21 @@
+from .bundled import (
+    LAB_WEIGHTS as LAB_WEIGHTS,
+)
+from .bundled import (
+    lab_weights as lab_weights,
+)
+from .loading import (
+    LAB_CLASSES as LAB_CLASSES,
+)
+from .loading import (
+    CheckpointInfo as CheckpointInfo,
+)
+from .loading import (
+    KeyDifferences as KeyDifferences,
+)
+from .loading import (
+    inspect as inspect,
+)
+from .loading import (
+    load as load,
+)

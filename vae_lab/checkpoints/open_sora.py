@@ -1,0 +1,136 @@
+"""Open-Sora 1.2's checkpoint layout in the lab's names: one table for the keys, one for the config.
+
+Source: the Hugging Face repository `hpcai-tech/OpenSora-VAE-v1.2` and Open-Sora v1.2.0, `opensora/models/vae/`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..video_vae import SCALE, SHIFT, VideoVAE
+
+MODEL_TYPE = "VideoAutoencoderPipeline"
+
+# The first matching pattern (over a whole key of ours) gives Open-Sora's key. {up} and {sampler}: the reference numbers
+# decoder levels by width, ours by order of use, so block k of n is their level n - 1 - k and sampler n - 2 - k.
+_KEYS = [
+    (r"(shift|scale)", r"{1}"),
+    (r"spatial\.autoencoder\.(.+)", r"spatial_vae.module.{1}"),
+    (r"temporal\.((?:post_)?quant_conv\.conv\.\w+)", r"temporal_vae.{1}"),
+    (r"temporal\.encoder\.(conv_in\.conv\.\w+)", r"temporal_vae.encoder.{1}"),
+    (r"temporal\.encoder\.down_blocks\.(\d+)\.resnets\.(.+)", r"temporal_vae.encoder.block_res_blocks.{1}.{2}"),
+    (r"temporal\.encoder\.down_blocks\.(\d+)\.downsampler\.(.+)", r"temporal_vae.encoder.conv_blocks.{1}.{2}"),
+    (r"temporal\.encoder\.conv_out\.(.+)", r"temporal_vae.encoder.conv2.{1}"),
+    (r"temporal\.decoder\.conv_in\.(.+)", r"temporal_vae.decoder.conv1.{1}"),
+    (r"temporal\.decoder\.up_blocks\.(\d+)\.resnets\.(.+)", r"temporal_vae.decoder.block_res_blocks.{up}.{2}"),
+    (r"temporal\.decoder\.up_blocks\.(\d+)\.upsampler\.(.+)", r"temporal_vae.decoder.conv_blocks.{sampler}.{2}"),
+    (r"temporal\.decoder\.(conv_out\..+)", r"temporal_vae.decoder.{1}"),
+    (r"temporal\.(encoder|decoder)\.mid_block\.resnets\.(\d+)\.(.+)", r"temporal_vae.{1}.res_blocks.{2}.{3}"),
+    (r"temporal\.(encoder|decoder)\.norm_out\.(.+)", r"temporal_vae.{1}.norm1.{2}"),
+]  # fmt: skip
+
+_TEMPORAL_ARGUMENTS = {
+    "in_out_channels": "in_channels",
+    "latent_embed_dim": "latent_channels",
+    "embed_dim": "latent_channels",
+    "filters": "base_channels",
+    "num_res_blocks": "num_res_blocks",
+    "channel_multipliers": "channel_multipliers",
+    "temporal_downsample": "temporal_downsample",
+    "num_groups": "norm_num_groups",
+    "activation_fn": "act_fn",
+}
+_TEMPORAL_DOWNSAMPLE = {"VAE_Temporal_SD": (False, True, True), "VAE_Temporal": (True, True, False)}  # their defaults
+_ACTIVATIONS = {"swish": "silu", "silu": "silu", "relu": "relu"}
+_NOT_ARCHITECTURE = {"type", "from_pretrained"}  # where the reference finds weights; here they are in the one file
+
+_SPATIAL_ARGUMENTS = (
+    "in_channels", "out_channels", "block_out_channels", "layers_per_block", "latent_channels", "norm_num_groups",
+    "act_fn", "mid_block_add_attention", "use_quant_conv", "use_post_quant_conv",
+)  # fmt: skip
+
+
+def to_open_sora_key(key: str, num_levels: int) -> str:
+    """A key of VideoVAE's state dict -> the same tensor's key in Open-Sora's file.
+
+    num_levels: the number of channel multipliers, which turns the decoder's levels round.
+
+    >>> to_open_sora_key("temporal.decoder.up_blocks.0.upsampler.conv.bias", num_levels=4)
+    'temporal_vae.decoder.conv_blocks.2.conv.bias'
+    """
+    for pattern, theirs in _KEYS:
+        match = re.fullmatch(pattern, key)
+        if match is None:
+            continue
+        levels = {}
+        if "{up}" in theirs or "{sampler}" in theirs:
+            k = int(match[1])
+            levels = {"up": num_levels - 1 - k, "sampler": num_levels - 2 - k}
+        found = theirs.format(key, *match.groups(), **levels)
+        return found.replace("conv_shortcut.", "conv3.") if found.startswith("temporal_vae.") else found
+    raise KeyError(f"no key of Open-Sora's layout for {key!r}")
+
+
+def is_open_sora(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is of Open-Sora's video VAE."""
+    architectures = config.get("architectures")
+    return config.get("model_type") == MODEL_TYPE or (isinstance(architectures, list) and MODEL_TYPE in architectures)
+
+
+def to_config(config: Mapping[str, Any], spatial_config: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Open-Sora's config.json -> the arguments of VideoVAE.
+
+    spatial_config: config of diffusers' AutoencoderKL. Open-Sora's own names only where to download one, so it must be
+    given where the 2D VAE is not SDXL's. Only its architecture counts: the factor between the halves stays 0.18215,
+    which the reference writes into the code, whatever the 2D VAE's own scaling_factor is.
+    """
+    temporal = _temporal_config(config.get("vae_temporal") or {})
+    channels = temporal.get("latent_channels", 4)
+    return {
+        "spatial_config": {
+            **spatial_arguments(spatial_config or {}),
+            "micro_batch_size": (config.get("vae_2d") or {}).get("micro_batch_size"),
+        },
+        "temporal_config": temporal,
+        "micro_frame_size": config.get("micro_frame_size"),
+        "latents_mean": _per_channel(config.get("shift", SHIFT), channels),
+        "latents_std": _per_channel(config.get("scale", SCALE), channels),
+    }
+
+
+def spatial_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The architecture in a config of diffusers' AutoencoderKL, as arguments of SpatialVAE."""
+    for name, block in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
+        if set(config.get(name) or [block]) != {block}:
+            raise ValueError(f"spatial_config: {name} must be {block} throughout, got {config[name]}")
+    return {name: config[name] for name in _SPATIAL_ARGUMENTS if name in config}
+
+
+def _temporal_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    kind = config.get("type", "VAE_Temporal_SD")
+    if kind not in _TEMPORAL_DOWNSAMPLE:
+        raise ValueError(f"vae_temporal type must be one of {', '.join(_TEMPORAL_DOWNSAMPLE)}, got {kind!r}")
+    unknown = sorted(set(config) - set(_TEMPORAL_ARGUMENTS) - _NOT_ARCHITECTURE)
+    if unknown:
+        raise ValueError(f"vae_temporal has arguments the lab does not know: {', '.join(unknown)}")
+    if config.get("embed_dim", 4) != config.get("latent_embed_dim", 4):
+        raise ValueError(
+            f"vae_temporal embed_dim ({config.get('embed_dim', 4)}) must equal "
+            f"latent_embed_dim ({config.get('latent_embed_dim', 4)})"
+        )
+    arguments = {"temporal_downsample": _TEMPORAL_DOWNSAMPLE[kind]}
+    arguments |= {ours: config[theirs] for theirs, ours in _TEMPORAL_ARGUMENTS.items() if theirs in config}
+    if "act_fn" in arguments:
+        arguments["act_fn"] = _ACTIVATIONS.get(arguments["act_fn"], arguments["act_fn"])
+    return arguments
+
+
+def _per_channel(value: float | list[float], channels: int) -> list[float]:
+    """The reference also takes one number for all channels."""
+    return [value] * channels if isinstance(value, int | float) else list(value)
+
+
+def expected_shapes(vae: VideoVAE) -> dict[str, tuple[int, ...]]:
+    """Open-Sora's keys and shapes for a VideoVAE, on any device (meta too)."""
+    levels = len(vae.temporal.config.channel_multipliers)
+    return {to_open_sora_key(key, levels): tuple(value.shape) for key, value in vae.state_dict().items()}

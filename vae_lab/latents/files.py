@@ -1,0 +1,126 @@
+"""Latents from a file and to one: .safetensors, .pt, .npy and .npz. No code in a file is ever run."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .arrays import check_latent
+
+SUFFIXES = (".safetensors", ".pt", ".npy", ".npz")
+NAME = "latents"  # of the tensor in files that give names
+CODE = ("unsupported global", "unsupported class", "object arrays cannot be loaded")  # in torch's and numpy's words
+
+
+def read_latents(path: str | Path, key: str | None = None) -> Tensor:
+    """The latents of one clip in a file: (1, C, L, h, w), float32 (float64 stays float64).
+
+    Args:
+        path: .safetensors, .pt (a tensor, or names to tensors), .npy or .npz. A file may leave the first axis out:
+          (C, L, h, w) is one clip too.
+        key: name of the tensor where a file holds several.
+
+    Of a file of several tensors only the one that is meant is looked at. Raises FileNotFoundError, or ValueError with
+    the file and what is wrong: not a latent file, damaged or cut off, objects that could run code, several tensors and
+    no key, another rank, more than one clip, integers, NaN.
+    """
+    if key is not None and not isinstance(key, str):
+        raise ValueError(f"key must be text, got {key!r}")
+    path = Path(path)
+    _check_suffix(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file")
+    with path.open("rb") as file, warnings.catch_warnings(action="ignore"):  # torch warns of pickles that it refuses
+        try:
+            found = _READERS[path.suffix](file)
+        except Exception as error:  # the readers fail in many ways on damaged files
+            raise _unreadable(path, error) from None
+        name = _chosen(path, found, key)
+        try:
+            values = found if name is None else found[name]
+        except Exception as error:
+            raise _unreadable(path, error) from None
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind not in "fiub" or values.dtype.itemsize > 8:
+            raise ValueError(f"{path} must hold numbers of at most 64 bits, got {values.dtype}")
+        values = torch.from_numpy(np.ascontiguousarray(values).astype(values.dtype.newbyteorder("=")))
+    if not isinstance(values, Tensor):
+        raise ValueError(f"{path} must hold a tensor, got {type(values).__name__}")
+    if values.layout != torch.strided:
+        raise ValueError(f"{path} must hold a dense tensor, got {values.layout}")
+    if values.ndim not in (4, 5):
+        raise ValueError(f"{path} must hold (1, C, L, h, w) or (C, L, h, w), got shape {tuple(values.shape)}")
+    z = values[None] if values.ndim == 4 else values
+    check_latent(z, str(path))
+    return z if z.dtype == torch.float64 else z.float()
+
+
+def write_latents(path: str | Path, z: Tensor) -> None:
+    """Write latents (1, C, L, h, w) so that `read_latents` reads them; the suffix decides how.
+
+    The type stays, but for bfloat16 in .npy and .npz, which numpy has not: it becomes float32, with the same values.
+    In .safetensors and .npz the tensor is called "latents". Refuses what `read_latents` would refuse.
+    """
+    path = Path(path)
+    _check_suffix(path)
+    if not isinstance(z, Tensor):
+        raise ValueError(f"z must be a tensor (1, C, L, h, w), got {type(z).__name__}")
+    check_latent(z)
+    z = z.detach().cpu().contiguous()
+    if path.suffix == ".safetensors":
+        save_file({NAME: z}, path)
+    elif path.suffix == ".pt":
+        torch.save(z.clone(), path)  # a view would be saved with all that it is a view of
+    else:
+        if z.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise ValueError(f"z must be float16, bfloat16, float32 or float64 in {path.suffix}, got {z.dtype}")
+        array = (z.float() if z.dtype == torch.bfloat16 else z).numpy()
+        np.save(path, array) if path.suffix == ".npy" else np.savez(path, **{NAME: array})
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}")
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    reason = str(error)
+    if any(sign in reason.lower() for sign in CODE):
+        return ValueError(
+            f"{path} cannot be read as {path.suffix}: it holds other Python objects than tensors, which could run code "
+            f"when they are read; save the tensor alone"
+        )
+    reason = next(iter(reason.splitlines()), "") or type(error).__name__
+    if isinstance(error, MemoryError | OverflowError):
+        reason = "it says that it holds more than fits in memory"
+    elif "weights" in reason.lower() or "pickle" in reason.lower():  # torch's and numpy's advice is not for latents
+        reason = f"what is in it is not what {'numpy.save' if path.suffix.startswith('.np') else 'torch.save'} writes"
+    return ValueError(f"{path} cannot be read as {path.suffix}; it may be cut off or damaged: {reason}")
+
+
+_READERS = {
+    ".safetensors": lambda file: load_file(file.name),
+    ".pt": lambda file: torch.load(file, map_location="cpu", weights_only=True),
+    ".npy": lambda file: np.load(file, allow_pickle=False),
+    ".npz": lambda file: np.load(file, allow_pickle=False),
+}
+
+
+def _chosen(path: Path, found, key: str | None):
+    """The name of the tensor that is meant; None where it has none."""
+    if not isinstance(found, Mapping):
+        if key is not None:
+            raise ValueError(f"{path} holds one tensor without a name, so key must be None, got {key!r}")
+        return None
+    names = ", ".join(map(str, found)) or "none"
+    if key is None and len(found) != 1:
+        raise ValueError(
+            f"{path} holds {len(found)} tensors, key must be one of their names: {names} (read_latents takes it)"
+        )
+    if key is not None and key not in found:
+        raise ValueError(f"{path} holds no tensor {key!r}; key must be one of: {names}")
+    return key if key is not None else next(iter(found))

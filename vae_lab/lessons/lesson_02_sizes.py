@@ -1,0 +1,83 @@
+"""What notebook 02 asks: sizes. Right answers and many wrong ones come from `shapes`."""
+
+from collections.abc import Callable
+
+from .. import shapes
+from .quiz import Check, Question, agrees_with, function_check
+
+# ---- 02: sizes -----------------------------------------------------------------------------------------------------
+
+
+_SIZES = {
+    "latents of 17 frames": Question(
+        shapes.latent_frames(17),
+        "Five: three frames of zeros in front make 20, which 4 divides.",
+        "How many frames are put in front until 4 divides?",
+        [(17 // 4, "That drops a frame: Open-Sora pads instead, so it is ceil(17 / 4)."), (17 / 4, "Padded first.")],
+    ),
+    "latents of 18 frames": Question(
+        shapes.latent_frames(18),
+        "Six: 18 frames are a chunk of 17 (5 latents) and a chunk of 1 (1 latent).",
+        "Cut 18 into chunks of 17, and count each chunk alone.",
+        [(shapes.latent_frames(18, micro_frame_size=None), "That is ceil(18 / 4), without chunks."),
+         (18 // 4, "That is floor(18 / 4): frames would be lost.")],
+    ),
+    "latents of 51 frames": Question(
+        [shapes.latent_frames(51), shapes.latent_frames(51, micro_frame_size=None)],
+        "15 in three chunks of 17, 13 in one piece: chunks cost 2 latent frames here.",
+        "Three chunks of 17 have ceil(17 / 4) each; in one piece it is ceil(51 / 4).",
+        [([13, 15], "The two are the other way round."), ([12, 12], "Those are floors: frames would be lost."),
+         ([15, 12], "The second is rounded down: it is ceil(51 / 4).")],
+    ),
+    "frames of latent 5": Question(
+        list(shapes.frame_groups(33)[5]),
+        "Frames 17 to 20. The second chunk has 16 frames, which 4 divides: it needs no padding, so its first latent "
+        "frame stands for four frames.",
+        "The second chunk begins at frame 17 and has 16 frames. How many are padded?",
+        [([17], "That would be so in a chunk of 17. This one has 16 frames, which 4 divides: no padding."),
+         (list(range(20, 24)), "That counts on as if there was padding in the second chunk too.")],
+    ),
+    "what latent 1 sees": Question(
+        [shapes.frame_groups(17)[1].stop - 1, shapes.MICRO_FRAME_SIZE - 1],
+        "Frame 4 is the end of its own group: causal convolutions go no further. GroupNorm takes its mean and variance "
+        "over all frames of the chunk, so with it even latent frame 1 depends on frame 16.",
+        "Latent frame 1 of a chunk of 17 stands for frames 1 to 4. Which norm pools over time?",
+        [([4, 4], "The released model normalises with GroupNorm over the whole chunk."),
+         ([1, 16], "Causal here means up to the end of the latent's own group, and that has four frames."),
+         ([0, 16], "Latent frame 0 stands for frame 0, latent frame 1 for four frames.")],
+    ),
+    "lengths of 6 latents": Question(
+        list(shapes.frame_range(6)),
+        "18 to 21: the first chunk gives five latents for 17 frames, and the sixth stands for 1 to 4 more. This is why "
+        "decode must be told num_frames.",
+        "Five latents are one full chunk of 17. How many frames can the sixth stand for?",
+        [(list(range(21, 25)), "That is without chunks: ceil(T / 4) = 6."), ([18], "More than one length has six."),
+         ([24], "The decoder makes 24 frames at first, and then drops those that stand for padding.")],
+    ),
+    "31 came back as": Question(
+        4 * (shapes.latent_frames(31, micro_frame_size=None) - 1) + 1,
+        "29: ceil(31 / 4) = 8 latents, and these decoders always take the first latent for one frame and the others "
+        "for four: 4·(8 − 1) + 1. Lengths that come back whole are 4k + 1: 25, 29, 33.",
+        "31 frames have 8 latents there too. The first stands for one frame, the others for four each.",
+        [(31, "Such a decoder is not told the length. It takes the first latent for a single frame."),
+         (4 * 8, "The first latent stands for one frame only."),
+         (4 * 8 + 1, "One latent stands for one frame, seven stand for four each.")],
+    ),
+}  # fmt: skip
+
+
+def _write_latents() -> Check:
+    cases = [(t, m) for t in (1, 2, 4, 5, 16, 17, 18, 33, 34, 35, 51, 102) for m in (None, 4, 5, 9, 17)]
+
+    def hint(num_frames: int, micro_frame_size: int | None) -> str:
+        if micro_frame_size is None:
+            return "Without chunks it is ceil(T / 4)."
+        if num_frames % micro_frame_size == 0:
+            return "Every chunk is rounded up by itself."
+        return "The last chunk is shorter, and is rounded up by itself."
+
+    expected = lambda t, m: shapes.latent_frames(t, micro_frame_size=m)  # noqa: E731
+    return function_check(agrees_with(expected, cases, hint, "num_frames={}, micro_frame_size={}"))
+
+
+QUESTIONS: dict[str, Question | Callable[..., Check]] = {**_SIZES, "write latent_frames": _write_latents}

@@ -1,0 +1,167 @@
+"""What notebook 04 asks: causality. Right answers come from `shapes` and from what the notebook measured."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import nn
+
+from .. import shapes
+from ..causal_conv import CausalConv3d
+from .quiz import Check, Question, agrees_with, function_check
+
+_GROUPS = shapes.frame_groups(17)
+_LAST_SEEN = shapes.encoder_last_seen(_GROUPS)
+
+
+def plant_leak(vae: nn.Module, seed: int = 0) -> str:
+    """Make one causal convolution in the encoder of a TemporalVAE look one step ahead; returns the path of it.
+
+    The weights stay. Instead of two frames in front, one is padded on either side, as `torch.nn.Conv3d` does it.
+    """
+    paths = [
+        path
+        for path, module in vae.named_modules()
+        if isinstance(module, CausalConv3d)
+        and path.startswith("encoder.")
+        and ".resnets." in path
+        and module.conv.kernel_size == (3, 3, 3)
+    ]
+    path = random.Random(seed).choice(paths)
+    causal = vae.get_submodule(path).conv
+    planted = nn.Conv3d(causal.in_channels, causal.out_channels, 3, padding=1, bias=causal.bias is not None)
+    planted.to(causal.weight).load_state_dict(causal.state_dict())
+    block, _, name = path.rpartition(".")
+    setattr(vae.get_submodule(block), name, planted.train(causal.training))
+    return path
+
+
+def _moved_by_the_last_frame(moved: Sequence[int]) -> Check:
+    """moved: the latents of a chunk of 17 frames that move when its last frame changes."""
+    return Question(
+        list(moved),
+        f"All {len(_GROUPS)}, also latent 0, which stands for frame 0 alone: it depends on a frame that comes 16 "
+        "frames later."
+        if len(moved) == len(_GROUPS)
+        else f"The latents {list(moved)}.",
+        "Compare the two latents above, frame by frame.",
+        [([len(_GROUPS) - 1], "That would be so in a causal encoder: only the latent that stands for the frame moves."),
+         ([], "The last frame is in the clip, so at least its own latent moves.")],
+    ).check  # fmt: skip
+
+
+def _moved_in_cogvideox(moved: Sequence[int]) -> Check:
+    """moved: the latents of 17 frames that move when the last frame changes."""
+    return Question(
+        list(moved),
+        f"Latents {list(moved)}: the second chunk, of 8 frames, as a whole, and nothing in the first chunk, of 9.",
+        "The norm pools over the frames of a chunk, and the second chunk has 8 frames, so 2 latents.",
+        [([len(_GROUPS) - 1], "That would be so if it was causal, but its GroupNorm pools over a chunk's frames."),
+         (list(range(len(_GROUPS))), "The first chunk has been encoded before the second one is looked at.")],
+    ).check  # fmt: skip
+
+
+def _which_kind(offender: str) -> Check:
+    """offender: class of the first module whose past moved."""
+    return Question(
+        offender,
+        f"{offender}: it is the first module whose past outputs moved, though the past of its input stood still.",
+        'Answer "CausalConv3d", "GroupNorm" or "SiLU". Which of them looks at more than one frame, and which at '
+        "frames that come later?",
+        [(other, hint) for other, hint in (
+            ("CausalConv3d", "Notebook 01 has shown that its windows end with the frame's own group."),
+            ("SiLU", "It looks at every number alone."),
+        ) if other != offender],
+    ).check  # fmt: skip
+
+
+def _planted(path: str) -> Check:
+    """path: of the planted module."""
+    block, _, name = path.rpartition(".")
+    return Question(
+        path,
+        f"{path}: it has one frame of padding on either side, so it sees one frame of its level ahead.",
+        "Ask attribute_leak: its first offender has a path.",
+        [(block, "That is the block around it: which of its parts is it?"), (name, "Every block has one: which block?"),
+         (path.removeprefix("encoder."), "The path in the whole model is meant: it begins with encoder.")],
+    ).check  # fmt: skip
+
+
+def _after_the_swap(quality: Mapping[str, float]) -> Check:
+    """quality: "as trained" and "norms swapped" -> mean PSNR."""
+    before, after = quality["as trained"], quality["norms swapped"]
+    right, wrong = ("worse", "better") if after < before else ("better", "worse")
+    return Question(
+        right,
+        f"{before:.2f} dB as trained, {after:.2f} dB with other norms, which the weights have never seen.",
+        'Answer "better" or "worse".',
+        [(wrong, "Compare the means of the two.")],
+    ).check
+
+
+def _layers(num_res_blocks: int = 4, downsample: Sequence[bool] = (False, True, True)) -> list[tuple[int, int, int]]:
+    """(kernel_size, stride, dilation) of every convolution with a kernel along a TemporalVAE's encoder."""
+    convolution, resnets = (3, 1, 1), [(3, 1, 1)] * 2 * num_res_blocks
+    layers = [convolution]
+    for halve in (*downsample, False):
+        layers += resnets + [(3, 2, 1)] * bool(halve)
+    return layers + resnets
+
+
+_FIELD = shapes.stacked_reach(_layers())
+
+
+def _write_last_seen() -> Check:
+    cases = [
+        (latent, num_frames, ratio)
+        for ratio in (1, 2, 4, 8)
+        for num_frames in (1, 2, 3, 5, 8, 16, 17, 20)
+        for latent in range(-(-num_frames // ratio))
+    ]
+
+    def expected(latent: int, num_frames: int, ratio: int) -> int:
+        return shapes.encoder_last_seen(shapes.frame_groups(num_frames, ratio, None))[latent]
+
+    def hint(latent: int, num_frames: int, ratio: int) -> str:
+        if num_frames % ratio:
+            return f"{shapes.front_padding(num_frames, ratio)} frames of zeros stand in front, and are not counted."
+        return "Every group has ratio frames here, and frames are counted from 0."
+
+    return function_check(agrees_with(expected, cases, hint, "latent={}, num_frames={}, ratio={}"))
+
+
+QUESTIONS: dict[str, Question | Callable[..., Check]] = {
+    "frames latent 2 may see": Question(
+        list(range(_LAST_SEEN[2] + 1)),
+        "Frames 0 to 8: everything up to the end of its own group, frames 5 to 8.",
+        "Latent 2 stands for frames 5 to 8. What may it see before them, and what after?",
+        [(list(_GROUPS[2]), "Those are the frames that it stands for. The past is allowed as well."),
+         (list(range(5)), "Up to the end of its *own* group, which it stands for."),
+         (list(range(12)), "Three frames of zeros stand in front of 17 frames: the groups end at 0, 4, 8, ..."),
+         (list(range(17)), "That is the whole chunk: what is in frame 16 comes later than latent 2.")],
+    ),
+    "moved by the last frame": _moved_by_the_last_frame,
+    "moved by frame 5": Question(
+        [latent for latent, last in enumerate(_LAST_SEEN) if last >= 5],
+        "Latent 2 stands for frame 5; 3 and 4 come later and see it in their past. 0 and 1 stand still, to the bit.",
+        "Which latents may see frame 5? Those whose group ends at frame 5 or later.",
+        [([2], "That one stands for frame 5. Later latents see it too: it is in their past."),
+         (list(range(5)), "That would be so with GroupNorm over the whole chunk."),
+         ([1, 2, 3, 4], "Latent 1 stands for frames 1 to 4, and may see nothing after them.")],
+    ),
+    "which module": _which_kind,
+    "planted convolution": _planted,
+    "quality after the swap": _after_the_swap,
+    "receptive field of the encoder": Question(
+        _FIELD,
+        f"{_FIELD} frames: 1 + 2 + 16 + 16 + 2 + 32 + 4 + 64 + 64.",
+        "Go through the layers: each adds 2 times the product of the strides before it. Four levels and a mid block "
+        "have 8 convolutions each, and time is halved behind the second and the third level.",
+        [(shapes.stacked_reach([(3, 1, 1)] * len(_layers())), "That is with stride 1 everywhere."),
+         (shapes.stacked_reach(_layers(downsample=(True, True, False))), "That halves time behind the first and the "
+          "second level; the released flags are (False, True, True)."),
+         (shapes.stacked_reach(_layers(2)), "Every residual block has two convolutions."),
+         (_FIELD - 1, "Do not forget the 1 that the sum begins with."), (17, "That is a chunk.")],
+    ),
+    "moved in cogvideox": _moved_in_cogvideox,
+    "write last_seen": _write_last_seen,
+}  # fmt: skip

@@ -1,0 +1,248 @@
+"""Notebooks as linked pages that work offline: `python -m vae_lab.lessons.site NOTEBOOKS OUT`.
+
+Every notebook is executed from scratch and becomes a page with its outputs, formulas as MathML, and viewers whose
+controls work with no kernel and no network. index.html lists them with the time and the memory that each one took. A
+notebook that fails leaves OUT as it was.
+"""
+
+import argparse
+import base64
+import html
+import os
+import platform
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import nbformat
+from latex2mathml.converter import convert as to_mathml
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
+from tqdm import tqdm
+
+from ..viewers import page
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+STATE = "application/vnd.jupyter.widget-state+json"
+MEASURE = """import resource, sys
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))"""  # bytes
+MARK = "<meta name='generator' content='vae_lab.lessons.site'>"  # by which our own pages are known
+TIMEOUT = 3600  # seconds a cell may take
+
+
+class Run(NamedTuple):
+    """One executed notebook."""
+
+    path: Path
+    notebook: nbformat.NotebookNode
+    seconds: float
+    peak_bytes: int
+
+    @property
+    def title(self) -> str:
+        """The first heading; where there is none, the file's name."""
+        return _found(r"^# (.+)$", self.notebook) or self.path.stem
+
+    @property
+    def question(self) -> str:
+        """The bold sentence under it, or nothing."""
+        return _found(r"\*\*(.+?)\*\*", self.notebook)
+
+
+def _found(pattern: str, notebook: nbformat.NotebookNode) -> str:
+    match = re.search(pattern, notebook.cells[0].source if notebook.cells else "", re.M | re.S)
+    return match[1].splitlines()[0] if match else ""
+
+
+def set_parameters(notebook: nbformat.NotebookNode, parameters: Mapping[str, Any]) -> None:
+    """Put a cell that sets these names behind the cell tagged "parameters"; a notebook without one stays as it is."""
+    tagged = [i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())]
+    if tagged and parameters:
+        source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
+        notebook.cells.insert(tagged[0] + 1, nbformat.v4.new_code_cell(source))
+
+
+def execute(path: Path, parameters: Mapping[str, Any] | None = None) -> Run:
+    """Run a notebook in a kernel of its own. The measuring cell at its end is taken out again."""
+    notebook = nbformat.read(path, as_version=4)
+    set_parameters(notebook, parameters or {})
+    notebook.cells.append(nbformat.v4.new_code_cell(MEASURE))
+    quiet = ["--log-level=40"]  # of the kernel: no warning that it listens on this machine
+    resources = {"metadata": {"path": str(path.parent)}}
+    client = NotebookClient(notebook, timeout=TIMEOUT, resources=resources, extra_arguments=quiet)
+    begin = time.perf_counter()
+    client.execute(env=os.environ | {"TQDM_DISABLE": "1"})  # progress bars would stand in the page, one below another
+    seconds = time.perf_counter() - begin
+    return Run(path, notebook, seconds, int(notebook.cells.pop().outputs[0].text))
+
+
+def replace_viewers(notebook: nbformat.NotebookNode) -> None:
+    """Put each viewer's page section in place of its widget, and a sentence in place of other widgets."""
+    states = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            bundle = output.get("data", {})
+            if VIEW not in bundle:
+                continue
+            state = states[bundle[VIEW]["model_id"]]["state"]
+            data, drawn = state.get("data"), _picture_inside(state, states)
+            if data and "kind" in data:
+                picture = base64.b64decode(bundle["image/png"])
+                output.data = {"text/html": page.section(data, picture, bundle["text/plain"])}
+            elif drawn:
+                said = html.escape(bundle["text/plain"])
+                output.data = {"text/html": f"<img alt='{said}' src='data:image/png;base64,{drawn}'>"}
+            else:
+                said = html.escape(bundle["text/plain"])
+                output.data = {"text/html": f"<p class='away'>{said} (this control works in JupyterLab only)</p>"}
+    notebook.metadata.pop("widgets", None)
+
+
+def _picture_inside(state: dict, states: dict) -> str:
+    """The PNG, in base64, that a box of widgets shows in the end; nothing where it has none."""
+    for child in state.get("children", ()):
+        entry = states.get(child.removeprefix("IPY_MODEL_"), {})
+        if entry.get("model_name") == "ImageModel":
+            return next((buffer["data"] for buffer in entry.get("buffers", ()) if buffer["path"] == ["value"]), "")
+    return ""
+
+
+# What is code, where no formula is looked for: fences, and spans of it
+CODE = re.compile(r"(^```.*?^```|^~~~.*?^~~~|`[^`\n]+`)", re.S | re.M)
+BLOCK = re.compile(r"(?<!\\)\$\$(.+?)\$\$", re.S)
+# As Jupyter and pandoc read it: no space inside the dollars and no digit after them, so prices stay prices
+INLINE = re.compile(r"(?<![\\$])\$(?!\s)([^$\n]+?)(?<![\s\\])\$(?![\d$])")
+
+
+def replace_formulas(source: str) -> str:
+    """Formulas of a Markdown cell as MathML, which browsers draw by themselves; code stays as it is."""
+    parts = CODE.split(source)
+    for i in range(0, len(parts), 2):
+        text = BLOCK.sub(lambda m: _math(m[1].strip(), display="block"), parts[i])
+        parts[i] = INLINE.sub(lambda m: _math(m[1]), text)
+    return "".join(parts)
+
+
+def _math(formula: str, display: str = "inline") -> str:
+    try:
+        return to_mathml(formula, display=display)
+    except Exception as error:  # latex2mathml has many, without words
+        raise ValueError(f"the formula {formula!r} is not understood: {type(error).__name__}") from None
+
+
+def replace_links(source: str) -> str:
+    """Links to notebooks lead to their pages; files of the repository are not in the site: their paths stay."""
+    source = re.sub(r"(\]\([\w.-]+)\.ipynb(#[^)]*)?\)", lambda m: f"{m[1]}.html{m[2] or ''})", source)
+    return re.sub(r"!?\[([^]]*)\]\(\.\./([^)]+)\)", r"\1 (`\2`)", source)
+
+
+def to_page(run: Run, runs: list[Run]) -> str:
+    """The notebook as HTML, with links to its neighbours."""
+    notebook = nbformat.from_dict(run.notebook)
+    replace_viewers(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            try:
+                cell.source = replace_links(replace_formulas(cell.source))
+            except ValueError as error:
+                raise ValueError(f"{run.path.name}: {error}") from None
+    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    body, _ = exporter.from_notebook_node(notebook)
+    links = "".join(
+        f"<a href='{_address(other)}'{' aria-current=page' if other is run else ''}>{html.escape(other.title)}</a>"
+        for other in runs
+    )
+    return _page(run.title, f"<nav><a href='index.html'>vae_lab</a>{links}</nav>{body}", page.script() + "mountAll();")
+
+
+def _address(run: Run) -> str:
+    return quote(f"{run.path.stem}.html")
+
+
+def index_page(runs: list[Run]) -> str:
+    """All notebooks with what they took."""
+
+    def row(name: str, question: str, seconds: float, peak_bytes: int) -> str:
+        return f"<tr><td>{name}</td><td>{question}</td><td>{seconds:.0f} s</td><td>{peak_bytes / 1e9:.2f} GB</td></tr>"
+
+    rows = [
+        row(f"<a href='{_address(run)}'>{html.escape(run.title)}</a>", html.escape(run.question), *run[2:])
+        for run in runs
+    ]
+    rows.append(row("all", "", sum(run.seconds for run in runs), max(run.peak_bytes for run in runs)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return _page(
+        "vae_lab",
+        "<h1>vae_lab</h1><p>The lab's notebooks, executed from scratch. Their sliders and buttons work here, offline; "
+        "to change code, open them in JupyterLab with <code>make lab</code>.</p>"
+        "<table class='index'><tr><th>notebook</th><th>question</th><th>time</th><th>peak memory</th></tr>"
+        f"{''.join(rows)}</table>"
+        f"<p class='away'>Measured by <code>make notebooks</code> on {cores} cores ({platform.machine()}).</p>",
+    )
+
+
+def _page(title: str, body: str, script: str = "") -> str:
+    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
+    style = "".join(page.asset(name) for name in ("page.css", "viewer.css", "site.css"))
+    return (
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
+        f"{MARK}<title>{html.escape(title)}</title>"
+        f"<style>{style}{light}@media (prefers-color-scheme: dark) {{ {dark} }}</style></head>"
+        f"<body><main>{body}</main><script>{script}</script></body></html>"
+    )
+
+
+def build(notebooks: Path, out: Path, parameters: Mapping[str, Any] | None = None) -> list[Run]:
+    """Execute all notebooks of a folder, and only then write their pages to `out`, in place of those that are there.
+
+    parameters: set in every notebook that has a cell tagged "parameters".
+    """
+    paths = sorted(notebooks.glob("*.ipynb"))
+    if not paths:
+        raise FileNotFoundError(f"there are no notebooks in {notebooks}")
+    if any(path.stem == "index" for path in paths):
+        raise ValueError("a notebook must not be called index.ipynb: index.html lists them all")
+    if out.is_symlink() or out.exists() and not (out.is_dir() and all(map(_is_ours, out.iterdir()))):
+        raise FileExistsError(f"{out} is or holds other things than pages of notebooks: choose a folder of its own")
+    runs = [execute(path, parameters) for path in tqdm(paths, unit="notebook")]
+    written = {f"{run.path.stem}.html": to_page(run, runs).encode() for run in runs}
+    written["index.html"] = index_page(runs).encode()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        for name, text in written.items():
+            (made / name).write_bytes(text)
+        made.chmod(0o755)
+        shutil.rmtree(out, ignore_errors=True)
+        made.replace(out)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return runs
+
+
+def _is_ours(path: Path) -> bool:
+    if path.suffix != ".html" or not path.is_file():
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return MARK in file.read(1000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m vae_lab.lessons.site", description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", type=Path, help="folder of notebooks")
+    parser.add_argument("out", type=Path, help="folder for the pages, in place of those in it")
+    arguments = parser.parse_args()
+    for run in build(arguments.notebooks, arguments.out):
+        print(f"{run.path.stem:24} {run.seconds:4.0f} s  {run.peak_bytes / 1e9:.2f} GB")
+    print(f"open {arguments.out / 'index.html'} in a browser")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""Which module lets the future in: the past of its inputs stood still, and the past of its output moved."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..utils.checks import check_video, positive_int
+from ..utils.text import count
+from .maps import VideoMap, apply_map, change_frames, largest_by_frame
+
+SHOWN = 5  # offenders in a repr
+
+
+class Offender(NamedTuple):
+    """A module whose past output moved although the past of its inputs did not."""
+
+    path: str
+    """As in `model.named_modules()`; "" is the model itself."""
+    kind: str
+    """Name of its class."""
+    call: int
+    """Which call of the module, from 0; more than one where a model works in chunks."""
+    moved: float
+    """Largest change of an output frame that had to stand still, in the units of that output."""
+    frames: tuple[int, int]
+    """(Output frames that moved too much, output frames of the call)."""
+
+    def __repr__(self) -> str:
+        call = f" (call {self.call})" if self.call else ""
+        return f"{self.path or 'the model'} {self.kind}{call}: past outputs moved by {self.moved:.1e}"
+
+
+class LeakAttribution(NamedTuple):
+    """What `attribute_leak` returns."""
+
+    offenders: tuple[Offender, ...]
+    """In the order in which they ran."""
+    frame: int
+    """The first input frame that was changed."""
+    num_frames: int
+    compared: int
+    """Module calls with five axes going in and coming out, which could be compared."""
+    moved: float
+    """Largest change in the past of f's own output, held to the same rule; exactly 0 where nothing leaked."""
+
+    @property
+    def first(self) -> Offender | None:
+        """Where the future first came in; None where no module let it in."""
+        return self.offenders[0] if self.offenders else None
+
+    def __repr__(self) -> str:
+        head = (
+            f"LeakAttribution: frames from {self.frame} on of {self.num_frames} changed, "
+            f"{count(self.compared, 'module call')} compared, "
+        )
+        if self.offenders:
+            lines = [f"  {offender!r}" for offender in self.offenders[:SHOWN]]
+            more = [f"  and {len(self.offenders) - SHOWN} more"] if len(self.offenders) > SHOWN else []
+            return "\n".join([head + count(len(self.offenders), "offender"), *lines, *more])
+        if self.moved:
+            return (
+                f"{head}no offender\n  yet past outputs of f moved by {self.moved:.1e}: "
+                "by code outside these modules, or by modules without five axes"
+            )
+        return head + "no offender"
+
+    def table(self):
+        """A pandas DataFrame, one row an offender: module, class, call, moved, frames_moved, frames."""
+        from pandas import DataFrame
+
+        columns = ["module", "class", "call", "moved", "frames_moved", "frames"]
+        return DataFrame([(*offender[:4], *offender.frames) for offender in self.offenders], columns=columns)
+
+    def plot(self):
+        """A matplotlib Figure: how far each offender moved its past, in the order in which they ran."""
+        from ..figures.probes import module_changes
+
+        return module_changes({repr(o).split(":")[0]: o.moved for o in self.offenders})
+
+
+def attribute_leak(
+    model: nn.Module, f: VideoMap, x: Tensor, frame: int | None = None, seed: int = 0, size: float = 1.0
+) -> LeakAttribution:
+    """Name the modules of `model` that move the past when x changes from `frame` on, the first that ran in front.
+
+    Every module call with five-axis inputs and output, (B, C, T, H, W), is held to one rule. Of an input's T_i frames
+    the last `a` changed; then so many of the output's T_o frames may change, counted from the end:
+
+        all                        a = T_i, so behind a module that moved every frame nothing can be told
+        a * ceil(T_o / T_i)        T_o >= T_i; a * (T_o - 1) / (T_i - 1) where that is whole (the first frame alone)
+        ceil(a / stride)           a convolution, whose padding may be done outside of it
+        ceil(a / (T_i // T_o))     otherwise
+
+    Of several inputs the most generous counts. A container of an offender is not listed, nor is a module whose leak
+    stays inside a container that keeps the rule; what a module's own code does, while its parts keep the rule, is laid
+    to the module. Modules that take frames folded into the batch are passed over.
+
+    Args:
+        model: whose modules are watched; f runs it.
+        f: (B, C, T, H, W) -> (B, C', L, h, w), the same for the same x.
+        frame: the first frame to change; where it is None, the last ceil(T / L) are changed, about the last group: a
+          leak from the end of a group to its beginning is none.
+        seed, size: of the noise added to the changed frames, Gaussian of standard deviation `size`.
+
+    f runs twice, and twice more where something leaks; of all tensors only one fingerprint a frame is kept. Hooks are
+    removed whatever happens.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    check_video("x", x)
+    num_frames = x.shape[2]
+    if num_frames < 2:
+        raise ValueError("x must have at least 2 frames, a past and a future, got 1")
+    if frame is not None and positive_int("frame", frame) >= num_frames:
+        raise ValueError(f"frame must be from 1 to {num_frames - 1}, the last frame of x, got {frame}")
+    calls, y = _watch(model, f, x)
+    frame = max(1, num_frames - -(-num_frames // y.shape[2])) if frame is None else int(frame)
+    changed = change_frames(x, slice(frame, None), size, seed)
+    calls_changed, y_changed = _watch(model, f, changed)
+    if [call.key for call in calls] != [call.key for call in calls_changed] or y.shape != y_changed.shape:
+        raise ValueError("f must call the same modules and give the same shape for x and for x with its future changed")
+    if not calls:
+        raise ValueError("f called no module of model: pass the model that f runs")
+    modules = dict(model.named_modules())
+    verdicts = [
+        _verdict(modules[before.path], before, after) for before, after in zip(calls, calls_changed, strict=True)
+    ]
+    guilty = _innermost(calls, verdicts)
+    outputs = _outputs(model, f, x, guilty, calls)
+    outputs_changed = _outputs(model, f, changed, guilty, calls_changed)
+    offenders = []
+    for index in guilty:
+        call, still = calls[index], verdicts[index].still
+        moved = largest_by_frame(outputs_changed[call.key] - outputs[call.key])
+        kind = type(modules[call.path]).__name__
+        offenders.append(
+            Offender(call.path, kind, call.number, moved[:still].max().item(), (verdicts[index].excess, len(moved)))
+        )
+    allowed = _allowed(num_frames, num_frames - frame, y.shape[2])
+    past = largest_by_frame(y_changed - y)[: y.shape[2] - allowed]
+    compared = sum(verdict.measured for verdict in verdicts)
+    return LeakAttribution(tuple(offenders), frame, num_frames, compared, past.max().item() if len(past) else 0.0)
+
+
+class _Call(NamedTuple):
+    """One call of a module, with a fingerprint of each frame of its inputs and of its output."""
+
+    path: str
+    number: int
+    start: int
+    """Calls begun before; those of its parts are numbered from start + 1 to end."""
+    end: int
+    inputs: list[tuple[bytes, ...]]
+    output: tuple[bytes, ...] | None
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.path, self.number
+
+
+class _Verdict(NamedTuple):
+    measured: bool
+    excess: int
+    """Output frames that moved beyond what is allowed."""
+    still: int
+    """Output frames, from the first, that have to stand still."""
+    sound: bool
+    """Whether frames had to stand still and did, by the strict reading of the rule."""
+
+
+def _allowed(inputs: int, changed: int, outputs: int, stride: int | None = None, strict: bool = False) -> int:
+    """Output frames, counted from the end, that may change when the last `changed` of `inputs` frames do.
+
+    3 frames that become 9 may be 3 of each, or 1 of the first and 4 of each other: `strict` thinks of the former alone.
+    """
+    if changed in (0, inputs):
+        return outputs if changed else 0
+    if outputs >= inputs:
+        factor, rest = divmod(outputs - 1, inputs - 1)
+        allowed = changed * (-(-outputs // inputs) if rest or strict else factor)
+    else:
+        allowed = -(-changed // (stride or inputs // outputs))
+    return min(outputs, allowed)
+
+
+def _changed(before: tuple[bytes, ...], after: tuple[bytes, ...]) -> int:
+    """Frames from the first that differs to the end."""
+    return next((len(before) - t for t, (a, b) in enumerate(zip(before, after, strict=True)) if a != b), 0)
+
+
+def _verdict(module: nn.Module, before: _Call, after: _Call) -> _Verdict:
+    if before.output is None or not before.inputs:
+        return _Verdict(False, 0, 0, False)
+    outputs = len(before.output)
+    # a convolution whose padding is done outside has fewer outputs than inputs, and still a stride of 1
+    stride = module.stride[0] if isinstance(module, nn.Conv3d) else None
+    allowed, strictly = (
+        max(
+            _allowed(len(a), _changed(a, b), outputs, stride, strict)
+            for a, b in zip(before.inputs, after.inputs, strict=True)
+        )
+        for strict in (False, True)
+    )
+    changed = _changed(before.output, after.output)
+    return _Verdict(True, max(0, changed - allowed), outputs - allowed, changed <= strictly < outputs)
+
+
+def _innermost(calls: list[_Call], verdicts: list[_Verdict]) -> list[int]:
+    """Calls that break the rule, without those around them and without those inside a call that keeps it."""
+    guilty = [i for i, verdict in enumerate(verdicts) if verdict.excess]
+    inside = lambda part, whole: calls[whole].start < calls[part].start <= calls[whole].end  # noqa: E731
+    return [
+        i
+        for i in guilty
+        if not any(inside(other, i) for other in guilty)
+        and not any(inside(i, j) and verdict.sound for j, verdict in enumerate(verdicts))
+    ]
+
+
+def _fingerprints(x: Tensor) -> tuple[bytes, ...]:
+    """A digest of each frame of a (B, C, T, H, W) tensor; equal exactly where the frames are."""
+    frames = (x.detach() + 0.0).movedim(2, 0).contiguous().cpu()  # + 0.0: a zero has one sign
+    return tuple(hashlib.blake2b(f.view(torch.uint8).numpy(), digest_size=16).digest() for f in frames.flatten(1))
+
+
+def _is_video(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 5 and value.is_floating_point() and value.numel() > 0
+
+
+def _main_output(output: Any) -> Tensor | None:
+    """The module's result: itself, or the first tensor of several (the others are caches for the next chunk)."""
+    values = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else (output,)
+    first = next((value for value in values if isinstance(value, Tensor)), None)
+    return first if _is_video(first) else None
+
+
+@contextmanager
+def _hooks(model: nn.Module, before: Callable, after: Callable) -> Iterator[None]:
+    """before(path, args, kwargs) and after(path, output) around each call of a module, until the block ends."""
+    handles = []
+    try:
+        for path, module in model.named_modules():
+            handles.append(
+                module.register_forward_pre_hook(lambda _m, a, k, path=path: before(path, a, k), with_kwargs=True)
+            )
+            handles.append(module.register_forward_hook(lambda _m, _a, output, path=path: after(path, output)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _watch(model: nn.Module, f: VideoMap, x: Tensor) -> tuple[list[_Call], Tensor]:
+    """The calls that f(x) makes, in the order in which they end, and f(x)."""
+    calls, numbers, open_calls, begun = [], {}, [], 0
+
+    def before(path, args, kwargs):
+        nonlocal begun
+        begun += 1
+        number = numbers[path] = numbers.get(path, -1) + 1
+        inputs = [_fingerprints(value) for value in (*args, *kwargs.values()) if _is_video(value)]
+        open_calls.append((path, number, begun, inputs))
+
+    def after(path, output):
+        path, number, start, inputs = open_calls.pop()
+        result = _main_output(output)
+        calls.append(_Call(path, number, start, begun, inputs, None if result is None else _fingerprints(result)))
+
+    with _hooks(model, before, after), torch.no_grad():
+        y = apply_map(f, x)
+    return calls, y
+
+
+def _outputs(
+    model: nn.Module, f: VideoMap, x: Tensor, chosen: list[int], calls: list[_Call]
+) -> dict[tuple[str, int], Tensor]:
+    """Copies of the outputs of the chosen calls, from one more run; refuses an f that does not repeat itself."""
+    if not chosen:
+        return {}
+    prints = {calls[index].key: calls[index].output for index in chosen}
+    kept, numbers = {}, {}
+
+    def after(path, output):
+        number = numbers[path] = numbers.get(path, -1) + 1
+        if (path, number) in prints:
+            kept[path, number] = _main_output(output).detach().clone()
+
+    with _hooks(model, lambda *_: None, after), torch.no_grad():
+        apply_map(f, x)
+    if any(_fingerprints(kept[key]) != prints[key] for key in prints):
+        raise ValueError(
+            "f must give the same output twice for the same x: use the posterior's mode or a seeded generator, and "
+            "eval() for dropout"
+        )
+    return kept

@@ -1,0 +1,317 @@
+"""How far one output of a video map sees: by its operations, by its gradient, and where 99 % of the gradient lies."""
+
+from bisect import bisect_left
+from functools import cache
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from ..shapes import kernel_reach
+from .maps import VideoMap, apply_map, repeatable_output
+
+AXES = ("time", "height", "width")  # dimensions 2, 3, 4
+INPUTS = {"time": "frame", "height": "row", "width": "column"}
+SHARE = 0.99
+SPREAD = 16  # outputs looked at besides the latest ones, all over the axis: in chunks not all are treated alike
+LONG_ENOUGH = 5  # samples between two operations, from which on twice as many are not padding by torch.cat
+
+# Operations that mix samples along axes in ways that are not followed here. By the last part of their names.
+NOT_FOLLOWED = {
+    "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool3d", "conv1d", "conv_transpose1d",
+    "conv_transpose2d", "conv_transpose3d", "matmul", "__matmul__", "bmm", "baddbmm", "einsum", "roll", "flip",
+    "cumsum", "cumprod", "sort", "fold", "unfold", "grid_sample", "instance_norm", "as_strided", "fft_fft", "fft_rfft",
+    "fft_fftn", "fft_rfftn", "multi_head_attention_forward", "_native_multi_head_attention", "tensordot",
+}  # fmt: skip
+REDUCTIONS = {"mean", "sum", "std", "var", "amax", "amin", "softmax"}  # not followed but over the channels
+
+
+class AxisField(NamedTuple):
+    """The receptive field along one axis, in input samples."""
+
+    graph: float | None
+    """By the operations that were run; infinite where one pools over the axis; None where they cannot be followed."""
+    reason: str
+    """Why `graph` is None; otherwise empty."""
+    gradient: int
+    """From the first sample with a gradient that is not 0 to the last."""
+    cut: bool
+    """Whether the gradient reaches a border of the input, so that the field may be larger than `gradient`."""
+    output: int
+    """The output sample that was looked at, the one that sees most."""
+    first: int
+    """First input sample with a gradient; the last one is first + gradient - 1."""
+    window: tuple[int, int]
+    """First and last sample of the shortest piece that holds `share` of the gradient."""
+    mass: np.ndarray
+    """(input samples,): share of the gradient's absolute sum; adds up to 1, or is 0 where there is no gradient."""
+
+    @property
+    def effective(self) -> int:
+        """Samples in `window`."""
+        return self.window[1] - self.window[0] + 1
+
+    def __repr__(self) -> str:
+        graph = "not followed" if self.graph is None else "unbounded" if self.graph == inf else f"{self.graph:.0f}"
+        least = "at least " if self.cut else ""
+        return f"by operations {graph}, by gradient {least}{self.gradient}, bulk of it in {self.effective}"
+
+
+class ReceptiveField(NamedTuple):
+    """What `receptive_field` returns."""
+
+    time: AxisField
+    height: AxisField
+    width: AxisField
+    share: float
+    """Of the gradient, held by each axis's `window`."""
+
+    def __repr__(self) -> str:
+        lines = [f"ReceptiveField of one output sample, in input samples (bulk: {self.share:.0%} of the gradient)"]
+        for axis in AXES:
+            field = getattr(self, axis)
+            lines.append(f"  {axis}: {field!r}" + (f"\n    {field.reason}" if field.reason else ""))
+        return "\n".join(lines)
+
+    def table(self):
+        """A pandas DataFrame, one row an axis: graph, gradient, cut, effective, window_first, window_last, output."""
+        from pandas import DataFrame, Index
+
+        rows = [
+            (field.graph, field.gradient, field.cut, field.effective, *field.window, field.output)
+            for field in self[: len(AXES)]
+        ]
+        columns = ["graph", "gradient", "cut", "effective", "window_first", "window_last", "output"]
+        return DataFrame(rows, Index(AXES, name="axis"), columns)
+
+    def plot(self, axis: str = "time", chunk: int | None = None):
+        """A matplotlib Figure of the gradient along an axis, with the 99 % window and, if given, a chunk's length."""
+        from ..figures.probes import receptive_field_mass
+
+        if axis not in AXES:
+            raise ValueError(f"axis must be one of {AXES}, got {axis!r}")
+        field = getattr(self, axis)
+        return receptive_field_mass(
+            field.mass,
+            field.window,
+            (field.first, field.first + field.gradient - 1),
+            f"input {INPUTS[axis]}",
+            self.share,
+            chunk,
+            f"what output {INPUTS[axis]} {field.output} sees",
+        )
+
+
+@torch.enable_grad()
+def receptive_field(f: VideoMap, x: Tensor, share: float = SHARE, seed: int = 0) -> ReceptiveField:
+    """How far one output sample of f sees, along time, height and width, measured three ways.
+
+    By operations: f is run once while its torch functions are recorded, and the field is followed backwards through
+    them: a convolution makes n samples (n - 1) * stride + dilation * (kernel_size - 1) + 1 (`shapes.stacked_reach`),
+    nearest upsampling by r (also channels unfolded into time, seen by the sizes) makes them (n - 2 + r) // r + 1, the
+    most over all phases. A group norm or an attention over an axis makes it infinite. This is the longest path of nets
+    whose shortcuts have kernel 1; parallel branches with larger kernels would be added up. What cannot be followed
+    gives None and the reason, and so does a field smaller than the gradient shows. Padding counts as samples.
+
+    By gradient: one output value, all channels summed with random weights, at the middle of the other two axes: the one
+    that sees most of the latest outputs that do not see the input's end, in all phases, and of others spread over the
+    axis. `cut` says that it reaches a border of the input, so that a larger x is needed.
+
+    Effective: the shortest piece of the axis that holds `share` of that gradient's absolute sum.
+
+    Args:
+        f: (B, C, T, H, W) -> (B, C', L, h, w), the same for the same x; gradients must get through.
+        x: the point at which gradients are taken. float64 keeps small ones from becoming 0.
+        share: between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share must be between 0 and 1, got {share}")
+    repeatable_output(f, x)
+    trace = _Trace()
+    x = x.detach().clone().requires_grad_()
+    with trace:
+        y = apply_map(f, x)
+    if not y.requires_grad:
+        raise ValueError("f must let gradients through: it must not use no_grad or detach")
+    weights = torch.randn(y.shape[:2], generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(y)
+
+    @cache
+    def profile(*place: int) -> np.ndarray:
+        """(3 axes): sums of the gradient's absolute values for the output at this place."""
+        (gradient,) = torch.autograd.grad(y[(..., *place)], x, weights, retain_graph=True, allow_unused=True)
+        absolute = torch.zeros_like(x) if gradient is None else gradient.abs()
+        return [absolute.double().sum([d for d in range(5) if d != 2 + k]).cpu().numpy() for k in range(3)]
+
+    fields = []
+    for k in range(3):
+        middle = [size // 2 for size in y.shape[2:]]
+        along = lambda j, k=k, middle=middle: profile(*middle[:k], j, *middle[k + 1 :])[k]  # noqa: E731
+        fields.append(_axis_field(along, k, x.shape[2 + k], y.shape[2 + k], share, trace))
+    return ReceptiveField(*fields, share)
+
+
+def _axis_field(along, k: int, inputs: int, outputs: int, share: float, trace: "_Trace") -> AxisField:
+    """along(j): the gradient of output j over the input samples of axis k."""
+    ends = bisect_left(range(outputs), True, key=lambda j: along(j)[-1] > 0)  # the first that sees the input's end
+    phases = -(-outputs // inputs)
+    spread = np.linspace(0, outputs - 1, SPREAD).round().astype(int).tolist()
+    best = (-1,)
+    for j in {*range(max(0, ends - phases), ends), *spread, outputs // 2}:
+        seen = np.flatnonzero(along(j))
+        size = int(np.ptp(seen)) + 1 if len(seen) else 0
+        whole = not size or (seen[0] > 0 and seen[-1] < inputs - 1)
+        best = max(best, (size, whole, -abs(j - outputs // 2), j))  # of several alike the one nearest to the middle
+    size, whole, _, output = best
+    graph, reason = trace.field(k, inputs, outputs)
+    if graph is not None and graph < size:
+        graph, reason = None, f"the operations that were followed give {graph:.0f}, but the gradient reaches {size}"
+    mass = along(output)
+    if not size:
+        return AxisField(graph, reason, 0, False, output, 0, (0, -1), mass)
+    mass = mass / mass.sum()
+    return AxisField(graph, reason, size, not whole, output, int(np.flatnonzero(mass)[0]), _window(mass, share), mass)
+
+
+def _window(mass: np.ndarray, share: float) -> tuple[int, int]:
+    """First and last index of the shortest piece whose sum is at least `share`; the earliest of several."""
+    total = np.concatenate([[0.0], np.cumsum(mass)])
+    goal = share * total[-1]
+    best = (0, len(mass) - 1)
+    for start in range(len(mass)):
+        stop = int(np.searchsorted(total, total[start] + goal))  # the first with enough before it
+        if stop < len(total) and stop - 1 - start < best[1] - best[0]:
+            best = (start, stop - 1)
+    return best
+
+
+class _Step(NamedTuple):
+    """An operation along one axis: n outputs need `(n - 1) * stride + reach` inputs, or upsampling by `factor`."""
+
+    name: str
+    inputs: int
+    outputs: int
+    reach: int = 1
+    stride: int = 1
+    factor: int = 1
+
+
+class _Trace(TorchFunctionMode):
+    """Records what the torch functions called meanwhile do to the three axes."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps: list[list[_Step]] = [[], [], []]
+        self.unbounded = [False] * 3
+        self.lost = [""] * 3  # the first reason why an axis cannot be followed
+        self.weights: set[tuple[int, int]] = set()  # (data pointer, axis) of kernels that reach along the axis
+        self.shape: torch.Size | None = None  # of the last tensor with axes that are known
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        result = function(*args, **kwargs)
+        name = getattr(function, "__name__", "")
+        if name in ("conv2d", "conv3d"):
+            self._convolution(name, result, *args, **kwargs)
+        elif name == "group_norm":
+            self._pool(*args, **kwargs)
+        elif name == "batch_norm" and (kwargs.get("training") or (len(args) > 5 and args[5])):
+            self._lose(range(3), "batch_norm in training mode")
+        elif name == "pad" and args[0].ndim in (4, 5):
+            for k in range(5 - args[0].ndim, 3):
+                self.steps[k].append(_Step("pad", args[0].shape[k - 3], result.shape[k - 3]))
+        elif name == "interpolate":
+            self._upsampling(result, *args, **kwargs)
+        elif name == "scaled_dot_product_attention":
+            key = args[1] if len(args) > 1 else kwargs["key"]
+            self._tokens("attention", key.shape[0], key.shape[-2])
+        elif name in NOT_FOLLOWED | REDUCTIONS and not self._over_channels(name, args, kwargs):
+            self._lose(range(3), name)
+        return result
+
+    def field(self, k: int, inputs: int, outputs: int) -> tuple[float | None, str]:
+        """The field along axis k of one output, or None and why it is not known."""
+        if self.lost[k]:
+            return None, self.lost[k]
+        if self.unbounded[k]:
+            return inf, ""
+        size, strided = 1, False
+        steps = [_Step("the input", inputs, inputs), *self.steps[k], _Step("the output", outputs, outputs)]
+        for before, step in zip(steps[-2::-1], steps[:0:-1], strict=True):  # from the output to the input
+            jump = step.inputs / before.outputs
+            factor = round(jump)
+            if factor < 1 or abs(step.inputs - factor * before.outputs) > before.outputs / 4:
+                return None, self._between(k, before, step, "by something that is not followed")
+            if factor > 1 and before.outputs < LONG_ENOUGH:
+                return None, self._between(k, before, step, "by upsampling or by padding: give a larger x")
+            size = (size - 1) * step.stride + step.reach
+            if strided and step.factor * factor > 1:
+                return None, f"{step.name} follows an upsampling with a stride, whose phases are not followed"
+            strided = strided or step.stride > 1
+            for up in (step.factor, factor):  # at most, over all phases; padding and crops only shift them
+                size = (size - 2 + up) // up + 1
+        return size, ""
+
+    def _between(self, k: int, before: _Step, step: _Step, how: str) -> str:
+        noun = INPUTS[AXES[k]] + "s"
+        return f"{before.outputs} {noun} become {step.inputs} between {before.name} and {step.name}, {how}"
+
+    def _lose(self, axes, reason: str) -> None:
+        for k in axes:
+            self.lost[k] = self.lost[k] or f"{reason} is not followed"
+
+    def _convolution(self, name, result, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> None:
+        dims = 3 if name == "conv3d" else 2
+        stride, dilation = (
+            (v,) * dims if isinstance(v, int) else tuple(v) * (dims // len(v)) for v in (stride, dilation)
+        )
+        for d in range(dims):
+            k = 3 - dims + d
+            reach = kernel_reach(weight.shape[2 + d], dilation[d])
+            axis = input.ndim - dims + d
+            label = f"{name} {len(self.steps[k])}"
+            if reach > 1 or stride[d] > 1:
+                if (weight.data_ptr(), k) in self.weights:
+                    self._lose([k], "a convolution that runs several times (in chunks, say)")
+                self.weights.add((weight.data_ptr(), k))
+            self.steps[k].append(_Step(label, input.shape[axis], result.shape[axis], reach, stride[d]))
+        self.shape = result.shape
+
+    def _pool(self, input: Tensor, *_, **__) -> None:
+        """group_norm: statistics over all axes but the first two, of five over time too, of four within a frame."""
+        if input.ndim == 3:
+            self._tokens("group_norm", input.shape[0], input.shape[2])
+            return
+        self.shape = input.shape
+        self._tokens("group_norm", input.shape[0], input.shape[2:].numel())
+
+    def _upsampling(
+        self, result: Tensor, input: Tensor, size=None, scale_factor=None, mode="nearest", *_, **__
+    ) -> None:
+        if mode not in ("nearest", "nearest-exact") or input.ndim not in (4, 5):
+            self._lose(range(3), f"interpolate with mode {mode!r} of {input.ndim} axes")
+            return
+        for k in range(5 - input.ndim, 3):
+            before, after = input.shape[k - 3], result.shape[k - 3]
+            if after % before:
+                self._lose([k], f"interpolate from {before} to {after}")
+            self.steps[k].append(_Step("interpolate", before, after, factor=after // before))
+        self.shape = result.shape
+
+    def _tokens(self, name: str, batch: int, tokens: int) -> None:
+        """What mixes all cells of a frame, or of a clip, sees all of it; other tokens are not understood."""
+        shape = self.shape
+        if shape is None or len(shape) not in (4, 5) or (batch, tokens) != (shape[0], shape[2:].numel()):
+            self._lose(range(3), f"{name} over {tokens} tokens")
+            return
+        for k in range(5 - len(shape), 3):
+            self.unbounded[k] = True
+
+    @staticmethod
+    def _over_channels(name: str, args, kwargs) -> bool:
+        """Whether a reduction or a softmax runs over the channels alone."""
+        dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        return name in REDUCTIONS and dims in (1, (1,), [1])

@@ -1,0 +1,305 @@
+"""Does tiling code put its tiles back where they came from? A test with tiles that cannot be wrong themselves.
+
+The clip is a ramp along each axis, so every value tells where it belongs. The encoder is replaced by an exact mean over
+boxes and the decoder by its exact inverse on these ramps: both give the same values whatever tile they see, so a right
+tiler, blending or not, returns the ramp, and what is off in value is off in place.
+"""
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from inspect import signature
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..utils.checks import positive_int
+
+AXES = ("time", "height", "width")  # channel i of the clip is the ramp along axis i
+EXACT = 1e-3  # latent samples: more than the rounding of float32 makes, less than a pixel
+DIRECTIONS = ("encode", "decode")
+
+Function = Callable[[Tensor], Tensor]
+Tiled = Callable[[Function, Tensor], Tensor]
+
+
+class StitchError(NamedTuple):
+    """What `stitch_error` returns: how far each sample of the output is from its place."""
+
+    error: np.ndarray
+    """(3, T, H, W) of the output: misplacement along time, height and width, in latent frames, rows and columns.
+
+    Above 0: what is there belongs further on. Where the output is too small or too large, the part that both have.
+    """
+    size: tuple[int, int, int]
+    """(T, H, W) of the output."""
+    expected_size: tuple[int, int, int]
+    tiles: int
+    """How often the tiler called the function."""
+    direction: str
+
+    @property
+    def largest(self) -> float:
+        """The largest misplacement along any axis, in latent samples."""
+        return float(np.abs(self.error).max())
+
+    @property
+    def axis(self) -> str | None:
+        """Along which axis the largest is; None where nothing is misplaced."""
+        return AXES[self._place()[0]] if self.largest >= EXACT else None
+
+    @property
+    def at(self) -> tuple[int, int, int] | None:
+        """(frame, row, column) of the output where the largest is, the first one of equals; None as above."""
+        return self._place()[1:] if self.largest >= EXACT else None
+
+    @property
+    def exact(self) -> bool:
+        """Every sample in its place (to a thousandth of a latent sample), and none missing or too many."""
+        return self.largest < EXACT and self.size == self.expected_size
+
+    def _place(self) -> tuple[int, int, int, int]:
+        distance = np.abs(self.error)
+        first = np.argmax(distance > distance.max() - EXACT / 2)  # rounding must not choose among equals
+        return tuple(int(i) for i in np.unravel_index(first, distance.shape))
+
+    def __repr__(self) -> str:
+        where = "latent samples"
+        if self.axis:
+            unit = {"time": "frames", "height": "rows", "width": "columns"}[self.axis]
+            where = "latent {}, at frame {}, row {}, column {}".format(unit, *self.at)
+        lines = [
+            f"StitchError of {self.direction}, {self.tiles} tiles: {'exact' if self.exact else 'not exact'}",
+            f"  largest misplacement  {self.largest:.3f} {where}",
+        ]
+        if self.size != self.expected_size:
+            lines += [f"  size  {_times(self.size)}, should be {_times(self.expected_size)}"]
+        return "\n".join(lines)
+
+    def table(self):
+        """pandas DataFrame: for each axis the largest misplacement, and the share of samples that are misplaced."""
+        import pandas as pd
+
+        distance = np.abs(self.error).reshape(3, -1)
+        columns = {"largest, in latent samples": distance.max(1), "share misplaced": (distance >= EXACT).mean(1)}
+        return pd.DataFrame(columns, pd.Index(AXES, name="axis"))
+
+    def plot(self):
+        """A matplotlib Figure: maps of the misplacement along height and width, a curve of that along time."""
+        from ..figures.probes import misplacement_maps
+
+        time, height, width = self.error
+        over_time = None
+        if len(time) > 1:  # the sample of each frame that is furthest off, with its sign
+            flat = time.reshape(len(time), -1)
+            over_time = np.take_along_axis(flat, np.abs(flat).argmax(axis=1)[:, None], axis=1)[:, 0]
+        maps = {"height": np.abs(height).max(axis=0), "width": np.abs(width).max(axis=0)}
+        return misplacement_maps(maps, "latent" if self.direction == "encode" else "pixel", over_time)
+
+
+class _Ramps(NamedTuple):
+    """The clip and its latents, known at every place, and the ideal functions between them.
+
+    Latent k of an axis stands at place k. With ratio r, pixel i of height or width stands at (i + 1/2) / r - 1/2. Time
+    is grouped as causal VAEs do: latent frame 0 is frame 0, latent k is frames r * k - r + 1 to r * k, whose mean place
+    is k where frame i stands at (i + (r - 1) / 2) / r. A place p becomes the value 2 * (p + 1/2) / L - 1, L the
+    latents on the axis: all values lie in [-1, 1], as decoders that clamp need.
+    """
+
+    latents: tuple[int, int, int]
+    ratios: tuple[int, int, int]
+
+    def clip(self) -> Tensor:
+        """(1, 3, T, H, W) in double precision."""
+        (frames, *_), (ratio, *spatial) = self.latents, self.ratios
+        time = (torch.arange(ratio * (frames - 1) + 1, dtype=torch.double) + (ratio - 1) / 2) / ratio
+        sides = zip(self.latents[1:], spatial, strict=True)
+        return self._values([time, *((torch.arange(n * r, dtype=torch.double) + 0.5) / r - 0.5 for n, r in sides)])
+
+    def latent(self) -> Tensor:
+        """(1, 3, L, h, w) in double precision."""
+        return self._values([torch.arange(n, dtype=torch.double) for n in self.latents])
+
+    def _values(self, places: Sequence[Tensor]) -> Tensor:
+        ramps = [2 * (p + 0.5) / n - 1 for p, n in zip(places, self.latents, strict=True)]
+        return torch.stack(torch.meshgrid(*ramps, indexing="ij"))[None]
+
+    def slopes(self) -> Tensor:
+        """(3, 1, 1, 1): value for one latent sample."""
+        return torch.tensor([2 / n for n in self.latents], dtype=torch.double).view(3, 1, 1, 1)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Mean over boxes. As a strided convolution does, it drops what fills no box."""
+        ratio, rows, columns = self.ratios
+        height, width = x.shape[3] // rows, x.shape[4] // columns
+        x = x[..., : height * rows, : width * columns].unflatten(4, (width, columns)).unflatten(3, (height, rows))
+        x = x.mean(dim=(4, 6))
+        first = x[:, :, :1].clone()
+        first[:, 0] -= self.slopes()[0].item() * (ratio - 1) / (2 * ratio)  # as if the ramp went on before the tile
+        groups = (x.shape[2] - 1) // ratio
+        rest = x[:, :, 1 : 1 + groups * ratio].unflatten(2, (groups, ratio)).mean(dim=3)
+        return torch.cat([first, rest], dim=2)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Every latent becomes its box of the ramp; the first latent frame gives one frame, the last of its group."""
+        for axis, ratio in enumerate(self.ratios):
+            offsets = (torch.arange(ratio, dtype=z.dtype, device=z.device) + 0.5) / ratio - 0.5
+            steps = torch.zeros(3, 1, 1, 1, ratio, dtype=z.dtype, device=z.device)
+            steps[axis] = offsets * self.slopes()[axis].item()
+            boxes = z.unsqueeze(-1) + steps  # (B, 3, T, H, W, ratio)
+            z = boxes.movedim(-1, axis + 3).flatten(axis + 2, axis + 3)
+        return z[:, :, self.ratios[0] - 1 :]
+
+
+def stitch_error(
+    tiled: Tiled,
+    size: Sequence[int],
+    ratio: int = 8,
+    direction: str = "encode",
+    num_frames: int = 1,
+    temporal_ratio: int = 1,
+) -> StitchError:
+    """Run tiling code on ramps, with an ideal encoder or decoder in place of the model's.
+
+    Args:
+        tiled: `tiled(function, x)` cuts x, calls function on each tile and returns what it makes of the results. x is
+          (1, 3, T, H, W) or latents (1, 3, L, h, w), in double precision and in [-1, 1]; its three channels are ramps
+          along time, height and width.
+        size: (H, W) in pixels, multiples of ratio. Take one that needs several tiles, the last one cut short.
+        ratio: pixels per latent row and column.
+        direction: "encode" or "decode".
+        num_frames, temporal_ratio: T and frames per latent frame; T - 1 is a multiple of it. The function gives one
+          latent frame for the first frame of a tile and one for every temporal_ratio frames after, and back.
+
+    Raises:
+        ValueError: arguments out of range; a tiler that used one tile only, which says nothing; an output that is not
+          (1, 3, T, H, W) or not finite.
+    """
+    if direction not in DIRECTIONS:
+        raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
+    ramps = _ramps(size, positive_int("ratio", ratio), num_frames, positive_int("temporal_ratio", temporal_ratio))
+    clip, latent = ramps.clip(), ramps.latent()
+    x, expected, ideal = (clip, latent, ramps.encode) if direction == "encode" else (latent, clip, ramps.decode)
+    tiles = 0
+
+    def function(tile: Tensor) -> Tensor:
+        nonlocal tiles
+        tiles += 1
+        return ideal(tile)
+
+    with torch.no_grad():
+        output = tiled(function, x.clone())
+    if not isinstance(output, Tensor) or output.ndim != 5 or output.shape[:2] != (1, 3) or 0 in output.shape:
+        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(f"tiled must return a tensor (1, 3, T, H, W), got {got}")
+    if not output.isfinite().all():
+        raise ValueError("tiled must return finite numbers, got NaN or infinity")
+    if tiles < 2:
+        raise ValueError(f"tiled must need several tiles, it called the function {tiles} times: size {_times(size)}")
+    common = tuple(slice(0, min(a, b)) for a, b in zip(output.shape[2:], expected.shape[2:], strict=True))
+    difference = output.detach().cpu().double()[(0, slice(None), *common)] - expected[(0, slice(None), *common)]
+    error = (difference / ramps.slopes()).numpy()
+    return StitchError(error, tuple(output.shape[2:]), tuple(expected.shape[2:]), tiles, direction)
+
+
+def _ramps(size: Sequence[int], ratio: int, num_frames: int, temporal_ratio: int) -> _Ramps:
+    if len(size) != 2:
+        raise ValueError(f"size must be (H, W), got {tuple(size)}")
+    for name, value in zip(("height", "width"), size, strict=True):
+        if positive_int(name, value) % ratio:
+            raise ValueError(f"{name} ({value}) must be a multiple of ratio ({ratio})")
+    if (positive_int("num_frames", num_frames) - 1) % temporal_ratio:
+        raise ValueError(f"num_frames - 1 ({num_frames - 1}) must be a multiple of temporal_ratio ({temporal_ratio})")
+    frames = (num_frames - 1) // temporal_ratio + 1
+    return _Ramps((frames, size[0] // ratio, size[1] // ratio), (temporal_ratio, ratio, ratio))
+
+
+# ---- diffusers -----------------------------------------------------------------------------------------------------
+
+_METHODS = {"space": "tiled_{}", "time": "_temporal_tiled_{}"}
+_PARTS = {"encode": ("encoder", "quant_conv"), "decode": ("decoder", "post_quant_conv")}
+
+
+class _Stand(nn.Module):
+    """A function in the place of a VAE's encoder or decoder; cached features and embeddings are passed by."""
+
+    def __init__(self, function: Function, returns_cache: bool):
+        super().__init__()
+        self.function, self.returns_cache = function, returns_cache
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, None]:
+        return (self.function(x), None) if self.returns_cache else self.function(x)
+
+
+def diffusers_tiling(vae: nn.Module, direction: str = "encode", axis: str = "space") -> Tiled:
+    """The tiling code of a diffusers video VAE, for `stitch_error`; its tile sizes are the VAE's attributes.
+
+    Runs `tiled_encode` or `tiled_decode` (axis "space"), `_temporal_tiled_encode` or `_temporal_tiled_decode` ("time"),
+    with the function in place of encoder and quant_conv, or of post_quant_conv and decoder. It runs on a shallow copy
+    with a list of parts of its own, so the VAE itself is never changed, whatever fails. Weights are not used.
+
+    Raises:
+        ValueError: a VAE without these methods and parts, or that unfolds channels into pixels after decoding.
+    """
+    if direction not in DIRECTIONS:
+        raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
+    if axis not in _METHODS:
+        raise ValueError(f"axis must be one of {', '.join(_METHODS)}, got {axis!r}")
+    name, (part, conv) = _METHODS[axis].format(direction), _PARTS[direction]
+    missing = [wanted for wanted in (name, part) if not hasattr(vae, wanted)]
+    if missing:
+        raise ValueError(f"{type(vae).__name__} must have {name} and {part}, it lacks {' and '.join(missing)}")
+    if direction == "decode" and _folded(vae) > 1:
+        raise ValueError(
+            f"{type(vae).__name__} unfolds channels into {_folded(vae)}x{_folded(vae)} pixels after its decoder; "
+            f'only direction "encode" can be scored'
+        )
+    returns_cache = "conv_cache" in signature(getattr(vae, part).forward).parameters
+
+    def tiled(function: Function, x: Tensor) -> Tensor:
+        stand = copy(vae)
+        stand._modules = dict(vae._modules)
+        setattr(stand, part, _Stand(function, returns_cache))
+        if getattr(vae, conv, None) is not None:
+            setattr(stand, conv, nn.Identity())
+        method = getattr(stand, name)
+        output = method(x, temb=None) if "temb" in signature(method).parameters else method(x)
+        return getattr(output, "sample", output)
+
+    return tiled
+
+
+def diffusers_stitch_error(
+    vae: nn.Module,
+    direction: str = "encode",
+    axis: str = "space",
+    size: Sequence[int] | None = None,
+    num_frames: int | None = None,
+) -> StitchError:
+    """`stitch_error` of a diffusers video VAE's tiling, with its own ratios, on a clip that needs several of its tiles.
+
+    size: (H, W) in pixels; default: two tiles and a bit over each way (one latent pixel where axis is "time").
+    num_frames: default: 1 for "space", two tiles of time and a bit over for "time".
+    """
+    tiled = diffusers_tiling(vae, direction, axis)
+    # CogVideoX does not tell its ratio: its first level keeps the size, every other one halves it
+    ratio = getattr(vae, "spatial_compression_ratio", None) or 2 ** (len(vae.config.block_out_channels) - 1)
+    ratio //= _folded(vae)
+    if axis == "space":
+        tile = (vae.tile_sample_min_height, vae.tile_sample_min_width)
+        size = size or [(5 * side // 2 // ratio + 1) * ratio for side in tile]
+        return stitch_error(tiled, size, ratio, direction, num_frames or 1)
+    temporal_ratio = vae.temporal_compression_ratio
+    frames = num_frames or 5 * vae.tile_sample_min_num_frames // 2 // temporal_ratio * temporal_ratio + 1
+    return stitch_error(tiled, size or (ratio, ratio), ratio, direction, frames, temporal_ratio)
+
+
+def _folded(vae: nn.Module) -> int:
+    """Pixels a side that are folded into channels outside encoder and decoder (Wan 2.2); LTX folds inside them."""
+    inside = hasattr(vae.encoder, "patch_size")
+    return 1 if inside else vae.config.get("patch_size") or 1
+
+
+def _times(size: Sequence[int]) -> str:
+    return "x".join(map(str, size))

@@ -1,0 +1,105 @@
+"""Pictures of a long clip for its page and its contact sheet: chosen and compressed as frames pass, kept on disk."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_STORED, ZipFile
+
+import numpy as np
+from PIL import Image
+
+from ..figures.frames import evenly_chosen
+from ..utils.checks import positive_int
+from ..viewers.pictures import FEWEST_FRAMES, MAX_PAGE_BYTES, MAX_SIDE, thinning_note, view_data, webp
+
+
+class Pictures:
+    """Which frames are kept as pictures, and where they lie: zip files, one for each stretch of the clip.
+
+    As many as fit under `max_bytes`: every frame at first, every second of all once they are too many, then every
+    fourth and so on, but never fewer than FEWEST_FRAMES. Which ones depends on the frames alone, not on how often the
+    work on them was interrupted. The frames of the contact sheet are kept besides.
+    """
+
+    def __init__(self, num_frames: int, panels: Sequence[str], size: tuple[int, int], max_bytes: int = MAX_PAGE_BYTES):
+        if max(size) > MAX_SIDE:
+            raise ValueError(f"frames must be at most {MAX_SIDE} pixels high and wide for a page, got {size}")
+        self._num_frames, self._size = positive_int("num_frames", num_frames), size
+        self.panels, self._max_bytes = list(panels), positive_int("max_bytes", max_bytes)
+        self._sheet = evenly_chosen(self._num_frames)
+        self._bytes: dict[int, int] = {}  # of every frame that the page keeps
+        self._places: dict[int, Path] = {}
+        self._open: tuple[Path, ZipFile] | None = None
+        self.stride = 1
+
+    def wants(self, t: int) -> bool:
+        return t % self.stride == 0 or t in self._sheet
+
+    def write(self, file: ZipFile, t: int, panels: Mapping[str, np.ndarray]) -> None:
+        """Keep frame t (H, W, 3) of every panel, if it is wanted, in a file that `add` is told of when it is whole."""
+        if self.wants(t):
+            for name in self.panels:
+                file.writestr(f"{t}/{name}.webp", webp(panels[name]))
+
+    def add(self, path: Path) -> None:
+        """Count in what a file holds, and thin out where it is too much now."""
+        with ZipFile(path) as file:
+            for entry in file.infolist():
+                t = int(entry.filename.split("/")[0])
+                self._places[t] = path
+                if t % self.stride == 0:
+                    self._bytes[t] = self._bytes.get(t, 0) + (entry.file_size + 2) // 3 * 4  # as base64
+        while sum(self._bytes.values()) > self._max_bytes and 2 * self.stride <= self._num_frames // FEWEST_FRAMES:
+            self.stride *= 2
+            self._bytes = {t: size for t, size in self._bytes.items() if t % self.stride == 0}
+
+    def sheet(self) -> tuple[list[int], dict[str, np.ndarray]]:
+        """The contact sheet's frame numbers, and panel -> these frames uint8 (N, H, W, 3)."""
+        return self._sheet, {name: np.stack([self._decoded(t, name) for t in self._sheet]) for name in self.panels}
+
+    def player(self) -> tuple[list[dict[str, Any]], str]:
+        """(panels for `pages.assemble`, whose pictures are read from disk when they are asked for; note)"""
+        kept, shrink, small = range(0, self._num_frames, self.stride), 1, {}
+        size = sum(self._bytes.values())
+        while size > self._max_bytes:  # so few frames that they stay in memory
+            shrink = max(shrink + 1, round(shrink * sqrt(size / self._max_bytes)))
+            small = {(t, name): _text(webp(self._decoded(t, name), shrink)) for name in self.panels for t in kept}
+            if shrink > max(self._size):
+                raise ValueError(f"max_bytes ({self._max_bytes}) must hold at least {size} bytes, one pixel a frame")
+            size = sum(map(len, small.values()))
+
+        def strip(name: str):
+            return lambda: [lambda t=t: small.get((t, name)) or _text(self._read(t, name)) for t in kept]
+
+        panels = [
+            {"name": name, "latent": False, "views": [view_data(name, name, strip(name), self._size, shrink)]}
+            for name in self.panels
+        ]
+        return panels, thinning_note(self._num_frames, self.stride, shrink, self._max_bytes)
+
+    def close(self) -> None:
+        if self._open:
+            self._open[1].close()
+        self._open = None
+
+    def _read(self, t: int, name: str) -> bytes:
+        path = self._places[t]
+        if self._open is None or self._open[0] != path:
+            self.close()
+            self._open = path, ZipFile(path)
+        return self._open[1].read(f"{t}/{name}.webp")
+
+    def _decoded(self, t: int, name: str) -> np.ndarray:
+        return np.asarray(Image.open(io.BytesIO(self._read(t, name))).convert("RGB"))
+
+
+def new_file(path: Path) -> ZipFile:
+    """For `Pictures.write`; the pictures are compressed already."""
+    return ZipFile(path, "w", ZIP_STORED)
+
+
+def _text(picture: bytes) -> str:
+    return base64.b64encode(picture).decode()

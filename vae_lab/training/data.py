@@ -1,0 +1,220 @@
+"""Clips to train on: endless made ones, or a folder of videos; and their 2D latents, computed once and kept on disk.
+
+Which clip a step sees depends on (seed, stage, step, number in the batch) alone: never on the process or the worker
+that makes it. That is what makes runs repeatable, resumable, and the same on one process or on several.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.lib.format import write_array_header_1_0
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from ..spatial_vae import SpatialVAE
+from ..video.decoding import count_frames
+from ..video.images import IMAGE_SUFFIXES
+from ..video.reading import read_video
+from . import synthetic
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".gif"})
+MANY_FILES = 200  # from here on a bar shows while they are opened
+MOST_CROP = 4  # source pixels a pixel, at most
+
+
+class Clips(Protocol):
+    """Something clips are drawn from."""
+
+    def draw(self, key: Sequence[int], num_frames: int, size: int) -> np.ndarray:
+        """uint8 (num_frames, size, size, 3), the same for the same key."""
+
+    def describe(self) -> dict:
+        """What it is, in plain values: caches of latents belong to one description."""
+
+
+class MadeClips:
+    """`content.random_clip`: the bundled photographs, drawn pictures and waves."""
+
+    def draw(self, key: Sequence[int], num_frames: int, size: int) -> np.ndarray:
+        return synthetic.random_clip(np.random.default_rng(list(key)), num_frames, size)
+
+    def describe(self) -> dict:
+        return {"clips": "made"}
+
+
+class VideoFolder:
+    """Random windows of the videos and images in a folder and the folders in it, cropped, scaled and flipped.
+
+    Every file is opened once at the start. `skipped` lists those that could not be read, with the reason; one that
+    breaks later, in its middle, is replaced by the next file, with a warning. Too short videos are passed over.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"no folder at {folder}")
+        suffixes = VIDEO_SUFFIXES.union(IMAGE_SUFFIXES)
+        files = sorted(p for p in self.folder.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
+        self.skipped: dict[str, str] = {}
+        self.files: list[Path] = []
+        for path in tqdm(files, "videos", unit="file", disable=len(files) < MANY_FILES):
+            try:
+                read_video(path, num_frames=1)
+            except (ValueError, OSError) as error:
+                self.skipped[str(path)] = str(error)
+            else:
+                self.files.append(path)
+        if not self.files:
+            why = "; ".join(self.skipped.values()) or f"it holds no file ending in {', '.join(sorted(suffixes))}"
+            raise ValueError(f"no video in {folder} can be read: {why}")
+        self._lengths: dict[Path, int] = {}
+
+    def describe(self) -> dict:
+        return {"clips": [[str(path.relative_to(self.folder)), path.stat().st_size] for path in self.files]}
+
+    def draw(self, key: Sequence[int], num_frames: int, size: int) -> np.ndarray:
+        random = np.random.default_rng(list(key))
+        first = int(random.integers(len(self.files)))
+        place = random.uniform(0, 1)
+        reasons = []
+        for path in self.files[first:] + self.files[:first]:
+            try:
+                length = self._length(path)
+                if length >= num_frames or length == 1:  # an image stands still
+                    return self._window(path, int(place * max(0, length - num_frames + 1)), random, num_frames, size)
+                reasons.append(f"{path} has {length} frames")
+            except (ValueError, OSError) as error:
+                warnings.warn(f"{error}: another file takes its place", stacklevel=2)
+                reasons.append(str(error))
+        raise ValueError(f"no video in {self.folder} gives {num_frames} frames: {'; '.join(reasons[:3])}")
+
+    def _window(self, path: Path, start: int, random: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
+        length = self._length(path)
+        frames = read_video(path, start, min(num_frames, length)).frames
+        return _crop(np.repeat(frames, num_frames if length == 1 else 1, axis=0), random, size)
+
+    def _length(self, path: Path) -> int:
+        if path not in self._lengths:
+            still = path.suffix.lower() in IMAGE_SUFFIXES
+            self._lengths[path] = len(read_video(path)) if still else count_frames(path)
+        return self._lengths[path]
+
+
+def _crop(frames: np.ndarray, random: np.random.Generator, size: int) -> np.ndarray:
+    """A random square of the frames, scaled to `size` and flipped at random."""
+    height, width = frames.shape[1:3]
+    side = min(height, width, size * np.exp(random.uniform(0, np.log(MOST_CROP))))
+    x, y = random.uniform(0, 1, 2) * (width - side, height - side)
+    box = (x, y, x + side, y + side)
+    images = (Image.fromarray(frame).resize((size, size), Image.Resampling.BICUBIC, box=box) for frame in frames)
+    clip = np.stack([np.asarray(image) for image in images])
+    return np.ascontiguousarray(clip[:, :, ::-1] if random.random() < 0.5 else clip)
+
+
+class Draws(Dataset):
+    """Adapts Clips to torch's DataLoader: an item is the clip of one (key, num_frames)."""
+
+    def __init__(self, clips: Clips, size: int):
+        self.clips, self.size = clips, size
+
+    def __getitem__(self, item: tuple[Sequence[int], int]) -> Tensor:
+        key, num_frames = item
+        return torch.from_numpy(self.clips.draw(key, num_frames, self.size))
+
+
+def batches(clips: Clips, size: int, items: Sequence[Sequence[tuple]], workers: int) -> Iterator[Tensor]:
+    """Batches uint8 (B, T, size, size, 3) of the items' clips, one for each list of items, in their order."""
+    return iter(DataLoader(Draws(clips, size), batch_sampler=items, num_workers=workers))
+
+
+def to_pixels(frames: Tensor) -> Tensor:
+    """uint8 (B, T, H, W, 3) -> float32 (B, 3, T, H, W) in [-1, 1]; `video.to_tensor` for a batch."""
+    return frames.permute(0, 4, 1, 2, 3).float().div(127.5).sub(1)
+
+
+class LatentCache:
+    """2D latents, and where asked for the frames, of a fixed number of clips: float32 and uint8 files, read in place.
+
+    latents: (N, T, C, h, w); frames: (N, T, H, W, 3) or None.
+    """
+
+    def __init__(self, latents: np.ndarray, frames: np.ndarray | None):
+        self.latents, self.frames = latents, frames
+
+    def window(self, key: Sequence[int], num_frames: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """num_frames of a random clip from a random frame on, half of them backwards: (T, C, h, w), (T, H, W, 3)."""
+        random = np.random.default_rng(list(key))
+        clip = int(random.integers(len(self.latents)))
+        first = int(random.integers(self.latents.shape[1] - num_frames + 1))
+        step = 1 if random.random() < 0.5 else -1
+        cut = (clip, slice(first, first + num_frames))
+        return self.latents[cut][::step], None if self.frames is None else self.frames[cut][::step]
+
+
+def fingerprint(clips: Clips, spatial: SpatialVAE | None, more: Sequence = ()) -> str:
+    """A hash of where clips come from, of the 2D half behind which a temporal half is trained, and of `more`."""
+    digest = hashlib.sha256(json.dumps([clips.describe(), list(more)]).encode())
+    if spatial is not None:
+        digest.update(repr(spatial.config.scaling_factor).encode())
+        for name, value in sorted(spatial.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(value.cpu().numpy()).tobytes())
+    return digest.hexdigest()
+
+
+@torch.no_grad()
+def cache_latents(
+    folder: Path, clips: Clips, spatial: SpatialVAE, *, count: int, num_frames: int, size: int, seed: int,
+    with_frames: bool, workers: int = 0, progress: bool = True,
+) -> LatentCache:  # fmt: skip
+    """The cache of these clips behind this 2D half in `folder`, made where it is not there or not finished yet.
+
+    Its name is a hash of all that decides its content, the 2D weights included; what is unfinished is begun again.
+    """
+    made_of = fingerprint(clips, spatial, [count, num_frames, size, seed])
+    place = folder / f"latents-{made_of[:16]}"
+    side = size // spatial.spatial_compression_ratio
+    headers = {"latents": ("<f4", (count, num_frames, spatial.config.latent_channels, side, side))}
+    if with_frames:
+        headers["frames"] = ("|u1", (count, num_frames, size, size, 3))
+    place.mkdir(parents=True, exist_ok=True)
+    with FileLock(place / ".lock"):  # a run that shares the folder waits, and finds them made
+        missing = [name for name in headers if not (place / f"{name}-finished").exists()]
+        if missing:
+            items = [[((seed, i), num_frames)] for i in range(count)]
+            made = tqdm(batches(clips, size, items, workers), "2D latents", count, unit="clip", disable=not progress)
+            _write_arrays(place, {name: headers[name] for name in missing}, spatial, made)
+    arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in headers}
+    return LatentCache(arrays["latents"], arrays.get("frames"))
+
+
+def _write_arrays(place: Path, headers: dict[str, tuple], spatial: SpatialVAE, made: Iterable[Tensor]) -> None:
+    """From beginning to end, so that a full disk is an error here, not a signal later. headers: (dtype, shape) each."""
+    with ExitStack() as stack:
+        files = {name: stack.enter_context((place / f"{name}.npy").open("wb")) for name in headers}
+        for name, file in files.items():
+            descr, shape = headers[name]
+            write_array_header_1_0(file, dict(descr=descr, fortran_order=False, shape=shape))
+        for batch in made:
+            if "latents" in files:
+                files["latents"].write(_encoded(spatial, batch).tobytes())
+            if "frames" in files:
+                files["frames"].write(batch[0].numpy().tobytes())
+    for name in headers:
+        (place / f"{name}-finished").touch()
+
+
+def _encoded(spatial: SpatialVAE, batch: Tensor) -> np.ndarray:
+    """uint8 (1, T, H, W, 3) -> (T, C, h, w)."""
+    z = spatial.encode(to_pixels(batch.to(next(spatial.parameters()).device))).latent_dist.mode()
+    return np.ascontiguousarray(z[0].transpose(0, 1).cpu().numpy())

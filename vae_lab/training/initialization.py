@@ -1,0 +1,198 @@
+"""Where training starts: a VAE whose first reconstruction is plain interpolation, instead of grey.
+
+Random weights of these architectures reconstruct grey, and stay near it for hundreds of steps. Here the trunk of the
+network, which is every convolution outside the residual branches, begins as interpolation of the first latent channels:
+in space area down and bilinear up; in time the last frame of every group, and straight lines between these. Every
+residual branch begins as zero (as in Zhang et al. 2019, "Fixup initialization"). Two things stand between that trunk
+and linear interpolation:
+
+GroupNorm divides by the standard deviation of a group of channels. Two channels of every group hold a constant and its
+negative, next to which the picture is small: the norm divides by nearly the same number everywhere.
+SiLU is not linear, but silu(x) - silu(-x) = x: every carried channel x has a twin -x, and the last convolution takes
+their difference.
+"""
+
+import torch
+from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
+
+from ..spatial_vae import SpatialVAE
+from ..temporal_vae import ResnetBlock, TemporalVAE
+
+PIXEL_CONSTANT = 3.0  # pixels lie in [-1, 1]
+LATENT_CONSTANT = 10.0  # scaled latents lie within a few units; 3 and 100 are 0.8 and 1.9 dB worse after 600 steps
+FIRST_LOGVAR = -6.0  # of the posterior: noise of standard deviation 0.05, which does not drown the latents
+SPARE = 0.3  # factor on the random weights of channels that carry nothing yet
+
+
+@torch.no_grad()
+def start_as_interpolation(vae: SpatialVAE | TemporalVAE) -> None:
+    """Overwrite the weights of a new 2D or temporal VAE so that it interpolates. Training goes on from there.
+
+    Needs norm groups of at least 4 channels, and 2 * in_channels carried channels at every level.
+    """
+    if isinstance(vae, SpatialVAE):
+        _start_spatial(vae)
+    else:
+        _start_temporal(vae)
+
+
+class _Trunk:
+    """Sets the convolutions of a trunk whose norms have `groups` groups, with `constant` held in each."""
+
+    def __init__(self, groups: int, constant: float):
+        self.groups, self.constant = groups, constant
+
+    def constants(self, width: int) -> list[tuple[int, int]]:
+        """The channels of each norm group that hold the constant and its negative: its last two."""
+        size = width // self.groups
+        return [(first + size - 2, first + size - 1) for first in range(0, width, size)]
+
+    def carriers(self, width: int) -> list[int]:
+        """The other channels."""
+        held = {channel for pair in self.constants(width) for channel in pair}
+        return [channel for channel in range(width) if channel not in held]
+
+    def check_room(self, widths, in_channels: int) -> None:
+        for width in widths:
+            if width // self.groups < 4 or len(self.carriers(width)) < 2 * in_channels:
+                raise ValueError(
+                    f"start_as_interpolation needs norm groups of at least 4 channels, and {2 * in_channels} channels "
+                    f"beside two constants a group, got {width} channels in {self.groups} groups"
+                )
+
+    def set_constants(self, conv: nn.Module, copies: int = 1) -> None:
+        """Make the constant channels of a convolution's output so: by its bias or, without one, from its input's."""
+        inputs = self.constants(conv.in_channels) if conv.bias is None else None
+        for number, pair in enumerate(self.constants(conv.out_channels // copies)):
+            for side, channel in enumerate(pair):
+                rows = slice(copies * channel, copies * (channel + 1))
+                conv.weight[rows] = 0
+                if conv.bias is None:
+                    conv.weight[rows, inputs[number][side]] = 1
+                else:
+                    conv.bias[rows] = (self.constant, -self.constant)[side]
+
+    def carry(self, conv: nn.Module, *kernels: Tensor) -> None:
+        """Let a convolution apply each kernel to every carried channel alone: in turn on its output channels."""
+        copies = len(kernels)
+        conv.weight.zero_()
+        if conv.bias is not None:
+            conv.bias.zero_()
+        sources, targets = self.carriers(conv.in_channels), self.carriers(conv.out_channels // copies)
+        for source, target in zip(sources, targets, strict=False):
+            conv.weight[copies * target : copies * (target + 1), source] = torch.stack(kernels)
+        self.set_constants(conv, copies)
+
+    def pairs(self, width: int) -> list[tuple[int, int]]:
+        """Carried channels two by two, in one norm group where its size is even, so that twins leave its mean at 0."""
+        carriers = self.carriers(width)
+        return list(zip(carriers[::2], carriers[1::2], strict=False))
+
+    def enter(self, conv: nn.Module, kernel: Tensor, channels: int) -> None:
+        """Put input channel k on the first channel of pair k, and its negative on the second."""
+        conv.weight *= SPARE
+        for k, (one, twin) in enumerate(self.pairs(conv.out_channels)):
+            if k < channels:
+                conv.weight[one] = 0
+                conv.weight[one, k] = kernel
+            conv.weight[twin] = -conv.weight[one]
+        if conv.bias is not None:
+            conv.bias.zero_()
+            self.set_constants(conv)
+
+    def leave(self, conv: nn.Module, kernel: Tensor, channels: int) -> None:
+        """Undo `enter` behind GroupNorm and SiLU: output k is carried channel k less its negative, at its old scale."""
+        size = conv.in_channels // self.groups
+        gain = self.constant / (size / 2) ** 0.5  # the norm's standard deviation, 2 of `size` channels being constants
+        conv.weight *= SPARE
+        conv.bias.zero_()
+        for k, (one, twin) in zip(range(channels), self.pairs(conv.in_channels), strict=False):
+            conv.weight[k] = 0
+            conv.weight[k, one] = gain * kernel
+            conv.weight[k, twin] = -gain * kernel
+
+    def branch(self, conv: nn.Module) -> None:
+        """Let the first convolution of a residual branch see what is carried, which is small beside the constants."""
+        for pair in self.constants(conv.in_channels):
+            conv.weight[:, pair] = 0
+
+
+def _start_posterior(quant_conv: nn.Module, post_quant_conv: nn.Module, latent_channels: int) -> None:
+    quant_conv.weight[:latent_channels] = 0
+    quant_conv.weight[latent_channels:] *= 0.1
+    post_quant_conv.weight.zero_()
+    for k in range(latent_channels):
+        quant_conv.weight[k, k] = 1
+        post_quant_conv.weight[k, k] = 1
+    quant_conv.bias[:latent_channels] = 0
+    quant_conv.bias[latent_channels:] = FIRST_LOGVAR
+    post_quant_conv.bias.zero_()
+
+
+def _start_spatial(vae: SpatialVAE) -> None:
+    encoder, decoder = vae.autoencoder.encoder, vae.autoencoder.decoder
+    trunk = _Trunk(vae.config.norm_num_groups, PIXEL_CONSTANT)
+    channels = vae.config.in_channels
+    trunk.check_room(vae.config.block_out_channels, channels)
+    if vae.config.latent_channels < channels or vae.config.out_channels != channels:
+        raise ValueError(
+            f"start_as_interpolation needs out_channels equal to in_channels ({channels}) and at least as many latent "
+            f"channels, got {vae.config.out_channels} and {vae.config.latent_channels}"
+        )
+    centre = torch.zeros(3, 3)
+    centre[1, 1] = 1
+    area = torch.zeros(3, 3)  # diffusers' downsampling pads right and below: its window begins at its own two pixels
+    area[:2, :2] = 1 / 4
+    row = torch.tensor([1, 2, 1]) / 4  # behind nearest-neighbour enlargement this is bilinear interpolation
+    tent = torch.outer(row, row)
+    for resnet in (module for module in vae.modules() if isinstance(module, ResnetBlock2D)):
+        resnet.conv2.weight.zero_()
+        resnet.conv2.bias.zero_()
+        if resnet.conv_shortcut is not None:
+            trunk.carry(resnet.conv_shortcut, torch.ones(1, 1))
+    trunk.enter(encoder.conv_in, centre, channels)
+    for block in encoder.down_blocks:
+        for downsampler in block.downsamplers or ():
+            trunk.carry(downsampler.conv, area)
+    trunk.leave(encoder.conv_out, centre, channels)
+    if vae.config.use_quant_conv and vae.config.use_post_quant_conv:
+        _start_posterior(vae.autoencoder.quant_conv, vae.autoencoder.post_quant_conv, vae.config.latent_channels)
+    trunk.enter(decoder.conv_in, centre, channels)
+    for block in decoder.up_blocks:
+        for upsampler in block.upsamplers or ():
+            trunk.carry(upsampler.conv, tent)
+    trunk.leave(decoder.conv_out, centre, channels)
+
+
+def _start_temporal(vae: TemporalVAE) -> None:
+    encoder, decoder, trunk = vae.encoder, vae.decoder, _Trunk(vae.config.norm_num_groups, LATENT_CONSTANT)
+    channels = vae.config.in_channels
+    widths = [vae.config.base_channels * multiplier for multiplier in vae.config.channel_multipliers]
+    trunk.check_room(widths, channels)
+    if vae.config.latent_channels < channels:
+        raise ValueError(
+            f"start_as_interpolation needs at least in_channels ({channels}) latent channels, "
+            f"got {vae.config.latent_channels}"
+        )
+    last = torch.zeros(3, 3, 3)  # a causal kernel ends with the output's own frame, or the last frame of its group
+    last[2, 1, 1] = 1
+    own = last.roll(0 if vae.config.is_causal else -1, 0)  # one that looks both ways has its own frame in the middle
+    between = (own + own.roll(-1, 0)) / 2  # of two frames that one becomes, the first lies halfway from the one before
+    point = torch.ones(1, 1, 1)
+    for resnet in (module for module in vae.modules() if isinstance(module, ResnetBlock)):
+        resnet.conv2.conv.weight.zero_()
+        trunk.branch(resnet.conv1.conv)
+        if resnet.conv_shortcut is not None:
+            trunk.carry(resnet.conv_shortcut.conv, point)
+    trunk.enter(encoder.conv_in.conv, own, channels)
+    for block in encoder.down_blocks:
+        if block.downsampler is not None:
+            trunk.carry(block.downsampler.conv, last)  # the last frame of the group, causal or not
+    trunk.leave(encoder.conv_out.conv, point, channels)
+    _start_posterior(vae.quant_conv.conv, vae.post_quant_conv.conv, vae.config.latent_channels)
+    trunk.enter(decoder.conv_in.conv, own, channels)
+    for block in decoder.up_blocks:
+        if block.upsampler is not None:
+            trunk.carry(block.upsampler.conv, between, own)
+    trunk.leave(decoder.conv_out.conv, own, channels)

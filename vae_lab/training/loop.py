@@ -1,0 +1,256 @@
+"""Training one half of the VAE, or a whole one: stages, accelerate, exact resumption.
+
+Source of the recipe: Open-Sora v1.2.0, `docs/report_03.md` and `configs/vae/train/stage{1,2,3}.py`.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers.optimization import get_cosine_schedule_with_warmup
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from ..checkpoints.loading import load
+from ..families import decode, encode
+from ..metrics import psnr
+from ..utils.checks import NotFiniteError
+from .batches import Inputs
+from .config import Stage, TrainConfig
+from .data import Clips, MadeClips, VideoFolder, fingerprint
+from .losses import Objective, layers_seeded
+from .models import check_sizes, finished, frozen_spatial, new_half, perceptual_distance, stack
+from .run_folder import RunFolder, TrainingError
+
+
+class Progress(NamedTuple):
+    """What `watch` is called with, after every row of the log."""
+
+    log: list[dict[str, Any]]
+    """All rows so far; see train_files.FIELDS."""
+    steps: int
+    """Of the whole run."""
+    vae: nn.Module
+    """The moving average of the weights, as a model that reconstructs pixels. Not to be changed or kept."""
+
+
+def train(
+    config: TrainConfig,
+    out: str | Path,
+    data: str | Path | None = None,
+    *,
+    cache: str | Path | None = None,
+    watch: Callable[[Progress], None] | None = None,
+    progress: bool = True,
+) -> nn.Module:
+    """Train, write checkpoints, log and model into the folder `out`, and return the model, in eval mode.
+
+    A run that was stopped, by whatever, goes on from its last checkpoint when it is started again, and ends with the
+    same bits as one that was not stopped (on the same device, with as many threads). A finished one is only loaded.
+    Under `accelerate launch` every process trains on its own part of each batch.
+
+    Args:
+        data: a folder of videos and images, or None for `content.random_clip`.
+        cache: a folder of cached 2D latents that several runs may share (default: in `out`).
+        watch: called after every row of the log, in the main process.
+        progress: show a bar on stderr.
+
+    Returns:
+        Of the half "spatial" a SpatialVAE, whose scaling_factor makes its latents' standard deviation 1; of "temporal"
+        a VideoVAE of the frozen 2D half and the trained one, with the statistics of its latents; of "video" the model.
+        All are the moving average of the weights, and `load(out / "model")` gives them again.
+
+    Raises:
+        ValueError: a config that cannot be trained, unreadable data, or a folder that holds another run.
+        TrainingError: the loss is not finite any more, or the disk is full. The last good checkpoint is intact.
+    """
+    folder = RunFolder(out, cache)
+    accelerator = Accelerator(mixed_precision=_precision(config))
+    clips = MadeClips() if data is None else VideoFolder(data)
+    if accelerator.is_main_process:
+        with folder.locked():
+            for path, reason in getattr(clips, "skipped", {}).items():
+                tqdm.write(f"skipped {path}: {reason}")
+            return _Run(config, folder, clips, accelerator, watch, progress).train()
+    return _Run(config, folder, clips, accelerator, None, False).train()
+
+
+def _precision(config: TrainConfig) -> str:
+    if config.mixed_precision != "auto":
+        return config.mixed_precision
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+
+
+@dataclass
+class _State:
+    """Where a run is: all of it goes into the checkpoint."""
+
+    step: int = 0
+    seconds: float = 0.0
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+
+class _Run:
+    """One call of `train`, in one process."""
+
+    def __init__(self, config: TrainConfig, folder: RunFolder, clips: Clips, accelerator: Accelerator, watch, progress):
+        self.config, self.folder, self.clips, self.accelerator = config, folder, clips, accelerator
+        self.watch, self.progress, self.state = watch, progress, _State()
+        device = accelerator.device
+        self.half = new_half(config).to(device)
+        self.spatial = None
+        if config.half == "temporal":
+            self.spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor).to(device)
+        check_sizes(config, self.half, self.spatial)
+        if config.half != "video":
+            layout = torch.channels_last if config.half == "spatial" else torch.channels_last_3d
+            self.half.to(memory_format=layout)
+        perceptual = None
+        if config.perceptual is not None:
+            perceptual = perceptual_distance(config.perceptual).to(device)
+        self.objective = accelerator.prepare(Objective(config, self.half, self.spatial, perceptual))
+        self.average = AveragedModel(self.half, multi_avg_fn=_moving_average(config.ema_decay))
+        half = self.average.module
+        self.reconstructing = half if self.spatial is None else stack(self.spatial, half)
+        self.made_of = fingerprint(clips, self.spatial)
+        self.inputs = Inputs(config, clips, self.spatial, device, accelerator.process_index)
+
+    # ---- the loop ----------------------------------------------------------------------------------------------
+
+    @torch.enable_grad()  # whatever the caller has switched off
+    def train(self) -> nn.Module:
+        config, accelerator = self.config, self.accelerator
+        saved = self.folder.read(config, accelerator.num_processes, self.made_of)
+        if saved is not None:
+            self.half.load_state_dict(saved["half"])
+            self.average.load_state_dict(saved["average"])
+            self.state = _State(saved["step"], saved["seconds"], saved["log"])
+            if self.state.step == config.steps and self.folder.model.exists():
+                return load(self.folder.model)
+        if accelerator.is_main_process:
+            self.folder.write_log(self.state.log)
+        with accelerator.main_process_first():  # the others find it made
+            try:
+                self.inputs.fill_cache(self.folder.cache, self.progress)
+            except OSError as error:
+                raise TrainingError(
+                    f"could not fill {self.folder.cache} ({error}); {self.folder.last_good()}"
+                ) from error
+        self.measured = self.inputs.measured()
+        first = 0
+        with tqdm(total=config.steps, initial=self.state.step, unit="step", disable=not self.progress) as bar:
+            for number, stage in enumerate(config.stages):
+                if self.state.step < first + stage.steps:
+                    self._train_stage(number, stage, first, saved, bar)
+                first += stage.steps
+        vae = self._finished()
+        if accelerator.is_main_process:
+            self.folder.write_model(vae)
+        accelerator.wait_for_everyone()
+        return vae.eval()
+
+    def _train_stage(self, number: int, stage: Stage, first: int, saved: dict | None, bar: tqdm) -> None:
+        config, accelerator, state = self.config, self.accelerator, self.state
+        optimizer = torch.optim.AdamW(self.half.parameters(), stage.learning_rate, weight_decay=config.weight_decay)
+        schedule = get_cosine_schedule_with_warmup(optimizer, min(config.warmup_steps, stage.steps // 2), stage.steps)
+        if state.step > first:
+            optimizer.load_state_dict(saved["optimizer"])
+            schedule.load_state_dict(saved["schedule"])
+        optimizer = accelerator.prepare(optimizer)
+        self.objective.train()
+        started = time.perf_counter() - state.seconds
+        for batch in self.inputs.batches(number, state.step - first):
+            try:
+                with accelerator.autocast(), layers_seeded(batch.seeds, accelerator.device):
+                    losses = self.objective(stage, *batch)
+            except NotFiniteError as error:
+                raise self._not_finite(str(error)) from error
+            values = accelerator.reduce(torch.stack([value.detach().float() for value in losses.values()]), "mean")
+            if not values.isfinite().all():
+                raise self._not_finite(f"losses {values.tolist()}")
+            optimizer.zero_grad()
+            accelerator.backward(losses["loss"])
+            norm = accelerator.clip_grad_norm_(self.half.parameters(), config.max_grad_norm)
+            if not norm.isfinite():
+                raise self._not_finite(f"gradient norm {norm.item()}")
+            rate = schedule.get_last_lr()[0]
+            optimizer.step()
+            schedule.step()
+            self.average.update_parameters(self.half)
+            state.step += 1
+            state.seconds = time.perf_counter() - started
+            bar.update()
+            last = state.step in (first + stage.steps, config.steps)
+            if last or state.step % config.log_every == 0 or state.step % config.measure_every == 0:
+                row = {"step": state.step, "stage": stage.name} | dict(zip(losses, values.tolist(), strict=True))
+                row |= {"learning_rate": rate, "grad_norm": norm.item(), "seconds": round(state.seconds, 2)}
+                self._log(row, measure=last, bar=bar)
+            if last or state.step % config.checkpoint_every == 0:
+                self._save(optimizer, schedule)
+
+    def _not_finite(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"training is not finite any more at step {self.state.step}: {what}; {self.folder.last_good()}"
+        )
+
+    # ---- what is kept ------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _psnr(self) -> float:
+        vae, values = self.reconstructing.eval(), []
+        for x in self.measured.split(1):
+            x = x.to(self.accelerator.device)
+            y = decode(vae, encode(vae, x), x.shape[2])
+            values.append(psnr(x, y.clamp(-1, 1), data_range=2.0).mean().item())
+        return float(np.mean(values))
+
+    def _log(self, row: dict[str, Any], measure: bool, bar: tqdm) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        if measure or row["step"] % self.config.measure_every == 0:
+            row["psnr"] = self._psnr()
+        self.state.log.append(row)
+        try:
+            self.folder.append_log(row)
+        except OSError as error:
+            raise TrainingError(
+                f"could not write {self.folder.log} ({error.strerror}); {self.folder.last_good()}"
+            ) from error
+        bar.set_postfix({key: f"{row[key]:.4g}" for key in ("loss", "psnr") if key in row})
+        if self.watch is not None:
+            self.watch(Progress(self.state.log, self.config.steps, self.reconstructing))
+
+    def _save(self, optimizer, schedule) -> None:
+        if self.accelerator.is_main_process:
+            self.folder.write(
+                self.config,
+                {
+                    "processes": self.accelerator.num_processes, "made_of": self.made_of,
+                    "half": self.half.state_dict(), "average": self.average.state_dict(),
+                    "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), **vars(self.state),
+                },
+            )  # fmt: skip
+        self.accelerator.wait_for_everyone()
+
+    @torch.no_grad()
+    def _finished(self) -> nn.Module:
+        """The moving average with what is known of its latents: their scale, or of a stack their mean and deviation."""
+        half = self.average.module.cpu().eval()
+        spatial = None if self.spatial is None else self.spatial.cpu()
+        return finished(half, spatial, torch.cat([encode(half, x) for x in self.inputs.for_statistics()]))
+
+
+def _moving_average(decay: float) -> Callable:
+    """Exponential, with a decay that begins small, so that the average does not hang on to where training started."""
+
+    def update(averages: list[Tensor], currents: list[Tensor], count: Tensor) -> None:
+        now = min(decay, (1 + int(count)) / (10 + int(count)))  # as TensorFlow's ExponentialMovingAverage does
+        torch._foreach_lerp_(averages, currents, 1 - now)
+
+    return update

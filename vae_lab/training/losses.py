@@ -1,0 +1,94 @@
+"""What training minimises: reconstruction, KL, identity and perceptual losses, every one a mean over elements.
+
+The reference sums instead: its reconstruction is divided by B * T and its KL by B (Open-Sora v1.2.0,
+`opensora/models/vae/losses.py`, VAELoss), so its KL weighs L times as much in a clip of L latent frames as in an image.
+Here a weight means the same at any length, size and batch.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ..families import decode
+from ..gaussian import DiagonalGaussian
+from ..spatial_vae import SpatialVAE
+from .config import Stage, TrainConfig
+
+LOSSES = ("loss", "mse", "l1", "kl", "identity", "perceptual")
+
+
+class Objective(nn.Module):
+    """Losses of a VAE, or of one half of it, as one module, so that several processes can share its gradients.
+
+    Args:
+        vae: what is trained: a half, a VideoVAE, or one of diffusers' video VAEs.
+        spatial: the frozen 2D half (temporal half only).
+        perceptual: a function of images (N, 3, H, W) twice -> (N,).
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        vae: nn.Module,
+        spatial: SpatialVAE | None = None,
+        perceptual: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.config, self.vae = config, vae
+        self.spatial = None if spatial is None else spatial.requires_grad_(False).eval()
+        self.perceptual = None if perceptual is None else perceptual.requires_grad_(False).eval()
+
+    def forward(self, stage: Stage, x: Tensor | None, latents: Tensor | None, seeds: list[int]) -> dict[str, Tensor]:
+        """Means over this batch, by the names in LOSSES.
+
+        x: pixels (B, 3, T, H, W), or None where the target is latents.
+        latents: scaled 2D latents (B, C, T, h, w) of x, for a temporal half.
+        seeds: of each clip's posterior sample: the noise does not depend on how clips are spread over processes.
+        """
+        config = self.config
+        source = x if latents is None else latents
+        posterior = self.vae.encode(source).latent_dist
+        z = posterior.mean + posterior.std * noise_like(posterior.mean, seeds)
+        y = decode(self.vae, z, source.shape[2])
+        target = x if stage.target == "pixels" else latents
+        if latents is not None and stage.target == "pixels":
+            y = self.spatial.decode(y).sample
+        if y.shape != target.shape:
+            raise ValueError(
+                f"{type(self.vae).__name__} turned clips of {tuple(target.shape[2:])} (frames, height, width) into "
+                f"{tuple(y.shape[2:])}: train it on num_frames that it keeps"
+            )
+        error = y - target
+        values = {"mse": error.square().mean(), "l1": error.abs().mean(), "kl": kl_per_element(posterior)}
+        loss = config.mse_weight * values["mse"] + config.l1_weight * values["l1"] + config.kl_weight * values["kl"]
+        if stage.identity_weight and source.shape[2] == 1:
+            values["identity"] = (posterior.mean - latents).square().mean()
+            loss = loss + stage.identity_weight * values["identity"]
+        if self.perceptual is not None and stage.target == "pixels":
+            images, targets = (v.transpose(1, 2).flatten(0, 1) for v in (y, target))
+            values["perceptual"] = self.perceptual(images, targets).mean()
+            loss = loss + config.perceptual_weight * values["perceptual"]
+        return {"loss": loss} | values
+
+
+def kl_per_element(posterior: DiagonalGaussian) -> Tensor:
+    """Divergence from N(0, 1) in nats per element of the latent: a number that does not grow with T, H, W or batch."""
+    return posterior.kl().sum() / posterior.mean.numel()
+
+
+@contextmanager
+def layers_seeded(seeds: list[int], device: torch.device) -> Iterator[None]:
+    """torch's own generators, from which layers such as dropout draw, begin with these clips, and go on as before."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seeds[0] + 1)  # not the numbers of the posterior's noise
+        yield
+
+
+def noise_like(x: Tensor, seeds: list[int]) -> Tensor:
+    """Standard normal noise (B, ...), clip b of it from seeds[b] alone, the same on every device."""
+    if len(seeds) != len(x):
+        raise ValueError(f"seeds must have one number for each of {len(x)} clips, got {len(seeds)}")
+    noise = [torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(noise).to(x)

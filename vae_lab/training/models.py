@@ -1,0 +1,132 @@
+"""What a training run trains: the model it starts from, what is frozen beside it, and the finished one."""
+
+import inspect
+from importlib import import_module
+from typing import Any
+
+import diffusers
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.loading import load
+from ..spatial_vae import SpatialVAE
+from ..temporal_vae import TemporalVAE
+from ..utils.checks import check_known
+from ..video_vae import VideoVAE
+from .config import STARTS, TrainConfig
+from .initialization import start_as_interpolation
+
+
+def new_half(config: TrainConfig) -> nn.Module:
+    """The half, or the whole VAE, that a run starts from: a new one, seeded, or that of a checkpoint.
+
+    Raises ValueError where it cannot be built.
+    """
+    kind, arguments = _kind(config)
+    if config.start not in STARTS:
+        vae = load(config.start)
+        vae = getattr(vae, config.half, vae)
+        if config.half != "video" and not isinstance(vae, kind):
+            raise ValueError(
+                f"start {config.start!r} must have a {config.half} half of the lab, it is {type(vae).__name__}"
+            )
+        return vae
+    check_known(f"model ({kind.__name__})", arguments, list(inspect.signature(kind).parameters))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        try:
+            vae = kind(**arguments)
+        except (TypeError, IndexError, RuntimeError, ZeroDivisionError) as error:  # diffusers' classes check little
+            raise ValueError(f"model ({kind.__name__}) cannot be built: {error}") from error
+    if config.start == "interpolation":
+        for half in (vae.spatial, vae.temporal) if kind is VideoVAE else (vae,):
+            start_as_interpolation(half)
+    return vae
+
+
+def _kind(config: TrainConfig) -> tuple[type, dict[str, Any]]:
+    """The class that is trained, and its arguments."""
+    arguments = dict(config.model)
+    if config.half != "video":
+        return SpatialVAE if config.half == "spatial" else TemporalVAE, arguments
+    name = arguments.pop("class_name", "VideoVAE")
+    if name == "VideoVAE":
+        for part, cls in (("spatial_config", SpatialVAE), ("temporal_config", TemporalVAE)):
+            check_known(f"model {part}", arguments.get(part) or {}, list(inspect.signature(cls).parameters))
+        return VideoVAE, arguments
+    kind = getattr(diffusers, name, None) if isinstance(name, str) and name.startswith("AutoencoderKL") else None
+    if kind is None:
+        raise ValueError(f'model class_name must be "VideoVAE" or an AutoencoderKL class of diffusers, got {name!r}')
+    if config.start == "interpolation":
+        raise ValueError(f'start must be "random" or a checkpoint for {name}, got "interpolation"')
+    return kind, arguments
+
+
+def frozen_spatial(source: str, scaling_factor: float | None = None) -> SpatialVAE:
+    """The 2D half of anything `load` reads that has one; with another scaling_factor, if one is given."""
+    vae = load(source)
+    spatial = getattr(vae, "spatial", vae)
+    if not isinstance(spatial, SpatialVAE):
+        raise ValueError(f"spatial must be a checkpoint with a 2D half of the lab, {source} is {type(vae).__name__}")
+    if scaling_factor is not None:
+        spatial = rescaled(spatial, scaling_factor)
+    return spatial.requires_grad_(False)
+
+
+def rescaled(spatial: SpatialVAE, scaling_factor: float) -> SpatialVAE:
+    """The same weights with another scaling_factor."""
+    other = SpatialVAE.from_config(spatial.config, scaling_factor=scaling_factor)
+    other.load_state_dict(spatial.state_dict())
+    return other
+
+
+def check_sizes(config: TrainConfig, half: nn.Module, spatial: SpatialVAE | None, name: str = "size") -> None:
+    """Refuse halves that do not fit each other, and clips that do not fit them. name: of the size, for the message."""
+    if spatial is not None:
+        given, taken = spatial.config.latent_channels, half.config.in_channels
+        if given != taken:
+            raise ValueError(f"model in_channels ({taken}) must equal the {given} latent channels of the 2D half")
+        channels = half.config.latent_channels
+        if channels != given and any(stage.identity_weight for stage in config.stages):
+            raise ValueError(
+                f"identity_weight compares latents with 2D latents: model latent_channels ({channels}) must equal "
+                f"{given}"
+            )
+    ratio = getattr(spatial or half, "spatial_compression_ratio", 1)
+    if config.size % ratio:
+        raise ValueError(f"{name} ({config.size}) must be a multiple of the spatial ratio ({ratio})")
+
+
+def stack(spatial: SpatialVAE, temporal: TemporalVAE) -> VideoVAE:
+    """Both halves, while nothing is known of the latents yet: `normalize` leaves them as they are."""
+    channels = temporal.config.latent_channels
+    return VideoVAE.of_halves(spatial, temporal, latents_mean=[0.0] * channels, latents_std=[1.0] * channels)
+
+
+def finished(half: nn.Module, spatial: SpatialVAE | None, z: Tensor) -> nn.Module:
+    """What a run gives: the trained VAE, or the stack with its frozen 2D half, with what is known of its latents z.
+
+    Their scale of a 2D half or of diffusers' classes, their mean and deviation of a stack.
+    """
+    statistics = dict(latents_mean=z.mean((0, 2, 3, 4)).tolist(), latents_std=z.std((0, 2, 3, 4)).tolist())
+    if spatial is not None:
+        return VideoVAE.of_halves(spatial, half, **statistics)
+    if isinstance(half, SpatialVAE):
+        return rescaled(half, half.config.scaling_factor / z.std().item())
+    if isinstance(half, VideoVAE):
+        statistics["micro_frame_size"] = half.config.micro_frame_size
+        return VideoVAE.of_halves(half.spatial, half.temporal, **statistics)
+    if "scaling_factor" in half.config:
+        half.register_to_config(scaling_factor=1 / z.std().item())
+    return half
+
+
+def perceptual_distance(name: str) -> nn.Module:
+    """What `TrainConfig.perceptual`, a "module:name", makes."""
+    module, _, factory = name.partition(":")
+    try:
+        return getattr(import_module(module), factory)()
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f'perceptual must be "module:name" of what can be had here, {name!r} gives: {error}'
+        ) from error

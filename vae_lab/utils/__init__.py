@@ -1,0 +1,1 @@
+"""What several wings need and nobody comes here to learn: private."""

@@ -1,0 +1,294 @@
+"""Frames -> video files: H.264 in .mp4, VP9 in .webm, FFV1 in .mkv, gif, png, and joining without re-encoding."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import chain, pairwise
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+
+from ..utils.files import write_beside
+from .frames import DEFAULT_FPS, check_frames
+from .images import IMAGE_SUFFIXES
+
+MAX_FPS = 1000  # Matroska and WebM count milliseconds
+
+
+# ---- writing -------------------------------------------------------------------------------------------------------
+
+
+def write_video(
+    path: str | Path,
+    frames: np.ndarray | Iterable[np.ndarray],
+    fps: float = DEFAULT_FPS,
+    lossless: bool = False,
+    times: np.ndarray | None = None,
+) -> None:
+    """Write frames uint8 (T, H, W, 3), or an iterable of (H, W, 3), as a video.
+
+    Args:
+        path: .mp4 (H.264) or .webm (VP9), both with 4:2:0 colour tagged BT.709, which every browser plays; .gif; .png
+          and other image suffixes for one frame; .mkv (FFV1, every pixel kept) with lossless; a name without suffix
+          becomes a folder of numbered png files, also lossless.
+        lossless: refuse a path that would change a pixel.
+        times: seconds at which each frame is shown, increasing, for a variable rate (.mp4, .webm and .mkv).
+
+    A gif counts in hundredths of a second, up to 50 a second, and Pillow joins equal neighbours into one longer frame,
+    so it may read back with fewer frames. H.264 with 4:2:0 needs even sides: for .mp4 an odd last row or column is
+    repeated, with a warning. The file is written beside `path` and then renamed: a failure leaves what was there.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    check_fps(fps, suffix)
+    if suffix and suffix not in (*CODECS, *IMAGE_SUFFIXES):
+        raise ValueError(f"path must end in {', '.join([*CODECS, *IMAGE_SUFFIXES])} or have no suffix, got {path.name}")
+    if lossless and suffix not in (".mkv", ".png", ""):
+        raise ValueError(f"lossless video is written as .mkv, .png (one frame) or a folder, got {path.name}")
+    if suffix == ".mkv" and not lossless:
+        raise ValueError(f"{path.name}: .mkv is the lossless format here; ask for it with lossless=True")
+    if isinstance(frames, np.ndarray):
+        check_frames(frames)
+    if times is not None:
+        times = check_times(times, suffix, len(frames) if isinstance(frames, np.ndarray) else None)
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        raise ValueError("frames must hold at least one frame")
+    frames = _checked(chain([first], frames))
+    with write_beside(path) as beside:
+        if suffix in CODECS:
+            _write_stream(beside, frames, fps, times)
+        else:
+            _write_images(beside, frames, fps, suffix)
+
+
+def check_fps(fps: float, suffix: str = ".mp4") -> None:
+    """Refuse a rate that a file of this suffix cannot have."""
+    highest = 50 if suffix == ".gif" else MAX_FPS
+    if not isinstance(fps, Real) or not 0 < fps <= highest:
+        raise ValueError(f"fps must be above 0 and at most {highest}{' in a gif' * (highest == 50)}, got {fps}")
+
+
+def check_times(times: Sequence[float], suffix: str = ".mp4", num_frames: int | None = None) -> np.ndarray:
+    """Times as `write_video` takes them, float64 (T,); others are refused."""
+    if suffix not in CODECS:
+        raise ValueError(f"times can be kept in {', '.join(CODECS)}, not in {suffix or 'a folder'}")
+    times = np.asarray(times, dtype=float)
+    if times.ndim != 1 or not np.isfinite(times).all() or (times < 0).any() or (np.diff(times) < 1 / MAX_FPS).any():
+        raise ValueError(f"times must be seconds from 0, each at least 1/{MAX_FPS} after the one before, got {times}")
+    if num_frames is not None and len(times) != num_frames:
+        raise ValueError(f"times must have one entry for each of {num_frames} frames, got {len(times)}")
+    return times
+
+
+def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    shape = None
+    for t, frame in enumerate(frames):
+        check_frames(frame[None])
+        shape = shape or frame.shape
+        if frame.shape != shape:
+            raise ValueError(f"frame {t} is {frame.shape[0]}x{frame.shape[1]}, the ones before {shape[0]}x{shape[1]}")
+        yield frame
+
+
+def _write_stream(path: Path, frames: Iterator[np.ndarray], fps: float, times: np.ndarray | None) -> None:
+    with VideoWriter(path, fps) as writer:
+        for t, frame in enumerate(frames):
+            if times is not None and t == len(times):
+                raise ValueError(f"times must have one entry for each frame, got {len(times)} for more frames")
+            writer.write(frame, ticks(t, fps, times))
+        if times is not None and t + 1 != len(times):
+            raise ValueError(f"times must have one entry for each of {t + 1} frames, got {len(times)}")
+
+
+def _write_images(path: Path, frames: Iterator[np.ndarray], fps: float, suffix: str) -> None:
+    import imageio.v3 as iio
+
+    if suffix == ".gif":
+        iio.imwrite(path, list(frames), plugin="pillow", duration=round(1000 / fps), loop=0)
+        return
+    if suffix:
+        first, *more = frames
+        if more:
+            raise ValueError(f"{suffix} holds one frame, got {1 + len(more)}")
+        iio.imwrite(path, first, plugin="pillow")
+        return
+    path.mkdir()
+    for t, frame in enumerate(frames):
+        iio.imwrite(path / f"{t:06d}.png", frame, plugin="pillow")
+
+
+CODECS = {  # suffix: container, codec, pixel format, options
+    ".mp4": ("mp4", "libx264", "yuv420p", {"crf": "16", "preset": "medium"}),
+    ".webm": ("webm", "libvpx-vp9", "yuv420p", {"crf": "20", "b:v": "0", "deadline": "good", "cpu-used": "4"}),
+    ".mkv": ("matroska", "ffv1", "bgr0", {"level": "3"}),
+}
+TINY = 64  # pixels: see VideoWriter
+TIME_BASE = Fraction(1, 90_000)  # seconds a tick, the clock of MPEG: fine enough for every rate in use
+
+
+def ticks(t: int, fps: float, times: Sequence[float] | None = None) -> int:
+    """When frame t is shown, in ticks of TIME_BASE: at t / fps, or at times[t] seconds."""
+    return round((t / fps if times is None else times[t]) / TIME_BASE)
+
+
+class VideoWriter:
+    """A video file that takes frames one by one, and is whole when its `with` block has ended.
+
+    Args:
+        path: .mp4, .webm or .mkv, as in `write_video`.
+        fps: the rate in the file's header; when a frame is shown is said with the frame.
+        warn: whether to warn where .mp4 makes the sides even.
+
+    The same frames give the same file. For that x264's macroblock tree is left out where a side has up to TINY pixels:
+    in frames of two or three macroblocks its AVX-512 code reads memory that was never written, and decides by it.
+
+    What cannot be written raises OSError that names the path.
+    """
+
+    def __init__(self, path: Path, fps: float, warn: bool = True):
+        self._path, self._fps, self._warn = path, fps, warn
+        self._format, self._codec, self._pixel_format, self._options = CODECS[path.suffix.lower()]
+        self._container = self._stream = self._reformatter = None
+
+    def __enter__(self) -> "VideoWriter":
+        with _named_errors(self._path):
+            self._container = _create(self._path, self._format)
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        with _named_errors(self._path) if kind is None else _no_errors():
+            try:
+                if self._stream is not None and kind is None:
+                    self._container.mux(self._stream.encode(None))
+            finally:
+                self._container.close()
+
+    def write(self, frame: np.ndarray, at: int) -> None:
+        """The next frame uint8 (H, W, 3), shown from tick `at` on."""
+        import av
+        from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+        if self._format == "mp4":
+            frame = _even(frame, warn=self._warn and self._stream is None)
+        if self._stream is None:
+            self._stream, self._reformatter = self._add_stream(*frame.shape[:2]), VideoReformatter()
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        if self._pixel_format == "yuv420p":
+            picture = self._reformatter.reformat(
+                picture, format=self._pixel_format, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+            )
+        picture.time_base, picture.pts = TIME_BASE, at
+        with _named_errors(self._path):
+            self._container.mux(self._stream.encode(picture))
+
+    def _add_stream(self, height: int, width: int):
+        from av.video.reformatter import ColorRange, Colorspace
+
+        rate = Fraction(self._fps).limit_denominator(1001)
+        tiny = {"x264-params": "mbtree=0"} if self._codec == "libx264" and min(height, width) <= TINY else {}
+        stream = self._container.add_stream(self._codec, rate=rate, options=self._options | tiny)
+        stream.height, stream.width, stream.pix_fmt = height, width, self._pixel_format
+        stream.codec_context.time_base = TIME_BASE
+        if self._pixel_format == "yuv420p":  # H.273: 1 is BT.709 for primaries, transfer and matrix alike
+            stream.codec_context.color_primaries = stream.codec_context.color_trc = 1
+            stream.codec_context.colorspace = Colorspace.ITU709
+            stream.codec_context.color_range = ColorRange.MPEG
+        return stream
+
+
+def join_videos(parts: Sequence[Path], path: Path, at: Sequence[int]) -> None:
+    """Files of one VideoWriter's settings, one after another in one .mp4, packet by packet: no pixel changes.
+
+    at: the tick at which each frame of all parts is shown, increasing; frame 0 of every part was written at tick 0.
+
+    Raises OSError where `path` cannot be written, ValueError where the parts do not fit together or hold other frames
+    than `at` says.
+    """
+    import av
+
+    order = [place for place, _, _ in _places(parts, at)]
+    if sorted(order) != list(range(len(at))):
+        raise ValueError(f"at must have a tick for each of the {len(order)} frames in the parts, got {len(at)}")
+    late = max(place - number for place, number in zip(range(len(order)), order, strict=True))
+    # A packet is decoded no later than it is shown, and packets are decoded in the order in which they are stored.
+    step = min((b - a for a, b in pairwise(at)), default=1)
+    decoded = [at[0] - (late - i) * step for i in range(late)] + list(at)
+    with _named_errors(path), _create(path, "mp4") as container:
+        stream = header = None
+        for i, (place, packet, source) in enumerate(_places(parts, at)):
+            if stream is None:
+                stream, header = container.add_stream_from_template(source), source.codec_context.extradata
+            if source.codec_context.extradata != header:
+                raise ValueError(f"{parts[0].name} and the parts after it were coded with different settings")
+            packet.stream, packet.time_base = stream, TIME_BASE
+            packet.pts, packet.dts = at[place], decoded[i]
+            if place + 1 < len(at):
+                packet.duration = at[place + 1] - at[place]
+            container.mux(packet)
+    with av.open(str(path.absolute())) as container:
+        stored = sum(1 for packet in container.demux(video=0) if packet.size)
+    if stored != len(at):
+        raise OSError(f"{path} holds {stored} of {len(at)} frames after writing")
+
+
+def _places(parts: Sequence[Path], at: Sequence[int]) -> Iterator[tuple]:
+    """(number of the frame, packet, stream) of all packets as they are stored: `at` finds the frame's number."""
+    import av
+
+    numbers, first = {tick: number for number, tick in enumerate(at)}, 0
+    for part in parts:
+        packets = 0
+        with av.open(str(part.absolute())) as container:
+            stream = container.streams.video[0]
+            for packet in container.demux(stream):
+                if packet.size:
+                    tick = at[first] + round(packet.pts * stream.time_base / TIME_BASE) if first < len(at) else None
+                    if tick not in numbers:
+                        raise ValueError(f"{part} holds a frame at a time that `at` does not have")
+                    yield numbers[tick], packet, stream
+                    packets += 1
+        first += packets
+
+
+def _create(path: Path, container_format: str):
+    import av
+
+    flags = {"movflags": "+faststart"} if container_format == "mp4" else {}
+    return av.open(str(path.absolute()), "w", format=container_format, options=flags)
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """FFmpeg's errors as OSError with the file's name; some of its classes are no OSError."""
+    import av
+
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+@contextmanager
+def _no_errors() -> Iterator[None]:
+    """While another error is on its way, what it left behind may not hide it."""
+    try:
+        yield
+    except Exception:
+        return
+
+
+def _even(frame: np.ndarray, warn: bool) -> np.ndarray:
+    height, width = frame.shape[:2]
+    if height % 2 == width % 2 == 0:
+        return frame
+    if warn:
+        warnings.warn(
+            f"frames of {height}x{width} are stored as {height + height % 2}x{width + width % 2} in .mp4, the last row "
+            "or column repeated; .webm keeps odd sizes",
+            stacklevel=4,
+        )
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

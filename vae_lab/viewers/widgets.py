@@ -1,0 +1,149 @@
+"""Widgets for JupyterLab that answer in the browser; `save_html` makes pages of them.
+
+Each viewer carries all it can show, so it works the same in JupyterLab and in a page that is opened offline; only
+`explore_latents` asks the kernel, for decoded changes that it does not hold. Where there are no widgets a viewer is a
+PNG picture and a text that says the same.
+"""
+
+import base64
+import io
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets
+import torch
+import traitlets
+from PIL import Image
+from torch import Tensor
+
+from ..figures.frames import training_picture
+from ..metrics import DATA_RANGE, psnr
+from ..utils.files import write_beside
+from ..video.frames import to_frames
+from . import page
+
+MAX_PICTURE_BYTES = 150_000  # of the PNG: base64 and the script with it stay within pages.ROOM
+
+
+class Viewer(anywidget.AnyWidget):
+    """A picture with controls that needs no kernel after it is made. `text` says what it shows."""
+
+    _esm = page.script() + page.asset("widget.js")
+    _css = page.asset("viewer.css")
+    data = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, data: Mapping[str, Any], text: str, figure: Callable[[], Any]):
+        super().__init__(data=dict(data))
+        self.text = text
+        self._figure = figure
+
+    def picture(self) -> bytes:
+        """The PNG that stands in for the viewer where there are no widgets."""
+        return _png(self._figure())
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_mimebundle_(self, **kwargs):
+        data, metadata = super()._repr_mimebundle_(**kwargs)
+        data["text/plain"] = self.text
+        data["image/png"] = base64.b64encode(self.picture()).decode()
+        return data, metadata
+
+
+def save_html(widget: Viewer, path: str | Path, title: str = "") -> Path:
+    """Write a page whose controls work with no kernel and no network; returns its path. The folder must exist."""
+    if not isinstance(widget, Viewer):
+        raise ValueError(f"widget must be a viewer of vae_lab.viewers, got {type(widget).__name__}")
+    if not isinstance(title, str):
+        raise ValueError(f"title must be text, got {title!r}")
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"path must be a file, got the folder {str(path)!r}")
+    text = page.page(title or widget.text.split(":")[0], page.section(widget.data, widget.picture(), widget.text))
+    with write_beside(path) as beside:
+        beside.write_text(text, "utf-8")
+    return path
+
+
+# ---- the reader's own file -----------------------------------------------------------------------------------------
+
+
+class VideoUpload(ipywidgets.VBox):
+    """A button that takes a video from the reader's computer; `path` is then a file for `read_video`, before that None.
+
+    What is uploaded goes to a temporary folder, gone with the kernel. A JupyterLab that `make lab` started takes up to
+    200 MB; one started otherwise drops what is above 10 MB without a word: copy the file and give its path instead.
+    """
+
+    def __init__(self):
+        self.path: Path | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="vae_lab-")
+        self._button = ipywidgets.FileUpload(
+            accept="video/*,image/*", multiple=False, description="Choose a video", layout={"width": "auto"}
+        )
+        self._said = ipywidgets.Label("nothing chosen yet")
+        super().__init__([self._button, self._said])
+        self._button.observe(self._take, names="value")
+
+    def _take(self, change) -> None:
+        for file in change["new"]:
+            self.path = Path(self._folder.name) / Path(file["name"]).name
+            self.path.write_bytes(file["content"])
+            self._said.value = f"{file['name']}, {file['size'] / 1e6:.2f} MB: run the next cell"
+
+    def __repr__(self) -> str:
+        return f"VideoUpload: {self.path.name if self.path else 'nothing chosen yet'}"
+
+
+# ---- training, while it runs ---------------------------------------------------------------------------------------
+
+
+class TrainingView(ipywidgets.VBox):
+    """Loss, PSNR and a clip's reconstruction while `train` runs: display it, then `train(config, out, watch=view)`.
+
+    Args:
+        x: the clip that is reconstructed, (1, 3, T, H, W) in [-1, 1].
+        every: seconds between two pictures, at least; the last step is always drawn.
+    """
+
+    def __init__(self, x: Tensor, every: float = 4.0):
+        self._x, self._every, self._drawn = x, every, -every
+        self._said, self._picture = ipywidgets.Label("waits for train(…, watch=view)"), ipywidgets.Image(format="png")
+        super().__init__([self._said, self._picture])
+
+    def __call__(self, progress) -> None:
+        """Take a `training.Progress`."""
+        row = progress.log[-1]
+        if row["step"] < progress.steps and time.monotonic() < self._drawn + self._every:
+            return
+        with torch.no_grad():
+            latent = progress.vae.encode(self._x).latent_dist.mode()
+            y = progress.vae.decode(latent, self._x.shape[2]).sample
+        picture = training_picture(progress.log, {"original": to_frames(self._x), "by now": to_frames(y)})
+        self._picture.value = _png(picture)
+        left = row["seconds"] / row["step"] * (progress.steps - row["step"])
+        now = psnr(self._x, y.clamp(-1, 1), DATA_RANGE).mean().item()
+        self._said.value = (
+            f"step {row['step']} of {progress.steps} ({row['stage']}), loss {row['loss']:.4g}, this clip {now:.2f} dB, "
+            f"{left:.0f} s left"
+        )
+        self._drawn = time.monotonic()
+
+    def __repr__(self) -> str:
+        return f"TrainingView: {self._said.value}"
+
+
+def _png(figure) -> bytes:
+    """256 colours, to stay small, and where it still is too large, fewer pixels."""
+    for dpi in (80, 56, 40, 28):
+        drawn, buffer = io.BytesIO(), io.BytesIO()
+        figure.savefig(drawn, format="png", dpi=dpi)
+        Image.open(drawn).convert("RGB").quantize(256).save(buffer, "PNG", optimize=True)
+        if buffer.tell() <= MAX_PICTURE_BYTES:
+            break
+    return buffer.getvalue()
