@@ -12,7 +12,7 @@ def test_cached_latents_prints_a_ratio(tmp_path, capsys):
     model = model.replace("(", "[").replace(")", "]")
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
-        f'half = "temporal"\nspatial = "{tmp_path / "spatial" / "model"}"\nsize = 16\n[model]\n{model}[[stages]]\n'
+        f'part = "temporal"\nspatial = "{tmp_path / "spatial" / "model"}"\nsize = 16\n[model]\n{model}[[stages]]\n'
         'name = "latents"\ntarget = "latents"\nsteps = 100\nlearning_rate = 1e-3\nbatch_size = 2\n'
     )
     ratio = cached_latents.main(["--recipe", str(recipe), "--rounds", "2", "--steps", "2"])

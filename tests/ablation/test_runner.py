@@ -36,7 +36,7 @@ FAILS = {"mirrored": {"model": {"time_pad_mode": "reflect"}}}  # which takes no 
 TOML = """
 seeds = [0, 1]
 [base]
-half = "temporal"
+part = "temporal"
 size = 16
 measured_size = 16
 measured_frames = 9
@@ -76,7 +76,7 @@ def spatial(tmp_path_factory) -> Path:
 def base(spatial) -> TrialConfig:
     stage = Stage(name="latents", steps=3, learning_rate=1e-3, target="latents", batch_size=2, num_frames=(2, 6))
     return TrialConfig(
-        half="temporal", size=16, measured_size=16, measured_frames=9, model=TEMPORAL, spatial=str(spatial),
+        part="temporal", size=16, measured_size=16, measured_frames=9, model=TEMPORAL, spatial=str(spatial),
         cached_clips=4, warmup_steps=2, stages=(stage,),
     )  # fmt: skip
 
@@ -548,7 +548,7 @@ def test_no_base(base, tmp_path):
 
 def test_a_class_that_fails_in_its_own_way_is_refused_too(tmp_path):
     stage = Stage(name="pixels", target="pixels", steps=1, learning_rate=1e-3, batch_size=1)
-    spatial = TrialConfig(half="spatial", start="random", stages=[stage])
+    spatial = TrialConfig(part="spatial", start="random", stages=[stage])
     with pytest.raises(ValueError, match="variant 'a' cannot be built: AttributeError: 'int' object has no attribute"):
         run_ablation(spatial, {"a": {"model": {"act_fn": 1}}}, (0,), tmp_path, progress=False)
 
@@ -601,7 +601,7 @@ def test_a_worker_with_other_code_is_refused(base, tmp_path, monkeypatch):
     [
         ("seeds = [0]\nvariant = 3", "an ablation has no field 'variant'; near it: variants"),
         ("seeds = [0]\n[variants]", r"an ablation needs a table \[base\]"),
-        ("[base]\nhalf = 'temporal'\n[variants]", "TrialConfig needs a value for 'stages'"),
+        ("[base]\npart = 'temporal'\n[variants]", "TrialConfig needs a value for 'stages'"),
         ("seeds = [0", "file.toml: "),
         (f"seeds = {'[' * 5000}{']' * 5000}", "file.toml: maximum recursion depth exceeded"),
     ],

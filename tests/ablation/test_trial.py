@@ -25,7 +25,7 @@ TEMPORAL = dict(base_channels=12, num_res_blocks=1, channel_multipliers=(1, 1, 1
 
 
 def config(**changes) -> TrialConfig:
-    settings = dict(half="temporal", size=16, measured_size=16, measured_frames=9, model=TEMPORAL, cached_clips=2,
+    settings = dict(part="temporal", size=16, measured_size=16, measured_frames=9, model=TEMPORAL, cached_clips=2,
                     stages=STAGES)  # fmt: skip
     return TrialConfig(**settings | changes)
 
@@ -75,7 +75,7 @@ def test_other_models_are_measured_as_far_as_they_go():
     model = dict(block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=1, mid_block_add_attention=False)
     spatial = SpatialVAE(**model)
     stage = Stage(name="pixels", steps=1, learning_rate=1e-3)
-    measured = measure(spatial.eval(), config(half="spatial", model=model, stages=[stage]))
+    measured = measure(spatial.eval(), config(part="spatial", model=model, stages=[stage]))
     assert np.isnan(measured.metrics["time_error"]) and np.isnan(measured.metrics["identity"])
     assert measured.metrics["psnr"] > 0 and "time_error" not in measured.frames["coffee"]
 
@@ -180,13 +180,14 @@ def test_a_difference_changes_what_it_names():
     assert [stage.steps for stage in other.stages] == [2, 7]
     assert (other.kl_weight, other.size) == (0.5, 32)
     assert changed(base, {"size": base.size}).to_dict() == base.to_dict()
+    assert changed(base, {"half": "temporal"}).to_dict() == changed(base, {}).to_dict()  # the old name of part
     whole = changed(base, {"stages": [{"name": "new", "steps": 1, "learning_rate": 0.1}]})
     assert [stage.name for stage in whole.stages] == ["new"]
 
 
 def test_another_class_is_another_model():
     stage = Stage(name="pixels", steps=1, learning_rate=1e-3)
-    base = config(half="video", start="random", model=dict(temporal_config=TEMPORAL), stages=[stage])
+    base = config(part="whole", start="random", model=dict(temporal_config=TEMPORAL), stages=[stage])
     model = {"class_name": "AutoencoderKLCogVideoX", "latent_channels": 4}
     assert dict(changed(base, {"model": model}).model) == model
     assert base.makes_video_vae and not changed(base, {"model": model}).makes_video_vae
@@ -198,8 +199,8 @@ def test_another_class_is_another_model():
         (dict(measured_frames=0), "measured_frames must be at least 1, got 0"),
         (dict(measured_size=1.5), "measured_size must be an integer of at least 1, got 1.5"),
         (dict(micro_frame_size=0), "micro_frame_size must be at least 1, got 0"),
-        (dict(used_spatial_scaling_factor=-1.0), "used_spatial_scaling_factor must be a number above 0 and of half"),
-        (dict(half="spatial", micro_frame_size=5, stages=[Stage(name="a", steps=1, learning_rate=1.0)]),
+        (dict(used_spatial_scaling_factor=-1.0), "used_spatial_scaling_factor must be a number above 0 and of part"),
+        (dict(part="spatial", micro_frame_size=5, stages=[Stage(name="a", steps=1, learning_rate=1.0)]),
          "micro_frame_size is of VideoVAEs, got 5 for another model"),
     ],
 )  # fmt: skip

@@ -35,7 +35,7 @@ from vae_lab.training import train
 from vae_lab.viewers import TrainingView
 model = dict(block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=1, mid_block_add_attention=False)
 stage = dict(name="pixels", steps=60, learning_rate=1e-3, batch_size=2)
-config = TrainConfig.from_dict(dict(half="spatial", model=model, stages=[stage], size=32, log_every=1))
+config = TrainConfig.from_dict(dict(part="spatial", model=model, stages=[stage], size=32, log_every=1))
 view = TrainingView(to_tensor(synthetic_clip("shapes", 5, (32, 32)).frames), every=0.5)
 view""",
     """import tempfile

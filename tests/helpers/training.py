@@ -10,7 +10,7 @@ TEMPORAL = dict(base_channels=12, num_res_blocks=1, channel_multipliers=(1, 1, 1
 
 def spatial_config(steps: int = 6, **changes) -> TrainConfig:
     stage = Stage(name="pixels", steps=steps, learning_rate=1e-3, batch_size=2)
-    settings = dict(half="spatial", size=16, model=SPATIAL, checkpoint_every=2, log_every=1, measure_every=3)
+    settings = dict(part="spatial", size=16, model=SPATIAL, checkpoint_every=2, log_every=1, measure_every=3)
     return TrainConfig(**settings | dict(stages=(stage,)) | changes)
 
 
@@ -21,6 +21,6 @@ def temporal_config(spatial, **changes) -> TrainConfig:
         Stage(name="latents", steps=3, target="latents", **rate),
         Stage(name="pixels", steps=3, **rate),
     )
-    settings = dict(half="temporal", size=16, model=TEMPORAL, spatial=str(spatial), cached_clips=4, image_fraction=0.4,
+    settings = dict(part="temporal", size=16, model=TEMPORAL, spatial=str(spatial), cached_clips=4, image_fraction=0.4,
                     checkpoint_every=2, log_every=1, measure_every=4)  # fmt: skip
     return TrainConfig(**settings | dict(stages=stages) | changes)

@@ -12,7 +12,7 @@ from vae_lab.ablation.results import Ablation, Prose, interval, over_frames, say
 from vae_lab.lessons import question
 from vae_lab.training.config import Stage
 
-CONFIG = TrialConfig(half="temporal", stages=(Stage(name="latents", steps=1, learning_rate=1e-3),))
+CONFIG = TrialConfig(part="temporal", stages=(Stage(name="latents", steps=1, learning_rate=1e-3),))
 
 
 def ablation_of(metric: str, **values: list) -> Ablation:

@@ -40,7 +40,7 @@ MEASURED = {
     "images with the identity loss": [-0.1, 0.2],
     "PSNR with much KL": [-2.0, -1.0],
     "3D from the pixels": [0.1, 0.4],
-    "own variant": [TrialConfig(half="temporal", stages=(Stage(name="latents", steps=1, learning_rate=1e-3),))],
+    "own variant": [TrialConfig(part="temporal", stages=(Stage(name="latents", steps=1, learning_rate=1e-3),))],
 }
 
 

@@ -8,7 +8,7 @@ STAGE = dict(name="latents", steps=10, learning_rate=1e-3)
 
 
 def config(**changes) -> TrainConfig:
-    return TrainConfig(**(dict(half="temporal", stages=(Stage(**STAGE),)) | changes))
+    return TrainConfig(**(dict(part="temporal", stages=(Stage(**STAGE),)) | changes))
 
 
 def test_a_config_survives_json_and_toml(tmp_path):
@@ -17,34 +17,34 @@ def test_a_config_survives_json_and_toml(tmp_path):
     assert again.to_dict() == made.to_dict()
     assert again.stages == made.stages
     path = tmp_path / "run.toml"
-    path.write_text('half = "spatial"\n[model]\nlayers_per_block = 1\n[[stages]]\nname = "a"\nsteps = 5\n'
+    path.write_text('part = "spatial"\n[model]\nlayers_per_block = 1\n[[stages]]\nname = "a"\nsteps = 5\n'
                     "learning_rate = 1e-3\n[[stages]]\nname = 'b'\nsteps = 7\nlearning_rate = 1e-4\n")  # fmt: skip
     read = TrainConfig.from_toml(path)
-    assert (read.half, read.steps, read.model["layers_per_block"]) == ("spatial", 12, 1)
+    assert (read.part, read.steps, read.model["layers_per_block"]) == ("spatial", 12, 1)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (dict(half="temporal", stages=[STAGE], kl_wieght=1), "has no field 'kl_wieght'; near it: kl_weight"),
-        (dict(half="temporal", stages=[STAGE | dict(step=1)]), "Stage has no field 'step'; near it: steps"),
-        (dict(half="temporal"), "TrainConfig needs a value for 'stages'"),
-        (dict(half="temporal", stages=[dict(name="a", steps=1)]), "Stage needs a value for 'learning_rate'"),
-        (dict(half="temporal", stages=STAGE), r"stages must be a list of tables \(\[\[stages\]\] in TOML\)"),
-        (dict(half="temporal", stages=[STAGE], model=5), "model must be a table of arguments, got 5"),
-        (dict(half="temporal", stages=[STAGE | dict(num_frames=5)]), r"must be .shortest, longest., got 5"),
-        (dict(half="temporal", stages=[]), "stages must hold at least one Stage"),
-        (dict(half="both", stages=[STAGE]), "half must be one of spatial, temporal, video, got 'both'"),
-        (dict(half="temporal", stages=[STAGE | dict(target="sound")]), "target must be one of pixels, latents"),
-        (dict(half="temporal", stages=[STAGE | dict(num_frames=[9, 2])]), r"num_frames must be \(shortest, longest\)"),
-        (dict(half="temporal", stages=[STAGE | dict(steps=0)]), "steps must be .*at least 1"),
-        (dict(half="temporal", stages=[STAGE | dict(learning_rate=-1)]), "learning_rate must be a number"),
-        (dict(half="temporal", stages=[STAGE], image_fraction=1.5), "image_fraction must be from 0 to 1, got 1.5"),
-        (dict(half="temporal", stages=[STAGE], ema_decay=1.0), "ema_decay must be at least 0 and below 1"),
-        (dict(half="temporal", stages=[STAGE], max_grad_norm=0), "max_grad_norm must be above 0, got 0"),
-        (dict(half="temporal", stages=[STAGE], kl_weight=float("nan")), "kl_weight must be a number of at least 0"),
-        (dict(half="temporal", stages=[STAGE], perceptual_weight=0.1), "must be given together"),
-        (dict(half="spatial", stages=[STAGE | dict(target="latents")]), 'stage .latents.: the 2D half is trained on'),
+        (dict(part="temporal", stages=[STAGE], kl_wieght=1), "has no field 'kl_wieght'; near it: kl_weight"),
+        (dict(part="temporal", stages=[STAGE | dict(step=1)]), "Stage has no field 'step'; near it: steps"),
+        (dict(part="temporal"), "TrainConfig needs a value for 'stages'"),
+        (dict(part="temporal", stages=[dict(name="a", steps=1)]), "Stage needs a value for 'learning_rate'"),
+        (dict(part="temporal", stages=STAGE), r"stages must be a list of tables \(\[\[stages\]\] in TOML\)"),
+        (dict(part="temporal", stages=[STAGE], model=5), "model must be a table of arguments, got 5"),
+        (dict(part="temporal", stages=[STAGE | dict(num_frames=5)]), r"must be .shortest, longest., got 5"),
+        (dict(part="temporal", stages=[]), "stages must hold at least one Stage"),
+        (dict(part="both", stages=[STAGE]), "part must be one of spatial, temporal, whole, got 'both'"),
+        (dict(part="temporal", stages=[STAGE | dict(target="sound")]), "target must be one of pixels, latents"),
+        (dict(part="temporal", stages=[STAGE | dict(num_frames=[9, 2])]), r"num_frames must be \(shortest, longest\)"),
+        (dict(part="temporal", stages=[STAGE | dict(steps=0)]), "steps must be .*at least 1"),
+        (dict(part="temporal", stages=[STAGE | dict(learning_rate=-1)]), "learning_rate must be a number"),
+        (dict(part="temporal", stages=[STAGE], image_fraction=1.5), "image_fraction must be from 0 to 1, got 1.5"),
+        (dict(part="temporal", stages=[STAGE], ema_decay=1.0), "ema_decay must be at least 0 and below 1"),
+        (dict(part="temporal", stages=[STAGE], max_grad_norm=0), "max_grad_norm must be above 0, got 0"),
+        (dict(part="temporal", stages=[STAGE], kl_weight=float("nan")), "kl_weight must be a number of at least 0"),
+        (dict(part="temporal", stages=[STAGE], perceptual_weight=0.1), "must be given together"),
+        (dict(part="spatial", stages=[STAGE | dict(target="latents")]), 'stage .latents.: the 2D half is trained on'),
     ],
 )  # fmt: skip
 def test_what_is_refused(values, message):
@@ -52,9 +52,32 @@ def test_what_is_refused(values, message):
         TrainConfig.from_dict(values)
 
 
+def test_half_is_read_as_the_old_name_of_part(tmp_path):
+    """In calls, plain values and files, with a warning; each `part` has its old name."""
+    for old, new in (("spatial", "spatial"), ("temporal", "temporal"), ("video", "whole")):
+        with pytest.warns(FutureWarning, match='half is now called part, and its "video" is "whole"'):
+            assert TrainConfig(half=old, stages=(Stage(**STAGE),)) == config(part=new)
+        with pytest.warns(FutureWarning, match="half is now called part"):
+            read = TrainConfig.from_dict(dict(half=old, stages=[STAGE]))
+        assert read == config(part=new) and "half" not in read.to_dict()
+    (tmp_path / "old.toml").write_text(
+        'half = "video"\n[[stages]]\nname = "latents"\nsteps = 10\nlearning_rate = 1e-3\n'
+    )
+    with pytest.warns(FutureWarning, match="half is now called part"):
+        assert TrainConfig.from_toml(tmp_path / "old.toml") == config(part="whole")
+    with pytest.warns(FutureWarning), pytest.raises(ValueError, match="part must be one of spatial, temporal, whole"):
+        TrainConfig(half="both", stages=(Stage(**STAGE),))
+    with pytest.raises(ValueError, match="part must be one of spatial, temporal, whole, got 'video'"):
+        config(part="video")
+    with pytest.raises(ValueError, match="part and half, its old name, must not both be given"):
+        TrainConfig.from_dict(dict(part="spatial", half="spatial", stages=[STAGE]))
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'part'"):
+        TrainConfig(stages=(Stage(**STAGE),))
+
+
 def test_errors_of_a_file_name_it(tmp_path):
     path = tmp_path / "broken.toml"
-    path.write_text("half = ")
+    path.write_text("part = ")
     with pytest.raises(ValueError, match="broken.toml: Invalid value"):
         TrainConfig.from_toml(path)
     path.write_bytes(b"\xff")

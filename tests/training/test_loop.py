@@ -26,7 +26,7 @@ from vae_lab.training.models import frozen_spatial, new_half
 from vae_lab.training.run_folder import RunFolder, TrainingError, read_log
 
 TOML = """
-half = "spatial"
+part = "spatial"
 size = 16
 checkpoint_every = 3
 log_every = 1
@@ -48,7 +48,7 @@ batch_size = {batch}
 def video_config(**changes) -> TrainConfig:
     """A whole VAE from pixels."""
     stage = Stage(name="pixels", steps=4, learning_rate=1e-3, batch_size=2, num_frames=(9, 9))
-    settings = dict(half="video", size=16, image_fraction=0.3, start="random", checkpoint_every=2, log_every=1)
+    settings = dict(part="whole", size=16, image_fraction=0.3, start="random", checkpoint_every=2, log_every=1)
     model = dict(spatial_config=SPATIAL, temporal_config=TEMPORAL)
     return TrainConfig(**settings | dict(stages=(stage,), model=model) | changes)
 
@@ -118,7 +118,7 @@ def test_without_a_cache_new_latents_are_made_at_every_step(spatial, tmp_path):
 def test_runs_of_the_command_share_their_latents(spatial, tmp_path):
     recipe = tmp_path / "temporal.toml"
     stage = '[[stages]]\nname = "one"\nsteps = 1\nlearning_rate = 1e-3\nnum_frames = [2, 3]\n'
-    settings = f'half = "temporal"\nspatial = "{spatial}"\nsize = 16\ncached_clips = 2\n'
+    settings = f'part = "temporal"\nspatial = "{spatial}"\nsize = 16\ncached_clips = 2\n'
     model = "[model]\n" + "".join(f"{key} = {value!r}\n" for key, value in TEMPORAL.items())
     model = model.replace("(", "[").replace(")", "]").replace("True", "true")
     recipe.write_text(settings + stage + model)
@@ -237,6 +237,22 @@ def test_training_goes_on_from_the_weights_of_a_checkpoint(spatial, tmp_path):
         spatial_config(start=str(spatial))
     with pytest.raises(ValueError, match="must have a temporal half of the lab, it is SpatialVAE"):
         train(temporal_config(spatial, start=str(spatial), model={}), tmp_path / "b", progress=False)
+
+
+def test_a_run_that_was_stored_with_the_old_name_of_part_resumes(tmp_path):
+    """`half`, in checkpoint.pt; without a warning, since nobody has to change it."""
+    config = spatial_config(2)
+    whole = train(config, tmp_path, progress=False)
+    (tmp_path / "model").rename(tmp_path / "before")  # as stopped just before the model was written
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    state["config"]["half"] = state["config"].pop("part")
+    torch.save(state, tmp_path / "checkpoint.pt")
+    assert same(weights(train(config, tmp_path, progress=False)), weights(whole))
+    assert [row["step"] for row in read_log(tmp_path / "log.csv")] == [1, 2]
+    state["config"]["half"] = "video"
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match="holds a run with another part: choose another folder"):
+        train(config, tmp_path, progress=False)
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path):
@@ -460,7 +476,7 @@ def test_2d_latents_with_another_factor(spatial, tmp_path):
     frames = np.load(next((tmp_path / "cache").glob("*/frames.npy")))
     expected = encode(own, to_pixels(torch.from_numpy(frames[:1])))[0].transpose(0, 1).numpy() * 2
     np.testing.assert_allclose(cache[0], expected, rtol=1e-4, atol=1e-5)
-    message = "spatial_scaling_factor must be a number above 0 and of half .temporal., got 0.0"
+    message = "spatial_scaling_factor must be a number above 0 and of part .temporal., got 0.0"
     with pytest.raises(ValueError, match=message):
         temporal_config(spatial, spatial_scaling_factor=0.0)
     with pytest.raises(ValueError, match="spatial_scaling_factor must be a number above 0 .* got 0.5 of 'spatial'"):

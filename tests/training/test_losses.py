@@ -9,10 +9,10 @@ from vae_lab.training.losses import Objective, kl_per_element, noise_like
 STAGE = dict(name="s", steps=1, learning_rate=1e-3)
 
 
-def objective(half: str = "temporal", distance=None, **changes) -> Objective:
-    config = TrainConfig(half=half, stages=(Stage(**STAGE),), **changes)
+def objective(part: str = "temporal", distance=None, **changes) -> Objective:
+    config = TrainConfig(part=part, stages=(Stage(**STAGE),), **changes)
     spatial = SpatialVAE(**SMALL_SPATIAL)
-    if half == "spatial":
+    if part == "spatial":
         return Objective(config, spatial, perceptual=distance)
     temporal = TemporalVAE(**SMALL_TEMPORAL, temporal_downsample=(True, True))
     return Objective(config, temporal, spatial, distance)

@@ -1,15 +1,15 @@
 """What a trial of an ablation is: a training, and how its model is used and measured; and what a variant changes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from ..shapes import MICRO_FRAME_SIZE
-from ..training.config import TrainConfig, check_factor
+from ..training.config import TrainConfig, check_factor, config_class, renamed
 from ..utils.checks import check_known, positive_int
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_class
 class TrialConfig(TrainConfig):
     """A training, and how its model is used and measured afterwards. `seed` is set by the ablation."""
 
@@ -30,12 +30,12 @@ class TrialConfig(TrainConfig):
             positive_int("micro_frame_size", self.micro_frame_size)
         if self.micro_frame_size != MICRO_FRAME_SIZE and not self.makes_video_vae:
             raise ValueError(f"micro_frame_size is of VideoVAEs, got {self.micro_frame_size} for another model")
-        check_factor("used_spatial_scaling_factor", self.used_spatial_scaling_factor, self.half)
+        check_factor("used_spatial_scaling_factor", self.used_spatial_scaling_factor, self.part)
 
     @property
     def makes_video_vae(self) -> bool:
         """Whether the model is the lab's stack of two halves."""
-        return self.half == "temporal" or (self.half == "video" and "class_name" not in self.model)
+        return self.part == "temporal" or (self.part == "whole" and "class_name" not in self.model)
 
     @property
     def training(self) -> TrainConfig:
@@ -50,7 +50,7 @@ def changed(base: TrialConfig, difference: Mapping[str, Any]) -> TrialConfig:
     is stage name -> fields to change; a list takes the place of all stages.
     """
     values = base.to_dict()
-    for name, value in difference.items():
+    for name, value in renamed(difference).items():
         if name == "model" and isinstance(value, Mapping) and "class_name" not in value:
             value = values["model"] | value
         if name == "stages" and not isinstance(value, list | tuple):

@@ -113,7 +113,7 @@ def decisive(config) -> dict[str, Any]:
 
 def _paths(config: TrialConfig) -> dict[str, Path]:
     """The checkpoints that a trial reads, by field; "lab" and its like are names, not paths."""
-    names = {"spatial": config.spatial} if config.half == "temporal" else {}
+    names = {"spatial": config.spatial} if config.part == "temporal" else {}
     names |= {"start": config.start} if config.start not in STARTS else {}
     return {field: lab_weights(name) if name in LAB_WEIGHTS else Path(name) for field, name in names.items()}
 

@@ -173,7 +173,7 @@ def _leak(vae: nn.Module, num_frames: int) -> float:
 
 
 def _trained(vae: nn.Module, config: TrialConfig) -> nn.Module:
-    return vae.temporal if config.half == "temporal" else vae
+    return vae.temporal if config.part == "temporal" else vae
 
 
 def training_gflop(config: TrainConfig) -> float:
@@ -181,11 +181,11 @@ def training_gflop(config: TrainConfig) -> float:
     length, forward and backward, times steps and batch. Images, as many as image_fraction says, are counted as such.
     """
     half = new_half(config)
-    spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor) if config.half == "temporal" else None
+    spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor) if config.part == "temporal" else None
     total = 0.0
     for stage in config.stages:
-        shares = {1: 1.0} if config.half == "spatial" else {1: config.image_fraction}
-        if config.half != "spatial":
+        shares = {1: 1.0} if config.part == "spatial" else {1: config.image_fraction}
+        if config.part != "spatial":
             shares[stage.num_frames[1]] = shares.get(stage.num_frames[1], 0.0) + 1 - config.image_fraction
         for num_frames, share in shares.items():
             if share:
@@ -208,7 +208,7 @@ def _gflop(config: TrainConfig, stage, half: nn.Module, spatial, num_frames: int
 def model_config(config: TrialConfig) -> dict[str, Any]:
     """The whole config of the model that is trained. Refuses what cannot be made or measured, before any training."""
     half = new_half(config)
-    spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor) if config.half == "temporal" else None
+    spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor) if config.part == "temporal" else None
     check_sizes(config, half, spatial)
     check_sizes(replace(config, size=config.measured_size), half, spatial, "measured_size")
     return {name: value for name, value in half.config.items() if not name.startswith("_")}

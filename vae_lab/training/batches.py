@@ -38,7 +38,7 @@ class Inputs:
     def __init__(self, config: TrainConfig, clips: Clips, spatial: SpatialVAE | None, device, process: int):
         self.config, self.clips, self.spatial, self.device, self.process = config, clips, spatial, device, process
         self.cache: LatentCache | None = None
-        self.images = config.half == "spatial"  # and nothing else
+        self.images = config.part == "spatial"  # and nothing else
         self.longest = 1 if self.images else max(stage.num_frames[1] for stage in config.stages)
 
     def fill_cache(self, folder: Path, progress: bool) -> None:

@@ -1,106 +1,136 @@
-"""What a training run is: a `TrainConfig` of one or more `Stage`s, in Python or in a TOML file."""
+"""What a training run does: a `TrainConfig` with one or more `Stage`s, written in Python or in a TOML file."""
 
 import dataclasses
 import tomllib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import wraps
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self, TypeVar, dataclass_transform
 
 from ..utils.checks import check_at_least, check_known, check_one_of, positive_int
 
-HALVES = ("spatial", "temporal", "video")
+PARTS = ("spatial", "temporal", "whole")
 TARGETS = ("pixels", "latents")
 STARTS = ("interpolation", "random")
 PRECISIONS = ("auto", "no", "bf16", "fp16")
+_Class = TypeVar("_Class", bound=type)
 RUNTIME_FIELDS = ("checkpoint_every", "log_every", "measure_every", "workers")  # these do not change the weights
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace `half`, the old name of `part`, in the values of a config; "whole" was then called "video"."""
+    if "half" not in values:
+        return dict(values)
+    if "part" in values:
+        raise ValueError("part and half, its old name, must not both be given")
+    part = "whole" if values["half"] == "video" else values["half"]
+    return {"part": part} | {name: value for name, value in values.items() if name != "half"}
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def config_class(cls: _Class) -> _Class:
+    """Make a frozen, keyword-only dataclass whose constructor also reads `half` (see `renamed`), with a warning."""
+    made = dataclass(frozen=True, kw_only=True)(cls)
+    init = made.__init__
+
+    @wraps(init)
+    def init_with_old_name(self, **values):
+        if "half" in values:
+            warnings.warn('half is now called part, and its "video" is "whole"', FutureWarning, stacklevel=2)
+        init(self, **renamed(values))
+
+    made.__init__ = init_with_old_name
+    return made
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A stretch of training with one target and one learning rate, warmed up, then decayed to 0 by a cosine."""
+    """A stretch of training with one target and one learning rate, which warms up, then decays to 0 by a cosine."""
 
     name: str
     steps: int
     learning_rate: float
     target: str = "pixels"
-    """What is reconstructed: "pixels", or "latents" of the frozen 2D half (temporal half only)."""
+    """What is reconstructed: "pixels", or "latents" of the frozen 2D half (part "temporal" only)."""
     batch_size: int = 8
-    """Clips a step and process."""
+    """Clips per step and process."""
     num_frames: tuple[int, int] = (1, 17)
-    """Shortest and longest clip; each step draws one length for all its clips. Images come on top."""
+    """Shortest and longest clip. Each step draws one length for all its clips. Images (`image_fraction`) are extra."""
     identity_weight: float = 0.0
-    """Of the squared distance, per element, of an image's temporal latent from its 2D latent (temporal half only)."""
+    """Weight of the mean squared distance between an image's temporal latent and its 2D latent (part "temporal")."""
 
     def __post_init__(self):
-        _text("name", self.name)
+        _check_text("name", self.name)
         positive_int("steps", self.steps)
         positive_int("batch_size", self.batch_size)
         check_at_least("learning_rate", self.learning_rate, 0)
         check_at_least("identity_weight", self.identity_weight, 0)
         check_one_of("target", self.target, TARGETS)
-        if not isinstance(self.num_frames, list | tuple) or len(self.num_frames) != 2:
-            raise ValueError(f"num_frames must be (shortest, longest), got {self.num_frames!r}")
-        shortest, longest = self.num_frames
-        if not 1 <= positive_int("num_frames", shortest) <= positive_int("num_frames", longest):
-            raise ValueError(f"num_frames must be (shortest, longest), got {tuple(self.num_frames)}")
-        object.__setattr__(self, "num_frames", (shortest, longest))
+        pair = self.num_frames
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise ValueError(f"num_frames must be (shortest, longest), got {pair!r}")
+        if positive_int("num_frames", pair[0]) > positive_int("num_frames", pair[1]):
+            raise ValueError(f"num_frames must be (shortest, longest), got {tuple(pair)}")
+        object.__setattr__(self, "num_frames", tuple(pair))
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_class
 class TrainConfig:
-    """Everything that decides what weights come out, and four settings (RUNTIME_FIELDS) that do not.
+    """Everything that decides the trained weights, and four settings (RUNTIME_FIELDS) that do not.
 
-    All weights of losses are per element: each loss is a mean over batch, channels, frames and pixels (of the KL: over
-    the latent's elements), so that they keep their balance at any size, length and batch. The reference does not: it
-    divides the reconstruction's sum by B * T and the KL's sum by B (Open-Sora v1.2.0, `opensora/models/vae/losses.py`),
-    so that against the reconstruction its KL weighs L times as much in a clip of L latent frames as in an image.
+    All loss weights are per element: each loss is a mean over batch, channels, frames and pixels (the KL: over the
+    latent's elements), so their balance does not depend on size, length or batch. The reference instead divides the
+    reconstruction's sum by B * T and the KL's sum by B (Open-Sora v1.2.0, `opensora/models/vae/losses.py`): its KL
+    weighs L times as much in a clip of L latent frames as in an image.
     """
 
-    half: str
-    """"spatial" or "temporal": which half is trained; "video": a whole VAE from pixels."""
+    part: str
+    """What is trained: "spatial" (the 2D half), "temporal" (the temporal half, behind a frozen 2D half), or "whole" (a
+    whole VAE from pixels)."""
     stages: tuple[Stage, ...]
     model: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of SpatialVAE or TemporalVAE. Of half "video" those of VideoVAE, or of diffusers' class `class_name`,
-    which is then among them."""
+    """Arguments of SpatialVAE or TemporalVAE. For part "whole": those of VideoVAE or, with "class_name" among them, of
+    that diffusers class."""
     spatial: str = "lab"
-    """The frozen 2D half behind which a temporal half is trained: anything `load` reads that has one."""
+    """The frozen 2D half behind which a temporal half is trained: any checkpoint with a 2D half that `load` reads."""
     spatial_scaling_factor: float | None = None
-    """What latents of that 2D half are multiplied by; None: its own scaling_factor. Temporal half only."""
+    """Factor on the latents of that 2D half; None: its scaling_factor. Part "temporal" only."""
     start: str = "interpolation"
-    """"interpolation" (`initialization.start_as_interpolation`), "random" (torch's own), or a checkpoint that `load`
-    reads, whose half is trained further (`model` is then left out)."""
+    """"interpolation" (`initialization.start_as_interpolation`), "random" (torch's defaults), or a checkpoint that
+    `load` reads, whose training continues (leave `model` out then)."""
     size: int = 64
-    """Pixels of a side of the square training clips."""
+    """Height and width of the training clips, in pixels."""
     image_fraction: float = 0.2
-    """Steps on images, clips of one frame (Open-Sora: 20 % images, 80 % clips). Of the 2D half all steps are."""
+    """Share of the steps that train on images, clips of one frame (Open-Sora: 20 %). Part "spatial" uses only images."""
     cached_clips: int = 1024
-    """Clips whose 2D latents are computed once and kept on disk; 0: new clips, and new latents, at every step."""
+    """Clips whose 2D latents are computed once and kept on disk; 0: new clips and new latents at every step."""
     mse_weight: float = 1.0
     l1_weight: float = 0.05
     kl_weight: float = 1e-6
     perceptual_weight: float = 0.0
     perceptual: str | None = None
-    """Where a perceptual distance is at hand, "module:name" of what makes it: called without arguments it gives a torch
-    module of images (N, 3, H, W) in [-1, 1] twice -> (N, ...), "lpips:LPIPS" for instance."""
+    """A perceptual distance as "module:name", for instance "lpips:LPIPS". Called without arguments, `name` must return
+    a torch module that takes images (N, 3, H, W) in [-1, 1] twice and returns (N, ...)."""
     weight_decay: float = 0.0
     warmup_steps: int = 100
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999
-    """Of the moving average of the weights, which is what is saved in the end."""
+    """Decay of the moving average of the weights. The finished model has the averaged weights."""
     seed: int = 0
     mixed_precision: str = "auto"
-    """"auto": bf16 where the accelerator has it, "no" elsewhere."""
+    """"auto": bf16 if the accelerator supports it, else "no"."""
     checkpoint_every: int = 250
     log_every: int = 10
     measure_every: int = 250
-    """Steps between measurements of PSNR on clips held out of the run."""
+    """Steps between measurements of PSNR on held-out clips."""
     workers: int = 0
-    """Processes that make or decode clips beside the training process."""
+    """Processes that draw or decode clips beside the training process."""
 
     def __post_init__(self):
-        check_one_of("half", self.half, HALVES)
+        check_one_of("part", self.part, PARTS)
         check_one_of("mixed_precision", self.mixed_precision, PRECISIONS)
         if not self.stages:
             raise ValueError("stages must hold at least one Stage")
@@ -118,7 +148,7 @@ class TrainConfig:
                      "image_fraction", "ema_decay"):  # fmt: skip
             check_at_least(name, getattr(self, name), 0)
         for name in ("spatial", "start"):
-            _text(name, getattr(self, name))
+            _check_text(name, getattr(self, name))
         if self.max_grad_norm == 0:
             raise ValueError("max_grad_norm must be above 0, got 0")
         if self.image_fraction > 1:
@@ -130,58 +160,56 @@ class TrainConfig:
         if bool(self.perceptual_weight) != (self.perceptual is not None):
             raise ValueError('perceptual_weight and perceptual (a "module:name") must be given together')
         if self.start not in STARTS and self.model:
-            raise ValueError(f"model must be left out where start is a checkpoint ({self.start}), which has its own")
-        check_factor("spatial_scaling_factor", self.spatial_scaling_factor, self.half)
-        for stage in self.stages if self.half != "temporal" else ():
+            raise ValueError(f"model must be left out if start is a checkpoint ({self.start}), which has its own")
+        check_factor("spatial_scaling_factor", self.spatial_scaling_factor, self.part)
+        for stage in self.stages if self.part != "temporal" else ():
             if stage.target != "pixels" or stage.identity_weight:
                 raise ValueError(
-                    f"stage {stage.name!r}: the {'2D half' if self.half == 'spatial' else 'whole VAE'} is trained on "
+                    f"stage {stage.name!r}: the {'2D half' if self.part == 'spatial' else 'whole VAE'} is trained on "
                     f'target "pixels" and without identity_weight'
                 )
 
     @property
     def steps(self) -> int:
-        """Of all stages together."""
+        """Steps of all stages together."""
         return sum(stage.steps for stage in self.stages)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as `TrainConfig.from_dict` takes them and JSON can hold."""
+        """Plain values, which JSON can hold and `TrainConfig.from_dict` reads."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         stages = [dataclasses.asdict(stage) | {"num_frames": list(stage.num_frames)} for stage in self.stages]
         return values | {"model": _plain(self.model), "stages": stages}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """From plain values. Refuses names that are no field, and says which are close."""
-        values = dict(values)
-        _check_names(cls.__name__, values, cls)
-        stages, given = [], values.pop("stages")
-        if not isinstance(given, list | tuple) or not all(isinstance(stage, Mapping) for stage in given):
-            raise ValueError(f"stages must be a list of tables ([[stages]] in TOML), got {given!r}")
-        for stage in given:
-            _check_names("Stage", stage, Stage)
-            stages.append(Stage(**stage))
-        return cls(stages=tuple(stages), **values)
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build from plain values. Unknown fields raise ValueError with close matches."""
+        _check_fields(cls.__name__, renamed(values), cls)
+        stages = values["stages"]
+        if not isinstance(stages, list | tuple) or not all(isinstance(stage, Mapping) for stage in stages):
+            raise ValueError(f"stages must be a list of tables ([[stages]] in TOML), got {stages!r}")
+        for stage in stages:
+            _check_fields("Stage", stage, Stage)
+        return cls(**{**values, "stages": tuple(Stage(**stage) for stage in stages)})
 
     @classmethod
-    def from_toml(cls, path: str | Path) -> "TrainConfig":
-        """From a TOML file, each stage a [[stages]] table. Errors name the file."""
+    def from_toml(cls, path: str | Path) -> Self:
+        """Build from a TOML file with a [[stages]] table for each stage. Errors name the file."""
         try:
             return cls.from_dict(tomllib.loads(Path(path).read_text("utf-8")))
         except (ValueError, TypeError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
             raise ValueError(f"{path}: {error}") from error
 
 
-def check_factor(name: str, factor: float | None, half: str) -> None:
-    """Refuse what is no factor on 2D latents, or has none to be of."""
+def check_factor(name: str, factor: float | None, part: str) -> None:
+    """Refuse a factor on 2D latents that is not a number above 0, or is given for another part than "temporal"."""
     if factor is None:
         return
     number = isinstance(factor, int | float) and not isinstance(factor, bool)
-    if half != "temporal" or not number or not 0 < factor < float("inf"):
-        raise ValueError(f'{name} must be a number above 0 and of half "temporal", got {factor!r} of {half!r}')
+    if part != "temporal" or not number or not 0 < factor < float("inf"):
+        raise ValueError(f'{name} must be a number above 0 and of part "temporal", got {factor!r} of {part!r}')
 
 
-def _text(name: str, value: Any) -> None:
+def _check_text(name: str, value: Any) -> None:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{name} must be a text, got {value!r}")
 
@@ -192,7 +220,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _check_names(kind: str, values: Mapping[str, Any], cls: type) -> None:
+def _check_fields(kind: str, values: Mapping[str, Any], cls: type) -> None:
     check_known(kind, values, [f.name for f in fields(cls)])
     for f in fields(cls):
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING

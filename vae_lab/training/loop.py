@@ -105,11 +105,11 @@ class _Run:
         device = accelerator.device
         self.half = new_half(config).to(device)
         self.spatial = None
-        if config.half == "temporal":
+        if config.part == "temporal":
             self.spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor).to(device)
         check_sizes(config, self.half, self.spatial)
-        if config.half != "video":
-            layout = torch.channels_last if config.half == "spatial" else torch.channels_last_3d
+        if config.part != "whole":
+            layout = torch.channels_last if config.part == "spatial" else torch.channels_last_3d
             self.half.to(memory_format=layout)
         perceptual = None
         if config.perceptual is not None:

@@ -25,10 +25,10 @@ def new_half(config: TrainConfig) -> nn.Module:
     kind, arguments = _kind(config)
     if config.start not in STARTS:
         vae = load(config.start)
-        vae = getattr(vae, config.half, vae)
-        if config.half != "video" and not isinstance(vae, kind):
+        vae = getattr(vae, config.part, vae)
+        if config.part != "whole" and not isinstance(vae, kind):
             raise ValueError(
-                f"start {config.start!r} must have a {config.half} half of the lab, it is {type(vae).__name__}"
+                f"start {config.start!r} must have a {config.part} half of the lab, it is {type(vae).__name__}"
             )
         return vae
     check_known(f"model ({kind.__name__})", arguments, list(inspect.signature(kind).parameters))
@@ -47,8 +47,8 @@ def new_half(config: TrainConfig) -> nn.Module:
 def _kind(config: TrainConfig) -> tuple[type, dict[str, Any]]:
     """The class that is trained, and its arguments."""
     arguments = dict(config.model)
-    if config.half != "video":
-        return SpatialVAE if config.half == "spatial" else TemporalVAE, arguments
+    if config.part != "whole":
+        return SpatialVAE if config.part == "spatial" else TemporalVAE, arguments
     name = arguments.pop("class_name", "VideoVAE")
     if name == "VideoVAE":
         for part, cls in (("spatial_config", SpatialVAE), ("temporal_config", TemporalVAE)):

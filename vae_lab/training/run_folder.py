@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from .config import RUNTIME_FIELDS, TrainConfig
+from .config import RUNTIME_FIELDS, TrainConfig, renamed
 
 FIELDS = ("step", "stage", "loss", "mse", "l1", "kl", "identity", "perceptual", "psnr", "learning_rate", "grad_norm",
           "seconds")  # fmt: skip
@@ -57,12 +57,9 @@ class RunFolder:
         if not self.checkpoint.exists():
             return None
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        now = config.to_dict()
-        different = [
-            name
-            for name in sorted({*now, *state["config"]} - set(RUNTIME_FIELDS))
-            if state["config"].get(name) != now.get(name)
-        ]
+        stored, now = renamed(state["config"]), config.to_dict()
+        names = sorted({*now, *stored} - {*RUNTIME_FIELDS})
+        different = [name for name in names if stored.get(name) != now.get(name)]
         if different:
             raise ValueError(
                 f"{self.path} holds a run with another {', '.join(different)}: choose another folder, or remove it"
