@@ -15,7 +15,7 @@ import torch
 
 from vae_lab.training.batches import Inputs
 from vae_lab.training.config import TrainConfig
-from vae_lab.training.data import MadeClips
+from vae_lab.training.data import SyntheticClips
 from vae_lab.training.losses import Objective
 from vae_lab.training.models import frozen_spatial, new_half
 
@@ -45,8 +45,8 @@ def main(argv: list[str] | None = None) -> float:
     spatial, temporal = frozen_spatial(config.spatial), new_half(config).to(memory_format=torch.channels_last_3d)
     objective = Objective(config, temporal, spatial)
     optimizer = torch.optim.AdamW(temporal.parameters(), 0.0)
-    kinds = {"cached": Inputs(config, MadeClips(), spatial, "cpu", 0)}
-    kinds["recomputed"] = Inputs(config, MadeClips(), spatial, "cpu", 0)
+    kinds = {"cached": Inputs(config, SyntheticClips(), spatial, "cpu", 0)}
+    kinds["recomputed"] = Inputs(config, SyntheticClips(), spatial, "cpu", 0)
     with tempfile.TemporaryDirectory() as folder:
         kinds["cached"].fill_cache(Path(folder), progress=False)
         rounds = []

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.helpers import small_vae
 from vae_lab import SpatialVAE, load
 from vae_lab.ablation.config import TrialConfig, changed
-from vae_lab.ablation.metrics import FRAME_METRICS, METRICS
+from vae_lab.ablation.metrics import METRICS, METRICS_BY_FRAME
 from vae_lab.ablation.trial import THREADS, as_used, measure, measured_clips, run_trial, training_gflop
 from vae_lab.gaussian import DiagonalGaussian
 from vae_lab.training.config import Stage
@@ -47,7 +47,7 @@ def test_the_lab_weights_measured_by_hand():
         assert measured.frames[name]["time_error"] == pytest.approx(error, rel=1e-4)
         mse = (x - result.sample.clamp(-1, 1)).square().mean((0, 1, 3, 4))
         assert measured.frames[name]["psnr"] == pytest.approx((10 * torch.log10(4 / mse)).tolist(), rel=1e-4)
-        assert list(measured.frames[name].keys()) == list(FRAME_METRICS)
+        assert list(measured.frames[name].keys()) == list(METRICS_BY_FRAME)
         errors.append(error)
     assert measured.metrics["time_error"] == pytest.approx(float(np.sqrt(np.mean(np.square(errors)))), rel=1e-4)
     assert measured.metrics["compression"] == 20 * 32 * 32 * 3 / (6 * 4 * 4 * 4)  # 5 latents of 17 frames, 1 of 3

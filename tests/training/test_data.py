@@ -6,7 +6,7 @@ import torch
 
 from tests.helpers import SMALL_SPATIAL
 from vae_lab import SpatialVAE, photo_clip, synthetic_clip, write_video
-from vae_lab.training.data import MadeClips, VideoFolder, batches, cache_latents, to_pixels
+from vae_lab.training.data import SyntheticClips, VideoFolder, batches, cache_latents, to_pixels
 from vae_lab.video.frames import to_tensor
 
 
@@ -69,7 +69,7 @@ def test_folders_with_nothing_to_read(tmp_path):
 
 def test_workers_make_the_same_batches():
     items = [[((3, i), 2), ((4, i), 2)] for i in range(3)]
-    here, there = (list(batches(MadeClips(), 16, items, workers)) for workers in (0, 2))
+    here, there = (list(batches(SyntheticClips(), 16, items, workers)) for workers in (0, 2))
     assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
     assert len(here) == 3 and here[0].shape == (2, 2, 16, 16, 3)
     assert torch.equal(to_pixels(here[0])[:1], to_tensor(here[0][0].numpy()))
@@ -80,28 +80,28 @@ def test_the_cache_holds_what_the_2d_half_gives_and_is_made_once(tmp_path):
     torch.manual_seed(0)
     spatial = SpatialVAE(**SMALL_SPATIAL).eval()
     settings = dict(count=3, num_frames=4, size=16, seed=5, with_frames=True, progress=False)
-    cache = cache_latents(tmp_path, MadeClips(), spatial, **settings)
+    cache = cache_latents(tmp_path, SyntheticClips(), spatial, **settings)
     for i in range(3):
-        clip = MadeClips().draw((5, i), 4, 16)
+        clip = SyntheticClips().draw((5, i), 4, 16)
         z = spatial.encode(to_tensor(clip)).latent_dist.mode()[0].transpose(0, 1)
         assert np.array_equal(cache.frames[i], clip) and np.allclose(cache.latents[i], z, atol=1e-6)
     assert cache.latents.shape == (3, 4, 4, 2, 2)
 
     place = next(tmp_path.glob("latents-*"))
     stamp = (place / "latents.npy").stat().st_mtime_ns
-    cache_latents(tmp_path, MadeClips(), spatial, **settings)
-    without = cache_latents(tmp_path, MadeClips(), spatial, **settings | dict(with_frames=False))
+    cache_latents(tmp_path, SyntheticClips(), spatial, **settings)
+    without = cache_latents(tmp_path, SyntheticClips(), spatial, **settings | dict(with_frames=False))
     assert without.frames is None and np.array_equal(without.latents, cache.latents)
     (place / "frames-finished").unlink()  # frames wanted later: the latents stay
-    cache_latents(tmp_path, MadeClips(), spatial, **settings)
+    cache_latents(tmp_path, SyntheticClips(), spatial, **settings)
     assert (place / "latents.npy").stat().st_mtime_ns == stamp
     (place / "latents-finished").unlink()  # as after a kill
     (place / "latents.npy").write_bytes(b"half")
-    again = cache_latents(tmp_path, MadeClips(), spatial, **settings)
+    again = cache_latents(tmp_path, SyntheticClips(), spatial, **settings)
     assert np.array_equal(again.latents, cache.latents)
 
     spatial.autoencoder.quant_conv.bias += 1  # other weights, other latents
-    other = cache_latents(tmp_path, MadeClips(), spatial, **settings | dict(with_frames=False))
+    other = cache_latents(tmp_path, SyntheticClips(), spatial, **settings | dict(with_frames=False))
     assert other.frames is None and not np.allclose(other.latents, cache.latents)
     assert len(list(tmp_path.glob("latents-*"))) == 2
 
@@ -112,13 +112,13 @@ def test_two_that_share_a_cache_make_it_once(tmp_path):
     spatial.autoencoder.encoder.register_forward_hook(lambda *_: encoded.append(1))
     settings = dict(count=8, num_frames=2, size=16, seed=5, with_frames=False, progress=False)
     with ThreadPoolExecutor(2) as pool:
-        a, b = pool.map(lambda _: cache_latents(tmp_path, MadeClips(), spatial, **settings), range(2))
+        a, b = pool.map(lambda _: cache_latents(tmp_path, SyntheticClips(), spatial, **settings), range(2))
     assert len(encoded) == 8 and np.array_equal(a.latents, b.latents)
 
 
 def test_windows_of_the_cache_start_anywhere_and_run_both_ways(tmp_path):
     spatial = SpatialVAE(**SMALL_SPATIAL).eval()
-    cache = cache_latents(tmp_path, MadeClips(), spatial, count=2, num_frames=6, size=16, seed=5, with_frames=True,
+    cache = cache_latents(tmp_path, SyntheticClips(), spatial, count=2, num_frames=6, size=16, seed=5, with_frames=True,
                           progress=False)  # fmt: skip
     found = set()
     for i in range(200):

@@ -20,7 +20,7 @@ from vae_lab.__main__ import main
 from vae_lab.families import encode
 from vae_lab.training.batches import Inputs
 from vae_lab.training.config import Stage, TrainConfig
-from vae_lab.training.data import MadeClips, to_pixels
+from vae_lab.training.data import SyntheticClips, to_pixels
 from vae_lab.training.loop import train
 from vae_lab.training.models import frozen_spatial, new_half
 from vae_lab.training.run_folder import RunFolder, TrainingError, read_log
@@ -403,7 +403,7 @@ def test_a_whole_vae_is_trained_from_pixels(tmp_path, model):
     assert still == []  # nothing is frozen
     again = load(tmp_path / "model")
     assert same(weights(again), weights(vae))
-    z = torch.cat([encode(vae, x) for x in Inputs(config, MadeClips(), None, "cpu", 0).for_statistics()])
+    z = torch.cat([encode(vae, x) for x in Inputs(config, SyntheticClips(), None, "cpu", 0).for_statistics()])
     if "class_name" in model:
         assert again.config.scaling_factor == pytest.approx(1 / z.std().item(), rel=1e-4)
     else:

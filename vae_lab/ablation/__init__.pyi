@@ -5,10 +5,10 @@ from .config import (
     changed as changed,
 )
 from .metrics import (
-    FRAME_METRICS as FRAME_METRICS,
+    METRICS as METRICS,
 )
 from .metrics import (
-    METRICS as METRICS,
+    METRICS_BY_FRAME as METRICS_BY_FRAME,
 )
 from .metrics import (
     Metric as Metric,

@@ -69,4 +69,4 @@ METRICS = {  # what is not of a model is NaN
         "training", "floating point operations of the training, forward and backward, in 1e9", "GFLOP"
     ),
 }
-FRAME_METRICS = ("time_error", "psnr")  # of these, also frame by frame
+METRICS_BY_FRAME = ("time_error", "psnr")  # of these, also frame by frame

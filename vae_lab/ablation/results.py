@@ -15,7 +15,7 @@ from ..figures.style import COLOURS, OTHER_COLOURS
 from ..utils.checks import check_known
 from ..utils.files import write_beside
 from ..utils.text import count
-from .metrics import FRAME_METRICS, METRICS, SAME, UNDECIDED, Metric
+from .metrics import METRICS, METRICS_BY_FRAME, SAME, UNDECIDED, Metric
 
 BASE = "base"
 TABLES = ("trials", "frames", "table")
@@ -50,7 +50,7 @@ class Ablation:
             for clip, values in r["frames"].items()
             for t in range(len(next(iter(values.values()))))  # as many of each
         ]
-        columns = ["variant", "seed", "clip", "frame", *FRAME_METRICS]
+        columns = ["variant", "seed", "clip", "frame", *METRICS_BY_FRAME]
         return cls(pd.DataFrame(rows), pd.DataFrame(frames, columns=columns), metrics)
 
     @property
@@ -169,11 +169,11 @@ class Ablation:
     def plot_frames(self, metric: str = "time_error", clips: Sequence[str] | None = None):
         """A matplotlib Figure: a metric over frames, mean over seeds and clips; the band spans the seeds' means.
 
-        metric: one of FRAME_METRICS. clips: names of measured clips; None: all.
+        metric: one of METRICS_BY_FRAME. clips: names of measured clips; None: all.
         """
         from matplotlib.figure import Figure
 
-        check_known("what is kept by frame", [metric], FRAME_METRICS, "metric")
+        check_known("what is kept by frame", [metric], METRICS_BY_FRAME, "metric")
         check_known("an ablation", clips or (), list(self.frames["clip"].unique()), "clip")
         frames = self.frames if clips is None else self.frames[self.frames["clip"].isin(clips)]
         frames = frames.dropna(subset=metric)

@@ -61,7 +61,7 @@ class Measured(NamedTuple):
     metrics: dict[str, float]
     """METRICS."""
     frames: dict[str, dict[str, list[float]]]
-    """Name of a measured clip -> name in FRAME_METRICS -> a value for each of its frames."""
+    """Name of a measured clip -> name in METRICS_BY_FRAME -> a value for each of its frames."""
 
 
 def run_trial(config: TrialConfig, folder: Path, cache: Path, data: str | None = None) -> Measured:
@@ -104,7 +104,7 @@ def measured_clips(config: TrialConfig) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def measure(vae: nn.Module, config: TrialConfig) -> Measured:
-    """METRICS of a model, and FRAME_METRICS of each frame."""
+    """METRICS of a model, and METRICS_BY_FRAME of each frame."""
     clips = measured_clips(config)
     frames, images, kl, means = {}, [], [], []
     for name, x in clips.items():

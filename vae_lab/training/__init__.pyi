@@ -8,7 +8,7 @@ from .data import (
     Clips as Clips,
 )
 from .data import (
-    MadeClips as MadeClips,
+    SyntheticClips as SyntheticClips,
 )
 from .data import (
     VideoFolder as VideoFolder,

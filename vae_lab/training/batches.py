@@ -1,4 +1,4 @@
-"""What each step of a run sees: its clips, their number of frames, their 2D latents, the seeds of its noise."""
+"""What each step of a run trains on: clips, their number of frames, their 2D latents, and the seeds of its noise."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,38 +8,39 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..families import encode
 from ..spatial_vae import SpatialVAE
 from .config import Stage, TrainConfig
 from .data import Clips, LatentCache, batches, cache_latents, to_pixels
 
-MEASURED_CLIPS = 4  # of each measurement of PSNR
+MEASURED_CLIPS = 4  # in each measurement of PSNR
 STATISTICS_CLIPS = 64  # for the scale of the finished model's latents
-# What is drawn from, beside the seed: so that no clip that is measured on is ever trained on.
+# Each kind of draw has a key beside the seed, so no measured clip is ever trained on.
 CLIP_KEY, LENGTH_KEY, NOISE_KEY, CACHE_KEY, MEASURE_KEY = range(5)
 
 
 class Batch(NamedTuple):
-    """Of one step and process."""
+    """The inputs of one step in one process."""
 
     frames: Tensor | None
-    """(B, 3, T, H, W) in [-1, 1]; None where only latents are needed."""
+    """(B, 3, T, H, W) in [-1, 1]; None if only latents are needed."""
     latents: Tensor | None
-    """(B, C, T, h, w) of the frozen 2D half; None where there is none."""
+    """(B, C, T, h, w), from the frozen 2D half; None if there is no such half."""
     seeds: list[int]
-    """Of each clip's posterior sample, and of what layers draw (`losses.layers_seeded`)."""
+    """One seed per clip, for its posterior sample and for layers that draw (`losses.layers_seeded`)."""
 
 
 class Inputs:
-    """Batches of a run, as one of its processes sees them. `cache` must be filled before a temporal half's first batch.
+    """The batches of a run in one of its processes. Call `fill_cache` before the first batch of a temporal half.
 
-    process, processes: process p takes clips p * batch_size to (p + 1) * batch_size - 1 of a step.
+    process: process p takes clips p * batch_size to (p + 1) * batch_size - 1 of each step.
     """
 
     def __init__(self, config: TrainConfig, clips: Clips, spatial: SpatialVAE | None, device, process: int):
         self.config, self.clips, self.spatial, self.device, self.process = config, clips, spatial, device, process
         self.cache: LatentCache | None = None
-        self.images = config.part == "spatial"  # and nothing else
-        self.longest = 1 if self.images else max(stage.num_frames[1] for stage in config.stages)
+        self.only_images = config.part == "spatial"
+        self.longest = 1 if self.only_images else max(stage.num_frames[1] for stage in config.stages)
 
     def fill_cache(self, folder: Path, progress: bool) -> None:
         """Compute the 2D latents that all stages draw from, or find them in `folder`."""
@@ -53,7 +54,7 @@ class Inputs:
         )  # fmt: skip
 
     def batches(self, number: int, first: int) -> Iterator[Batch]:
-        """Those of stage `number` from its step `first` on."""
+        """The batches of stage `number` from its step `first` on."""
         config, stage = self.config, self.config.stages[number]
         here = range(self.process * stage.batch_size, (self.process + 1) * stage.batch_size)
         steps = range(first, stage.steps)
@@ -61,36 +62,34 @@ class Inputs:
         lengths = [self._num_frames(number, step) for step in steps]
         if self.cache is None:
             items = [[(key, length) for key in step] for step, length in zip(keys, lengths, strict=True)]
-            made = batches(self.clips, config.size, items, config.workers)
+            drawn = batches(self.clips, config.size, items, config.workers)
         for step_keys, length in zip(keys, lengths, strict=True):
-            inputs = self._made(next(made)) if self.cache is None else self._cached(stage, step_keys, length)
+            inputs = self._encoded(next(drawn)) if self.cache is None else self._cached(stage, step_keys, length)
             yield Batch(*inputs, [_noise_seed(key) for key in step_keys])
 
     def measured(self) -> Tensor:
         """Pixels (MEASURED_CLIPS, 3, T, H, W) that no step uses."""
-        return self._held_out(range(MEASURED_CLIPS), 1 if self.images else self.config.stages[-1].num_frames[1])
+        return self._held_out(range(MEASURED_CLIPS), 1 if self.only_images else self.config.stages[-1].num_frames[1])
 
     def for_statistics(self) -> Iterator[Tensor]:
-        """STATISTICS_CLIPS inputs of the trained half: pixels, or 2D latents (of the cache where there is one)."""
+        """STATISTICS_CLIPS inputs of the trained part: pixels, or 2D latents (from the cache if there is one)."""
         if self.cache is not None:
             for clip in self.cache.latents[:STATISTICS_CLIPS]:
                 yield torch.from_numpy(np.array(clip)[None]).transpose(1, 2)
             return
         for i in range(MEASURED_CLIPS, MEASURED_CLIPS + STATISTICS_CLIPS):
             x = self._held_out([i], self.longest)
-            yield x if self.spatial is None else self.spatial.encode(x).latent_dist.mode()
+            yield x if self.spatial is None else encode(self.spatial, x)
 
     def _held_out(self, numbers: Sequence[int], num_frames: int) -> Tensor:
         size, seed = self.config.size, self.config.seed
         clips = [self.clips.draw((seed, MEASURE_KEY, i), num_frames, size) for i in numbers]
         return to_pixels(torch.from_numpy(np.stack(clips)))
 
-    def _made(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _encoded(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
         pixels = to_pixels(frames.to(self.device))
-        if self.spatial is None:
-            return pixels, None
         with torch.no_grad():
-            return pixels, self.spatial.encode(pixels).latent_dist.mode()
+            return pixels, None if self.spatial is None else encode(self.spatial, pixels)
 
     def _cached(self, stage: Stage, keys: list[tuple], length: int) -> tuple[Tensor | None, Tensor]:
         latents, frames = zip(*[self.cache.window(key, length) for key in keys], strict=True)
@@ -100,8 +99,8 @@ class Inputs:
         return to_pixels(torch.from_numpy(np.stack(frames)).to(self.device)), latents
 
     def _num_frames(self, number: int, step: int) -> int:
-        """Of a step's clips: 1 (images) in `image_fraction` of the steps, else a length in the stage's range."""
-        if self.images:
+        """The length of a step's clips: 1 (images) in `image_fraction` of the steps, else drawn from the stage's."""
+        if self.only_images:
             return 1
         random = np.random.default_rng([self.config.seed, LENGTH_KEY, number, step])
         if random.random() < self.config.image_fraction:

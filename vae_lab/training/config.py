@@ -104,7 +104,7 @@ class TrainConfig:
     size: int = 64
     """Height and width of the training clips, in pixels."""
     image_fraction: float = 0.2
-    """Share of the steps that train on images, clips of one frame (Open-Sora: 20 %). Part "spatial" uses only images."""
+    """Share of the steps that train on images, clips of one frame (Open-Sora: 20 %). Part "spatial": all."""
     cached_clips: int = 1024
     """Clips whose 2D latents are computed once and kept on disk; 0: new clips and new latents at every step."""
     mse_weight: float = 1.0

@@ -42,7 +42,7 @@ class Clips(Protocol):
         """What it is, in plain values: caches of latents belong to one description."""
 
 
-class MadeClips:
+class SyntheticClips:
     """`content.random_clip`: the bundled photographs, drawn pictures and waves."""
 
     def draw(self, key: Sequence[int], num_frames: int, size: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from ..metrics import psnr
 from ..utils.checks import NotFiniteError
 from .batches import Inputs
 from .config import Stage, TrainConfig
-from .data import Clips, MadeClips, VideoFolder, fingerprint
+from .data import Clips, SyntheticClips, VideoFolder, fingerprint
 from .losses import Objective, layers_seeded
 from .models import check_sizes, finished, frozen_spatial, new_half, perceptual_distance, stack
 from .run_folder import RunFolder, TrainingError
@@ -72,7 +72,7 @@ def train(
     """
     folder = RunFolder(out, cache)
     accelerator = Accelerator(mixed_precision=_precision(config))
-    clips = MadeClips() if data is None else VideoFolder(data)
+    clips = SyntheticClips() if data is None else VideoFolder(data)
     if accelerator.is_main_process:
         with folder.locked():
             for path, reason in getattr(clips, "skipped", {}).items():
