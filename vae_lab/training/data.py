@@ -1,7 +1,7 @@
-"""Clips to train on: endless made ones, or a folder of videos; and their 2D latents, computed once and kept on disk.
+"""Clips to train on, synthetic ones or those in a folder of videos, and their 2D latents, which are kept on disk.
 
-Which clip a step sees depends on (seed, stage, step, number in the batch) alone: never on the process or the worker
-that makes it. That is what makes runs repeatable, resumable, and the same on one process or on several.
+Which clip a step sees depends on (seed, stage, step, number in the batch) alone, never on the process or worker that
+draws it. Runs are therefore repeatable, resumable, and the same on one process or on several.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from ..families import encode
 from ..spatial_vae import SpatialVAE
 from ..video.decoding import count_frames
 from ..video.images import IMAGE_SUFFIXES
@@ -28,35 +29,35 @@ from ..video.reading import read_video
 from . import synthetic
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".gif"})
-MANY_FILES = 200  # from here on a bar shows while they are opened
-MOST_CROP = 4  # source pixels a pixel, at most
+MANY_FILES = 200  # a folder of this many files or more shows a bar while they are opened
+MOST_CROP = 4  # largest number of source pixels per side of an output pixel
 
 
 class Clips(Protocol):
-    """Something clips are drawn from."""
+    """A source of clips."""
 
     def draw(self, key: Sequence[int], num_frames: int, size: int) -> np.ndarray:
-        """uint8 (num_frames, size, size, 3), the same for the same key."""
+        """Draw a clip, uint8 (num_frames, size, size, 3). Equal keys give equal clips."""
 
     def describe(self) -> dict:
-        """What it is, in plain values: caches of latents belong to one description."""
+        """Plain values that identify the source. Runs and cached latents belong to one description."""
 
 
 class SyntheticClips:
-    """`content.random_clip`: the bundled photographs, drawn pictures and waves."""
+    """Endless synthetic clips: `synthetic.random_clip` of the bundled photographs, drawn pictures and waves."""
 
     def draw(self, key: Sequence[int], num_frames: int, size: int) -> np.ndarray:
         return synthetic.random_clip(np.random.default_rng(list(key)), num_frames, size)
 
     def describe(self) -> dict:
-        return {"clips": "made"}
+        return {"clips": "made"}  # not to be renamed: runs and caches on disk are known by it
 
 
 class VideoFolder:
-    """Random windows of the videos and images in a folder and the folders in it, cropped, scaled and flipped.
+    """Random windows of the videos and images in a folder and its subfolders, cropped, scaled and flipped.
 
-    Every file is opened once at the start. `skipped` lists those that could not be read, with the reason; one that
-    breaks later, in its middle, is replaced by the next file, with a warning. Too short videos are passed over.
+    The constructor opens every file once. `skipped` maps each unreadable file to the reason. If a file turns out to be
+    damaged later, the next file replaces it, with a warning. Videos that are too short for a clip are passed over.
     """
 
     def __init__(self, folder: str | Path):
@@ -90,7 +91,7 @@ class VideoFolder:
         for path in self.files[first:] + self.files[:first]:
             try:
                 length = self._length(path)
-                if length >= num_frames or length == 1:  # an image stands still
+                if length >= num_frames or length == 1:  # an image is repeated
                     return self._window(path, int(place * max(0, length - num_frames + 1)), random, num_frames, size)
                 reasons.append(f"{path} has {length} frames")
             except (ValueError, OSError) as error:
@@ -111,7 +112,7 @@ class VideoFolder:
 
 
 def _crop(frames: np.ndarray, random: np.random.Generator, size: int) -> np.ndarray:
-    """A random square of the frames, scaled to `size` and flipped at random."""
+    """Cut a random square out of uint8 (T, H, W, 3), scale it to `size`, and flip it in half of the cases."""
     height, width = frames.shape[1:3]
     side = min(height, width, size * np.exp(random.uniform(0, np.log(MOST_CROP))))
     x, y = random.uniform(0, 1, 2) * (width - side, height - side)
@@ -122,7 +123,7 @@ def _crop(frames: np.ndarray, random: np.random.Generator, size: int) -> np.ndar
 
 
 class Draws(Dataset):
-    """Adapts Clips to torch's DataLoader: an item is the clip of one (key, num_frames)."""
+    """Clips for torch's DataLoader: an item is the clip of one (key, num_frames)."""
 
     def __init__(self, clips: Clips, size: int):
         self.clips, self.size = clips, size
@@ -133,26 +134,26 @@ class Draws(Dataset):
 
 
 def batches(clips: Clips, size: int, items: Sequence[Sequence[tuple]], workers: int) -> Iterator[Tensor]:
-    """Batches uint8 (B, T, size, size, 3) of the items' clips, one for each list of items, in their order."""
+    """Draw one batch, uint8 (B, T, size, size, 3), for each list of (key, num_frames), in that order."""
     return iter(DataLoader(Draws(clips, size), batch_sampler=items, num_workers=workers))
 
 
 def to_pixels(frames: Tensor) -> Tensor:
-    """uint8 (B, T, H, W, 3) -> float32 (B, 3, T, H, W) in [-1, 1]; `video.to_tensor` for a batch."""
+    """Convert uint8 (B, T, H, W, 3) to float32 (B, 3, T, H, W) in [-1, 1], as `video.to_tensor` does for one clip."""
     return frames.permute(0, 4, 1, 2, 3).float().div(127.5).sub(1)
 
 
 class LatentCache:
-    """2D latents, and where asked for the frames, of a fixed number of clips: float32 and uint8 files, read in place.
+    """2D latents of N clips, float32 (N, T, C, h, w), and their frames, uint8 (N, T, H, W, 3) or None.
 
-    latents: (N, T, C, h, w); frames: (N, T, H, W, 3) or None.
+    Both are read from disk as they are needed.
     """
 
     def __init__(self, latents: np.ndarray, frames: np.ndarray | None):
         self.latents, self.frames = latents, frames
 
     def window(self, key: Sequence[int], num_frames: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """num_frames of a random clip from a random frame on, half of them backwards: (T, C, h, w), (T, H, W, 3)."""
+        """Draw num_frames consecutive frames of one clip, reversed in half of the cases: (T, C, h, w), (T, H, W, 3)."""
         random = np.random.default_rng(list(key))
         clip = int(random.integers(len(self.latents)))
         first = int(random.integers(self.latents.shape[1] - num_frames + 1))
@@ -161,9 +162,9 @@ class LatentCache:
         return self.latents[cut][::step], None if self.frames is None else self.frames[cut][::step]
 
 
-def fingerprint(clips: Clips, spatial: SpatialVAE | None, more: Sequence = ()) -> str:
-    """A hash of where clips come from, of the 2D half behind which a temporal half is trained, and of `more`."""
-    digest = hashlib.sha256(json.dumps([clips.describe(), list(more)]).encode())
+def fingerprint(clips: Clips, spatial: SpatialVAE | None, settings: Sequence = ()) -> str:
+    """Hash the source of the clips, the frozen 2D half (its weights and scaling factor) and other settings."""
+    digest = hashlib.sha256(json.dumps([clips.describe(), list(settings)]).encode())
     if spatial is not None:
         digest.update(repr(spatial.config.scaling_factor).encode())
         for name, value in sorted(spatial.state_dict().items()):
@@ -177,44 +178,41 @@ def cache_latents(
     folder: Path, clips: Clips, spatial: SpatialVAE, *, count: int, num_frames: int, size: int, seed: int,
     with_frames: bool, workers: int = 0, progress: bool = True,
 ) -> LatentCache:  # fmt: skip
-    """The cache of these clips behind this 2D half in `folder`, made where it is not there or not finished yet.
+    """Open the cache of these clips behind this 2D half in `folder`; fill it first if it is missing or unfinished.
 
-    Its name is a hash of all that decides its content, the 2D weights included; what is unfinished is begun again.
+    Its name is a hash of everything that decides its content, including the weights of the 2D half.
     """
-    made_of = fingerprint(clips, spatial, [count, num_frames, size, seed])
-    place = folder / f"latents-{made_of[:16]}"
+    place = folder / f"latents-{fingerprint(clips, spatial, [count, num_frames, size, seed])[:16]}"
     side = size // spatial.spatial_compression_ratio
     headers = {"latents": ("<f4", (count, num_frames, spatial.config.latent_channels, side, side))}
     if with_frames:
         headers["frames"] = ("|u1", (count, num_frames, size, size, 3))
     place.mkdir(parents=True, exist_ok=True)
-    with FileLock(place / ".lock"):  # a run that shares the folder waits, and finds them made
+    with FileLock(place / ".lock"):  # another run that shares the folder waits, then finds it filled
         missing = [name for name in headers if not (place / f"{name}-finished").exists()]
         if missing:
             items = [[((seed, i), num_frames)] for i in range(count)]
-            made = tqdm(batches(clips, size, items, workers), "2D latents", count, unit="clip", disable=not progress)
-            _write_arrays(place, {name: headers[name] for name in missing}, spatial, made)
+            drawn = tqdm(batches(clips, size, items, workers), "2D latents", count, unit="clip", disable=not progress)
+            _write_arrays(place, {name: headers[name] for name in missing}, spatial, drawn)
     arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r") for name in headers}
     return LatentCache(arrays["latents"], arrays.get("frames"))
 
 
-def _write_arrays(place: Path, headers: dict[str, tuple], spatial: SpatialVAE, made: Iterable[Tensor]) -> None:
-    """From beginning to end, so that a full disk is an error here, not a signal later. headers: (dtype, shape) each."""
+def _write_arrays(place: Path, headers: dict[str, tuple], spatial: SpatialVAE, drawn: Iterable[Tensor]) -> None:
+    """Write the arrays named in headers, which maps each name to its (dtype, shape).
+
+    Plain writes from beginning to end: a full disk raises an error here, instead of a signal while a map is read.
+    """
     with ExitStack() as stack:
         files = {name: stack.enter_context((place / f"{name}.npy").open("wb")) for name in headers}
-        for name, file in files.items():
-            descr, shape = headers[name]
-            write_array_header_1_0(file, dict(descr=descr, fortran_order=False, shape=shape))
-        for batch in made:
+        for name, (descr, shape) in headers.items():
+            write_array_header_1_0(files[name], dict(descr=descr, fortran_order=False, shape=shape))
+        device = next(spatial.parameters()).device
+        for batch in drawn:
             if "latents" in files:
-                files["latents"].write(_encoded(spatial, batch).tobytes())
+                z = encode(spatial, to_pixels(batch.to(device)))[0].transpose(0, 1)
+                files["latents"].write(np.ascontiguousarray(z.cpu().numpy()).tobytes())
             if "frames" in files:
                 files["frames"].write(batch[0].numpy().tobytes())
     for name in headers:
         (place / f"{name}-finished").touch()
-
-
-def _encoded(spatial: SpatialVAE, batch: Tensor) -> np.ndarray:
-    """uint8 (1, T, H, W, 3) -> (T, C, h, w)."""
-    z = spatial.encode(to_pixels(batch.to(next(spatial.parameters()).device))).latent_dist.mode()
-    return np.ascontiguousarray(z[0].transpose(0, 1).cpu().numpy())
