@@ -7,20 +7,20 @@ that is finished is only read.
 import sys
 import tomllib
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from functools import partial
 from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
 from ..utils import exit_codes
-from ..utils.checks import check_known
+from ..utils.checks import check_above, check_known
+from ..utils.files import locked
 from .config import TrialConfig
 from .fingerprints import code_version, key_of
 from .metrics import METRICS
@@ -87,7 +87,8 @@ def run_ablation(
     if (folder.path / name).is_file():
         raise ValueError(f"name must be that of a folder in out, {folder.path / name} is a file")
     folder.path.mkdir(parents=True, exist_ok=True)
-    with _lock(folder.path, progress):
+    waits = partial(tqdm.write, f"waits for another ablation in {folder.path}", file=sys.stderr)
+    with locked(folder.path / ".lock", on_wait=waits if progress else None):
         folder.open(version)
         if retry_failed:
             _forget_failed(folder, trials)
@@ -102,27 +103,13 @@ def run_ablation(
     return ablation
 
 
-@contextmanager
-def _lock(folder: Path, progress: bool) -> Iterator[None]:
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if progress:
-            tqdm.write(f"waits for another ablation in {folder}", file=sys.stderr)
-        lock.acquire()
-    with lock:
-        yield
-
-
 def read_ablation_file(path: str | Path, scale: float = 1.0) -> dict[str, Any]:
     """Arguments of `run_ablation` in a TOML file: `seeds`, a table [base] of a TrialConfig with its [[base.stages]],
     and a table [variants.NAME] for each variant. Errors name the file.
 
     scale: of every stage's steps, warm-up and cached clips, in base and variants: 5 for five times the training.
     """
-    if not 0 < scale < float("inf"):
-        raise ValueError(f"scale must be above 0 and finite, got {scale}")
+    check_above("scale", scale, 0)
     try:
         values = tomllib.loads(Path(path).read_text("utf-8"))
         check_known("an ablation", values, ("seeds", "base", "variants"))

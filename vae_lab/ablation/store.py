@@ -42,7 +42,8 @@ class TrialFolder:
         """`check`, and make what is missing. The folder itself must be there, and locked."""
         self.check(version)
         if not (self.path / VERSION_FILE).exists():
-            _write(self.path / VERSION_FILE, f"{version}\n")
+            with write_beside(self.path / VERSION_FILE) as beside:
+                beside.write_text(f"{version}\n", "utf-8")
         for name in (TRIALS, STARTED):
             (self.path / name).mkdir(exist_ok=True)
 
@@ -68,7 +69,8 @@ class TrialFolder:
 
     def finish(self, key: str, trial: Mapping[str, Any]) -> None:
         """Keep a finished trial. A file that is only half written is never at its place."""
-        _write(self.path / TRIALS / f"{key}.json", json.dumps({"key": key} | dict(trial), indent=1) + "\n")
+        with write_beside(self.path / TRIALS / f"{key}.json") as beside:
+            beside.write_text(json.dumps({"key": key} | dict(trial), indent=1) + "\n", "utf-8")
         (self.path / STARTED / key).unlink(missing_ok=True)
 
     def in_flight(self) -> set[str]:
@@ -114,8 +116,3 @@ def _is_trial(trial: Any, key: str) -> bool:
         return whole and all(type(number) in (int, float) for number in numbers)
     except (TypeError, KeyError, AttributeError):
         return False
-
-
-def _write(path: Path, text: str) -> None:
-    with write_beside(path) as beside:
-        beside.write_text(text, "utf-8")

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate.state import AcceleratorState
-from filelock import FileLock
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,6 +23,7 @@ from ..training.config import TrainConfig
 from ..training.loop import train
 from ..training.losses import Objective, kl_per_element
 from ..training.models import check_sizes, frozen_spatial, new_half, rescaled, stack
+from ..utils.files import locked
 from ..video.clips import HELD_OUT_PHOTOS, photo_clip, synthetic_clip
 from ..video.frames import to_tensor
 from ..video_vae import VideoVAE
@@ -72,7 +72,7 @@ def run_trial(config: TrialConfig, folder: Path, cache: Path, data: str | None =
     with _ALONE, _own_settings():
         AcceleratorState._reset_state(reset_partial_state=True)  # else it keeps the precision of a run before
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f"{folder.name}.lock")):
+        with locked(folder.with_name(f"{folder.name}.lock")):
             if (folder / "model").exists():
                 vae = load(folder / "model")
             else:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ..utils import exit_codes
+from ..utils.text import first_line
 
 
 def add_arguments(command: argparse.ArgumentParser, path, at_least) -> None:
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     print(ablation)
     print(f"wrote        {', '.join(str(args.output / name / f'{table}.csv') for table in TABLES)}")
     for trial in ablation.failed.itertuples():
-        print(f"vae-lab ablate: {trial.variant}, seed {trial.seed}: {trial.error.splitlines()[0]}", file=sys.stderr)
+        print(f"vae-lab ablate: {trial.variant}, seed {trial.seed}: {first_line(trial.error)}", file=sys.stderr)
     if len(ablation.failed):
         print("vae-lab ablate: failed trials are kept as they are; --retry-failed runs them again", file=sys.stderr)
         return exit_codes.STOPPED

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .. import shapes
 from ..utils import exit_codes
-from ..utils.text import count
+from ..utils.text import count, first_line, span
 from . import ablate
 from .arguments import MIN_SIDE, SHOWN_CHUNKS, at_least, chunk, clip_size, frame_size, gain, path
 
@@ -158,7 +158,7 @@ def run_reconstruct(args: argparse.Namespace) -> int:
     try:
         torch.zeros(1, device=args.device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {args.device!r} is not to be had here: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"device {args.device!r} is not to be had here: {first_line(error)}") from None
     vae = _load(args, args.model)
     print(f"model        {args.model} ({type(vae).__name__})")
     title = f"{args.input.name} through {args.model}".encode(errors="replace").decode()  # names may hold any bytes
@@ -202,22 +202,20 @@ def run_sizes(args: argparse.Namespace) -> int:
     first_frame = first_latent = 0
     for index, (num_latents, length) in enumerate(chunks):
         if index < SHOWN_CHUNKS or index == len(chunks) - 1:
-            cells = [_span(group.start, len(group)) for group in groups[first_latent : first_latent + num_latents]]
+            cells = [span(group) for group in groups[first_latent : first_latent + num_latents]]
             if len(cells) > 12:
                 cells[6:-3] = ["…"]
             padding = shapes.front_padding(length, ratio)
+            frames = range(first_frame, first_frame + length)
+            latents = range(first_latent, first_latent + num_latents)
             print(
-                f"  chunk {index}: frames {_span(first_frame, length)} after {count(padding, 'zero frame')} "
-                f"-> latents {_span(first_latent, num_latents)}: {' | '.join(cells)}"
+                f"  chunk {index}: frames {span(frames)} after {count(padding, 'zero frame')} "
+                f"-> latents {span(latents)}: {' | '.join(cells)}"
             )
         elif index == SHOWN_CHUNKS:
             print("  …")
         first_frame, first_latent = first_frame + length, first_latent + num_latents
     return 0
-
-
-def _span(first: int, number: int) -> str:
-    return f"{first}" if number == 1 else f"{first}-{first + number - 1}"
 
 
 def run_inspect(args: argparse.Namespace) -> int:

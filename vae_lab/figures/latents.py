@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..utils.text import count
+from ..utils.text import count, span
 from .frames import ERROR_GAIN, error_map, evenly_chosen, latent_pictures
 from .style import COLOURS, OTHER_COLOURS
 
@@ -105,7 +105,7 @@ def latent_filmstrip(
             axis.imshow(shown[index], interpolation="nearest", extent=(left, left + 1, top + height, top))
     labels = [short_numbers(name).replace(" (", "\n(") for name in pictures]
     axis.set_yticks(np.arange(len(labels)) * steps[1] + height / 2, labels, fontsize=8, parse_math=False)
-    covered = ["" if groups is None else "\n" + _span(groups[index]) for index in chosen]
+    covered = ["" if groups is None else "\n" + span(groups[index], " to ") for index in chosen]
     titles = [f"{index}{text}" for index, text in zip(chosen, covered, strict=True)]
     axis.set_xticks(np.arange(len(chosen)) * steps[0] + 0.5, titles, fontsize=8)
     axis.set(xlim=(0, len(chosen) * steps[0] - gap), ylim=(len(labels) * steps[1] - gap, 0), aspect="equal")
@@ -118,10 +118,6 @@ def latent_filmstrip(
 def short_numbers(title: str) -> str:
     """A title of `figures.latent_pictures` with three digits of the numbers that have six or more before the point."""
     return re.sub(r"\d{6,}\.\d", lambda number: f"{float(number[0]):.3g}", title)
-
-
-def _span(frames: range) -> str:
-    return f"{frames.start}" + (f" to {frames.stop - 1}" if len(frames) > 1 else "")
 
 
 def moment_curves(mean: np.ndarray, std: np.ndarray, figure=None):

@@ -1,13 +1,12 @@
 """What raw latents (1, C, L, h, w) and the indices into them must be."""
 
 from collections.abc import Sequence
-from numbers import Integral, Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..utils.checks import NotFiniteError
+from ..utils.checks import NotFiniteError, index_of
 
 LARGEST = float(np.finfo(np.float32).max)  # of a latent: its fourth power, for the kurtosis, is finite in float64
 
@@ -61,9 +60,6 @@ def per_channel(name: str, values: float | Sequence[float] | Tensor | np.ndarray
     return found
 
 
-MAX_FLOAT = torch.finfo(torch.float64).max
-
-
 def copy_of(z: Tensor) -> Tensor:
     if not isinstance(z, Tensor):
         raise ValueError(f"z must be a tensor (1, C, L, h, w), got {type(z).__name__}")
@@ -81,20 +77,8 @@ def check_other(z: Tensor, other: Tensor, name: str = "other") -> None:
         raise ValueError(f"{name} must have the shape of z, {tuple(z.shape)}, got {tuple(other.shape)}")
 
 
-def index_of(name: str, value: int, size: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= value < size:
-        raise ValueError(f"{name} must be an integer from 0 to {size - 1}, got {value!r}")
-    return int(value)
-
-
 def cell_of(cell: Sequence[int], z: Tensor) -> tuple[int, int, int]:
     if not isinstance(cell, Sequence) or len(cell) != 3:
         raise ValueError(f"cell must be (latent frame, row, column), got {cell!r}")
     names = ("latent frame of cell", "row of cell", "column of cell")
     return tuple(map(index_of, names, cell, z.shape[2:]))
-
-
-def finite(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real) or not abs(value) <= MAX_FLOAT:
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
-    return float(value)

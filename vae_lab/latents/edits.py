@@ -4,12 +4,12 @@ Channels, latent frames, rows and columns are numbered from 0.
 """
 
 from collections.abc import Sequence
-from numbers import Integral
 
 import torch
 from torch import Tensor
 
-from .arrays import cell_of, check_other, copy_of, finite, index_of, per_channel
+from ..utils.checks import finite, index_of, integer_within
+from .arrays import cell_of, check_other, copy_of, per_channel
 
 
 def zero_channel(z: Tensor, channel: int) -> Tensor:
@@ -85,9 +85,7 @@ def change_cell(
 
 def check_shift(latent_frames: int, z: Tensor) -> int:
     last = z.shape[2] - 1
-    if isinstance(latent_frames, bool) or not isinstance(latent_frames, Integral) or abs(latent_frames) > last:
-        raise ValueError(f"latent_frames must be an integer from {-last} to {last}, got {latent_frames!r}")
-    return int(latent_frames)
+    return integer_within("latent_frames", latent_frames, -last, last)
 
 
 def _within(name: str, value, changed: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..utils.checks import check_video, positive_int
+from ..utils.checks import check_video, finite, index_of, positive_int
 from ..utils.text import count
-from .arrays import cell_of, check_other, copy_of, finite, index_of
+from .arrays import cell_of, check_other, copy_of
 from .edits import amplify_channel, change_cell, check_shift, interpolate, shift_channel, swap_channel, zero_channel
 from .moments import channel_moments
 

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..utils.text import first_line
 from .arrays import check_latent
 
 SUFFIXES = (".safetensors", ".pt", ".npy", ".npz")
@@ -94,7 +95,7 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
             f"{path} cannot be read as {path.suffix}: it holds other Python objects than tensors, which could run code "
             f"when they are read; save the tensor alone"
         )
-    reason = next(iter(reason.splitlines()), "") or type(error).__name__
+    reason = first_line(error)
     if isinstance(error, MemoryError | OverflowError):
         reason = "it says that it holds more than fits in memory"
     elif "weights" in reason.lower() or "pickle" in reason.lower():  # torch's and numpy's advice is not for latents

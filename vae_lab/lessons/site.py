@@ -11,8 +11,6 @@ import html
 import os
 import platform
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +24,7 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 from tqdm import tqdm
 
+from ..utils.files import folder_beside
 from ..viewers import page
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -214,16 +213,9 @@ def build(notebooks: Path, out: Path, parameters: Mapping[str, Any] | None = Non
     runs = [execute(path, parameters) for path in tqdm(paths, unit="notebook")]
     written = {f"{run.path.stem}.html": to_page(run, runs).encode() for run in runs}
     written["index.html"] = index_page(runs).encode()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with folder_beside(out) as folder:
         for name, text in written.items():
-            (made / name).write_bytes(text)
-        made.chmod(0o755)
-        shutil.rmtree(out, ignore_errors=True)
-        made.replace(out)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+            (folder / name).write_bytes(text)
     return runs
 
 

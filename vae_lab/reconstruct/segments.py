@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
+from ..utils.files import hash_weights, locked, save_state, sync, write_beside
 from ..utils.text import count
 
 SEGMENT_FRAMES = 128  # at most, where a piece is not longer
@@ -50,16 +49,14 @@ class WorkFolder:
         """Hold the folder: a second run in it is refused. Where nothing is worth keeping at the end it is removed."""
         missing = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
+        keep = True
         try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise ValueError(f"another run is at work in {self.out}") from error
-        try:
-            yield
+            with locked(self.path / ".lock", refusal=ValueError(f"another run is at work in {self.out}")):
+                try:
+                    yield
+                finally:
+                    keep = bool(self.segments)
         finally:
-            keep = bool(self.segments)
-            lock.release()
             if not keep:
                 shutil.rmtree(self.path, ignore_errors=True)
                 for folder in missing:
@@ -87,7 +84,8 @@ class WorkFolder:
                     stacklevel=2,
                 )
             self.clear()
-            _write(self.path / "run.json", lambda path: path.write_text(json.dumps(now) + "\n", "utf-8"))
+            with write_beside(self.path / "run.json", durable=True) as path:
+                path.write_text(json.dumps(now) + "\n", "utf-8")
         return self.done()
 
     def _read_run(self) -> dict[str, Any] | None:
@@ -134,13 +132,13 @@ class WorkFolder:
         self._part.mkdir()
         try:
             yield self._part
-            _save(state(), self._part / "state.pt")
+            save_state(state(), self._part / "state.pt")
             for file in (*self._part.iterdir(), self._part):
-                _sync(file)
+                sync(file)
             self._part.rename(self.path / f"segment-{len(segments):06d}")
         finally:
             shutil.rmtree(self._part, ignore_errors=True)
-        _sync(self.path)
+        sync(self.path)
         if segments:
             (segments[-1] / "state.pt").unlink(missing_ok=True)
 
@@ -152,7 +150,7 @@ class WorkFolder:
         try:
             yield self._part
             for file in self._part.iterdir():
-                _sync(file)
+                sync(file)
             for file in self._part.iterdir():
                 file.replace(self.out / file.name)
         finally:
@@ -170,36 +168,7 @@ def source_identity(path: Path) -> str:
 def model_identity(vae) -> str:
     """Changes with the class, the config and any weight."""
     config = {name: value for name, value in vae.config.items() if not name.startswith("_")}
-    digest = hashlib.sha256(f"{type(vae).__name__} {json.dumps(config, default=str, sort_keys=True)}".encode())
-    for name, value in sorted(vae.state_dict().items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    parts = [type(vae).__name__, str(vae.dtype), config]
+    digest = hashlib.sha256(json.dumps(parts, default=str, sort_keys=True).encode())
+    hash_weights(digest, vae.state_dict())
     return digest.hexdigest()
-
-
-def _save(state: dict[str, Any], path: Path) -> None:
-    try:
-        torch.save(state, path)
-    except RuntimeError as error:  # how torch tells of a full disk
-        cause: BaseException = error
-        while cause.__context__ is not None and not isinstance(cause, OSError):
-            cause = cause.__context__
-        if isinstance(cause, OSError):
-            raise cause from None
-        raise OSError(None, str(error).splitlines()[0], str(path)) from error
-
-
-def _write(path: Path, write) -> None:
-    part = path.with_name(f".{path.name}-partial")
-    write(part)
-    _sync(part)
-    part.replace(path)
-
-
-def _sync(path: Path) -> None:
-    """To the disk itself, so that what counts as finished is whole even after the power failed."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

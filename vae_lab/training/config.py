@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TypeVar, dataclass_transform
 
-from ..utils.checks import check_at_least, check_known, check_one_of, positive_int
+from ..utils.checks import check_at_least, check_known, check_one_of, check_text, positive_int
 
 PARTS = ("spatial", "temporal", "whole")
 TARGETS = ("pixels", "latents")
@@ -63,7 +63,7 @@ class Stage:
     """Weight of the mean squared distance between an image's temporal latent and its 2D latent (part "temporal")."""
 
     def __post_init__(self):
-        _check_text("name", self.name)
+        check_text("name", self.name)
         positive_int("steps", self.steps)
         positive_int("batch_size", self.batch_size)
         check_at_least("learning_rate", self.learning_rate, 0)
@@ -148,7 +148,7 @@ class TrainConfig:
                      "image_fraction", "ema_decay"):  # fmt: skip
             check_at_least(name, getattr(self, name), 0)
         for name in ("spatial", "start"):
-            _check_text(name, getattr(self, name))
+            check_text(name, getattr(self, name))
         if self.max_grad_norm == 0:
             raise ValueError("max_grad_norm must be above 0, got 0")
         if self.image_fraction > 1:
@@ -207,11 +207,6 @@ def check_factor(name: str, factor: float | None, part: str) -> None:
     number = isinstance(factor, int | float) and not isinstance(factor, bool)
     if part != "temporal" or not number or not 0 < factor < float("inf"):
         raise ValueError(f'{name} must be a number above 0 and of part "temporal", got {factor!r} of {part!r}')
-
-
-def _check_text(name: str, value: Any) -> None:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{name} must be a text, got {value!r}")
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.lib.format import write_array_header_1_0
 from PIL import Image
 from torch import Tensor
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from ..families import encode
 from ..spatial_vae import SpatialVAE
+from ..utils.files import hash_weights, locked
 from ..video.decoding import count_frames
 from ..video.images import IMAGE_SUFFIXES
 from ..video.reading import read_video
@@ -167,9 +167,7 @@ def fingerprint(clips: Clips, spatial: SpatialVAE | None, settings: Sequence = (
     digest = hashlib.sha256(json.dumps([clips.describe(), list(settings)]).encode())
     if spatial is not None:
         digest.update(repr(spatial.config.scaling_factor).encode())
-        for name, value in sorted(spatial.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(value.cpu().numpy()).tobytes())
+        hash_weights(digest, spatial.state_dict())
     return digest.hexdigest()
 
 
@@ -188,7 +186,7 @@ def cache_latents(
     if with_frames:
         headers["frames"] = ("|u1", (count, num_frames, size, size, 3))
     place.mkdir(parents=True, exist_ok=True)
-    with FileLock(place / ".lock"):  # another run that shares the folder waits, then finds it filled
+    with locked(place / ".lock"):  # another run that shares the folder waits, then finds it filled
         missing = [name for name in headers if not (place / f"{name}-finished").exists()]
         if missing:
             items = [[((seed, i), num_frames)] for i in range(count)]

@@ -2,16 +2,14 @@
 
 import csv
 import json
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
+from ..utils.files import folder_beside, locked, reason, save_state, write_beside
 from .config import RUNTIME_FIELDS, TrainConfig, renamed
 
 FIELDS = ("step", "stage", "loss", "mse", "l1", "kl", "identity", "perceptual", "psnr", "learning_rate", "grad_norm",
@@ -41,12 +39,7 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} must be a folder")
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise TrainingError(f"another training is at work in {self.path}") from error
-        with lock:
+        with locked(self.path / ".lock", refusal=TrainingError(f"another training is at work in {self.path}")):
             yield
 
     def read(self, config: TrainConfig, processes: int, made_of: str) -> dict[str, Any] | None:
@@ -79,12 +72,14 @@ class RunFolder:
     def write(self, config: TrainConfig, state: dict[str, Any]) -> None:
         """Replace the checkpoint, and write the log anew up to it."""
         try:
-            _replace(self.config, lambda part: part.write_text(json.dumps(config.to_dict(), indent=2) + "\n", "utf-8"))
-            _replace(self.checkpoint, lambda part: torch.save({"config": config.to_dict()} | state, part))
+            with write_beside(self.config, durable=True) as part:
+                part.write_text(json.dumps(config.to_dict(), indent=2) + "\n", "utf-8")
+            with write_beside(self.checkpoint, durable=True) as part:
+                save_state({"config": config.to_dict()} | state, part)
             self.write_log(state["log"])
-        except (OSError, RuntimeError) as error:  # torch.save tells of a full disk with a RuntimeError
+        except OSError as error:
             raise TrainingError(
-                f"could not write the checkpoint of step {state['step']} to {self.path} ({_reason(error)}); "
+                f"could not write the checkpoint of step {state['step']} to {self.path} ({reason(error)}); "
                 f"{self.last_good()}"
             ) from error
 
@@ -96,13 +91,10 @@ class RunFolder:
         return f"the last good checkpoint is {self.checkpoint}, after step {step}; the same command goes on from it"
 
     def write_log(self, rows: Sequence[dict[str, Any]]) -> None:
-        def write(part: Path) -> None:
-            with part.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, FIELDS)
-                writer.writeheader()
-                writer.writerows(rows)
-
-        _replace(self.log, write)
+        with write_beside(self.log, durable=True) as part, part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows(rows)
 
     def append_log(self, row: dict[str, Any]) -> None:
         with self.log.open("a", newline="", encoding="utf-8") as file:
@@ -110,15 +102,11 @@ class RunFolder:
 
     def write_model(self, vae) -> None:
         """Save the finished model; a folder that is only half written is never at `model`."""
-        part = self.model.with_name(".model-partial")
-        shutil.rmtree(part, ignore_errors=True)
         try:
-            vae.save_pretrained(part)
+            with folder_beside(self.model) as part:
+                vae.save_pretrained(part)
         except (OSError, RuntimeError) as error:
-            shutil.rmtree(part, ignore_errors=True)
-            raise TrainingError(f"could not write {self.model} ({_reason(error)}); {self.last_good()}") from error
-        shutil.rmtree(self.model, ignore_errors=True)
-        part.rename(self.model)
+            raise TrainingError(f"could not write {self.model} ({reason(error)}); {self.last_good()}") from error
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
@@ -132,23 +120,3 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
             }
             for row in csv.DictReader(file)
         ]
-
-
-def _replace(path: Path, write) -> None:
-    """Write beside, flush to the disk, and move into place: whoever looks finds the old file or the new one."""
-    part = path.with_name(f".{path.name}-partial")
-    try:
-        write(part)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def _reason(error: Exception) -> str:
-    cause = error
-    while cause.__context__ is not None and not isinstance(cause, OSError):
-        cause = cause.__context__
-    return getattr(cause, "strerror", None) or str(error).splitlines()[0]

@@ -1,1 +1,1 @@
-"""What several wings need and nobody comes here to learn: private."""
+"""Private helpers that several wings share. None of them imports torch or numpy until it is called."""

@@ -1,37 +1,109 @@
-"""What values and tensors must be; every message names the argument, its value and the rule."""
+"""Checks of arguments; each error names the argument, its value and the rule."""
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def positive_int(name: str, value: object) -> int:
-    """Return `value` as an int where it is an integer of at least 1; otherwise raise a ValueError that names it."""
-    if isinstance(value, bool) or not isinstance(value, Integral):  # numpy's integers are Integral too
+# ---- numbers -------------------------------------------------------------------------------------------------------
+
+
+def is_number(value: object, kind: type = Real) -> bool:
+    """Return whether a value is a number of a kind from `numbers`, numpy's included; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def positive_int(name: str, value: Any) -> int:
+    """Return an integer of at least 1 as int; other values raise ValueError."""
+    if not is_number(value, Integral):
         raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
     return int(value)
 
 
+def integer_within(name: str, value: Any, low: int, high: int) -> int:
+    """Return an integer from `low` to `high`, both included, as int; other values raise ValueError."""
+    if not is_number(value, Integral) or not low <= value <= high:
+        raise ValueError(f"{name} must be an integer from {low} to {high}, got {value!r}")
+    return int(value)
+
+
+def index_of(name: str, value: Any, size: int) -> int:
+    """Return an index into `size` values, counted from 0, as int; other values raise ValueError."""
+    return integer_within(name, value, 0, size - 1)
+
+
+def finite(name: str, value: Any) -> float:
+    """Return a finite number as float; other values raise ValueError."""
+    try:
+        number = float(value) if is_number(value) else math.nan
+    except OverflowError:  # an integer beyond the largest float
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    return number
+
+
+def check_at_least(name: str, value: Any, low: float) -> None:
+    """Refuse anything but a finite number of at least `low`."""
+    if not is_number(value) or not low <= value < float("inf"):
+        raise ValueError(f"{name} must be a number of at least {low}, got {value!r}")
+
+
+def check_above(name: str, value: Any, low: float) -> None:
+    """Refuse anything but a finite number above `low`."""
+    if not is_number(value) or not low < value < float("inf"):
+        raise ValueError(f"{name} must be above {low} and finite, got {value}")
+
+
+# ---- names and texts -----------------------------------------------------------------------------------------------
+
+
+def check_text(name: str, value: Any) -> None:
+    """Refuse anything but a text that is not empty."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} must be a text, got {value!r}")
+
+
+def check_one_of(name: str, value: Any, allowed: Iterable[str]) -> None:
+    """Refuse a value that is not among the allowed ones."""
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def check_known(kind: str, names: Iterable[str], known: Sequence[str], what: str = "field") -> None:
+    """Refuse names that `known` does not hold; the error suggests close matches."""
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known)
+            these = f"near it: {', '.join(near)}" if near else f"there are {', '.join(known)}"
+            raise ValueError(f"{kind} has no {what} {name!r}; {these}")
+
+
+# ---- tensors -------------------------------------------------------------------------------------------------------
+
+
 class NotFiniteError(ValueError):
-    """A tensor with NaN or infinity in it."""
+    """A tensor that holds NaN or infinity."""
 
 
 def check_video(name: str, x: "Tensor", channels: int | None = None) -> None:
-    """Refuse what is not a finite floating-point tensor (B, C, T, H, W) with something in it.
+    """Refuse anything but a finite floating-point tensor (B, C, T, H, W) that is not empty.
 
-    Of a meta tensor, which holds no values, only shape and type are checked.
+    channels: the C that is required; None allows any. A meta tensor holds no values: only its shape and type are
+    checked.
     """
     import torch  # here: configs and command lines check numbers without it
-    from torch import Tensor
 
-    if not isinstance(x, Tensor) or x.ndim != 5:
-        got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+    if not isinstance(x, torch.Tensor) or x.ndim != 5:
+        got = f"shape {tuple(x.shape)}" if isinstance(x, torch.Tensor) else type(x).__name__
         raise ValueError(f"{name} must be a tensor of shape (B, C, T, H, W), got {got}")
     if channels is not None and x.shape[1] != channels:
         raise ValueError(f"{name} must have {channels} channels, got {x.shape[1]} (shape {tuple(x.shape)})")
@@ -41,22 +113,3 @@ def check_video(name: str, x: "Tensor", channels: int | None = None) -> None:
         raise ValueError(f"{name} must be floating point, got {x.dtype} (to_tensor turns uint8 frames into [-1, 1])")
     if not x.is_meta and not torch.isfinite(x).all():
         raise NotFiniteError(f"{name} must be finite, got NaN or infinity (shape {tuple(x.shape)})")
-
-
-def check_known(kind: str, names: Iterable[str], known: Sequence[str], what: str = "field") -> None:
-    """Refuse a name that is not known, and say which are close."""
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known)
-            these = f"near it: {', '.join(near)}" if near else f"there are {', '.join(known)}"
-            raise ValueError(f"{kind} has no {what} {name!r}; {these}")
-
-
-def check_one_of(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-
-
-def check_at_least(name: str, value: Any, low: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value < float("inf"):
-        raise ValueError(f"{name} must be a number of at least {low}, got {value!r}")

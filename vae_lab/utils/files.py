@@ -1,25 +1,142 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all, locks, and a hash of weights."""
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from .text import first_line
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+    from torch import Tensor
+
+
+# ---- written whole or not at all -----------------------------------------------------------------------------------
 
 
 @contextmanager
-def write_beside(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes `path`'s place when the block ends well, and is removed otherwise."""
-    beside = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+def write_beside(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield a path beside `path` to write to: it replaces `path` if the block succeeds, and is removed otherwise.
+
+    durable: for a folder that only one process writes to. The file is flushed to the disk first, so that even after a
+    power cut `path` is the old file or the new one, whole; and the path beside has a fixed name, so that processes
+    that are killed leave at most one such file.
+
+    Raises FileNotFoundError or FileExistsError if `path` cannot be replaced: it has no folder, or is one with files.
+    """
+    beside = path.with_name(f".{path.stem}.partial{'' if durable else f'-{os.getpid()}'}{path.suffix}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
     if path.is_dir() and any(path.iterdir()):
         raise FileExistsError(f"cannot write {path}: there is a folder of that name, and it is not empty")
     try:
         yield beside
+        if durable:
+            sync(beside)
         beside.replace(path)
     finally:
-        if beside.is_dir():
-            shutil.rmtree(beside)
-        else:
-            beside.unlink(missing_ok=True)
+        remove(beside)
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`: it replaces the folder `path` if the block succeeds, and is removed otherwise.
+
+    At no time does `path` hold a folder that is half written. Only one process may write `path` at a time.
+    """
+    beside = path.with_name(f".{path.name}.partial")
+    remove(beside)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        remove(path)
+        beside.rename(path)
+    finally:
+        remove(beside)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with everything in it, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder to the disk itself, so that it survives a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_state(state: Mapping[str, Any], path: Path) -> None:
+    """Write with torch.save. What it reports by a RuntimeError, such as a full disk, raises OSError."""
+    import torch
+
+    try:
+        torch.save(state, path)
+    except RuntimeError as error:
+        cause = _os_error(error)
+        if cause is not None:
+            raise cause from None
+        raise OSError(None, first_line(error), str(path)) from error
+
+
+def reason(error: Exception) -> str:
+    """Say why a file could not be written: in the system's words if there are any, else by the error's first line."""
+    cause = _os_error(error)
+    return cause is not None and cause.strerror or first_line(error)
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The error itself, or the nearest OSError it was raised in the handling of."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
+
+
+# ---- locks ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(
+    path: Path, *, refusal: Exception | None = None, on_wait: Callable[[], object] | None = None
+) -> Iterator[None]:
+    """Hold a lock file, which ends with the process however that ends.
+
+    refusal: raised if another process holds the lock; None: wait for it, after a call of `on_wait`.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        if refusal is not None:
+            raise refusal from error
+        if on_wait is not None:
+            on_wait()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+# ---- weights -------------------------------------------------------------------------------------------------------
+
+
+def hash_weights(digest: "_Hash", weights: Mapping[str, "Tensor"]) -> None:
+    """Update a hash with the names and bits of a state dict's tensors, in the order of their names."""
+    import torch
+
+    for name, value in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

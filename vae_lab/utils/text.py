@@ -1,10 +1,10 @@
-"""Words that several modules print."""
+"""Numbers and errors as words for messages."""
 
 from collections.abc import Sequence
 
 
 def count(number: int, noun: str) -> str:
-    """The number with its noun in the right form, for all that prints sizes.
+    """Return a number with its noun, in the plural where needed.
 
     >>> count(1, "frame"), count(2, "frame")
     ('1 frame', '2 frames')
@@ -12,12 +12,18 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def ordinal(number: int) -> str:
+    """Return an ordinal in digits.
+
+    >>> ordinal(1), ordinal(12), ordinal(23)
+    ('1st', '12th', '23rd')
+    """
+    suffixes = {1: "st", 2: "nd", 3: "rd"}
+    return f"{number}{'th' if number // 10 % 10 == 1 else suffixes.get(number % 10, 'th')}"
 
 
 def listed(numbers: Sequence[int], most: int = 8) -> str:
-    """Numbers for a message, the first ones where they are many.
+    """Join numbers by commas; of more than `most`, only the first ones.
 
     >>> listed((0, 17)), listed(range(10), most=3)
     ('0, 17', '0, 1, 2, …')
@@ -25,5 +31,19 @@ def listed(numbers: Sequence[int], most: int = 8) -> str:
     return ", ".join(map(str, numbers[:most])) + (", …" if len(numbers) > most else "")
 
 
-def ordinal(number: int) -> str:
-    return {1: "st", 2: "nd", 3: "rd"}.get(number % 10 if number // 10 % 10 != 1 else 0, "th")
+def span(numbers: range, to: str = "-") -> str:
+    """Return the first and the last number of a range that is not empty.
+
+    >>> span(range(3, 7)), span(range(3, 4)), span(range(3, 7), " to ")
+    ('3-6', '3', '3 to 6')
+    """
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]}{to}{numbers[-1]}"
+
+
+def first_line(error: BaseException | str) -> str:
+    """Return the first line of an error's message that is not blank; the name of its class if there is none.
+
+    >>> first_line(ValueError("size must be 8\\nat least")), first_line(KeyError())
+    ('size must be 8', 'KeyError')
+    """
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

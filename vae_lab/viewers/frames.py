@@ -11,7 +11,7 @@ from ..figures.frames import ERROR_GAIN, contact_sheet, error_map, latent_pictur
 from ..figures.style import COLOURS, OTHER_COLOURS
 from ..metrics import DATA_RANGE, psnr
 from ..shapes import MICRO_FRAME_SIZE, TEMPORAL_RATIO, chunk_lengths, frame_groups
-from ..utils.checks import positive_int
+from ..utils.checks import check_above, positive_int
 from ..utils.text import count
 from ..video.frames import Clip, check_frames, to_frames, to_tensor
 from .pictures import MAX_VIEWER_BYTES, ROOM, Curve, Panel, View, player_data
@@ -44,8 +44,7 @@ def frame_view(
             raise ValueError(
                 f"videos must have the same shape, got {reference!r} {original.shape} and {name!r} {frames.shape}"
             )
-    if not 0 < gain < float("inf"):
-        raise ValueError(f"gain must be above 0 and finite, got {gain}")
+    check_above("gain", gain, 0)
     if positive_int("max_bytes", max_bytes) < 2 * ROOM:
         raise ValueError(f"max_bytes must be at least {2 * ROOM}, got {max_bytes}")
     num_frames, height, width, _ = original.shape

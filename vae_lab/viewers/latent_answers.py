@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from .. import families
-from ..latents.arrays import finite, index_of
 from ..latents.edits import amplify_channel, change_cell, interpolate, shift_channel, swap_channel, zero_channel
 from ..latents.effects import Effect, effect, paint
 from ..latents.moments import channel_moments
+from ..utils.checks import finite, index_of
 from ..utils.text import count
 from ..video.frames import to_frames
 from .pictures import Panel, View, fit_pictures, thinning_note, view_data, webp

@@ -214,7 +214,7 @@ def thinning_note(num_frames: int, stride: int, shrink: int, max_bytes: int, lef
     """What a player says of pictures that it does not have, "" where it has all."""
     parts = []
     if stride > 1:
-        parts.append(f"every {stride}{ordinal(stride)} of {num_frames} frames is kept")
+        parts.append(f"every {ordinal(stride)} of {num_frames} frames is kept")
     if shrink > 1:
         parts.append(f"pictures are shrunk {shrink} times in height and width (means, not exact pixels)")
     if left_out:
