@@ -1,177 +1,493 @@
-"""Any video VAE as two plain functions, and what it tells of its latents: frame groups, scale, decoded size."""
+"""One door for every video VAE: the lab works with a Codec, and each family of models says there what it does its way.
 
+    codec = codec_of(vae)                     # the lab's models, diffusers' classes and registered ones
+    z = codec.encode(x)                       # the mode of the latents; codec.posterior(x) is the distribution
+    y = codec.decode(z, x.shape[2])
+    codec.timeline(x.shape[2]).groups         # the frames that each latent frame stands for
+
+A class of another library needs one declaration, of what it does differently from diffusers' usual interface:
+
+    @register(MyVAE)
+    class MyCodec(Codec):
+        temporal_ratio = 2
+
+        def decode(self, z, num_frames):
+            return self.vae.decode(z, steps=4)
+"""
+
+import hashlib
+import json
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .shapes import decoder_last_seen, encoder_last_seen, frame_groups
+from .shapes import Timeline
 from .spatial_vae import SpatialVAE
+from .streaming import StreamingDecoder, StreamingEncoder
 from .temporal_vae import TemporalVAE
 from .utils.checks import positive_int
+from .utils.text import first_line
 from .video_vae import VideoVAE
 
-LAB_CLASSES = (VideoVAE, TemporalVAE, SpatialVAE)
+
+class Reconstructed(NamedTuple):
+    """A clip encoded and decoded."""
+
+    latent: Tensor
+    """(B, C, L, h, w): the mode of the latents."""
+    sample: Tensor
+    """The clip's own shape."""
 
 
-class Maps(NamedTuple):
-    """What `maps_of` returns: a video VAE for clips of one length."""
+class Streams(NamedTuple):
+    """An encoder and a decoder of one clip that take it piece by piece."""
 
-    encode: Callable[[Tensor], Tensor]
-    """(B, C, T, H, W), pixels in [-1, 1] or a TemporalVAE's 2D latents -> the mode of the latents, (B, C', L, h, w)."""
-    decode: Callable[[Tensor], Tensor]
-    """Latents -> (B, C, T, H, W)."""
-    x: Tensor
-    """Noise that fits `encode`, seeded: float32 (1, C, T, H, W) in [-1, 1] (2D latents: standard normal)."""
-    z: Tensor
-    """encode(x)."""
-    groups: list[range]
-    """The frames of each latent frame (`shapes.frame_groups`)."""
+    encoder: StreamingEncoder
+    decoder: StreamingDecoder
+
+
+class Halves(NamedTuple):
+    """The two parts of a model that first encodes each frame alone, then compresses time."""
+
+    spatial: nn.Module
+    """The 2D part, a video VAE itself: pixels <-> spatial latents (B, C, T, h, w)."""
+    temporal: nn.Module
+    """The part that compresses time, a video VAE itself: spatial latents <-> latents."""
+    posterior: Callable[[Tensor], Any]
+    """Spatial latents -> posterior of the latents, in the chunks of the whole model."""
+    decode: Callable[[Tensor, int], Tensor]
+    """(latents, num_frames) -> spatial latents, in the chunks of the whole model."""
+
+
+class Codec:
+    """A video VAE behind one interface: what `codec_of` returns.
+
+    This class has diffusers' usual interface. A family of models that does something its own way is a subclass, tied to
+    the models' class by `register`; it overrides methods, and sets attributes or properties.
+    """
+
+    takes: Literal["pixels", "spatial latents"] = "pixels"
+    """What is encoded: pixels in [-1, 1], or latents of a 2D VAE, which are about standard normal."""
+    in_channels: int = 3
+    """Channels of what is encoded."""
+    chunk: int | None = None
+    """Frames in each independently encoded chunk; None: all frames are encoded at once."""
+    law: Callable[[int, int, int | None], Timeline] = Timeline
+    """(num_frames, temporal ratio, chunk) -> Timeline: how frames belong to latent frames."""
+    any_length: bool = False
+    """Whether clips of every length come back with as many frames. diffusers' classes keep certain lengths only."""
+    frame_by_frame: bool = False
+    """Whether each frame is encoded alone, so that a clip can be cut anywhere."""
+    halves: Halves | None = None
+    """The 2D part and the part that compresses time, if the model consists of these."""
+
+    def __init__(self, vae):
+        self.vae = vae
+        self.name = type(vae).__name__
 
     @property
-    def encoder_last_seen(self) -> list[int]:
-        """For each latent frame the last frame that it may see."""
-        return encoder_last_seen(self.groups)
+    def device(self) -> torch.device:
+        """Where the model takes its input."""
+        return getattr(self.vae, "device", None) or next(self.vae.parameters()).device
 
     @property
-    def decoder_last_seen(self) -> list[int]:
-        """For each frame the last latent frame that it may see."""
-        return decoder_last_seen(self.groups)
+    def dtype(self) -> torch.dtype:
+        """The type of the model's input."""
+        return getattr(self.vae, "dtype", None) or next(self.vae.parameters()).dtype
 
+    @property
+    def spatial_ratio(self) -> int | None:
+        """Pixels per latent cell along height and along width; None if the model does not tell."""
+        return getattr(self.vae, "spatial_compression_ratio", None)
 
-def encode(vae, x: Tensor) -> Tensor:
-    """The mode of the latents of any video VAE with diffusers' interface."""
-    return vae.encode(x).latent_dist.mode()
+    @property
+    def temporal_ratio(self) -> int | None:
+        """Frames per latent frame; None if the model does not tell: then it has to follow from the latents' length."""
+        names = ("temporal_compression_ratio", "scale_factor_temporal")  # diffusers has no one place for it
+        told = (self.vae.config[name] for name in names if self.vae.config.get(name))
+        return next(told, vars(self.vae).get(names[0]))
 
+    # ---- encoding and decoding -------------------------------------------------------------------------------------
 
-def decode(vae, z: Tensor, num_frames: int) -> Tensor:
-    """The frames of latents; only the lab's models have to be told how many."""
-    return (vae.decode(z, num_frames) if isinstance(vae, LAB_CLASSES) else vae.decode(z)).sample
+    def posterior(self, x: Tensor) -> Any:
+        """(B, in_channels, T, H, W) -> the distribution of its latents, such as DiagonalGaussian."""
+        return self.vae.encode(x).latent_dist
 
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, in_channels, T, H, W) -> the mode of its latents, (B, C, L, h, w)."""
+        return self.posterior(x).mode()
 
-def maps_of(vae, num_frames: int = 17, size: int = 16, seed: int = 0) -> Maps:
-    """The encoder and decoder of a video VAE as functions of clips of num_frames frames.
+    def decode(self, z: Tensor, num_frames: int) -> Tensor:
+        """Raw latents (B, C, L, h, w) -> (B, in_channels, T, H, W); T is num_frames if the model keeps that length."""
+        return self.vae.decode(z).sample
 
-    Args:
-        size: height and width of the noise `x`: pixels, a multiple of the model's ratio; a TemporalVAE's latent cells.
+    def reconstruct(self, x: Tensor) -> Reconstructed:
+        """Encode and decode a clip.
 
-    Raises ValueError where the model fails on such a clip, or where its latents are not one for each group of frames:
-    there it is not known which frames a latent may see.
-    """
-    positive_int("num_frames", num_frames)
-    channels = vae.config.in_channels if isinstance(vae, TemporalVAE) else 3
-    generator = torch.Generator().manual_seed(seed)
-    shape = (1, channels, num_frames, positive_int("size", size), size)
-    if isinstance(vae, TemporalVAE):
-        x = torch.randn(shape, generator=generator)
-    else:
-        x = torch.rand(shape, generator=generator) * 2 - 1
-    x = x.to(device=vae.device, dtype=vae.dtype)
-    name = type(vae).__name__
-    try:
-        with torch.no_grad():
-            z = encode(vae, x)
-            y = decode(vae, z, num_frames)
-    except Exception as error:  # other families fail in ways of their own on sizes they do not take
-        raise ValueError(f"{name} failed on {num_frames} frames of {size}x{size}: {error}") from error
-    if y.shape != x.shape:
-        raise ValueError(f"{name} turned a clip of shape {tuple(x.shape)} into {tuple(y.shape)}: take another length")
-    groups = groups_of(vae, num_frames, z.shape[2])
-    return Maps(lambda x: encode(vae, x), lambda z: decode(vae, z, num_frames), x, z, groups)
+        Raises ValueError if the model fails on it, or returns another shape.
+        """
+        try:
+            z = self.encode(x)
+            y = self.decode(z, x.shape[2])
+        except Exception as error:  # other libraries raise anything on sizes that they do not take
+            frames, height, width = x.shape[2:]
+            raise ValueError(f"{self.name} failed on {frames} frames of {height}x{width}: {error}") from error
+        if y.shape != x.shape:
+            raise ValueError(
+                f"{self.name} turned a clip of shape {tuple(x.shape)} into {tuple(y.shape)}: take another length"
+            )
+        return Reconstructed(z, y)
 
+    def decoded_shape(self, shape: Sequence[int], num_frames: int) -> tuple[int, ...] | None:
+        """The shape that latents of a shape decode to. Nothing is computed: the weights are left out (meta tensors).
 
-def _temporal_ratio(vae) -> int | None:
-    """Frames a latent frame, where the model tells: the lab's as a property, diffusers' classes in two ways."""
-    if isinstance(vae, LAB_CLASSES):
-        return getattr(vae, "temporal_compression_ratio", 1)  # a SpatialVAE has none
-    names = ("temporal_compression_ratio", "scale_factor_temporal")
-    return next((vae.config[name] for name in names if vae.config.get(name)), vars(vae).get(names[0]))
+        None if it cannot be told: the model is no torch module, needs more than latents, or reads values.
+        Raises ValueError if the model does not take such latents.
+        """
+        if not isinstance(self.vae, nn.Module):
+            return None
+        decoder = _Decoder(self)
+        weights = {**dict(decoder.named_parameters()), **dict(decoder.named_buffers())}
+        empty = {name: torch.empty_like(value, device="meta") for name, value in weights.items()}
+        z = torch.empty(tuple(shape), device="meta", dtype=self.dtype)
+        try:
+            with torch.no_grad():
+                return tuple(torch.func.functional_call(decoder, empty, (z, num_frames)).shape)
+        except (RuntimeError, ValueError) as error:
+            if isinstance(error, NotImplementedError) or "meta" in str(error):
+                return None
+            raise ValueError(
+                f"vae must decode latents of shape {tuple(shape)}, but {self.name} fails on them: {first_line(error)}"
+            ) from None
+        except Exception:  # an answer of the model will show what it lacks
+            return None
 
+    def stream(self, num_frames: int, chunked: bool | None = None) -> Streams:
+        """Streams that encode and decode a clip of num_frames piece by piece.
 
-def micro_frame_size_of(vae) -> int | None:
-    """Frames that the model takes at a time, each chunk alone; None where it takes all at once."""
-    return vae.config.micro_frame_size if isinstance(vae, VideoVAE) else None
+        chunked: encode chunk by chunk, each when it is complete. Default: if the model has chunks.
 
+        Raises ValueError with the reason if the model cannot be streamed.
+        """
+        raise ValueError(f"{self.name} cannot be streamed: it takes a clip in one piece")
 
-def groups_of(vae, num_frames: int, latent_frames: int) -> list[range]:
-    """The frames that each latent frame of any video VAE stands for; nothing is computed by the model.
+    # ---- what the model says of its latents ------------------------------------------------------------------------
 
-    Raises ValueError where clips of num_frames frames do not have so many latent frames, or it cannot be told.
-    """
-    ratio = _temporal_ratio(vae)
-    ratios = range(1, num_frames + 1) if ratio is None else [ratio]
-    found = [frame_groups(num_frames, ratio, micro_frame_size_of(vae)) for ratio in ratios]
-    found = [groups for groups in found if len(groups) == latent_frames]
-    if len(found) != 1:
-        raise ValueError(
-            f"{type(vae).__name__} made {latent_frames} latent frames of {num_frames} frames, which does not tell the "
-            f"frames that each stands for (temporal ratio {ratio or 'not told'}); take another length"
-        )
-    return found[0]
+    def timeline(self, num_frames: int, latent_frames: int | None = None) -> Timeline:
+        """Which frames each latent frame stands for; the model computes nothing.
 
+        latent_frames: how many there are, if that is known: it is checked, and a model that does not tell its temporal
+          ratio needs it.
 
-def shift_and_scale(vae, channels: int) -> tuple[Tensor, Tensor] | None:
-    """(mean, std), each (C,), that a model assumes its raw latents to have: normalised they are (z - mean) / std.
+        Raises ValueError if clips of num_frames do not have latent_frames latent frames, or the ratio stays unknown.
+        """
+        num_frames, ratio, law = positive_int("num_frames", num_frames), self.temporal_ratio, type(self).law
+        if latent_frames is None:
+            if ratio is None:
+                raise ValueError(f"{self.name} does not tell its temporal ratio: pass latent_frames")
+            return law(num_frames, ratio, self.chunk)
+        ratios = range(1, num_frames + 1) if ratio is None else [ratio]
+        timelines = [law(num_frames, ratio, self.chunk) for ratio in ratios]
+        fitting = [timeline for timeline in timelines if timeline.num_latents == latent_frames]
+        if len(fitting) != 1:
+            raise ValueError(
+                f"{self.name} made {latent_frames} latent frames of {num_frames} frames, which does not tell the "
+                f"frames that each stands for (temporal ratio {ratio or 'not told'}); take another length"
+            )
+        return fitting[0]
 
-    The lab's VideoVAE calls them shift and scale; a SpatialVAE's latents are scaled already, so 0 and 1. diffusers'
-    classes have latents_mean and latents_std, in the config or as buffers, and scaling_factor and shift_factor in the
-    config, so that normalised is (z - mean) * scaling_factor / std, as in its pipelines. None where a model tells
-    nothing, or not one number a channel.
-    """
-    if isinstance(vae, VideoVAE):
-        return vae.shift.flatten(), vae.scale.flatten()
-    if isinstance(vae, LAB_CLASSES):
-        return (torch.zeros(channels), torch.ones(channels)) if isinstance(vae, SpatialVAE) else None
-    told = {name: _told(vae, name) for name in ("latents_mean", "latents_std", "shift_factor", "scaling_factor")}
-    if all(value is None for value in told.values()):
-        return None
-    mean = told["latents_mean"] if told["latents_mean"] is not None else told["shift_factor"]
-    std = torch.ones(1) if told["latents_std"] is None else told["latents_std"]
-    factor = torch.ones(1) if told["scaling_factor"] is None else told["scaling_factor"]
-    mean = torch.zeros(1) if mean is None else mean
-    if any(len(value) not in (1, channels) for value in (mean, std, factor)):
-        return None
-    return mean.expand(channels), (std / factor).expand(channels)
+    def mean_std(self, channels: int) -> tuple[Tensor, Tensor] | None:
+        """(mean, std), each (channels,), that the model assumes its raw latents to have; None if it does not tell.
 
+        Normalised latents are (z - mean) / std. diffusers' pipelines compute (z - mean) * scaling_factor / std from
+        latents_mean, latents_std, shift_factor and scaling_factor in the config or, for the first two, in buffers.
+        """
+        buffers = dict(self.vae.named_buffers()) if isinstance(self.vae, nn.Module) else {}
+        told = {}
+        for name in ("latents_mean", "latents_std", "shift_factor", "scaling_factor"):
+            value = self.vae.config.get(name)
+            value = buffers.get(name) if value is None else value
+            if value is not None:
+                told[name] = torch.as_tensor(value, dtype=torch.float32).flatten()
+        if not told:
+            return None
+        mean = told.get("latents_mean", told.get("shift_factor", torch.zeros(1)))
+        std, factor = told.get("latents_std", torch.ones(1)), told.get("scaling_factor", torch.ones(1))
+        if any(len(values) not in (1, channels) for values in (mean, std, factor)):
+            return None
+        return mean.expand(channels), (std / factor).expand(channels)
 
-def _told(vae, name: str) -> Tensor | None:
-    value = vae.config.get(name)
-    if value is None:
-        value = dict(vae.named_buffers()).get(name)
-    return None if value is None else torch.as_tensor(value, dtype=torch.float32).flatten()
+    def identity(self) -> str:
+        """A hash of the class, the config and every weight."""
+        config = {name: value for name, value in self.vae.config.items() if not name.startswith("_")}
+        digest = hashlib.sha256(f"{self.name} {json.dumps(config, default=str, sort_keys=True)}".encode())
+        for name, value in sorted(self.vae.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    # ---- the same weights, used differently ------------------------------------------------------------------------
+
+    def with_chunk(self, chunk: int | None) -> nn.Module:
+        """The model with the same weights and another chunk length; None: every clip in one piece.
+
+        Raises ValueError if its chunk length cannot be changed.
+        """
+        if chunk != self.chunk:
+            raise ValueError(f"the chunk length of {self.name} cannot be changed")
+        return self.vae
+
+    def calibrated(self, z: Tensor) -> nn.Module:
+        """The model with its latent statistics (scaling factor, or mean and std) taken from raw latents z."""
+        if "scaling_factor" in self.vae.config:
+            self.vae.register_to_config(scaling_factor=1 / z.std().item())
+        return self.vae
+
+    def note_frame_norms(self) -> None:
+        """Record in the config that every norm now takes its statistics frame by frame, so that saving keeps it."""
 
 
 class _Decoder(nn.Module):
-    def __init__(self, vae):
+    """`codec.decode` as a module, whose weights `torch.func.functional_call` can exchange."""
+
+    def __init__(self, codec: Codec):
         super().__init__()
-        self.vae = vae
+        self.vae, self.decode = codec.vae, codec.decode
 
     def forward(self, z: Tensor, num_frames: int) -> Tensor:
-        return decode(self.vae, z, num_frames)
+        return self.decode(z, num_frames)
+
+
+# ---- the table -----------------------------------------------------------------------------------------------------
+
+FAMILIES: dict[str, type[Codec]] = {}
+"""Codecs of classes that differ from the usual interface, by class name."""
+_CLASSES: dict[str, type] = {}  # the classes themselves, but for diffusers', which are imported when they are needed
+
+
+def register(cls: type) -> Callable[[type[Codec]], type[Codec]]:
+    """Decorate the Codec of a class of models: the whole lab works with it then, and `load` reads what they save.
+
+    Subclasses of `cls` without a Codec of their own have this one. A class that is registered again gets the new one.
+
+    Raises ValueError if another class has the same name: checkpoints name classes by name alone.
+    """
+    if not isinstance(cls, type):
+        raise ValueError(f"register needs the class of the models, got {cls!r}")
+    known = class_named(cls.__name__)
+    if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(f"there is another class {cls.__name__} already, of {known.__module__}: rename one of them")
+
+    def add(codec: type[Codec]) -> type[Codec]:
+        if not isinstance(codec, type) or not issubclass(codec, Codec):
+            raise ValueError(f"register must decorate a subclass of Codec, got {codec!r}")
+        _CLASSES[cls.__name__], FAMILIES[cls.__name__] = cls, codec
+        return codec
+
+    return add
+
+
+def class_named(name: object) -> type | None:
+    """The class of video VAEs with that name: the lab's, a registered one, or one of diffusers' autoencoders."""
+    import diffusers
+
+    if not isinstance(name, str):
+        return None
+    return _CLASSES.get(name) or (getattr(diffusers, name, None) if "Autoencoder" in name else None)
+
+
+def codec_of(vae) -> Codec:
+    """The Codec of a model: that of its class, of a class that it inherits from, or diffusers' usual interface.
+
+    Raises ValueError for a thing that has neither.
+    """
+    for cls in type(vae).__mro__:
+        if cls.__name__ in FAMILIES and class_named(cls.__name__) is cls:
+            return FAMILIES[cls.__name__](vae)
+    decode, config, device, dtype = (getattr(vae, name, None) for name in ("decode", "config", "device", "dtype"))
+    if not callable(decode) or not hasattr(config, "get") or device is None or dtype is None:
+        raise ValueError(
+            f"vae must be a video VAE with diffusers' interface, such as `load` reads, got {type(vae).__name__}"
+        )
+    return Codec(vae)
+
+
+class _Lab(Codec):
+    """The lab's models are told how many frames to return, and so keep every length."""
+
+    any_length = True
+
+    def decode(self, z: Tensor, num_frames: int) -> Tensor:
+        return self.vae.decode(z, num_frames).sample
+
+
+@register(SpatialVAE)
+class _Spatial(_Lab):
+    temporal_ratio = 1
+    frame_by_frame = True
+
+    def mean_std(self, channels: int) -> tuple[Tensor, Tensor]:
+        return torch.zeros(channels), torch.ones(channels)  # scaled already
+
+    def calibrated(self, z: Tensor) -> SpatialVAE:
+        factor = self.vae.config.scaling_factor / z.std().item()
+        other = SpatialVAE.from_config(self.vae.config, scaling_factor=factor)
+        other.load_state_dict(self.vae.state_dict())
+        return other
+
+
+class _Temporal(_Lab):
+    """What a TemporalVAE and a stack with one have in common."""
+
+    @property
+    def temporal_ratio(self) -> int:
+        return self.vae.temporal_compression_ratio
+
+    def stream(self, num_frames: int, chunked: bool | None = None) -> Streams:
+        chunked = self.chunk is not None if chunked is None else chunked
+        return Streams(StreamingEncoder(self.vae, num_frames, chunked), StreamingDecoder(self.vae, num_frames, chunked))
+
+
+@register(TemporalVAE)
+class _TemporalAlone(_Temporal):
+    takes = "spatial latents"
+
+    @property
+    def in_channels(self) -> int:
+        return self.vae.config.in_channels
+
+    def mean_std(self, channels: int) -> None:
+        return None
+
+    def note_frame_norms(self) -> None:
+        self.vae.register_to_config(norm="frame_group")
+
+
+@register(VideoVAE)
+class _Stack(_Temporal):
+    @property
+    def chunk(self) -> int | None:
+        return self.vae.config.micro_frame_size
+
+    @property
+    def halves(self) -> Halves:
+        return Halves(
+            self.vae.spatial,
+            self.vae.temporal,
+            lambda spatial_latent: self.vae.encode_spatial_latent(spatial_latent).latent_dist,
+            lambda z, num_frames: self.vae.decode_spatial_latent(z, num_frames).sample,
+        )
+
+    def mean_std(self, channels: int) -> tuple[Tensor, Tensor]:
+        return self.vae.shift.flatten(), self.vae.scale.flatten()
+
+    def with_chunk(self, chunk: int | None) -> VideoVAE:
+        return self.vae.with_micro_frame_size(chunk)
+
+    def calibrated(self, z: Tensor) -> VideoVAE:
+        mean, std = z.mean((0, 2, 3, 4)).tolist(), z.std((0, 2, 3, 4)).tolist()
+        chunk = dict(micro_frame_size=self.chunk)
+        return VideoVAE.of_halves(self.vae.spatial, self.vae.temporal, latents_mean=mean, latents_std=std, **chunk)
+
+    def note_frame_norms(self) -> None:
+        codec_of(self.vae.temporal).note_frame_norms()
+        self.vae.register_to_config(temporal_config={**(self.vae.config.temporal_config or {}), "norm": "frame_group"})
+
+
+class _CogVideoX(Codec):
+    @property
+    def spatial_ratio(self) -> int:
+        """Not told: the first level keeps the size, and every other one halves it."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+
+FAMILIES["AutoencoderKLCogVideoX"] = _CogVideoX
+LAB_CLASSES = (VideoVAE, TemporalVAE, SpatialVAE)  # until nothing tests classes any more
+
+
+# ---- a model as two functions --------------------------------------------------------------------------------------
+
+
+class Maps(NamedTuple):
+    """A video VAE as two functions, for clips of one length: what `maps_of` returns."""
+
+    encode: Callable[[Tensor], Tensor]
+    """(B, C, T, H, W), pixels in [-1, 1] or spatial latents -> the mode of the latents, (B, C', L, h, w)."""
+    decode: Callable[[Tensor], Tensor]
+    """Latents -> (B, C, T, H, W)."""
+    x: Tensor
+    """Seeded noise that fits `encode`, (1, C, T, H, W): uniform in [-1, 1], or standard normal for spatial latents."""
+    z: Tensor
+    """encode(x)."""
+    timeline: Timeline
+    """Which frames each latent frame stands for."""
+
+    @property
+    def groups(self) -> list[range]:
+        """The frames of each latent frame (`shapes.frame_groups`)."""
+        return self.timeline.groups
+
+    @property
+    def encoder_last_seen(self) -> list[int]:
+        """For each latent frame, the last frame that it may see."""
+        return self.timeline.encoder_last_seen
+
+    @property
+    def decoder_last_seen(self) -> list[int]:
+        """For each frame, the last latent frame that it may see."""
+        return self.timeline.decoder_last_seen
+
+
+def maps_of(vae, num_frames: int = 17, size: int = 16, seed: int = 0) -> Maps:
+    """Return the encoder and decoder of a video VAE as functions of clips of num_frames frames.
+
+    Args:
+        size: height and width of the noise `x`: pixels, a multiple of the model's ratio, or cells of spatial latents.
+
+    Raises ValueError if the model fails on such a clip, or if the number of its latents does not tell which frames a
+    latent may see.
+    """
+    codec = codec_of(vae)
+    shape = (1, codec.in_channels, positive_int("num_frames", num_frames), positive_int("size", size), size)
+    generator = torch.Generator().manual_seed(seed)
+    if codec.takes == "pixels":
+        x = torch.rand(shape, generator=generator) * 2 - 1
+    else:
+        x = torch.randn(shape, generator=generator)
+    x = x.to(device=codec.device, dtype=codec.dtype)
+    with torch.no_grad():
+        z = codec.reconstruct(x).latent
+    timeline = codec.timeline(num_frames, z.shape[2])
+    return Maps(codec.encode, lambda z: codec.decode(z, num_frames), x, z, timeline)
+
+
+def encode(vae, x: Tensor) -> Tensor:
+    """`Codec.encode` of a model."""
+    return codec_of(vae).encode(x)
+
+
+def decode(vae, z: Tensor, num_frames: int) -> Tensor:
+    """`Codec.decode` of a model."""
+    return codec_of(vae).decode(z, num_frames)
+
+
+def micro_frame_size_of(vae) -> int | None:
+    """`Codec.chunk` of a model."""
+    return codec_of(vae).chunk
+
+
+def groups_of(vae, num_frames: int, latent_frames: int) -> list[range]:
+    """The groups of `Codec.timeline` of a model."""
+    return codec_of(vae).timeline(num_frames, latent_frames).groups
+
+
+def shift_and_scale(vae, channels: int) -> tuple[Tensor, Tensor] | None:
+    """`Codec.mean_std` of a model."""
+    return codec_of(vae).mean_std(channels)
 
 
 def decoded_shape(vae, shape: Sequence[int], num_frames: int) -> tuple[int, ...] | None:
-    """The shape of the frames that latents of a shape decode to; nothing is computed, the weights are left out (meta).
-
-    None where it cannot be told: for what is no torch module, what needs more than latents, and what looks at values.
-    Raises ValueError where the model does not take such latents.
-    """
-    if not isinstance(vae, nn.Module):
-        return None
-    decoder = _Decoder(vae)
-    weights = {**dict(decoder.named_parameters()), **dict(decoder.named_buffers())}
-    empty = {name: torch.empty_like(value, device="meta") for name, value in weights.items()}
-    z = torch.empty(shape, device="meta", dtype=vae.dtype)
-    try:
-        with torch.no_grad():
-            return tuple(torch.func.functional_call(decoder, empty, (z, num_frames)).shape)
-    except (RuntimeError, ValueError) as error:
-        if isinstance(error, NotImplementedError) or "meta" in str(error):
-            return None
-        reason = next(iter(str(error).splitlines()), "")
-        raise ValueError(
-            f"vae must decode latents of shape {tuple(shape)}, but {type(vae).__name__} fails on them: {reason}"
-        ) from None
-    except Exception:  # of what it lacks or does, its answers tell
-        return None
+    """`Codec.decoded_shape` of a model."""
+    return codec_of(vae).decoded_shape(shape, num_frames)

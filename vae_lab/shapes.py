@@ -7,6 +7,8 @@ Source of the formulas: Open-Sora v1.2.0, `opensora/models/vae/vae_temporal.py` 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 
 from .utils.checks import positive_int
@@ -239,3 +241,71 @@ def decoder_last_seen(groups: Sequence[range]) -> list[int]:
     [0, 1, 1, 1, 1, 2, 2, 2, 2]
     """
     return [latent for latent, group in enumerate(groups) for _ in group]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """How the frames of a clip are shared out among chunks and latent frames.
+
+    A family of models that groups its frames in another way subclasses this and overrides `groups`, and `chunk_lengths`
+    if its chunks differ too; everything else follows from these two.
+
+    Args:
+        num_frames: frames of the clip.
+        ratio: frames per latent frame.
+        chunk: frames in each independently encoded chunk; None means one chunk of all frames.
+
+    >>> timeline = Timeline(35)
+    >>> timeline.chunk_lengths, timeline.chunk_starts, timeline.num_latents
+    ([17, 17, 1], [0, 17, 34], 11)
+    """
+
+    num_frames: int
+    ratio: int = TEMPORAL_RATIO
+    chunk: int | None = MICRO_FRAME_SIZE
+
+    def __post_init__(self):
+        set_field = object.__setattr__  # a frozen dataclass has no other way to keep numpy's integers as ints
+        set_field(self, "num_frames", positive_int("num_frames", self.num_frames))
+        set_field(self, "ratio", positive_int("temporal_ratio", self.ratio))
+        if self.chunk is not None:
+            set_field(self, "chunk", positive_int("micro_frame_size", self.chunk))
+
+    @property
+    def groups(self) -> list[range]:
+        """The frames that each latent frame stands for (`frame_groups`)."""
+        return frame_groups(self.num_frames, self.ratio, self.chunk)
+
+    @property
+    def chunk_lengths(self) -> list[int]:
+        """Frames in each chunk (`chunk_lengths`)."""
+        return chunk_lengths(self.num_frames, self.chunk)
+
+    @property
+    def chunk_starts(self) -> list[int]:
+        """The first frame of each chunk."""
+        return [0, *accumulate(self.chunk_lengths[:-1])]
+
+    @property
+    def chunks(self) -> list[tuple[int, int]]:
+        """(latent frames, frames) of each chunk, as `latent_chunks` gives them."""
+        starts = [group.start for group in self.groups]
+        return [
+            (sum(first <= start < first + length for start in starts), length)
+            for first, length in zip(self.chunk_starts, self.chunk_lengths, strict=True)
+        ]
+
+    @property
+    def num_latents(self) -> int:
+        """Latent frames of the clip."""
+        return len(self.groups)
+
+    @property
+    def encoder_last_seen(self) -> list[int]:
+        """For each latent frame, the last frame that a causal encoder may see."""
+        return encoder_last_seen(self.groups)
+
+    @property
+    def decoder_last_seen(self) -> list[int]:
+        """For each frame, the last latent frame that a causal decoder may see."""
+        return decoder_last_seen(self.groups)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -105,3 +106,38 @@ def test_numpy_integers_are_integers():
     assert shapes.time_padding(n(3), n(2), n(1)) == 1 and shapes.same_padding(n(3)) == 1
     assert shapes.padded_size(np.uint8(250)) == 256 and shapes.front_padding(np.uint8(17)) == 3
     assert count(n(2), "frame") == "2 frames"
+
+
+@given(frames, ratios, chunks)
+def test_a_timeline_is_the_formulas_of_one_clip(t, r, m):
+    timeline = shapes.Timeline(t, r, m)
+    assert timeline.groups == shapes.frame_groups(t, r, m) and timeline.num_latents == shapes.latent_frames(t, r, m)
+    assert timeline.chunk_lengths == shapes.chunk_lengths(t, m) and timeline.chunks == shapes.latent_chunks(t, r, m)
+    starts = timeline.chunk_starts
+    stops = [start + length for start, length in zip(starts, timeline.chunk_lengths, strict=True)]
+    assert [*starts, t] == [0, *stops]
+    assert timeline.encoder_last_seen == shapes.encoder_last_seen(timeline.groups)
+    assert timeline.decoder_last_seen == shapes.decoder_last_seen(timeline.groups)
+
+
+def test_a_timeline_is_a_value():
+    timeline = shapes.Timeline(np.int64(35))
+    assert timeline == shapes.Timeline(35, 4, 17) and hash(timeline) == hash(shapes.Timeline(35))
+    assert type(timeline.num_frames) is int and repr(timeline) == "Timeline(num_frames=35, ratio=4, chunk=17)"
+    with pytest.raises(AttributeError):
+        timeline.chunk = 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0,), "num_frames must be at least 1, got 0"),
+        ((5.0,), "num_frames must be an integer"),
+        ((5, 0), "temporal_ratio must be at least 1"),
+        ((5, 4, 0), "micro_frame_size must be at least 1"),
+        ((5, 4, True), "micro_frame_size must be an integer"),
+    ],
+)
+def test_a_timeline_of_wrong_numbers_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        shapes.Timeline(*arguments)
