@@ -6,9 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import shapes
-from .quiz import Check, Question, Verdict, agrees_with, function_check
-
-# ---- 01: padding ---------------------------------------------------------------------------------------------------
+from .quiz import Check, Question, Questions, Verdict, agrees_with, function_check
 
 
 def _window(start: int) -> list[int]:
@@ -74,7 +72,7 @@ def _write_padding() -> Check:
     def hint(k: int, s: int, d: int) -> str:
         return hints["dilation"] if d > 1 and s == 1 else hints["stride"] if s > 1 else "Try kernel 3 by hand first."
 
-    return function_check(agrees_with(shapes.time_padding, cases, hint, "kernel_size={}, stride={}, dilation={}"))
+    return agrees_with(shapes.time_padding, cases, hint, "kernel_size={}, stride={}, dilation={}")
 
 
 AXES = ("time", "height", "width")
@@ -123,7 +121,7 @@ def reversed_pad(x: torch.Tensor, time: int, height: int, width: int) -> torch.T
     return F.pad(x, (time, 0, height, height, width, width))
 
 
-QUESTIONS: dict[str, Question | Callable[..., Check]] = {
+QUESTIONS: Questions = {
     **_PADDING,
     "write time_padding": _write_padding,
     "order of F.pad": _padding_order,

@@ -1,12 +1,7 @@
 """What notebook 02 asks: sizes. Right answers and many wrong ones come from `shapes`."""
 
-from collections.abc import Callable
-
 from .. import shapes
-from .quiz import Check, Question, agrees_with, function_check
-
-# ---- 02: sizes -----------------------------------------------------------------------------------------------------
-
+from .quiz import Check, Question, Questions, agrees_with
 
 _SIZES = {
     "latents of 17 frames": Question(
@@ -76,8 +71,10 @@ def _write_latents() -> Check:
             return "Every chunk is rounded up by itself."
         return "The last chunk is shorter, and is rounded up by itself."
 
-    expected = lambda t, m: shapes.latent_frames(t, micro_frame_size=m)  # noqa: E731
-    return function_check(agrees_with(expected, cases, hint, "num_frames={}, micro_frame_size={}"))
+    def expected(num_frames: int, micro_frame_size: int | None) -> int:
+        return shapes.latent_frames(num_frames, micro_frame_size=micro_frame_size)
+
+    return agrees_with(expected, cases, hint, "num_frames={}, micro_frame_size={}")
 
 
-QUESTIONS: dict[str, Question | Callable[..., Check]] = {**_SIZES, "write latent_frames": _write_latents}
+QUESTIONS: Questions = {**_SIZES, "write latent_frames": _write_latents}

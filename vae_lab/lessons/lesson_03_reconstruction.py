@@ -1,43 +1,40 @@
 """What notebook 03 asks: reconstruction. Right answers come from what the notebook measured."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 
 from ..metrics import psnr
-from .quiz import Check, Question, agrees_with, function_check
-
-# ---- 03: reconstruction --------------------------------------------------------------------------------------------
+from .quiz import Check, Question, Questions, agrees_with, choice, extreme_index
 
 
 def _which_half(squared_error: Mapping[str, float]) -> Check:
     """squared_error: "2D only" and "full" -> mean squared error."""
-    spatial, full = squared_error["2D only"], squared_error["full"]
-    share = spatial / full
-    right, wrong = ("2D", "temporal") if share > 0.5 else ("temporal", "2D")
-    return Question(
-        right,
+    share = squared_error["2D only"] / squared_error["full"]
+    return choice(
+        "2D" if share > 0.5 else "temporal",
+        ("2D", "temporal"),
         f"Through the 2D half alone there is {share:.0%} of the squared error already.",
-        'Answer "2D" or "temporal".',
-        [(wrong, f"Look at the two PSNRs: 2D only has {share:.0%} of the squared error already.")],
-    ).check
+        f"Look at the two PSNRs: 2D only has {share:.0%} of the squared error already.",
+    )
 
 
 def _worst_in_chunk(psnr_by_place: Sequence[float]) -> Check:
     """psnr_by_place: mean PSNR of the frames at each place of a chunk."""
-    worst = min(range(len(psnr_by_place)), key=lambda place: psnr_by_place[place])
-    best = max(range(len(psnr_by_place)), key=lambda place: psnr_by_place[place])
-    return Question(
-        worst,
-        f"Place {worst}: {psnr_by_place[worst]:.2f} dB, {psnr_by_place[best]:.2f} dB at place {best}, the best.",
+    return extreme_index(
+        min,
+        psnr_by_place,
+        "Place {i}: {value:.2f} dB, {other_value:.2f} dB at place {other}, the best.",
         "Which frame has nothing but padding in front of it?",
-        [(best, "That is the best one."), (len(psnr_by_place) - 1, "The last frame has its whole chunk before it.")],
-    ).check
+        opposite="That is the best one.",
+        mistakes=[(len(psnr_by_place) - 1, "The last frame has its whole chunk before it.")],
+    )
 
 
 def _biggest_jump(change: Sequence[float]) -> Check:
     """change[t]: mean absolute change from frame t to frame t + 1 of a static clip's reconstruction."""
-    jump = max(range(len(change)), key=lambda t: change[t])
+    jump = int(np.argmax(change))
     usual = sorted(change)[len(change) // 2]
     return Question(
         jump + 1,
@@ -55,15 +52,17 @@ def _write_psnr() -> Check:
         tuple(torch.rand(3, 4, 5, generator=random) * 2 - 1 for _ in range(2)),
         (torch.zeros(3, 4, 5), torch.full((3, 4, 5), 0.1)),
     ]
-    expected = lambda x, y: psnr(x[None, :, None], y[None, :, None], data_range=2.0).item()  # noqa: E731
+
+    def expected(x: torch.Tensor, y: torch.Tensor) -> float:
+        return psnr(x[None, :, None], y[None, :, None], data_range=2.0).item()
 
     def hint(x: torch.Tensor, y: torch.Tensor) -> str:
         return "The peak is the largest value less the smallest, 2 here; the mean is over channels and pixels together."
 
-    return function_check(agrees_with(expected, cases, hint, "two frames (3, 4, 5) with values in [-1, 1]"))
+    return agrees_with(expected, cases, hint, "two frames (3, 4, 5) with values in [-1, 1]")
 
 
-QUESTIONS: dict[str, Question | Callable[..., Check]] = {
+QUESTIONS: Questions = {
     "write psnr": _write_psnr,
     "which half": _which_half,
     "worst place in a chunk": _worst_in_chunk,

@@ -1,13 +1,13 @@
 """What notebook 04 asks: causality. Right answers come from `shapes` and from what the notebook measured."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
 from .. import shapes
 from ..causal_conv import CausalConv3d
-from .quiz import Check, Question, agrees_with, function_check
+from .quiz import Check, Question, Questions, agrees_with, choice
 
 _GROUPS = shapes.frame_groups(17)
 _LAST_SEEN = shapes.encoder_last_seen(_GROUPS)
@@ -89,13 +89,12 @@ def _planted(path: str) -> Check:
 def _after_the_swap(quality: Mapping[str, float]) -> Check:
     """quality: "as trained" and "norms swapped" -> mean PSNR."""
     before, after = quality["as trained"], quality["norms swapped"]
-    right, wrong = ("worse", "better") if after < before else ("better", "worse")
-    return Question(
-        right,
+    return choice(
+        "worse" if after < before else "better",
+        ("better", "worse"),
         f"{before:.2f} dB as trained, {after:.2f} dB with other norms, which the weights have never seen.",
-        'Answer "better" or "worse".',
-        [(wrong, "Compare the means of the two.")],
-    ).check
+        "Compare the means of the two.",
+    )
 
 
 def _layers(num_res_blocks: int = 4, downsample: Sequence[bool] = (False, True, True)) -> list[tuple[int, int, int]]:
@@ -126,10 +125,10 @@ def _write_last_seen() -> Check:
             return f"{shapes.front_padding(num_frames, ratio)} frames of zeros stand in front, and are not counted."
         return "Every group has ratio frames here, and frames are counted from 0."
 
-    return function_check(agrees_with(expected, cases, hint, "latent={}, num_frames={}, ratio={}"))
+    return agrees_with(expected, cases, hint, "latent={}, num_frames={}, ratio={}")
 
 
-QUESTIONS: dict[str, Question | Callable[..., Check]] = {
+QUESTIONS: Questions = {
     "frames latent 2 may see": Question(
         list(range(_LAST_SEEN[2] + 1)),
         "Frames 0 to 8: everything up to the end of its own group, frames 5 to 8.",

@@ -1,38 +1,36 @@
 """What notebook 05 asks: the latent space. Right answers come from formulas and from what the notebook measured."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import exp, log
 
 from .. import shapes
-from .quiz import Check, Question, agrees_with, function_check
+from .quiz import Check, Question, Questions, agrees_with, choice, extreme_index
 
 _GROUP = shapes.frame_groups(17)[2]
 
 
 def _forgets_fastest(correlation: Sequence[float]) -> Check:
     """correlation: of each channel with itself one latent frame later."""
-    values = list(correlation)
-    fastest, slowest = values.index(min(values)), values.index(max(values))
-    return Question(
-        fastest,
-        f"Channel {fastest}: its correlation with itself one latent frame later is {values[fastest]:.2f}, that of "
-        f"channel {slowest} {values[slowest]:.2f}.",
+    return extreme_index(
+        min,
+        correlation,
+        "Channel {i}: its correlation with itself one latent frame later is {value:.2f}, that of channel {other} "
+        "{other_value:.2f}.",
         "Step through the latent frames: in which channel does the same cell change most, for what varies in it?",
-        [(slowest, "That is the one that keeps most.")],
-    ).check
+        opposite="That is the one that keeps most.",
+    )
 
 
 def _cheapest_channel(rms: Sequence[float]) -> Check:
     """rms: difference of the frames where each channel is set to 0."""
-    values = list(rms)
-    cheapest, costliest = values.index(min(values)), values.index(max(values))
-    return Question(
-        cheapest,
-        f"Channel {cheapest}: without it the frames change by an RMS of {values[cheapest]:.2f}, without channel "
-        f"{costliest} by {values[costliest]:.2f}.",
+    return extreme_index(
+        min,
+        rms,
+        "Channel {i}: without it the frames change by an RMS of {value:.2f}, without channel {other} by "
+        "{other_value:.2f}.",
         "Its std does not tell. Which channel is unlike the others in the matrix of correlations and over time?",
-        [(costliest, "That is the one whose loss costs most.")],
-    ).check
+        opposite="That is the one whose loss costs most.",
+    )
 
 
 def _painted(frames: Sequence[int]) -> Check:
@@ -64,13 +62,12 @@ def _painted_without_leak(frames: Sequence[int]) -> Check:
 def _halfway(crossfade: Sequence[float], ends: float) -> Check:
     """crossfade: RMS distance of each step from the cross-fade of the ends; ends: RMS distance between the ends."""
     most = max(crossfade)
-    right, wrong = ("fade", "morph") if most < ends / 4 else ("morph", "fade")
-    return Question(
-        right,
+    return choice(
+        "fade" if most < ends / 4 else "morph",
+        ("fade", "morph"),
         f"On its way it is never further than {most:.3f} from the cross-fade; the two clips are {ends:.3f} apart.",
-        'Answer "fade" or "morph".',
-        [(wrong, "Compare the two rows of the picture below.")],
-    ).check
+        "Compare the two rows of the picture below.",
+    )
 
 
 def kl_to_standard(mean: float, std: float) -> float:
@@ -92,10 +89,10 @@ def _write_kl() -> Check:
             return "With std 1 only the mean is left: its square, halved."
         return "In nats the logarithm is the natural one, ln(std**2) / 2 = ln(std)."
 
-    return function_check(agrees_with(kl_to_standard, cases, hint, "mean={:.3g}, std={:.3g}"))
+    return agrees_with(kl_to_standard, cases, hint, "mean={:.3g}, std={:.3g}")
 
 
-QUESTIONS: dict[str, Question | Callable[..., Check]] = {
+QUESTIONS: Questions = {
     "channel that forgets fastest": _forgets_fastest,
     "std after the mistake": Question(
         9.0,

@@ -2,21 +2,20 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from .. import shapes
 from ..utils import text
-from .quiz import OPEN, Check, Question, Verdict, function_check
-
-# ---- chunks and overlap --------------------------------------------------------------------------------------------
+from .quiz import OPEN, Check, Question, Questions, Verdict, function_check
 
 _IN_CHUNKS, _WHOLE = shapes.latent_frames(68), shapes.latent_frames(68, micro_frame_size=None)
 
 
 def _largest_jump(change: Sequence[float], starts: Sequence[int]) -> Check:
     """change[t]: mean absolute change from frame t to t + 1 of a still clip's reconstruction; starts: of its chunks."""
-    most = max(range(len(change)), key=lambda t: change[t])
+    most = int(np.argmax(change))
     jump, usual = most + 1, sorted(change)[len(change) // 2]
     where = f"Frame {jump}"
     if jump in starts:
@@ -31,9 +30,6 @@ def _largest_jump(change: Sequence[float], starts: Sequence[int]) -> Check:
          *((start, f"There it changes by {change[start - 1]:.3f}, but there is a larger jump. Which chunk is unlike "
             "the rest?") for start in others if start != most)],
     ).check  # fmt: skip
-
-
-# ---- streams -------------------------------------------------------------------------------------------------------
 
 
 def _as_they_come(num_frames: int, calls: int) -> list[int]:
@@ -75,7 +71,7 @@ def _write_step() -> Check:
     return function_check(judge)
 
 
-QUESTIONS: dict[str, Question | Callable[..., Check]] = {
+QUESTIONS: Questions = {
     "latents too many": Question(
         _IN_CHUNKS - _WHOLE,
         f"{_IN_CHUNKS} in chunks, {_WHOLE} in one piece: every chunk of 17 rounds its 4.25 up to 5.",

@@ -3,16 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 from scipy.special import stdtrit
 
 from .. import shapes
 from ..ablation.config import TrialConfig, changed
 from ..ablation.metrics import METRICS, SAME, UNDECIDED
-from ..ablation.results import verdict
+from ..ablation.results import paired_difference, verdict
 from ..utils import text
-from .quiz import OPEN, Check, Question, Verdict, agrees_with, function_check
-
-# ---- questions -----------------------------------------------------------------------------------------------------
+from .quiz import OPEN, Check, Question, Questions, Verdict, agrees_with, choice
 
 _T3 = float(stdtrit(2, 0.975))
 _RATIO_8 = shapes.latent_frames(34) / shapes.latent_frames(34, 8)
@@ -37,20 +36,13 @@ def _against_base(metric: str, hint: str, cause: str) -> Callable[[float, float]
     def ask(low: float, high: float) -> Check:
         right = verdict(metric, low, high)
         found = f"The interval of the difference is {low:+.3g} to {high:+.3g}: {right}. {cause}"
-        others = [answer for answer in (more, less, UNDECIDED, SAME) if answer != right]
-        words = f'Answer "{more}", "{less}", "{UNDECIDED}" or "{SAME}". {hint}'
-        return Question(right, found, words, [(answer, f"The table says something else. {hint}") for answer in others]
-                        ).check  # fmt: skip
+        return choice(right, (more, less, UNDECIDED, SAME), found, f"The table says something else. {hint}")
 
     return ask
 
 
 def _write_interval() -> Check:
     def expected(differences: list[float]) -> tuple[float, float]:
-        import pandas as pd
-
-        from ..ablation.results import paired_difference
-
         found = paired_difference(pd.Series(differences), pd.Series([0.0] * len(differences)))
         return found["low"], found["high"]
 
@@ -66,7 +58,7 @@ def _write_interval() -> Check:
             f"is std, with n - 1, divided by the root of {n}."
         )
 
-    return function_check(agrees_with(expected, cases, hint, "{}"))
+    return agrees_with(expected, cases, hint, "{}")
 
 
 def _own_variant(base: TrialConfig) -> Check:
@@ -92,7 +84,7 @@ def _own_variant(base: TrialConfig) -> Check:
     return check
 
 
-QUESTIONS: dict[str, Question | Callable[..., Check]] = {
+QUESTIONS: Questions = {
     "standard errors of 3 seeds": Question(
         _T3,
         f"{_T3:.2f}: Student's t with 2 degrees of freedom, more than twice the 1.96 of a known standard deviation.",

@@ -49,6 +49,9 @@ class Question(NamedTuple):
         return Verdict(False, f"Not {_shown(answer)}. {self.hint}")
 
 
+Questions = dict[str, Question | Callable[..., Check]]  # a callable makes its check of what the notebook measured
+
+
 _SHORT = reprlib.Repr()
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = 20
 _SHORT.maxstring = _SHORT.maxother = 60
@@ -98,7 +101,38 @@ def _kind(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def function_check(judge: Callable[[Callable], Verdict]) -> Callable[[Any], Verdict]:
+def choice(right: str, options: Sequence[str], why: str, hint: str) -> Check:
+    """A check whose answer is one of a few words; hint: what to say to the other ones."""
+    words = " or ".join(filter(None, [", ".join(f'"{option}"' for option in options[:-1]), f'"{options[-1]}"']))
+    wrong = [(option, hint) for option in options if option != right]
+    return Question(right, why, f"Answer {words}. {hint}", wrong).check
+
+
+def extreme_index(
+    extreme: Callable[..., int],
+    values: Sequence[float],
+    why: str,
+    hint: str,
+    opposite: str = "",
+    mistakes: Sequence[tuple[Any, str]] = (),
+) -> Check:
+    """A check whose answer is the index of the smallest or the largest of measured values.
+
+    Args:
+        extreme: min or max; the first index counts if several values are equal.
+        why: text in which {i} and {value:...} are the answer and its value, {other} and {other_value:...} those at the
+            opposite end.
+        hint: for answers that are not known mistakes.
+        opposite: hint for an answer at the opposite end; empty: it gets `hint`.
+        mistakes: other known mistakes with their hints.
+    """
+    values = list(values)
+    i, other = (values.index(end(values)) for end in ((min, max) if extreme is min else (max, min)))
+    why = why.format(i=i, value=values[i], other=other, other_value=values[other])
+    return Question(i, why, hint, [*([(other, opposite)] if opposite else []), *mistakes]).check
+
+
+def function_check(judge: Callable[[Callable], Verdict]) -> Check:
     """A check of a function that the reader writes: `judge` sees functions only."""
 
     def check(function: Any) -> Verdict:
@@ -111,8 +145,15 @@ def function_check(judge: Callable[[Callable], Verdict]) -> Callable[[Any], Verd
     return check
 
 
-def agrees_with(expected: Callable, cases: Sequence[tuple], hint: Callable[..., str], words: str) -> Callable:
-    """A judge that compares with the library, and names the first case that differs; words: a case in text."""
+def agrees_with(expected: Callable, cases: Sequence[tuple], hint: Callable[..., str], words: str) -> Check:
+    """A check of a function that compares it with the library's, and names the first case that differs.
+
+    Args:
+        expected: the library's function.
+        cases: the arguments of each call.
+        hint: of the arguments, what to say where the results differ.
+        words: format of a case in text, such as "kernel_size={}, stride={}".
+    """
 
     def judge(function: Callable) -> Verdict:
         for case in cases:
@@ -128,4 +169,4 @@ def agrees_with(expected: Callable, cases: Sequence[tuple], hint: Callable[..., 
                 return Verdict(False, said)
         return Verdict(True, f"It agrees with the library in all {len(cases)} cases.")
 
-    return judge
+    return function_check(judge)
