@@ -1,36 +1,38 @@
-"""What the notebooks ask: `question(name)` gives a `check(answer)` that accepts, rejects and hints.
+"""The questions of all notebooks: `question(name)` returns a `check(answer)` that accepts, rejects and gives hints.
 
-The questions of notebook 03 are in `lesson_03_reconstruction.py`, and so on: modules are found by that name. Right
-answers come from the library (`shapes`, or what the notebook measured), and so do many of the wrong ones: a hint tells
-a reader which formula leads to what they wrote.
+`notebooks/03_reconstruction.ipynb` has its questions in `lesson_03_reconstruction.py`, and so on: the modules are found
+by their names. Right answers come from the library (`shapes`) or from what the notebook measured, and so do many known
+mistakes: their hints name the formula that leads to the wrong answer.
 """
 
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
-from .quiz import Check, Question
+from .quiz import Check, Question, Questions
 
 
 @cache
-def _questions() -> dict[str, Any]:
+def _questions() -> Questions:
     """All questions, in the order of the notebooks."""
-    names = sorted(
-        module.name for module in iter_modules([str(Path(__file__).parent)]) if module.name.startswith("lesson_")
-    )
-    found: dict[str, Any] = {}
-    for name in names:
-        own = import_module(f".{name}", __package__).QUESTIONS
-        if twice := found.keys() & own.keys():
-            raise ValueError(f"{name} asks {sorted(twice)[0]!r}, and so does a lesson before it: names are unique")
-        found |= own
-    return found
+    modules = sorted(module.name for module in iter_modules(import_module(__package__).__path__))
+    questions: Questions = {}
+    for name in (name for name in modules if name.startswith("lesson_")):
+        added = import_module(f".{name}", __package__).QUESTIONS
+        if repeated := questions.keys() & added.keys():
+            raise ValueError(f"{name} asks {sorted(repeated)[0]!r}, but an earlier lesson does too: names are unique")
+        questions |= added
+    return questions
 
 
 def question(name: str, *measured: Any) -> Check:
-    """The `check` of a question by its name; measured: what the notebook found out, where the answer depends on it."""
+    """Return the check of a question.
+
+    Args:
+        name: of the question; ValueError if there is none of that name.
+        measured: what the notebook measured, if the answer depends on it.
+    """
     if name not in _questions():
         raise ValueError(f"there is no question {name!r}; there are: {', '.join(_questions())}")
     entry = _questions()[name]
@@ -38,5 +40,5 @@ def question(name: str, *measured: Any) -> Check:
 
 
 def questions() -> list[str]:
-    """The names of all questions."""
+    """Return the names of all questions, in the order of the notebooks."""
     return list(_questions())

@@ -1,12 +1,11 @@
-"""What notebook 03 asks: reconstruction. Right answers come from what the notebook measured."""
+"""The questions of notebook 03: reconstruction. Right answers come from what the notebook measured."""
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 
 from ..metrics import psnr
-from .quiz import Check, Question, Questions, agrees_with, choice, extreme_index
+from .quiz import Check, Question, Questions, agrees_with, choice, extremes
 
 
 def _which_half(squared_error: Mapping[str, float]) -> Check:
@@ -15,33 +14,32 @@ def _which_half(squared_error: Mapping[str, float]) -> Check:
     return choice(
         "2D" if share > 0.5 else "temporal",
         ("2D", "temporal"),
-        f"Through the 2D half alone there is {share:.0%} of the squared error already.",
-        f"Look at the two PSNRs: 2D only has {share:.0%} of the squared error already.",
+        f"The 2D half alone already makes {share:.0%} of the squared error.",
+        f"Look at the two PSNRs: 2D only already has {share:.0%} of the squared error.",
     )
 
 
 def _worst_in_chunk(psnr_by_place: Sequence[float]) -> Check:
     """psnr_by_place: mean PSNR of the frames at each place of a chunk."""
-    return extreme_index(
-        min,
-        psnr_by_place,
-        "Place {i}: {value:.2f} dB, {other_value:.2f} dB at place {other}, the best.",
+    worst, best = extremes(psnr_by_place)
+    return Question(
+        worst,
+        f"Place {worst} has {psnr_by_place[worst]:.2f} dB; the best, place {best}, has {psnr_by_place[best]:.2f} dB.",
         "Which frame has nothing but padding in front of it?",
-        opposite="That is the best one.",
-        mistakes=[(len(psnr_by_place) - 1, "The last frame has its whole chunk before it.")],
-    )
+        [(best, "That is the best one."), (len(psnr_by_place) - 1, "The last frame has its whole chunk before it.")],
+    ).check
 
 
 def _biggest_jump(change: Sequence[float]) -> Check:
     """change[t]: mean absolute change from frame t to frame t + 1 of a static clip's reconstruction."""
-    jump = int(np.argmax(change))
+    _, jump = extremes(change)
     usual = sorted(change)[len(change) // 2]
     return Question(
         jump + 1,
-        f"Frame {jump + 1} begins a chunk: the picture changes by {change[jump]:.3f}, between usual frames by "
-        f"{usual:.3f}, though nothing in the clip moves.",
-        "Where does the model begin to encode anew?",
-        [(jump, f"Nearly: that is the last frame before the jump, and the jump shows on frame {jump + 1}."),
+        f"Frame {jump + 1} begins a chunk: the picture changes by {change[jump]:.3f} there, and by {usual:.3f} between "
+        "most frames, although nothing in the clip moves.",
+        "Where does the model start encoding again from nothing?",
+        [(jump, f"Nearly: that is the last frame before the jump, which shows on frame {jump + 1}."),
          ((len(change) + 1) // 2, "Chunks have 17 frames.")],
     ).check  # fmt: skip
 
@@ -57,7 +55,7 @@ def _write_psnr() -> Check:
         return psnr(x[None, :, None], y[None, :, None], data_range=2.0).item()
 
     def hint(x: torch.Tensor, y: torch.Tensor) -> str:
-        return "The peak is the largest value less the smallest, 2 here; the mean is over channels and pixels together."
+        return "The peak is the largest value minus the smallest, 2 here; the mean runs over all channels and pixels."
 
     return agrees_with(expected, cases, hint, "two frames (3, 4, 5) with values in [-1, 1]")
 

@@ -1,4 +1,4 @@
-"""What notebook 04 asks: causality. Right answers come from `shapes` and from what the notebook measured."""
+"""The questions of notebook 04: causality. Right answers come from `shapes` and from what the notebook measured."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,9 @@ _LAST_SEEN = shapes.encoder_last_seen(_GROUPS)
 
 
 def plant_leak(vae: nn.Module, seed: int = 0) -> str:
-    """Make one causal convolution in the encoder of a TemporalVAE look one step ahead; returns the path of it.
+    """Let one causal convolution in the encoder of a TemporalVAE see one step ahead, and return its path.
 
-    The weights stay. Instead of two frames in front, one is padded on either side, as `torch.nn.Conv3d` does it.
+    The weights stay. Instead of two frames in front, it pads one on either side, as `torch.nn.Conv3d` does.
     """
     paths = [
         path
@@ -39,12 +39,12 @@ def _moved_by_the_last_frame(moved: Sequence[int]) -> Check:
     """moved: the latents of a chunk of 17 frames that move when its last frame changes."""
     return Question(
         list(moved),
-        f"All {len(_GROUPS)}, also latent 0, which stands for frame 0 alone: it depends on a frame that comes 16 "
+        f"All {len(_GROUPS)}, even latent 0, which stands for frame 0 alone: it depends on a frame that comes 16 "
         "frames later."
         if len(moved) == len(_GROUPS)
         else f"The latents {list(moved)}.",
         "Compare the two latents above, frame by frame.",
-        [([len(_GROUPS) - 1], "That would be so in a causal encoder: only the latent that stands for the frame moves."),
+        [([len(_GROUPS) - 1], "That is how a causal encoder behaves: only the latent that stands for the frame moves."),
          ([], "The last frame is in the clip, so at least its own latent moves.")],
     ).check  # fmt: skip
 
@@ -53,25 +53,26 @@ def _moved_in_cogvideox(moved: Sequence[int]) -> Check:
     """moved: the latents of 17 frames that move when the last frame changes."""
     return Question(
         list(moved),
-        f"Latents {list(moved)}: the second chunk, of 8 frames, as a whole, and nothing in the first chunk, of 9.",
+        f"Latents {list(moved)}: the whole second chunk, of 8 frames, and nothing in the first chunk, of 9.",
         "The norm pools over the frames of a chunk, and the second chunk has 8 frames, so 2 latents.",
-        [([len(_GROUPS) - 1], "That would be so if it was causal, but its GroupNorm pools over a chunk's frames."),
-         (list(range(len(_GROUPS))), "The first chunk has been encoded before the second one is looked at.")],
+        [([len(_GROUPS) - 1], "A causal model would do that, but this one's GroupNorm pools over a chunk's frames."),
+         (list(range(len(_GROUPS))), "The first chunk is encoded before the model sees the second.")],
     ).check  # fmt: skip
 
 
 def _which_kind(offender: str) -> Check:
     """offender: class of the first module whose past moved."""
+    hints = {
+        "CausalConv3d": "Notebook 01 has shown that its windows end with the frame's own group.",
+        "SiLU": "It acts on every number separately.",
+    }
     return Question(
         offender,
-        f"{offender}: it is the first module whose past outputs moved, though the past of its input stood still.",
-        'Answer "CausalConv3d", "GroupNorm" or "SiLU". Which of them looks at more than one frame, and which at '
-        "frames that come later?",
-        [(other, hint) for other, hint in (
-            ("CausalConv3d", "Notebook 01 has shown that its windows end with the frame's own group."),
-            ("SiLU", "It looks at every number alone."),
-        ) if other != offender],
-    ).check  # fmt: skip
+        f"{offender}: it is the first module whose past outputs moved although the past of its input stood still.",
+        'Answer "CausalConv3d", "GroupNorm" or "SiLU". Which of them uses more than one frame, and which uses frames '
+        "that come later?",
+        [(other, hint) for other, hint in hints.items() if other != offender],
+    ).check
 
 
 def _planted(path: str) -> Check:
@@ -79,10 +80,10 @@ def _planted(path: str) -> Check:
     block, _, name = path.rpartition(".")
     return Question(
         path,
-        f"{path}: it has one frame of padding on either side, so it sees one frame of its level ahead.",
+        f"{path}: it has one frame of padding on either side, so it sees one frame ahead at its level.",
         "Ask attribute_leak: its first offender has a path.",
         [(block, "That is the block around it: which of its parts is it?"), (name, "Every block has one: which block?"),
-         (path.removeprefix("encoder."), "The path in the whole model is meant: it begins with encoder.")],
+         (path.removeprefix("encoder."), "Give the path in the whole model: it begins with encoder.")],
     ).check  # fmt: skip
 
 
@@ -92,13 +93,13 @@ def _after_the_swap(quality: Mapping[str, float]) -> Check:
     return choice(
         "worse" if after < before else "better",
         ("better", "worse"),
-        f"{before:.2f} dB as trained, {after:.2f} dB with other norms, which the weights have never seen.",
-        "Compare the means of the two.",
+        f"{before:.2f} dB as trained, {after:.2f} dB with norms that the weights have never seen.",
+        "Compare the two means.",
     )
 
 
 def _layers(num_res_blocks: int = 4, downsample: Sequence[bool] = (False, True, True)) -> list[tuple[int, int, int]]:
-    """(kernel_size, stride, dilation) of every convolution with a kernel along a TemporalVAE's encoder."""
+    """(kernel_size, stride, dilation) of each convolution with a kernel in time along a TemporalVAE's encoder."""
     convolution, resnets = (3, 1, 1), [(3, 1, 1)] * 2 * num_res_blocks
     layers = [convolution]
     for halve in (*downsample, False):
@@ -122,7 +123,7 @@ def _write_last_seen() -> Check:
 
     def hint(latent: int, num_frames: int, ratio: int) -> str:
         if num_frames % ratio:
-            return f"{shapes.front_padding(num_frames, ratio)} frames of zeros stand in front, and are not counted."
+            return f"The {shapes.front_padding(num_frames, ratio)} frames of zeros in front do not count."
         return "Every group has ratio frames here, and frames are counted from 0."
 
     return agrees_with(expected, cases, hint, "latent={}, num_frames={}, ratio={}")
@@ -133,18 +134,19 @@ QUESTIONS: Questions = {
         list(range(_LAST_SEEN[2] + 1)),
         "Frames 0 to 8: everything up to the end of its own group, frames 5 to 8.",
         "Latent 2 stands for frames 5 to 8. What may it see before them, and what after?",
-        [(list(_GROUPS[2]), "Those are the frames that it stands for. The past is allowed as well."),
-         (list(range(5)), "Up to the end of its *own* group, which it stands for."),
-         (list(range(12)), "Three frames of zeros stand in front of 17 frames: the groups end at 0, 4, 8, ..."),
-         (list(range(17)), "That is the whole chunk: what is in frame 16 comes later than latent 2.")],
+        [(list(_GROUPS[2]), "Those are the frames that it stands for. It may see the past as well."),
+         (list(range(5)), "It may see up to the end of its *own* group, the one that it stands for."),
+         (list(range(12)), "17 frames have three frames of zeros in front: the groups end at 0, 4, 8, ..."),
+         (list(range(17)), "That is the whole chunk, but frame 16 comes later than latent 2.")],
     ),
     "moved by the last frame": _moved_by_the_last_frame,
     "moved by frame 5": Question(
         [latent for latent, last in enumerate(_LAST_SEEN) if last >= 5],
-        "Latent 2 stands for frame 5; 3 and 4 come later and see it in their past. 0 and 1 stand still, to the bit.",
+        "Latent 2 stands for frame 5; latents 3 and 4 come later and see it in their past. 0 and 1 do not move by a "
+        "single bit.",
         "Which latents may see frame 5? Those whose group ends at frame 5 or later.",
         [([2], "That one stands for frame 5. Later latents see it too: it is in their past."),
-         (list(range(5)), "That would be so with GroupNorm over the whole chunk."),
+         (list(range(5)), "GroupNorm over the whole chunk would do that."),
          ([1, 2, 3, 4], "Latent 1 stands for frames 1 to 4, and may see nothing after them.")],
     ),
     "which module": _which_kind,
@@ -154,9 +156,9 @@ QUESTIONS: Questions = {
         _FIELD,
         f"{_FIELD} frames: 1 + 2 + 16 + 16 + 2 + 32 + 4 + 64 + 64.",
         "Go through the layers: each adds 2 times the product of the strides before it. Four levels and a mid block "
-        "have 8 convolutions each, and time is halved behind the second and the third level.",
+        "have 8 convolutions each, and time is halved after the second and the third level.",
         [(shapes.stacked_reach([(3, 1, 1)] * len(_layers())), "That is with stride 1 everywhere."),
-         (shapes.stacked_reach(_layers(downsample=(True, True, False))), "That halves time behind the first and the "
+         (shapes.stacked_reach(_layers(downsample=(True, True, False))), "That halves time after the first and the "
           "second level; the released flags are (False, True, True)."),
          (shapes.stacked_reach(_layers(2)), "Every residual block has two convolutions."),
          (_FIELD - 1, "Do not forget the 1 that the sum begins with."), (17, "That is a chunk.")],

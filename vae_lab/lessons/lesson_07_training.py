@@ -1,11 +1,9 @@
-"""What notebook 07 asks: training. Right answers come from what the notebook measured."""
+"""The questions of notebook 07: training. Right answers come from what the notebook measured."""
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from .. import shapes
-from .quiz import Check, Question, Questions, choice, extreme_index
+from .quiz import Check, Question, Questions, choice, extremes
 
 _LATENTS = shapes.latent_frames(17)
 
@@ -16,7 +14,7 @@ def _identity(through: Mapping[str, float]) -> Check:
         max(through, key=lambda name: through[name]),
         list(through),
         ", ".join(f"{name}: {value:.1f} dB" for name, value in through.items()) + ".",
-        "One was asked to keep an image's temporal latent near its 2D latent, which is what that decoder knows.",
+        "One run had to keep an image's temporal latent near its 2D latent, which is what the 2D decoder knows.",
     )
 
 
@@ -31,14 +29,14 @@ def _drift(before: float, after: float) -> Check:
 
 
 def _expensive_channel(cost: Sequence[float]) -> Check:
-    """cost: of each latent channel, the error of pixels when it alone is disturbed."""
-    return extreme_index(
-        max,
-        cost,
-        f"Channel {{i}}: an error of {{value:.2g}} in the pixels, {max(cost) / min(cost):.1f} times the cheapest.",
+    """cost: for each latent channel, the error of the pixels when only this channel is disturbed."""
+    least, most = extremes(cost)
+    return Question(
+        most,
+        f"Channel {most}: an error of {cost[most]:.2g} in the pixels, {cost[most] / cost[least]:.1f} times the least.",
         "Compare the four numbers above.",
-        mistakes=[(int(np.argmax(cost)) + 1, "Count from 0.")],
-    )
+        [(most + 1, "Count from 0.")],
+    ).check
 
 
 def _sigma(sigmas: Sequence[float]) -> Check:
@@ -46,7 +44,7 @@ def _sigma(sigmas: Sequence[float]) -> Check:
     return choice(
         "up" if sigmas[-1] > sigmas[0] else "down",
         ("up", "down"),
-        f"From {sigmas[0]:.3f} to {sigmas[-1]:.3f}: it is pulled towards 1.",
+        f"From {sigmas[0]:.3f} to {sigmas[-1]:.3f}: KL pulls it towards 1.",
         "Towards which value does KL pull it?",
     )
 
@@ -54,11 +52,11 @@ def _sigma(sigmas: Sequence[float]) -> Check:
 QUESTIONS: Questions = {
     "weight of kl": Question(
         _LATENTS,
-        f"{_LATENTS} times: the KL is summed over {_LATENTS} latent frames instead of 1, and not divided by them; the "
-        "error is divided by its 17 frames.",
-        "How many latent frames has a chunk of 17 frames? The KL is summed over all of them.",
-        [(17, "The error is summed over 17 frames, but also divided by them. The KL is summed over latent frames."),
-         (1, "That would be so if both were divided by their number of frames.")],
+        f"{_LATENTS} times: the KL is summed over {_LATENTS} latent frames instead of 1 and not divided by their "
+        "number, but the error is divided by its 17 frames.",
+        "How many latent frames does a chunk of 17 frames have? The KL is summed over all of them.",
+        [(17, "The error is summed over 17 frames, but also divided by 17. The KL is summed over latent frames."),
+         (1, "That would be right if both were divided by their number of frames.")],
     ),
     "identity": _identity,
     "drift": _drift,

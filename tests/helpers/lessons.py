@@ -1,0 +1,114 @@
+"""Right answers to all questions of the notebooks, and measurements for those that depend on one."""
+
+import numpy as np
+import torch
+from scipy import stats
+
+from vae_lab.ablation.config import TrialConfig
+from vae_lab.lessons import Check, question
+from vae_lab.training.config import Stage
+
+MEASURED = {
+    "which half": [{"2D only": 2.0, "full": 3.0}],
+    "worst place in a chunk": [[18.0, 20.0, 19.0]],
+    "jump of a static clip": [[0.1] * 6 + [0.9] + [0.1] * 3],
+    "moved by the last frame": [[0, 1, 2, 3, 4]],
+    "which module": ["GroupNorm"],
+    "planted convolution": ["encoder.down_blocks.1.resnets.0.conv2"],
+    "quality after the swap": [{"as trained": 24.0, "norms swapped": 23.0}],
+    "moved in cogvideox": [[3, 4]],
+    "channel that forgets fastest": [[0.9, 0.8, 0.7, 0.2]],
+    "cheapest channel": [[0.3, 0.3, 0.4, 0.1]],
+    "frames that a cell paints": [[0, 16]],
+    "frames painted without the leak": [[5, 16]],
+    "halfway between two clips": [[0.0, 0.04, 0.0], 0.6],
+    "largest jump of a still": [[0.1] * 16 + [0.4] + [0.1] * 16 + [0.5] + [0.1], [0, 17, 34]],
+    "identity": [{"with": 17.0, "without": 8.0}],
+    "drift": [17.0, 12.0],
+    "expensive channel": [[0.1, 0.2, 0.4, 0.3]],
+    "sigma": [[0.05, 0.1, 0.7]],
+    "false alarms": [18],
+    "replicate near the start": [-0.2, -0.1],
+    "compute of early halving": [-300.0, -300.0],
+    "another factor in use": [0.1, 0.2],
+    "images with the identity loss": [-0.1, 0.2],
+    "PSNR with much KL": [-2.0, -1.0],
+    "3D from the pixels": [0.1, 0.4],
+    "own variant": [TrialConfig(part="temporal", stages=(Stage(name="latents", steps=1, learning_rate=1e-3),))],
+}
+
+
+def convolved(frames, weight):
+    """Compute the windows one after another: (outputs, the past that is left)."""
+    k = weight.shape[2]
+    windows = [torch.einsum("bck,ock->bo", frames[:, :, t : t + k], weight) for t in range(frames.shape[2] - k + 1)]
+    return torch.stack(windows, dim=2), frames[:, :, len(windows) :]
+
+
+RIGHT = {  # worked out by hand
+    "padding of kernel 3": 2,
+    "padding of kernel 3, stride 2": 1,
+    "window of output 2": [3, 4, 5],
+    "outputs of 17 frames": 8,
+    "kernel of 1, stride 2": [1, 3, 5, 7],
+    "brightness of output 0": 1 / 3,
+    "write time_padding": lambda kernel_size, stride, dilation: dilation * (kernel_size - 1) + 1 - stride,
+    "order of F.pad": lambda x, t, h, w: torch.nn.functional.pad(x, (w, w, h, h, t, 0)),
+    "latents of 17 frames": 5,
+    "latents of 18 frames": 6,
+    "latents of 51 frames": (15, 13),
+    "frames of latent 5": range(17, 21),
+    "what latent 1 sees": [4, 16],
+    "lengths of 6 latents": {18, 19, 20, 21},
+    "31 came back as": 29,
+    "write latent_frames": lambda t, m: sum(-(-min(m or t, t - start) // 4) for start in range(0, t, m or t)),
+    "write psnr": lambda x, y: 10 * torch.log10(4 / (x - y).square().mean()),
+    "which half": "2D",
+    "worst place in a chunk": 0,
+    "jump of a static clip": 7,
+    "frames latent 2 may see": range(9),
+    "moved by the last frame": [0, 1, 2, 3, 4],
+    "moved by frame 5": {2, 3, 4},
+    "which module": "GroupNorm",
+    "planted convolution": "encoder.down_blocks.1.resnets.0.conv2",
+    "quality after the swap": "worse",
+    "receptive field of the encoder": 201,
+    "moved in cogvideox": [3, 4],
+    "write last_seen": lambda latent, num_frames, ratio: ratio * (latent + 1) - -num_frames % ratio - 1,
+    "latents too many": 3,
+    "channel that forgets fastest": 3,
+    "std after the mistake": 9.0,
+    "cheapest channel": 3,
+    "frames that a cell paints": [0, 16],
+    "frames painted without the leak": [5, 16],
+    "halfway between two clips": "fade",
+    "write kl": lambda mean, std: 0.5 * (mean**2 + std**2 - 1 - np.log(std**2)),
+    "largest jump of a still": 34,
+    "step of a fade": 0.2,
+    "write step": lambda x, past, weight: convolved(torch.cat([past, x], dim=2), weight),
+    "when latents come": [0, 1, 0, 0, 0, 1],
+    "when latent 0 is final": [51, 3],
+    "rows kept of a tile": 6,
+    "weight of kl": 5,
+    "identity": "with",
+    "drift": "worse",
+    "expensive channel": 2,
+    "sigma": "up",
+    "standard errors of 3 seeds": 4.303,
+    "false alarms": 0.9,
+    "write interval": lambda d: stats.ttest_1samp(d, 0).confidence_interval(0.95),
+    "replicate near the start": "better",
+    "leak of frame_group": 0,
+    "compute of early halving": "less",
+    "compression of 8x": 5 / 3,
+    "latents in chunks of 5": 13,
+    "another factor in use": "worse",
+    "images with the identity loss": "cannot tell",
+    "PSNR with much KL": "worse",
+    "3D from the pixels": "better",
+    "own variant": {"wider": {"model": {"base_channels": 24}}},
+}
+
+
+def check_of(name: str) -> Check:
+    return question(name, *MEASURED.get(name, []))

@@ -1,0 +1,23 @@
+import math
+
+from tests.helpers.lessons import check_of
+from vae_lab.lessons import question
+
+
+def test_measured_answers_follow_the_measurement():
+    assert question("channel that forgets fastest", [0.1, 0.9])(1).message == "Not 1. That channel changes least."
+    assert question("cheapest channel", [0.4, 0.2, 0.3])(1).right is True
+    assert question("halfway between two clips", [0.0, 0.3, 0.0], 0.6)("morph").right is True
+    assert question("frames that a cell paints", [5, 8])([5, 8]).message == (
+        "Exactly the frames that latent frame 2 stands for."
+    )
+
+
+def test_kl_in_bits_is_not_in_nats():
+    check = check_of("write kl")
+    in_bits = check(lambda mean, std: ((mean**2 + std**2 - 1) / 2 - math.log(std)) / math.log(2))
+    assert in_bits.right is False and in_bits.message.startswith("mean=-2, std=0.05: your function gives ")
+    assert (
+        "With std 1 only the mean is left"
+        in check(lambda mean, std: (mean**2 * (1 if std != 1 else 2) + std**2 - 1) / 2 - math.log(std)).message
+    )
