@@ -12,6 +12,7 @@ from itertools import accumulate
 from math import prod
 
 from .utils.checks import positive_int
+from .utils.text import count as count  # public here: the notebooks print sizes with it
 
 MICRO_FRAME_SIZE = 17  # Open-Sora 1.2 encodes 17 frames at a time (`micro_frame_size` of the released config.json)
 TEMPORAL_RATIO = 4  # frames per latent frame: two of the three temporal_downsample flags are set
