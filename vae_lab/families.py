@@ -28,6 +28,7 @@ from .spatial_vae import SpatialVAE
 from .streaming import StreamingDecoder, StreamingEncoder
 from .temporal_vae import TemporalVAE
 from .utils.checks import positive_int
+from .utils.files import hash_weights
 from .utils.text import first_line
 from .video_vae import VideoVAE
 
@@ -220,12 +221,11 @@ class Codec:
         return mean.expand(channels), (std / factor).expand(channels)
 
     def identity(self) -> str:
-        """A hash of the class, the config and every weight."""
-        config = {name: value for name, value in self.vae.config.items() if not name.startswith("_")}
-        digest = hashlib.sha256(f"{self.name} {json.dumps(config, default=str, sort_keys=True)}".encode())
-        for name, value in sorted(self.vae.state_dict().items()):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        """A hash of the class, the type, the config and every weight."""
+        config = {name: value for name, value in getattr(self.vae, "config", {}).items() if not name.startswith("_")}
+        parts = [self.name, str(self.dtype), config]
+        digest = hashlib.sha256(json.dumps(parts, default=str, sort_keys=True).encode())
+        hash_weights(digest, self.vae.state_dict())
         return digest.hexdigest()
 
     # ---- the same weights, used differently ------------------------------------------------------------------------

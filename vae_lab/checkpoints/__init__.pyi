@@ -5,9 +5,6 @@ from .bundled import (
     lab_weights as lab_weights,
 )
 from .loading import (
-    LAB_CLASSES as LAB_CLASSES,
-)
-from .loading import (
     CheckpointInfo as CheckpointInfo,
 )
 from .loading import (

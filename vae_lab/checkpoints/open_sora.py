@@ -10,6 +10,7 @@ from typing import Any
 from ..video_vae import SCALE, SHIFT, VideoVAE
 
 MODEL_TYPE = "VideoAutoencoderPipeline"
+RELEASED_CONFIG = {"model_type": MODEL_TYPE, "micro_frame_size": 17, "vae_2d": {"micro_batch_size": 4}}
 
 # The first matching pattern (over a whole key of ours) gives Open-Sora's key. {up} and {sampler}: the reference numbers
 # decoder levels by width, ours by order of use, so block k of n is their level n - 1 - k and sampler n - 2 - k.
