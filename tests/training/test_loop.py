@@ -233,7 +233,7 @@ def test_training_goes_on_from_the_weights_of_a_checkpoint(spatial, tmp_path):
     again = train(spatial_config(start=str(spatial), model={}, stages=rate), tmp_path / "a", progress=False)
     assert same(weights(again), weights(load(spatial)))
     assert again.config.block_out_channels == load(spatial).config.block_out_channels
-    with pytest.raises(ValueError, match="model must be left out where start is a checkpoint"):
+    with pytest.raises(ValueError, match="model must be left out if start is a checkpoint"):
         spatial_config(start=str(spatial))
     with pytest.raises(ValueError, match="must have a temporal half of the lab, it is SpatialVAE"):
         train(temporal_config(spatial, start=str(spatial), model={}), tmp_path / "b", progress=False)

@@ -1,6 +1,6 @@
-"""Training one half of the VAE, or a whole one: stages, accelerate, exact resumption.
+"""Train one half of the VAE, or a whole one, in stages, through accelerate; interrupted runs resume to the bit.
 
-Source of the recipe: Open-Sora v1.2.0, `docs/report_03.md` and `configs/vae/train/stage{1,2,3}.py`.
+The recipe is that of Open-Sora v1.2.0, `docs/report_03.md` and `configs/vae/train/stage{1,2,3}.py`.
 """
 
 import time
@@ -19,25 +19,25 @@ from tqdm import tqdm
 
 from ..checkpoints.loading import load
 from ..families import decode, encode
-from ..metrics import psnr
+from ..metrics import DATA_RANGE, psnr
 from ..utils.checks import NotFiniteError
 from .batches import Inputs
 from .config import Stage, TrainConfig
 from .data import Clips, SyntheticClips, VideoFolder, fingerprint
 from .losses import Objective, layers_seeded
-from .models import check_sizes, finished, frozen_spatial, new_half, perceptual_distance, stack
+from .models import finished, new_parts, perceptual_distance, stack
 from .run_folder import RunFolder, TrainingError
 
 
 class Progress(NamedTuple):
-    """What `watch` is called with, after every row of the log."""
+    """The argument of `watch`, after every row of the log."""
 
     log: list[dict[str, Any]]
-    """All rows so far; see train_files.FIELDS."""
+    """All rows so far; `run_folder.FIELDS` lists their keys."""
     steps: int
-    """Of the whole run."""
+    """Steps of the whole run."""
     vae: nn.Module
-    """The moving average of the weights, as a model that reconstructs pixels. Not to be changed or kept."""
+    """The moving average of the weights, as a model that reconstructs pixels. Do not change or keep it."""
 
 
 def train(
@@ -49,26 +49,26 @@ def train(
     watch: Callable[[Progress], None] | None = None,
     progress: bool = True,
 ) -> nn.Module:
-    """Train, write checkpoints, log and model into the folder `out`, and return the model, in eval mode.
+    """Train, write checkpoints, a log and the model into the folder `out`, and return the model in eval mode.
 
-    A run that was stopped, by whatever, goes on from its last checkpoint when it is started again, and ends with the
-    same bits as one that was not stopped (on the same device, with as many threads). A finished one is only loaded.
-    Under `accelerate launch` every process trains on its own part of each batch.
+    If a run was interrupted, the same call resumes it from its last checkpoint and ends with the same bits as an
+    uninterrupted run (on the same device, with the same number of threads). A finished run is only loaded. Under
+    `accelerate launch` every process trains on its own part of each batch.
 
     Args:
-        data: a folder of videos and images, or None for `content.random_clip`.
-        cache: a folder of cached 2D latents that several runs may share (default: in `out`).
+        data: a folder of videos and images; None: synthetic clips (`random_clip`).
+        cache: a folder of cached 2D latents, which several runs may share (default: in `out`).
         watch: called after every row of the log, in the main process.
         progress: show a bar on stderr.
 
     Returns:
-        Of the half "spatial" a SpatialVAE, whose scaling_factor makes its latents' standard deviation 1; of "temporal"
-        a VideoVAE of the frozen 2D half and the trained one, with the statistics of its latents; of "video" the model.
-        All are the moving average of the weights, and `load(out / "model")` gives them again.
+        The moving average of the weights, which `load(out / "model")` reads again. Part "spatial": a SpatialVAE whose
+        scaling_factor gives its latents standard deviation 1. Part "temporal": a VideoVAE of the frozen 2D half and the
+        trained half, with the mean and std of its latents. Part "whole": a model of the class that `config` names.
 
     Raises:
-        ValueError: a config that cannot be trained, unreadable data, or a folder that holds another run.
-        TrainingError: the loss is not finite any more, or the disk is full. The last good checkpoint is intact.
+        ValueError: the config cannot be trained, the data cannot be read, or the folder holds another run.
+        TrainingError: the loss is no longer finite, or the disk is full. The last good checkpoint is intact.
     """
     folder = RunFolder(out, cache)
     accelerator = Accelerator(mixed_precision=_precision(config))
@@ -89,7 +89,7 @@ def _precision(config: TrainConfig) -> str:
 
 @dataclass
 class _State:
-    """Where a run is: all of it goes into the checkpoint."""
+    """The progress of a run, which goes into the checkpoint."""
 
     step: int = 0
     seconds: float = 0.0
@@ -103,27 +103,22 @@ class _Run:
         self.config, self.folder, self.clips, self.accelerator = config, folder, clips, accelerator
         self.watch, self.progress, self.state = watch, progress, _State()
         device = accelerator.device
-        self.half = new_half(config).to(device)
-        self.spatial = None
-        if config.part == "temporal":
-            self.spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor).to(device)
-        check_sizes(config, self.half, self.spatial)
+        half, spatial = new_parts(config)
+        self.half, self.spatial = half.to(device), None if spatial is None else spatial.to(device)
         if config.part != "whole":
             layout = torch.channels_last if config.part == "spatial" else torch.channels_last_3d
             self.half.to(memory_format=layout)
-        perceptual = None
-        if config.perceptual is not None:
-            perceptual = perceptual_distance(config.perceptual).to(device)
+        perceptual = None if config.perceptual is None else perceptual_distance(config.perceptual).to(device)
         self.objective = accelerator.prepare(Objective(config, self.half, self.spatial, perceptual))
         self.average = AveragedModel(self.half, multi_avg_fn=_moving_average(config.ema_decay))
-        half = self.average.module
-        self.reconstructing = half if self.spatial is None else stack(self.spatial, half)
+        averaged = self.average.module
+        self.reconstructing = averaged if self.spatial is None else stack(self.spatial, averaged)
         self.made_of = fingerprint(clips, self.spatial)
         self.inputs = Inputs(config, clips, self.spatial, device, accelerator.process_index)
 
     # ---- the loop ----------------------------------------------------------------------------------------------
 
-    @torch.enable_grad()  # whatever the caller has switched off
+    @torch.enable_grad()  # even if the caller has disabled gradients
     def train(self) -> nn.Module:
         config, accelerator = self.config, self.accelerator
         saved = self.folder.read(config, accelerator.num_processes, self.made_of)
@@ -135,13 +130,8 @@ class _Run:
                 return load(self.folder.model)
         if accelerator.is_main_process:
             self.folder.write_log(self.state.log)
-        with accelerator.main_process_first():  # the others find it made
-            try:
-                self.inputs.fill_cache(self.folder.cache, self.progress)
-            except OSError as error:
-                raise TrainingError(
-                    f"could not fill {self.folder.cache} ({error}); {self.folder.last_good()}"
-                ) from error
+        with accelerator.main_process_first(), self.folder.explained(f"fill {self.folder.cache}"):
+            self.inputs.fill_cache(self.folder.cache, self.progress)  # the other processes find it filled
         self.measured = self.inputs.measured()
         first = 0
         with tqdm(total=config.steps, initial=self.state.step, unit="step", disable=not self.progress) as bar:
@@ -199,7 +189,7 @@ class _Run:
             f"training is not finite any more at step {self.state.step}: {what}; {self.folder.last_good()}"
         )
 
-    # ---- what is kept ------------------------------------------------------------------------------------------
+    # ---- the log, checkpoints and the model --------------------------------------------------------------------
 
     @torch.no_grad()
     def _psnr(self) -> float:
@@ -207,7 +197,7 @@ class _Run:
         for x in self.measured.split(1):
             x = x.to(self.accelerator.device)
             y = decode(vae, encode(vae, x), x.shape[2])
-            values.append(psnr(x, y.clamp(-1, 1), data_range=2.0).mean().item())
+            values.append(psnr(x, y.clamp(-1, 1), DATA_RANGE).mean().item())
         return float(np.mean(values))
 
     def _log(self, row: dict[str, Any], measure: bool, bar: tqdm) -> None:
@@ -216,12 +206,8 @@ class _Run:
         if measure or row["step"] % self.config.measure_every == 0:
             row["psnr"] = self._psnr()
         self.state.log.append(row)
-        try:
+        with self.folder.explained(f"write {self.folder.log}"):
             self.folder.append_log(row)
-        except OSError as error:
-            raise TrainingError(
-                f"could not write {self.folder.log} ({error.strerror}); {self.folder.last_good()}"
-            ) from error
         bar.set_postfix({key: f"{row[key]:.4g}" for key in ("loss", "psnr") if key in row})
         if self.watch is not None:
             self.watch(Progress(self.state.log, self.config.steps, self.reconstructing))
@@ -240,14 +226,14 @@ class _Run:
 
     @torch.no_grad()
     def _finished(self) -> nn.Module:
-        """The moving average with what is known of its latents: their scale, or of a stack their mean and deviation."""
+        """The finished model, with the statistics of its latents."""
         half = self.average.module.cpu().eval()
         spatial = None if self.spatial is None else self.spatial.cpu()
         return finished(half, spatial, torch.cat([encode(half, x) for x in self.inputs.for_statistics()]))
 
 
 def _moving_average(decay: float) -> Callable:
-    """Exponential, with a decay that begins small, so that the average does not hang on to where training started."""
+    """An exponential moving average whose decay begins small, so that it soon forgets the weights before training."""
 
     def update(averages: list[Tensor], currents: list[Tensor], count: Tensor) -> None:
         now = min(decay, (1 + int(count)) / (10 + int(count)))  # as TensorFlow's ExponentialMovingAverage does

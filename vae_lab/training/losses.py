@@ -1,8 +1,6 @@
-"""What training minimises: reconstruction, KL, identity and perceptual losses, every one a mean over elements.
+"""The losses that training minimises: reconstruction, KL, identity and perceptual, each a mean over elements.
 
-The reference sums instead: its reconstruction is divided by B * T and its KL by B (Open-Sora v1.2.0,
-`opensora/models/vae/losses.py`, VAELoss), so its KL weighs L times as much in a clip of L latent frames as in an image.
-Here a weight means the same at any length, size and batch.
+A weight therefore means the same at any length, size and batch. The reference sums instead (see `TrainConfig`).
 """
 
 from collections.abc import Iterator
@@ -20,12 +18,12 @@ LOSSES = ("loss", "mse", "l1", "kl", "identity", "perceptual")
 
 
 class Objective(nn.Module):
-    """Losses of a VAE, or of one half of it, as one module, so that several processes can share its gradients.
+    """The losses of a VAE, or of one half, as one module, so that several processes can share its gradients.
 
     Args:
-        vae: what is trained: a half, a VideoVAE, or one of diffusers' video VAEs.
-        spatial: the frozen 2D half (temporal half only).
-        perceptual: a function of images (N, 3, H, W) twice -> (N,).
+        vae: the model that is trained: a half, a VideoVAE, or one of diffusers' video VAEs.
+        spatial: the frozen 2D half, if `vae` is a temporal half.
+        perceptual: a distance between two batches of images (N, 3, H, W) in [-1, 1], (N, ...).
     """
 
     def __init__(
@@ -41,11 +39,11 @@ class Objective(nn.Module):
         self.perceptual = None if perceptual is None else perceptual.requires_grad_(False).eval()
 
     def forward(self, stage: Stage, x: Tensor | None, latents: Tensor | None, seeds: list[int]) -> dict[str, Tensor]:
-        """Means over this batch, by the names in LOSSES.
+        """Return the mean of each loss over this batch, by the names in LOSSES.
 
-        x: pixels (B, 3, T, H, W), or None where the target is latents.
+        x: pixels (B, 3, T, H, W) in [-1, 1]; None if the target is latents.
         latents: scaled 2D latents (B, C, T, h, w) of x, for a temporal half.
-        seeds: of each clip's posterior sample: the noise does not depend on how clips are spread over processes.
+        seeds: one per clip, for its posterior sample: the noise does not depend on how processes share the clips.
         """
         config = self.config
         source = x if latents is None else latents
@@ -74,20 +72,20 @@ class Objective(nn.Module):
 
 
 def kl_per_element(posterior: DiagonalGaussian) -> Tensor:
-    """Divergence from N(0, 1) in nats per element of the latent: a number that does not grow with T, H, W or batch."""
+    """Return the divergence from N(0, 1) in nats per latent element, which does not grow with T, H, W or batch."""
     return posterior.kl().sum() / posterior.mean.numel()
 
 
 @contextmanager
 def layers_seeded(seeds: list[int], device: torch.device) -> Iterator[None]:
-    """torch's own generators, from which layers such as dropout draw, begin with these clips, and go on as before."""
+    """Seed torch's generators, from which layers such as dropout draw, with these clips; restore them afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seeds[0] + 1)  # not the numbers of the posterior's noise
+        torch.manual_seed(seeds[0] + 1)  # + 1: other numbers than the posterior's noise
         yield
 
 
 def noise_like(x: Tensor, seeds: list[int]) -> Tensor:
-    """Standard normal noise (B, ...), clip b of it from seeds[b] alone, the same on every device."""
+    """Draw standard normal noise (B, ...), for clip b from seeds[b] alone, the same on every device."""
     if len(seeds) != len(x):
         raise ValueError(f"seeds must have one number for each of {len(x)} clips, got {len(seeds)}")
     noise = [torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]

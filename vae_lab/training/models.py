@@ -1,4 +1,4 @@
-"""What a training run trains: the model it starts from, what is frozen beside it, and the finished one."""
+"""The models of a training run: the one that it trains, the frozen 2D half behind it, and the finished one."""
 
 import inspect
 from importlib import import_module
@@ -17,12 +17,24 @@ from .config import STARTS, TrainConfig
 from .initialization import start_as_interpolation
 
 
-def new_half(config: TrainConfig) -> nn.Module:
-    """The half, or the whole VAE, that a run starts from: a new one, seeded, or that of a checkpoint.
+def new_parts(config: TrainConfig) -> tuple[nn.Module, SpatialVAE | None]:
+    """Make the model that a run trains (`new_half`) and, for part "temporal", load the frozen 2D half in front of it.
 
-    Raises ValueError where it cannot be built.
+    Raises ValueError if they do not fit each other or the size of the clips.
     """
-    kind, arguments = _kind(config)
+    half = new_half(config)
+    temporal = config.part == "temporal"
+    spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor) if temporal else None
+    check_sizes(config, half, spatial)
+    return half, spatial
+
+
+def new_half(config: TrainConfig) -> nn.Module:
+    """Make the half, or whole VAE, that a run trains: from `config.model` and the seed, or from a checkpoint.
+
+    Raises ValueError if it cannot be built.
+    """
+    kind, arguments = _class_of(config)
     if config.start not in STARTS:
         vae = load(config.start)
         vae = getattr(vae, config.part, vae)
@@ -44,8 +56,8 @@ def new_half(config: TrainConfig) -> nn.Module:
     return vae
 
 
-def _kind(config: TrainConfig) -> tuple[type, dict[str, Any]]:
-    """The class that is trained, and its arguments."""
+def _class_of(config: TrainConfig) -> tuple[type, dict[str, Any]]:
+    """Return the class of the model that is trained, and its arguments."""
     arguments = dict(config.model)
     if config.part != "whole":
         return SpatialVAE if config.part == "spatial" else TemporalVAE, arguments
@@ -63,7 +75,7 @@ def _kind(config: TrainConfig) -> tuple[type, dict[str, Any]]:
 
 
 def frozen_spatial(source: str, scaling_factor: float | None = None) -> SpatialVAE:
-    """The 2D half of anything `load` reads that has one; with another scaling_factor, if one is given."""
+    """Load the 2D half of a checkpoint, without gradients; replace its scaling_factor if another one is given."""
     vae = load(source)
     spatial = getattr(vae, "spatial", vae)
     if not isinstance(spatial, SpatialVAE):
@@ -74,14 +86,14 @@ def frozen_spatial(source: str, scaling_factor: float | None = None) -> SpatialV
 
 
 def rescaled(spatial: SpatialVAE, scaling_factor: float) -> SpatialVAE:
-    """The same weights with another scaling_factor."""
+    """Copy a 2D half with another scaling_factor and the same weights."""
     other = SpatialVAE.from_config(spatial.config, scaling_factor=scaling_factor)
     other.load_state_dict(spatial.state_dict())
     return other
 
 
 def check_sizes(config: TrainConfig, half: nn.Module, spatial: SpatialVAE | None, name: str = "size") -> None:
-    """Refuse halves that do not fit each other, and clips that do not fit them. name: of the size, for the message."""
+    """Refuse halves that do not fit each other, and clips that do not fit them. name: what messages call the size."""
     if spatial is not None:
         given, taken = spatial.config.latent_channels, half.config.in_channels
         if given != taken:
@@ -98,15 +110,15 @@ def check_sizes(config: TrainConfig, half: nn.Module, spatial: SpatialVAE | None
 
 
 def stack(spatial: SpatialVAE, temporal: TemporalVAE) -> VideoVAE:
-    """Both halves, while nothing is known of the latents yet: `normalize` leaves them as they are."""
+    """Join both halves into a VideoVAE whose `normalize` changes nothing yet: its latents have mean 0 and std 1."""
     channels = temporal.config.latent_channels
     return VideoVAE.of_halves(spatial, temporal, latents_mean=[0.0] * channels, latents_std=[1.0] * channels)
 
 
 def finished(half: nn.Module, spatial: SpatialVAE | None, z: Tensor) -> nn.Module:
-    """What a run gives: the trained VAE, or the stack with its frozen 2D half, with what is known of its latents z.
+    """Return the trained VAE, joined with its frozen 2D half if it has one, with the statistics of its latents z.
 
-    Their scale of a 2D half or of diffusers' classes, their mean and deviation of a stack.
+    A 2D half or a diffusers class gets a scaling_factor (if its config has one), a VideoVAE mean and std per channel.
     """
     statistics = dict(latents_mean=z.mean((0, 2, 3, 4)).tolist(), latents_std=z.std((0, 2, 3, 4)).tolist())
     if spatial is not None:
@@ -122,7 +134,7 @@ def finished(half: nn.Module, spatial: SpatialVAE | None, z: Tensor) -> nn.Modul
 
 
 def perceptual_distance(name: str) -> nn.Module:
-    """What `TrainConfig.perceptual`, a "module:name", makes."""
+    """Make the module that `TrainConfig.perceptual` names as "module:name"."""
     module, _, factory = name.partition(":")
     try:
         return getattr(import_module(module), factory)()

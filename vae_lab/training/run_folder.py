@@ -1,4 +1,4 @@
-"""What a training run writes: a checkpoint that is replaced in one step, a CSV log, and the finished model."""
+"""The files of a training run: a checkpoint that is replaced in one step, a CSV log, and the finished model."""
 
 import csv
 import json
@@ -17,14 +17,14 @@ FIELDS = ("step", "stage", "loss", "mse", "l1", "kl", "identity", "perceptual", 
 
 
 class TrainingError(RuntimeError):
-    """Training had to stop; the message says why, and which checkpoint is the last good one."""
+    """Training had to stop. The message says why, and names the last good checkpoint."""
 
 
 class RunFolder:
     """The folder of one run.
 
-    checkpoint.pt: all that is needed to go on; it is written beside and moved into place, so that there is always a
-      whole one. log.csv: a row every `log_every` steps (FIELDS). model/: the finished model. config.json: the config.
+    checkpoint.pt holds everything that resumption needs; a new one replaces the old one in one step. log.csv has a row
+    (FIELDS) every `log_every` steps. model/ is the finished model, config.json the config.
     """
 
     def __init__(self, path: str | Path, cache: str | Path | None = None):
@@ -35,7 +35,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder: a second training in it is refused. The lock ends with the process, however it ends."""
+        """Lock the folder, so that a second training in it is refused. The lock ends with the process."""
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"{self.path} must be a folder")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -43,9 +43,9 @@ class RunFolder:
             yield
 
     def read(self, config: TrainConfig, processes: int, made_of: str) -> dict[str, Any] | None:
-        """The checkpoint to go on from, or None at the start. Refuses the folder of another run.
+        """Read the checkpoint to resume from; None before the first one. Refuse the folder of another run.
 
-        made_of: `train_data.fingerprint` of the clips and the frozen half.
+        made_of: `data.fingerprint` of the clips and the frozen 2D half.
         """
         if not self.checkpoint.exists():
             return None
@@ -69,54 +69,52 @@ class RunFolder:
             )
         return state
 
-    def write(self, config: TrainConfig, state: dict[str, Any]) -> None:
-        """Replace the checkpoint, and write the log anew up to it."""
+    @contextmanager
+    def explained(self, task: str, *errors: type[Exception]) -> Iterator[None]:
+        """Turn an OSError, or one of `errors`, into a TrainingError that names the last good checkpoint."""
         try:
+            yield
+        except (OSError, *errors) as error:
+            raise TrainingError(f"could not {task} ({reason(error)}); {self.last_good()}") from error
+
+    def write(self, config: TrainConfig, state: dict[str, Any]) -> None:
+        """Replace the config, the checkpoint, and the log up to this step."""
+        values = config.to_dict()
+        with self.explained(f"write the checkpoint of step {state['step']} to {self.path}"):
             with write_beside(self.config, durable=True) as part:
-                part.write_text(json.dumps(config.to_dict(), indent=2) + "\n", "utf-8")
+                part.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
             with write_beside(self.checkpoint, durable=True) as part:
-                save_state({"config": config.to_dict()} | state, part)
+                save_state({"config": values} | state, part)
             self.write_log(state["log"])
-        except OSError as error:
-            raise TrainingError(
-                f"could not write the checkpoint of step {state['step']} to {self.path} ({reason(error)}); "
-                f"{self.last_good()}"
-            ) from error
 
     def last_good(self) -> str:
-        """A sentence for error messages."""
+        """Say which checkpoint is the last good one, for error messages."""
         if not self.checkpoint.exists():
             return "there is no checkpoint yet"
         step = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)["step"]
         return f"the last good checkpoint is {self.checkpoint}, after step {step}; the same command goes on from it"
 
     def write_log(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Replace the log by these rows."""
         with write_beside(self.log, durable=True) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, FIELDS)
             writer.writeheader()
             writer.writerows(rows)
 
     def append_log(self, row: dict[str, Any]) -> None:
+        """Append a row to the log."""
         with self.log.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, FIELDS).writerow(row)
 
     def write_model(self, vae) -> None:
-        """Save the finished model; a folder that is only half written is never at `model`."""
-        try:
-            with folder_beside(self.model) as part:
-                vae.save_pretrained(part)
-        except (OSError, RuntimeError) as error:
-            raise TrainingError(f"could not write {self.model} ({reason(error)}); {self.last_good()}") from error
+        """Save the finished model. The folder `model` never holds an incomplete one."""
+        with self.explained(f"write {self.model}", RuntimeError), folder_beside(self.model) as part:
+            vae.save_pretrained(part)
 
 
 def read_log(path: str | Path) -> list[dict[str, Any]]:
-    """The rows of a log.csv: numbers as float, `step` as int, `stage` as text; values that are not there left out."""
+    """Read the rows of a log.csv: `step` as int, `stage` as text, other numbers as float. Empty cells are left out."""
+    kinds = {"step": int, "stage": str}
     with Path(path).open(newline="", encoding="utf-8") as file:
-        return [
-            {
-                key: value if key == "stage" else int(value) if key == "step" else float(value)
-                for key, value in row.items()
-                if value
-            }
-            for row in csv.DictReader(file)
-        ]
+        rows = csv.DictReader(file)
+        return [{key: kinds.get(key, float)(value) for key, value in row.items() if value} for row in rows]
