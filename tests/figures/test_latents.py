@@ -22,7 +22,7 @@ class Posterior:
 def drawn(figure: Figure) -> list:
     """Its axes, after it has been laid out and drawn: a warning of the layout would be an error."""
     assert isinstance(figure, Figure)
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     return figure.axes
 
 

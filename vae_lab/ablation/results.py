@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from ..figures.style import COLOURS, OTHER_COLOURS
+from ..figures.style import COLOURS, LINE, OTHER_COLOURS, new_axis, new_figure, styled
 from ..utils.checks import check_known
 from ..utils.files import write_beside
 from ..utils.text import count
@@ -128,26 +128,26 @@ class Ablation:
             lines.append(text)
         return "\n".join(lines)
 
+    @styled
     def plot(self, metric: str | None = None, label: str | None = None):
         """A matplotlib Figure: every trial as a dot, seeds joined; beside it the paired differences, with intervals.
 
         metric: one of `metrics`; None: the first. label: at its axis; None: what `metrics` has.
         """
-        from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
 
         metric = metric or next(iter(self.metrics))
         table = self.table(metric)
         label = label or self.metrics[metric].label
-        figure = Figure(figsize=(9, 1.2 + 0.42 * len(self.variants)), layout="constrained")
+        figure = new_figure(1.2 + 0.42 * len(self.variants))
         left, right = figure.subplots(1, 2, sharey=True)
         places = {variant: place for place, variant in enumerate(self.variants)}
         for _, rows in self.trials.dropna(subset=metric).groupby("seed"):
-            left.plot(rows[metric], rows["variant"].map(places), color="#999999", linewidth=0.6, alpha=0.6)
+            left.plot(rows[metric], rows["variant"].map(places), color=COLOURS["padding"], linewidth=0.6, alpha=0.6)
         for variant, rows in self.trials.groupby("variant", sort=False):
             colour = COLOURS["input"] if variant == BASE else COLOURS["output"]
             left.plot(rows[metric], [places[variant]] * len(rows), "o", color=colour, markersize=5)
-        left.plot(table["mean"], table["variant"].map(places), "|", color="#777777", markersize=16, markeredgewidth=2)
+        left.plot(table["mean"], table["variant"].map(places), "|", color=LINE, markersize=16, markeredgewidth=2)
         shown = table[(table["variant"] != BASE) & table["difference"].notna()]
         widths = np.abs(shown[["low", "high"]].to_numpy().T - shown["difference"].to_numpy())
         right.errorbar(
@@ -157,30 +157,27 @@ class Ablation:
         right.axvline(0, color=COLOURS["input"], linewidth=1, linestyle="--")
         none = set(table["variant"][table["n"] == 0])
         names = [f"{variant} (none)" if variant in none else variant for variant in places]
-        left.set_yticks(list(places.values()), names, parse_math=False)
+        left.set_yticks(list(places.values()), names)
         left.set_ylim(len(places) - 0.5, -0.5)
         left.set(xlabel=f"{label}, a dot a seed, bar: mean")
         right.set(xlabel="difference from the base, 95 % interval")
         for axis in (left, right):
-            axis.grid(alpha=0.25)
             axis.xaxis.set_major_locator(MaxNLocator(5))  # numbers of seven characters still have a gap between them
         return figure
 
+    @styled
     def plot_frames(self, metric: str = "time_error", clips: Sequence[str] | None = None):
         """A matplotlib Figure: a metric over frames, mean over seeds and clips; the band spans the seeds' means.
 
         metric: one of METRICS_BY_FRAME. clips: names of measured clips; None: all.
         """
-        from matplotlib.figure import Figure
-
         check_known("what is kept by frame", [metric], METRICS_BY_FRAME, "metric")
         check_known("an ablation", clips or (), list(self.frames["clip"].unique()), "clip")
         frames = self.frames if clips is None else self.frames[self.frames["clip"].isin(clips)]
         frames = frames.dropna(subset=metric)
         if frames.empty:
             raise ValueError(f"there is no {metric} of these trials and clips to draw")
-        figure = Figure(figsize=(9, 3.2), layout="constrained")
-        axis = figure.subplots()
+        figure, axis = new_axis(3.2)
         shown, colours = [], cycle([COLOURS["output"], COLOURS["latent"], *OTHER_COLOURS])
         for variant in self.variants:
             rows = frames[frames["variant"] == variant]
@@ -192,10 +189,9 @@ class Ablation:
             axis.plot(by_seed.index, by_seed.mean(axis=1), marker=".", color=colour)
             axis.fill_between(by_seed.index, by_seed.min(axis=1), by_seed.max(axis=1), color=colour, alpha=0.15)
         axis.set(xlabel="frame", ylabel=self.metrics[metric].label)
-        axis.grid(alpha=0.25)
-        texts = axis.legend(axis.lines, map(str, range(len(shown))), fontsize=9, loc="best").get_texts()
+        texts = axis.legend(axis.lines, map(str, range(len(shown)))).get_texts()
         for text, variant in zip(texts, shown, strict=True):  # a label of matplotlib's must not begin with _
-            text.set(text=variant, parse_math=False)
+            text.set_text(variant)
         return figure
 
 

@@ -41,9 +41,6 @@ from .frames import (
     training_picture as training_picture,
 )
 from .latents import (
-    WIDTH as WIDTH,
-)
-from .latents import (
     channel_effect_bars as channel_effect_bars,
 )
 from .latents import (
@@ -86,9 +83,6 @@ from .probes import (
     DECADES as DECADES,
 )
 from .probes import (
-    LINE as LINE,
-)
-from .probes import (
     chunk_differences as chunk_differences,
 )
 from .probes import (
@@ -113,5 +107,23 @@ from .style import (
     COLOURS as COLOURS,
 )
 from .style import (
+    LINE as LINE,
+)
+from .style import (
     OTHER_COLOURS as OTHER_COLOURS,
+)
+from .style import (
+    STYLE as STYLE,
+)
+from .style import (
+    WIDTH as WIDTH,
+)
+from .style import (
+    new_axis as new_axis,
+)
+from .style import (
+    new_figure as new_figure,
+)
+from .style import (
+    styled as styled,
 )

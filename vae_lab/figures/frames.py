@@ -1,27 +1,32 @@
-"""Pictures of clips: arrays in, arrays or a matplotlib Figure out; nothing is displayed or written.
+"""Pictures of clips: arrays in, arrays or a matplotlib Figure out; nothing is displayed or written."""
 
-One visual language: what a thing is decides its colour, everywhere in the lab. The colours are from Okabe and Ito's
-colour-blind safe set and are readable on light and on dark ground.
-"""
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..video.frames import check_frames
-from .style import COLOURS, OTHER_COLOURS
+from .style import COLOURS, OTHER_COLOURS, mark_borders, new_axis, new_figure, show_image, styled
 
-ERROR_GAIN = 4  # differences are shown this many times as large
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, FigureBase
+
+ERROR_GAIN = 4  # differences are multiplied by this before they are shown
 LABEL_HEIGHT = 20  # pixels
-PANEL_WIDTH = 160  # panels are enlarged by whole factors to at least this, so that titles fit
+PANEL_WIDTH = 160  # pixels; narrower panels are enlarged by a whole factor to at least this, so that titles fit
+SMALL = 9  # points, of text around small pictures
 
 
 def error_map(x: np.ndarray, y: np.ndarray, gain: float = ERROR_GAIN) -> np.ndarray:
-    """Mean absolute difference over the channels, times `gain`: black (none), vermilion, white (255 / gain or more).
+    """Return the mean absolute difference over the channels, times `gain`, as colours.
 
-    x, y: frames uint8 (T, H, W, 3). Returns the same. The scale is fixed, so all frames can be compared.
+    Black is 0, white is 255 / gain or more, and vermilion lies between. The scale is fixed, so frames can be compared.
+
+    x, y: frames uint8 (T, H, W, 3). The result has the same shape and type.
     """
     check_frames(x)
     check_frames(y)
@@ -32,20 +37,18 @@ def error_map(x: np.ndarray, y: np.ndarray, gain: float = ERROR_GAIN) -> np.ndar
 
 
 def _colour_scale(name: str) -> np.ndarray:
-    """uint8 (256, 3): black, the thing's own colour, white; luminance rises all along."""
-    colour = [int(COLOURS[name][i : i + 2], 16) for i in (1, 3, 5)]
-    stops = np.array([(0, 0, 0), colour, (255, 255, 255)])
-    return (
-        np.stack([np.interp(np.arange(256), (0, 150, 255), stops[:, c]) for c in range(3)], 1).round().astype(np.uint8)
-    )
+    """uint8 (256, 3): from black through a colour of COLOURS to white, with rising luminance."""
+    stops = np.array([(0, 0, 0), [int(COLOURS[name][i : i + 2], 16) for i in (1, 3, 5)], (255, 255, 255)])
+    scale = [np.interp(np.arange(256), (0, 150, 255), channel) for channel in stops.T]
+    return np.stack(scale, 1).round().astype(np.uint8)
 
 
 def latent_pictures(latent: np.ndarray) -> dict[str, np.ndarray]:
-    """Latents (C, L, h, w) -> title -> frames uint8 (L, h, w, 3), one pixel a latent cell.
+    """Turn latents (C, L, h, w) into pictures: title -> frames uint8 (L, h, w, 3), one pixel per latent cell.
 
-    With three channels or more the first is "PCA": the three directions in which the cells of all frames vary most, as
-    red, green and blue. Then every channel: black is its smallest value, white its largest. All scales are fixed over
-    time, so that a change of brightness is a change of the latent.
+    Latents with three or more channels have "PCA" first: the three directions in which the cells of all frames vary
+    most, as red, green and blue. Every channel follows, from black (its smallest value) to white (its largest). Scales
+    are fixed over time, so a change of brightness is a change of the latent.
     """
     if latent.ndim != 4 or 0 in latent.shape:
         raise ValueError(f"latent must be (C, L, h, w) with something in it, got {latent.shape}")
@@ -58,11 +61,10 @@ def latent_pictures(latent: np.ndarray) -> dict[str, np.ndarray]:
         centred = cells - cells.mean(axis=1, keepdims=True)
         strengths, directions = np.linalg.eigh(centred @ centred.T)
         strengths, directions = strengths[:-4:-1], directions[:, :-4:-1].T  # rows, the strongest first
-        directions[strengths < 1e-9 * strengths[0]] = 0  # what does not vary stays black
+        directions[strengths < 1e-9 * strengths[0]] = 0  # a direction without variance stays black
         signs = np.sign(np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1))
-        pictures["PCA"] = np.stack(
-            [_to_bytes(component) for component in ((directions * signs) @ centred).reshape(3, *latent.shape[1:])], -1
-        )
+        components = ((directions * signs) @ centred).reshape(3, *latent.shape[1:])
+        pictures["PCA"] = np.stack([_to_bytes(component) for component in components], -1)
     scale = _colour_scale("latent")
     for index, channel in enumerate(latent):
         pictures[f"channel {index} ({channel.min():.1f} to {channel.max():.1f})"] = scale[_to_bytes(channel)]
@@ -76,7 +78,7 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
 
 
 def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Clips of equal size beside one another under their titles, enlarged by a whole factor where they are small.
+    """Put clips of equal size beside one another under their titles, enlarged by a whole factor if they are small.
 
     panels: title -> frames uint8 (T, H, W, 3). Returns frames uint8 (T, H', W', 3) with even sides.
     """
@@ -102,7 +104,7 @@ def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def evenly_chosen(num_frames: int, at_most: int = 6) -> list[int]:
-    """Frame numbers, at most so many, evenly over a clip; the first and the last are among them (of one, the first).
+    """Choose at most `at_most` frame numbers, spread evenly; the first frame and, from two on, the last are included.
 
     >>> evenly_chosen(100, 4)
     [0, 33, 66, 99]
@@ -110,6 +112,30 @@ def evenly_chosen(num_frames: int, at_most: int = 6) -> list[int]:
     return np.unique(np.linspace(0, num_frames - 1, min(at_most, num_frames)).round().astype(int)).tolist()
 
 
+def picture_grid(
+    figure: FigureBase,
+    rows: Mapping[str, Sequence[np.ndarray]],
+    titles: Sequence[str] = (),
+    captions: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Draw rows of small pictures, each row with its name at the left.
+
+    rows: name -> pictures (H, W, 3), as many in each row. titles: above the first row, one for each picture.
+    captions: name of a row -> one text below each of its pictures.
+    """
+    columns = len(next(iter(rows.values())))
+    for row, (name, pictures) in zip(figure.subplots(len(rows), columns, squeeze=False), rows.items(), strict=True):
+        below = (captions or {}).get(name, [""] * columns)
+        for axis, picture, caption in zip(row, pictures, below, strict=True):
+            show_image(axis, picture)
+            axis.set(xticks=[], yticks=[])
+            axis.set_xlabel(caption, fontsize=SMALL)
+        row[0].set_ylabel(name, fontsize=SMALL)
+    for axis, title in zip(figure.axes, titles, strict=False):
+        axis.set_title(title, fontsize=SMALL)
+
+
+@styled
 def contact_sheet(
     panels: Mapping[str, np.ndarray],
     captions: Mapping[str, Sequence[str]] | None = None,
@@ -117,18 +143,16 @@ def contact_sheet(
     columns: int = 6,
     first_frame: int = 0,
     numbers: Sequence[int] | None = None,
-):
-    """A matplotlib Figure: one row a clip, evenly chosen frames side by side, their numbers above.
+) -> Figure:
+    """Draw evenly chosen frames side by side, one row for each clip, with their numbers above.
 
     Args:
         panels: row title -> frames uint8 (T, H, W, 3), all with the same T.
-        captions: row title -> one short text a frame (its PSNR, say), written under the chosen ones.
-        columns: at most so many frames; the first and the last are always among them.
+        captions: row title -> one short text for each frame (its PSNR, for example), written below the chosen ones.
+        columns: the largest number of frames in a row; the first and the last are always shown.
         first_frame: number of the first frame in its file.
-        numbers: where the panels hold only some frames of the file, the number of each; first_frame is not looked at.
+        numbers: the number of each frame, for panels that hold only some frames of the file; `first_frame` is ignored.
     """
-    from matplotlib.figure import Figure
-
     clips = list(panels.values())
     for frames in clips:
         check_frames(frames)
@@ -140,88 +164,70 @@ def contact_sheet(
         numbers = range(first_frame, first_frame + num_frames)
     cell = 1.9  # inches
     row_height = min(max(cell * height / width, 0.3), 3 * cell)
-    figure = Figure(figsize=(1.2 + cell * len(chosen), 0.7 + (row_height + 0.3) * len(panels)), layout="constrained")
-    figure.suptitle(title, fontsize=11, parse_math=False)
-    axes = figure.subplots(len(panels), len(chosen), squeeze=False)
-    for row, (name, frames) in zip(axes, panels.items(), strict=True):
-        for axis, t in zip(row, chosen, strict=True):
-            axis.imshow(frames[t], interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
-            if captions and name in captions:
-                axis.set_xlabel(captions[name][t], fontsize=9, parse_math=False)
-        row[0].set_ylabel(name, fontsize=10, parse_math=False)
-    for axis, t in zip(axes[0], chosen, strict=True):
-        axis.set_title(f"t = {numbers[t]}", fontsize=10)
+    figure = new_figure(0.7 + (row_height + 0.3) * len(panels), 1.2 + cell * len(chosen))
+    figure.suptitle(title)
+    picture_grid(
+        figure,
+        {name: frames[chosen] for name, frames in panels.items()},
+        [f"t = {numbers[t]}" for t in chosen],
+        {name: [texts[t] for t in chosen] for name, texts in (captions or {}).items()},
+    )
     return figure
 
 
+@styled
 def frame_curves(
     curves: Mapping[str, Sequence[float]],
     xlabel: str,
     ylabel: str,
     colours: Mapping[str, str] | None = None,
     chunk_starts: Sequence[int] = (),
-):
-    """A matplotlib Figure of numbers over frames (or places in a chunk), counted from 0.
+) -> Figure:
+    """Draw numbers over frames, or over places in a chunk, counted from 0.
 
     Args:
-        curves: name -> one value a frame.
-        colours: name -> key of COLOURS; the rest take OTHER_COLOURS.
-        chunk_starts: frames at which a chunk begins; dashed lines before them.
+        curves: name -> one value for each frame.
+        colours: name -> key of COLOURS; the other curves take OTHER_COLOURS.
+        chunk_starts: frames at which a chunk begins; marked by dashed lines.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 2.8), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = new_axis(2.8)
     others = cycle(OTHER_COLOURS)
     for name, values in curves.items():
         colour = COLOURS[colours[name]] if colours and name in colours else next(others)
-        axis.plot(range(len(values)), values, marker=".", label=name, color=colour)
-    for start in chunk_starts:
-        if start:
-            axis.axvline(start - 0.5, color="#777777", linestyle="--", linewidth=1)
+        axis.plot(values, marker=".", label=name, color=colour)
+    mark_borders(axis, chunk_starts)
     axis.set(xlabel=xlabel, ylabel=ylabel)
-    axis.grid(alpha=0.25)
-    for text in axis.legend(fontsize=9, loc="best").get_texts():
-        text.set_parse_math(False)
+    axis.legend()
     return figure
 
 
-def training_picture(log: Sequence[Mapping], panels: Mapping[str, np.ndarray] | None = None, columns: int = 6):
-    """A matplotlib Figure of a training: loss and PSNR over steps, and what a clip looks like by now.
+@styled
+def training_picture(
+    log: Sequence[Mapping], panels: Mapping[str, np.ndarray] | None = None, columns: int = 6
+) -> Figure:
+    """Draw loss and PSNR over the steps of a training, and how a clip is reconstructed at present.
 
     Args:
-        log: rows as `train_files.read_log` gives them; dashed lines stand where a stage begins.
-        panels: row title -> frames uint8 (T, H, W, 3), all with the same T, shown under the curves.
-        columns: frames of a panel, at most.
+        log: rows as `training.run_folder.read_log` returns them; dashed lines mark where a stage begins.
+        panels: row title -> frames uint8 (T, H, W, 3), drawn below the curves.
+        columns: the largest number of frames of a panel.
     """
-    from matplotlib.figure import Figure
-
     if not log:
         raise ValueError("log must have at least one row")
     clips = panels or {}
-    figure = Figure(figsize=(9, 2.6 + 1.4 * len(clips)), layout="constrained")
-    curves, *strips = figure.subfigures(1 + len(clips), 1, height_ratios=[2.6] + [1.4] * len(clips), squeeze=False)[
-        :, 0
-    ]
+    figure = new_figure(2.6 + 1.4 * len(clips))
+    heights = [2.6] + [1.4] * len(clips)
+    curves, *strips = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     left, right = curves.subplots(1, 2)
     for axis, name, colour, label in ((left, "loss", "error", "loss"), (right, "psnr", "output", "PSNR in dB")):
         points = [(row["step"], row[name]) for row in log if name in row]
         if points:
             axis.plot(*zip(*points, strict=True), color=COLOURS[colour], marker="." if len(points) < 40 else "")
-        for before, row in zip(log, log[1:], strict=False):
-            if row["stage"] != before["stage"]:
-                axis.axvline(before["step"] + 0.5, color="#777777", linestyle="--", linewidth=1)
+        mark_borders(axis, [a["step"] + 1 for a, b in pairwise(log) if a["stage"] != b["stage"]])
         axis.set(xlabel="step", ylabel=label)
-        axis.grid(alpha=0.25)
     if min(row["loss"] for row in log) > 0:
         left.set_yscale("log")
     for strip, (name, frames) in zip(strips, clips.items(), strict=True):
         chosen = evenly_chosen(len(frames), columns)
-        for axis, t in zip(strip.subplots(1, len(chosen), squeeze=False)[0], chosen, strict=True):
-            axis.imshow(frames[t], interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
-            axis.set_xlabel(f"t = {t}", fontsize=8)
-            if t == chosen[0]:
-                axis.set_ylabel(name, fontsize=9, parse_math=False)
+        picture_grid(strip, {name: frames[chosen]}, captions={name: [f"t = {t}" for t in chosen]})
     return figure

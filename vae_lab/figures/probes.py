@@ -1,17 +1,22 @@
 """Pictures of what the probes measure: arrays in, a matplotlib Figure out; nothing is displayed or written."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .style import COLOURS, OTHER_COLOURS
+from .style import COLOURS, LINE, OTHER_COLOURS, mark_borders, new_axis, new_figure, show_image, styled, whole_numbers
 
-DECADES = 8  # of a logarithmic colour scale or axis, at most: what is smaller is drawn as small as this
-LINE = "#777777"  # of chunks
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DECADES = 8  # a logarithmic scale spans at most this many; smaller values are drawn at its lower end
 
 
 def _log_limits(values: np.ndarray) -> tuple[float, float]:
-    """Limits of a logarithmic scale for the positive ones among the values; they are never equal."""
+    """Limits of a logarithmic scale for those of the values that are above 0; never equal."""
     positive = values[values > 0]
     if not len(positive):
         return 0.1, 1.0
@@ -24,19 +29,19 @@ def _tint(colour: str) -> str:
     return "#" + "".join(f"{255 - (255 - int(colour[i : i + 2], 16)) // 6:02x}" for i in (1, 3, 5))
 
 
+@styled
 def dependency_heatmap(
     matrix: np.ndarray, last_seen: Sequence[int] | None = None, quantity: str = "largest change", title: str = ""
-):
-    """A matplotlib Figure of which input frame reaches which output frame, and how strongly. Exact zeros stay white.
+) -> Figure:
+    """Draw which input frame affects which output frame, and how strongly. Exact zeros stay white.
 
     Args:
         matrix: (input frames, output frames), not negative.
-        last_seen: for each output frame the last input frame it may see, drawn as a staircase; what lies beyond it is
+        last_seen: for each output frame the last input frame it may see, drawn as a staircase; values beyond it are
           in the colour of errors.
         quantity: what the numbers are, with their unit; the label of the colour scale.
     """
     from matplotlib.colors import LinearSegmentedColormap, LogNorm
-    from matplotlib.figure import Figure
 
     matrix = np.asarray(matrix)
     if matrix.ndim != 2 or not (matrix >= 0).all():
@@ -44,86 +49,72 @@ def dependency_heatmap(
     inputs, outputs = matrix.shape
     if last_seen is not None and len(last_seen) != outputs:
         raise ValueError(f"last_seen must have one entry for each of {outputs} output frames, got {len(last_seen)}")
-    figure = Figure(
-        figsize=(min(12, 4.6 + 0.2 * inputs), min(10, max(2.8, 1.5 + 0.24 * outputs))), layout="constrained"
-    )
-    axis = figure.subplots()
+    figure, axis = new_axis(min(10, max(2.8, 1.5 + 0.24 * outputs)), min(12, 4.6 + 0.2 * inputs))
     beyond = np.zeros(matrix.shape, bool)
     if last_seen is not None:
         beyond = np.arange(inputs)[:, None] > np.asarray(last_seen)[None]
+        edges, rows = np.asarray(last_seen) + 0.5, np.arange(outputs + 1) - 0.5
+        stairs = edges.repeat(2), rows.repeat(2)[1:-1]
+        axis.plot(*stairs, color=COLOURS["latent"], linewidth=2, label="may see up to here")
+        figure.legend(loc="outside lower center")
     norm = LogNorm(*_log_limits(matrix), clip=True)
     for name, label, part in (("error", f"{quantity}, leaked", beyond), ("input", quantity, ~beyond)):
         shown = np.ma.masked_where(~(part & (matrix > 0)), matrix)
         if shown.count():
             scale = LinearSegmentedColormap.from_list(name, [_tint(COLOURS[name]), COLOURS[name]])
-            picture = axis.imshow(shown.T, norm=norm, cmap=scale, aspect="auto", interpolation="nearest")
-            figure.colorbar(picture, ax=axis, label=label)
-    if last_seen is not None:
-        edges, rows = np.asarray(last_seen) + 0.5, np.arange(outputs + 1) - 0.5
-        axis.plot(edges.repeat(2), rows.repeat(2)[1:-1], color=COLOURS["latent"], linewidth=2,
-                  label="may see up to here")  # fmt: skip
-        figure.legend(fontsize=8, loc="outside lower center")
-    axis.set(
-        xlim=(-0.5, inputs - 0.5), ylim=(outputs - 0.5, -0.5), xlabel="input frame", ylabel="output frame",
-        facecolor="white",
-    )  # fmt: skip
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.yaxis.get_major_locator().set_params(integer=True)
-    axis.set_title(title, fontsize=10, parse_math=False)
+            figure.colorbar(show_image(axis, shown.T, norm=norm, cmap=scale, aspect="auto"), ax=axis, label=label)
+    axis.set(xlim=(-0.5, inputs - 0.5), ylim=(outputs - 0.5, -0.5), xlabel="input frame", ylabel="output frame")
+    axis.set(title=title, facecolor="white")
+    axis.grid(False)
+    whole_numbers(axis.xaxis, axis.yaxis)
     return figure
 
 
-def chunk_differences(differences: Mapping[str, np.ndarray], reference: str):
-    """A matplotlib Figure of how far each plan of chunks is from the first, output frame by output frame.
+@styled
+def chunk_differences(differences: Mapping[str, np.ndarray], reference: str) -> Figure:
+    """Draw how far the result of each plan of chunks is from that of the first plan, for each output frame.
 
     Args:
-        differences: plan -> one number an output frame, the largest difference; zeros are not drawn.
-        reference: the plan that the others are compared with.
+        differences: plan -> the largest difference of each output frame; zeros are not drawn.
+        reference: the first plan, with which the others are compared.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3), layout="constrained")
-    axis = figure.subplots()
-    values = np.concatenate([np.asarray(difference) for difference in differences.values()] or [np.zeros(0)])
+    figure, axis = new_axis(3)
+    values = np.concatenate([np.zeros(0), *differences.values()])
     low, high = _log_limits(values)
     colours = (COLOURS["error"], *OTHER_COLOURS)
     for index, (name, difference) in enumerate(differences.items()):
         shown = np.where(np.asarray(difference) > 0, difference, np.nan)
         label = f"chunks of {name}" + ("" if np.isfinite(shown).any() else ": no difference")
-        axis.plot(np.arange(len(shown)), shown, marker=".", label=label, color=colours[index % len(colours)])
-    longest = max((len(difference) for difference in differences.values()), default=1)
-    axis.set(
-        yscale="log", ylim=(low / 2, high * 2), xlim=(-0.5, longest - 0.5), xlabel="output frame",
-        ylabel="largest difference",
-    )  # fmt: skip
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.set_title(f"compared with chunks of {reference}", fontsize=10, parse_math=False)
-    axis.grid(alpha=0.25)
+        axis.plot(shown, marker=".", label=label, color=colours[index % len(colours)])
+    longest = max(map(len, differences.values()), default=1)
+    axis.set(yscale="log", ylim=(low / 2, high * 2), xlim=(-0.5, longest - 0.5))
+    axis.set(xlabel="output frame", ylabel="largest difference", title=f"compared with chunks of {reference}")
+    whole_numbers(axis.xaxis)
     if differences:
-        axis.legend(fontsize=8, loc="best")
+        axis.legend()
     return figure
 
 
-def module_changes(changes: Mapping[str, float]):
-    """A matplotlib Figure of how far each offending module moved its past, in the order in which they ran.
+@styled
+def module_changes(changes: Mapping[str, float]) -> Figure:
+    """Draw how far each offending module moved its past, in the order in which the modules ran.
 
-    changes: name -> largest change of an output frame that had to stand still.
+    changes: name -> the largest change of an output frame that must not change.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 1.2 + 0.32 * max(1, len(changes))), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = new_axis(1.2 + 0.32 * max(1, len(changes)))
+    axis.grid(False)
     if changes:
         axis.barh(range(len(changes)), list(changes.values()), color=COLOURS["error"])
         axis.set_xlim(0, 1.1 * max(changes.values()))
     else:
         axis.text(0.5, 0.5, "no module moved its past", ha="center", va="center", transform=axis.transAxes)
-    axis.set_yticks(range(len(changes)), list(changes), fontsize=8, parse_math=False)
+    axis.set_yticks(range(len(changes)), list(changes), fontsize=8)
     axis.invert_yaxis()
-    axis.set(xlabel="largest change of an output frame that had to stand still")
+    axis.set(xlabel="largest change of an output frame that must not change")
     return figure
 
 
+@styled
 def receptive_field_mass(
     mass: np.ndarray,
     window: tuple[int, int],
@@ -132,50 +123,36 @@ def receptive_field_mass(
     share: float = 0.99,
     chunk: int | None = None,
     title: str = "",
-):
-    """A matplotlib Figure of how the gradient of one output is spread over the input frames, rows or columns.
+) -> Figure:
+    """Draw how the gradient of one output is spread over the input frames, rows or columns.
 
     Args:
         mass: share of the gradient's absolute sum in each frame.
-        window: first and last frame of the shortest piece that holds `share` of it.
-        reached: first and last frame with a gradient at all.
-        chunk: length of a chunk, for comparison: drawn so that it ends where `reached` does.
+        window: first and last frame of the shortest range that holds `share` of it.
+        reached: first and last frame with a gradient other than 0.
+        chunk: length of a chunk, drawn for comparison so that it ends where `reached` does.
     """
-    from matplotlib.figure import Figure
-
     mass = np.asarray(mass)
-    figure = Figure(figsize=(9, 3), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = new_axis(3)
     low, high = _log_limits(mass)
-    axis.axvspan(window[0] - 0.5, window[1] + 0.5, color=COLOURS["latent"], alpha=0.25, linewidth=0,
-                 label=f"{share:.0%} of the gradient: {window[1] - window[0] + 1}")  # fmt: skip
+    first, last = reached[0] - 0.5, reached[1] + 0.5
+    bulk = f"{share:.0%} of the gradient: {window[1] - window[0] + 1}"
+    axis.axvspan(window[0] - 0.5, window[1] + 0.5, color=COLOURS["latent"], alpha=0.25, linewidth=0, label=bulk)
     axis.bar(np.arange(len(mass)), np.where(mass > 0, np.maximum(mass, low), 0), width=1.0, color=COLOURS["input"])
-    for edge in (reached[0] - 0.5, reached[1] + 0.5):
-        axis.axvline(edge, color=COLOURS["input"], linewidth=1, linestyle="--",
-                     label=f"any gradient: {reached[1] - reached[0] + 1}" if edge < reached[1] else None)  # fmt: skip
+    for edge, label in ((first, f"any gradient: {reached[1] - reached[0] + 1}"), (last, None)):
+        axis.axvline(edge, color=COLOURS["input"], linewidth=1, linestyle="--", label=label)
     if chunk is not None:
-        axis.plot([reached[1] + 0.5 - chunk, reached[1] + 0.5], [high, high], color=LINE, linewidth=4,
-                  solid_capstyle="butt", label=f"one chunk: {chunk}")  # fmt: skip
-    axis.set(
-        yscale="log" if mass.any() else "linear",
-        ylim=(low / 2, high * 2),
-        xlim=(-0.5, len(mass) - 0.5),
-        xlabel=unit,
-        ylabel="share of the gradient",
-    )
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.set_title(title, fontsize=10, parse_math=False)
-    axis.grid(alpha=0.25, axis="y")
-    axis.legend(fontsize=8, loc="upper left")
+        line = {"linewidth": 4, "solid_capstyle": "butt", "label": f"one chunk: {chunk}"}
+        axis.plot([last - chunk, last], [high, high], color=LINE, **line)
+    axis.set(yscale="log" if mass.any() else "linear", ylim=(low / 2, high * 2), xlim=(-0.5, len(mass) - 0.5))
+    axis.set(xlabel=unit, ylabel="share of the gradient", title=title)
+    whole_numbers(axis.xaxis)
+    axis.grid(False, axis="x")
+    axis.legend(loc="upper left")
     return figure
 
 
-def _mark_borders(axis, starts: Sequence[int]) -> None:
-    """A dashed line before each start but the first."""
-    for start in starts[1:]:
-        axis.axvline(start - 0.5, color=LINE, linestyle="--", linewidth=1)
-
-
+@styled
 def seam_curves(
     error: np.ndarray,
     jump: np.ndarray,
@@ -183,74 +160,65 @@ def seam_curves(
     by_place: np.ndarray,
     noun: str = "frame",
     spectrum: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
-):
-    """A matplotlib Figure of errors and borders: along the clip, by place in the chunk, and over frequency.
+) -> Figure:
+    """Draw errors at the borders of chunks: along the clip, by place in the chunk, and over frequency.
 
     Args:
         error: (N,) RMS error of each sample; jump: (N - 1,) RMS change of the error from sample i to i + 1.
-        starts: where chunks begin; dashed lines before them.
+        starts: where chunks begin; marked by dashed lines.
         by_place: (longest chunk,) RMS error at each place in the chunk.
         noun: what a sample is: "frame", "row" or "column".
         spectrum: (frequencies in cycles per sample, power, which are multiples of 1 / period); None: not drawn.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 5.2), layout="constrained")
+    figure = new_figure(5.2)
     rows = figure.subfigures(2, 1)
     along = rows[0].subplots()
-    along.plot(range(len(error)), error, marker=".", color=COLOURS["error"], label="error")
+    along.plot(error, marker=".", color=COLOURS["error"], label="error")
     # a change lies between two samples
     along.plot(np.arange(len(jump)) + 0.5, jump, marker=".", color=COLOURS["padding"], label="change of the error")
-    _mark_borders(along, starts)
+    mark_borders(along, starts)
     along.set(xlabel=noun, ylabel="RMS, in units of the clip", ylim=(0, None))
-    along.legend(fontsize=9)
+    along.legend()
     place, *over_frequency = rows[1].subplots(1, 2 if spectrum else 1, squeeze=False)[0]
     place.bar(range(len(by_place)), by_place, color=COLOURS["error"])
     place.set(xlabel=f"place of the {noun} in its chunk", ylabel="RMS error", xlim=(-0.7, len(by_place) - 0.3))
+    whole_numbers(along.xaxis, place.xaxis)
     if spectrum:
         frequencies, power, harmonics = spectrum
         (axis,) = over_frequency
         width = 0.8 * frequencies[0]  # frequencies are multiples of the first
         axis.bar(frequencies, power, width, color=COLOURS["padding"], label="other frequencies")
-        axis.bar(
-            frequencies[harmonics], power[harmonics], width, color=COLOURS["error"], label="1 / chunk and its multiples"
-        )
+        multiples = {"color": COLOURS["error"], "label": "1 / chunk and its multiples"}
+        axis.bar(frequencies[harmonics], power[harmonics], width, **multiples)
         axis.set(xlabel=f"frequency of the error, cycles per {noun}", ylabel="power")
-        axis.legend(fontsize=8)
-    for axis in (along, place):
-        axis.xaxis.get_major_locator().set_params(integer=True)
-    for axis in (along, place, *over_frequency):
-        axis.grid(alpha=0.25)
+        axis.legend()
     return figure
 
 
-def static_changes(mean: np.ndarray, largest: np.ndarray, starts: Sequence[int] = (0,)):
-    """A matplotlib Figure of how much each output frame of a still clip differs from the one before.
+@styled
+def static_changes(mean: np.ndarray, largest: np.ndarray, starts: Sequence[int] = (0,)) -> Figure:
+    """Draw how much each output frame of a still clip differs from the frame before.
 
-    mean, largest: (T - 1,) absolute changes, from frame 0 to 1 first. starts: dashed lines before all but the first.
+    mean, largest: (T - 1,) absolute changes, from frame 0 to 1 first. starts: where chunks begin; dashed lines.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 2.8), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = new_axis(2.8)
     frames = range(1, len(mean) + 1)
     axis.plot(frames, largest, marker=".", color=COLOURS["error"], label="largest")
     axis.plot(frames, mean, marker=".", color=COLOURS["output"], label="mean")
-    _mark_borders(axis, starts)
-    top = float(np.max(largest))
-    axis.set(
-        xlabel="output frame", ylabel="absolute change from\nthe frame before", xlim=(-0.5, len(mean) + 0.5),
-        ylim=(0, 1.05 * top if top else 1),
-    )  # fmt: skip
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.set_title("output of a clip in which nothing moves", fontsize=10)
-    axis.grid(alpha=0.25)
-    axis.legend(fontsize=9)
+    mark_borders(axis, starts)
+    axis.set(xlim=(-0.5, len(mean) + 0.5), ylim=(0, 1.05 * float(np.max(largest)) or 1))
+    axis.set(xlabel="output frame", ylabel="absolute change from\nthe frame before")
+    axis.set_title("output for a clip in which nothing moves")
+    whole_numbers(axis.xaxis)
+    axis.legend()
     return figure
 
 
-def misplacement_maps(maps: Mapping[str, np.ndarray], noun: str = "latent", over_time: np.ndarray | None = None):
-    """A matplotlib Figure of how far each sample lies from its place, a map an axis; all share one scale from 0.
+@styled
+def misplacement_maps(
+    maps: Mapping[str, np.ndarray], noun: str = "latent", over_time: np.ndarray | None = None
+) -> Figure:
+    """Draw how far each sample lies from its place, one map for each axis; all share one scale from 0.
 
     Args:
         maps: axis -> (H, W) absolute misplacement along it, in latent samples.
@@ -258,27 +226,22 @@ def misplacement_maps(maps: Mapping[str, np.ndarray], noun: str = "latent", over
         over_time: (frames,) misplacement along time of each output frame, in latent frames; drawn above the maps.
     """
     from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure
 
     scale = LinearSegmentedColormap.from_list("error", ["white", COLOURS["error"]])
     top = max(float(np.max(values)) for values in maps.values())
     top = top if top > 1e-3 else 1.0  # rounding stays white
     curve = over_time is not None
-    figure = Figure(figsize=(1 + 3.6 * len(maps), 3.4 + 2.2 * curve), layout="constrained")
+    figure = new_figure(3.4 + 2.2 * curve, 1 + 3.6 * len(maps))
     *above, below = figure.subfigures(1 + curve, 1, height_ratios=[2.2] * curve + [3.4], squeeze=False)[:, 0]
-    if curve:
+    if over_time is not None:
         axis = above[0].subplots()
-        axis.plot(range(len(over_time)), over_time, marker=".", color=COLOURS["error"])
+        axis.plot(over_time, marker=".", color=COLOURS["error"])
         axis.set(xlabel="output frame", ylabel="misplacement\nin latent frames")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.set_title(f"along time: {np.abs(over_time).max():.2f} at most", fontsize=10)
-        axis.grid(alpha=0.25)
+        axis.set_title(f"along time: {np.abs(over_time).max():.2f} at most")
+        whole_numbers(axis.xaxis)
     axes = below.subplots(1, len(maps), squeeze=False)[0]
     for axis, (name, values) in zip(axes, maps.items(), strict=True):
-        image = axis.imshow(values, cmap=scale, vmin=0, vmax=top, interpolation="nearest")
-        axis.set(xlabel=f"{noun} column", ylabel=f"{noun} row")
-        for side in (axis.xaxis, axis.yaxis):
-            side.get_major_locator().set_params(integer=True)
-        axis.set_title(f"along {name}: {np.max(values):.2f} at most", fontsize=10)
+        image = show_image(axis, values, cmap=scale, vmin=0, vmax=top)
+        axis.set(xlabel=f"{noun} column", ylabel=f"{noun} row", title=f"along {name}: {np.max(values):.2f} at most")
     below.colorbar(image, ax=list(axes), label="misplacement in latent samples")
     return figure
