@@ -3,6 +3,7 @@
 import os
 import pickle
 import shutil
+import traceback
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from tests.helpers import GOLDEN, ROOT
+from tests.helpers.browser import offline_pages
 from vae_lab import VideoVAE, load
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # every process has a core of its own, and so have those that it starts
@@ -21,15 +23,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # every process has a core of its own, 
 # No deadline: the first call of a shape is slow. In CI the examples are the same every time.
 settings.register_profile("lab", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("lab")
-
-LONGEST = (
-    "ablation/test_runner.py",
-    "training/test_loop.py",
-    "browser/test_lab.py",
-    "notebooks/test_notebooks.py",
-    "browser/test_site.py",
-)
-FIRST = "test_notebooks_are_quick_and_small"
 
 
 @pytest.fixture(scope="session")
@@ -59,17 +52,23 @@ def browser():
         chromium.close()
 
 
-def pytest_collection_modifyitems(items):
-    """The longest files begin, so that neither of the two processes of `make test` is left with one at the end.
+@pytest.fixture
+def open_page(browser):
+    with offline_pages(browser) as open_it:
+        yield open_it
 
-    Before them stands one test of the notebooks: its process makes the pages, while the other one is busy with files
-    that need none.
+
+def pytest_collection_modifyitems(items):
+    """Mark what needs Chromium or the notebooks' pages, and let the longest kinds of tests begin.
+
+    The processes of `make test` share the queue, so that none is left with a long test at the end.
     """
-    place = {ROOT / "tests" / name: index for index, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
-    first = next((i for i, item in enumerate(items) if item.name == FIRST), None)
-    if first is not None:
-        items.insert(0, items.pop(first))
+    for item in items:
+        for fixture, marker in (("browser", "browser"), ("pages_of_notebooks", "notebook")):
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(marker)
+    order = ("notebook", "browser", "slow")
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in order])
 
 
 @pytest.fixture(autouse=True)
@@ -99,11 +98,18 @@ class NotebookPages(NamedTuple):
 
 @pytest.fixture(scope="session")
 def pages_of_notebooks(shared_folder, smoke) -> NotebookPages:
-    """Made once for all tests: by the first process that asks, while another one waits."""
+    """Made once for all tests, by the first process that asks. Another one waits, and shares a failure too."""
     from vae_lab.lessons import site
 
     folder, kept = shared_folder / "site", shared_folder / "runs.pickle"
     with FileLock(shared_folder / "site.lock"):
         if not kept.exists():
-            kept.write_bytes(pickle.dumps(site.build(ROOT / "notebooks", folder, smoke)))
-    return NotebookPages(folder, pickle.loads(kept.read_bytes()))
+            try:
+                made = site.build(ROOT / "notebooks", folder, smoke)
+            except Exception:
+                made = traceback.format_exc()
+            kept.write_bytes(pickle.dumps(made))
+    made = pickle.loads(kept.read_bytes())
+    if isinstance(made, str):
+        pytest.fail(f"the notebooks' pages cannot be made:\n{made}", pytrace=False)
+    return NotebookPages(folder, made)

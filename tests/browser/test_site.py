@@ -14,32 +14,13 @@ STEMS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(params=["light", "dark"])
-def open_page(browser, request, pages_of_notebooks):
-    problems, contexts = [], []
-
-    def open_it(stem):
-        context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=request.param, offline=True)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on(
-            "request", lambda asked: asked.url.startswith(("file:", "data:", "blob:")) or problems.append(asked.url)
-        )
-        page.goto((pages_of_notebooks.folder / f"{stem}.html").as_uri())
-        count = page.locator("section.vae-lab").count()
-        page.wait_for_function(f"document.querySelectorAll('.vae-lab[data-ready=true]').length === {count}")
-        return page
-
-    yield open_it
-    for context in contexts:
-        context.close()
-    assert problems == []
+def open_notebook(open_page, request, pages_of_notebooks):
+    return lambda stem: open_page(pages_of_notebooks.folder / f"{stem}.html", request.param)
 
 
 @pytest.mark.parametrize("stem", STEMS)
-def test_pages_are_whole(open_page, stem):
-    page = open_page(stem)
+def test_pages_are_whole(open_notebook, stem):
+    page = open_notebook(stem)
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280  # nothing runs off to the right
     assert page.locator("section.vae-lab").count() >= (stem[:2] not in ("04", "08"))  # figures alone
     assert "widget-view" not in page.content() and "$$" not in page.inner_text("main")
@@ -55,8 +36,8 @@ def test_pages_are_whole(open_page, stem):
     assert ground != text
 
 
-def test_frame_viewers_show_the_pixels_they_were_given(open_page):
-    page = open_page("03_reconstruction")
+def test_frame_viewers_show_the_pixels_they_were_given(open_notebook):
+    page = open_notebook("03_reconstruction")
     for viewer in page.locator("section.vae-lab:has(canvas)").all():
         data = json.loads(viewer.locator("script").text_content())
         viewer.focus()
@@ -70,16 +51,16 @@ def test_frame_viewers_show_the_pixels_they_were_given(open_page):
                 assert np.array_equal(canvas_pixels(canvas), wanted)
 
 
-def test_viewers_of_one_page_are_independent(open_page):
-    page = open_page("03_reconstruction")
+def test_viewers_of_one_page_are_independent(open_notebook):
+    page = open_notebook("03_reconstruction")
     first, second = page.locator("section.vae-lab:has(canvas)").all()[:2]
     first.focus()
     page.keyboard.press("End")
     assert first.get_attribute("data-frame") == "32" and second.get_attribute("data-frame") == "0"
 
 
-def test_the_index_lists_and_links_every_notebook(open_page):
-    page = open_page("index")
+def test_the_index_lists_and_links_every_notebook(open_notebook):
+    page = open_notebook("index")
     rows = page.locator("table.index tr").all()
     assert len(rows) == 2 + len(STEMS)
     for row in rows[1:]:

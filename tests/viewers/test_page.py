@@ -24,22 +24,9 @@ def page_text(**arguments) -> str:
 
 
 @pytest.fixture(params=["light", "dark"])
-def page(browser, tmp_path, request):
+def page(open_page, tmp_path, request):
     (tmp_path / "index.html").write_text(page_text(first_frame=100))
-    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=request.param, offline=True)
-    page = context.new_page()
-    problems = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    page.on(
-        "request",
-        lambda asked: None if asked.url.startswith(("file:", "data:", "blob:")) else problems.append(asked.url),
-    )
-    page.goto((tmp_path / "index.html").as_uri())
-    page.wait_for_selector("[data-ready=true]")
-    yield page
-    assert problems == []
-    context.close()
+    return open_page(tmp_path / "index.html", request.param)
 
 
 def shown(page) -> int:
