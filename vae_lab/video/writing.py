@@ -105,20 +105,21 @@ def _write_stream(path: Path, frames: Iterator[np.ndarray], fps: float, times: n
 
 
 def _write_images(path: Path, frames: Iterator[np.ndarray], fps: float, suffix: str) -> None:
-    import imageio.v3 as iio
+    from PIL import Image
 
     if suffix == ".gif":
-        iio.imwrite(path, list(frames), plugin="pillow", duration=round(1000 / fps), loop=0)
+        first, *more = map(Image.fromarray, frames)
+        first.save(path, save_all=True, append_images=more, duration=round(1000 / fps), loop=0)
         return
     if suffix:
         first, *more = frames
         if more:
             raise ValueError(f"{suffix} holds one frame, got {1 + len(more)}")
-        iio.imwrite(path, first, plugin="pillow")
+        Image.fromarray(first).save(path)
         return
     path.mkdir()
     for t, frame in enumerate(frames):
-        iio.imwrite(path / f"{t:06d}.png", frame, plugin="pillow")
+        Image.fromarray(frame).save(path / f"{t:06d}.png")
 
 
 CODECS = {  # suffix: container, codec, pixel format, options
