@@ -1,39 +1,60 @@
-# Everything runs in .venv, which `make install` makes with PYTHON (3.11 or newer). Only `make clean` removes it.
+# Everything runs in .venv, which is made with PYTHON (3.11 or newer). A target installs what it needs and no more, at its
+# first use. Only `make clean` removes .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lab notebooks bench install format clean
+.PHONY: demo check test lab notebooks bench install format clean
 
-demo: install
+demo: .venv/installed
 	$(BIN)/vae-lab reconstruct data/astronaut.mp4 out/demo
 	@echo "open out/demo/index.html in a browser"
 
-test: install
+# Two minutes: style, who imports whom, types, and the quick tests.
+check: .venv/installed-test lint
+	$(BIN)/python -m pytest --numprocesses 2 -m "not slow and not browser and not notebook"
+
+# Everything. The browser tests need Chromium.
+test: .venv/installed-test lint
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+.PHONY: lint
+lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
-# Uploads of up to 200 MB; Jupyter's own limit is 10 MB, and what is larger it drops without a word.
-lab: install
+# Uploads of up to 200 MB. Jupyter's own limit is 10 MB, and it drops larger ones without a word.
+lab: .venv/installed-lab
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb --ServerApp.tornado_settings='{"websocket_max_message_size": 200000000}'
 
-notebooks: install
+notebooks: .venv/installed-pages
 	$(BIN)/python -m vae_lab.lessons.site notebooks out/site
 
-bench: install
+bench: .venv/installed-train
 	$(BIN)/python -m benchmarks
 
-install: .venv/installed
+# All that a developer needs; then `.venv/bin/pre-commit install` for checks at each commit.
+install: .venv/installed-dev
 
-.venv/installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "vae_lab needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
-	@touch $@
-
-format: install
+format: .venv/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
 	rm -rf .venv out
+
+# The stamp of an installation, with an extra of pyproject.toml or without one.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+.venv/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) .
+	@touch $@
+
+.venv/installed-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "vae_lab needs Python 3.11 or newer; set PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv

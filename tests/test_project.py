@@ -1,13 +1,18 @@
-"""What holds the project together: floors, packages, notebooks without outputs, no path of one machine."""
+"""What holds the project together: packages, floors, types, the wheel, notebooks without outputs."""
 
 import json
+import os
 import re
 import subprocess
 import sys
 import tomllib
+import zipfile
+from importlib import metadata
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.helpers import ROOT
 
@@ -16,6 +21,14 @@ TRACKED = [
     for name in subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
     if (ROOT / name).is_file()
 ]
+MODULES = sorted((ROOT / "vae_lab").rglob("*.py"))
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, TOOLS = PYPROJECT["project"], PYPROJECT["tool"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def dotted(path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def test_only_viewers_imports_widgets():
@@ -50,29 +63,185 @@ def test_public_names_are_there():
 
 
 def requirements(lines) -> dict[str, str]:
-    """name -> version rule"""
+    """name -> version rule; an extra of our own has none."""
     pairs = (re.fullmatch(r"([A-Za-z0-9_.-]+?)((?:==|>=).+)", line.strip()) for line in lines)
-    return {pair[1].lower().replace("-", "_"): pair[2] for pair in pairs}
+    return {pair[1].lower().replace("-", "_"): pair[2] for pair in pairs if pair}
+
+
+def version(text: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", text)]
 
 
 def test_pyproject_environment_and_constraints_agree():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    ranges = requirements(project["dependencies"] + project["optional-dependencies"]["test"])
+    ranges = requirements(line for lines in (PROJECT["dependencies"], *EXTRAS.values()) for line in lines)
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    assert f"python{project['requires-python']}" in conda
-    pip = next(entry["pip"] for entry in conda if isinstance(entry, dict))
-    assert requirements(line for line in pip if not line.startswith("--")) == ranges
-    assert "--constraint constraints.txt" in pip
+    assert f"python{PROJECT['requires-python']}" in conda
+    (pip,) = (entry["pip"] for entry in conda if isinstance(entry, dict))
+    assert pip == ["--constraint constraints.txt", "--editable .[dev]"]
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     end = lines.index("# what those bring along")
     direct = requirements(line for line in lines[:end] if line and not line.startswith("#"))
     assert set(direct) == set(ranges)
     assert direct["torch"] == "==2.13.0"
-    number = lambda version: [int(part) for part in re.findall(r"\d+", version)]  # noqa: E731
-    assert [name for name in ranges if number(direct[name]) < number(ranges[name])] == []
+    assert [name for name in ranges if version(direct[name]) < version(ranges[name])] == []
     rest = requirements(line for line in lines[end + 1 :] if line)
     assert not set(rest) & set(direct)
     assert all(rule.startswith("==") for rule in (direct | rest).values())
+
+
+def test_dev_has_every_extra_and_make_installs_extras_that_exist():
+    def within(name: str) -> set[str]:
+        inner = re.findall(r"vae_lab\[(\w+)\]", " ".join(EXTRAS[name]))
+        return {name}.union(*map(within, inner))
+
+    assert within("dev") == set(EXTRAS)
+    wanted = set(re.findall(r"^\w+:.*\.venv/installed-(\w+)", (ROOT / "Makefile").read_text(), re.M))
+    assert wanted <= set(EXTRAS) and "test" in wanted
+    named = {name for path in MODULES for name in re.findall(r'needs_extra\("(\w+)"\)', path.read_text())}
+    assert named and named <= set(EXTRAS)
+
+
+def test_constraints_pin_what_is_installed_with_dev():
+    """Every distribution that the dev extra brings along in this environment is in constraints.txt."""
+    pinned = requirements((ROOT / "constraints.txt").read_text().splitlines())
+    missing = {name for name in closure("dev") if name.replace("-", "_").replace(".", "_") not in pinned}
+    assert missing == {"vae-lab", "setuptools"}  # ours, and one that every environment has
+
+
+# ---- the house -----------------------------------------------------------------------------------------------------
+
+
+def test_the_house_is_small_seen_from_above():
+    inside = [path for path in (ROOT / "vae_lab").iterdir() if path.name != "__pycache__"]
+    assert len([path for path in inside if path.is_dir()]) <= 12
+    assert len([path for path in inside if path.suffix == ".py"]) <= 12
+
+
+def test_every_module_stands_on_a_floor():
+    """A module that no layer names would be free to import anything."""
+    (layers,) = (contract["layers"] for contract in TOOLS["importlinter"]["contracts"] if contract["type"] == "layers")
+    floors = {name for layer in layers for name in layer.split(" | ")}
+    fronts = {f"vae_lab.{path.parent.name}" for path in (ROOT / "vae_lab").glob("*/__init__.py")} | {"vae_lab"}
+    modules = {dotted(path) for path in MODULES}
+    inside = {name for name in modules if any(name == floor or name.startswith(f"{floor}.") for floor in floors)}
+    assert modules - inside - fronts == set()
+    assert floors <= modules  # none that is gone
+
+
+def test_tests_mirror_the_wings():
+    wings = {path.parent.name for path in (ROOT / "vae_lab").glob("*/__init__.py")}
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert wings - {"utils"} <= folders
+    assert folders <= wings | {"core", "browser", "notebooks"}
+
+
+# ---- the wheel -----------------------------------------------------------------------------------------------------
+
+
+def closure(extra: str | None = None) -> set[str]:
+    """Names of the distributions that an installation with this extra consists of, as they are installed here."""
+    found, queue = set(), [("vae-lab", extra)]
+    for name, wanted in queue:
+        found.add(name)
+        try:
+            lines = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:  # for another system
+            found.discard(name)
+            continue
+        if name == "vae-lab":  # as pyproject.toml says now, whatever it said when this environment was made
+            lines = [*PROJECT["dependencies"]]
+            lines += [f"{line}; extra == '{key}'" for key in EXTRAS for line in EXTRAS[key]]
+        for requirement in map(Requirement, lines):
+            marker = requirement.marker
+            if marker is None or any(marker.evaluate({"extra": key or ""}) for key in {wanted, None}):
+                entry = canonicalize_name(requirement.name)
+                for inner in requirement.extras or {None}:
+                    if (entry, inner) not in queue:
+                        queue.append((entry, inner))
+    return found
+
+
+WEIGHT_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder with the built wheel and what it requires without any extra, and nothing else."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "packages")
+    for name in closure() - {"vae-lab"}:
+        for file in metadata.files(name) or ():
+            top = file.parts[0]
+            link = folder / "packages" / top
+            if top not in ("..", "__pycache__") and not link.exists():
+                link.symlink_to(file.locate().parents[len(file.parts) - 2] if len(file.parts) > 1 else file.locate())
+    return folder
+
+
+def outside(installed, *command: str) -> subprocess.CompletedProcess:
+    """Python with the packages of `installed` alone, in another folder than the repository."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(installed), "PYTHONPATH": str(installed / "packages")}
+    return subprocess.run(
+        [sys.executable, "-S", *command], cwd=installed, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_weights_scripts_and_types(installed):
+    inside = {str(path.relative_to(installed / "packages")) for path in (installed / "packages/vae_lab").rglob("*")}
+    tracked = {str(path.relative_to(ROOT)) for path in TRACKED if path.is_relative_to(ROOT / "vae_lab")}
+    weights = {f"vae_lab/data/{lab}/{name}" for lab in ("lab", "lab_frame_group") for name in WEIGHT_FILES}
+    assert tracked | weights <= inside
+    assert "vae_lab/py.typed" in inside
+
+
+@pytest.mark.slow
+def test_the_wheel_works_without_extras_and_outside_the_repository(installed):
+    code = "from vae_lab import load\nprint(*(type(load(name)).__name__ for name in ('lab', 'lab-frame-group')))"
+    result = outside(installed, "-W", "error", "-c", code)
+    assert result.stdout == "VideoVAE VideoVAE\n", result.stderr
+    result = outside(installed, "-m", "vae_lab", "inspect", "lab")
+    assert result.returncode == 0 and "VideoVAE" in result.stdout, result.stderr
+    result = outside(
+        installed,
+        "-m",
+        "vae_lab",
+        "reconstruct",
+        str(ROOT / "data" / "cut.mp4"),
+        "out",
+        "--frames",
+        "5",
+        "--size",
+        "32x32",
+    )
+    assert result.returncode == 0 and (installed / "out" / "index.html").exists(), result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "extra"),
+    [
+        ("from vae_lab import run_ablation", "train"),
+        ("from vae_lab import photo_clip\nphoto_clip('china')", "train"),
+        ("import vae_lab.lessons.site", "pages"),
+    ],
+)
+def test_what_is_missing_names_its_extra(installed, code, extra):
+    result = outside(installed, "-c", code)
+    assert re.search(rf"MissingExtraError: \w+ is not installed: run pip install 'vae_lab\[{extra}\]'", result.stderr)
+
+
+@pytest.mark.slow
+def test_the_command_line_names_the_extra(installed):
+    result = outside(installed, "-m", "vae_lab", "ablate", str(ROOT / "data" / "ablations" / "padding.toml"))
+    assert result.returncode == 2
+    assert result.stderr == "vae-lab ablate: joblib is not installed: run pip install 'vae_lab[train]'\n"
+
+
+# ---- what is committed ---------------------------------------------------------------------------------------------
 
 
 def test_notebooks_carry_no_outputs():

@@ -14,12 +14,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from joblib import Parallel, delayed
-from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
 from ..utils import exit_codes
 from ..utils.checks import check_above, check_known
+from ..utils.extras import needs_extra
 from ..utils.files import locked
 from .config import TrialConfig
 from .fingerprints import code_version, key_of
@@ -27,6 +26,10 @@ from .metrics import METRICS
 from .plan import Trial, called, check_name, decisive, planned, the_same
 from .results import Ablation
 from .store import TrialFolder
+
+with needs_extra("train"):
+    from joblib import Parallel, delayed
+    from joblib.parallel import get_active_backend
 
 # What decides a trial's numbers beside our code
 LIBRARIES = ("torch", "diffusers", "accelerate", "numpy", "pillow", "av", "scikit-image")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .. import shapes
 from ..utils import exit_codes
+from ..utils.extras import MissingExtraError
 from ..utils.text import count, first_line, span
 from . import ablate
 from .arguments import MIN_SIDE, SHOWN_CHUNKS, at_least, chunk, clip_size, frame_size, gain, path
@@ -283,7 +284,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exit_codes.BROKEN_PIPE
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MissingExtraError) as error:
         print(f"vae-lab {args.command}: {error}", file=sys.stderr)
         return exit_codes.BAD_INPUT
     except KeyboardInterrupt:

@@ -17,15 +17,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-import nbformat
-from latex2mathml.converter import convert as to_mathml
-from nbclient import NotebookClient
-from nbconvert import HTMLExporter
-from pygments.formatters import HtmlFormatter
 from tqdm import tqdm
 
+from ..utils.extras import needs_extra
 from ..utils.files import folder_beside
 from ..viewers import page
+
+with needs_extra("pages"):
+    import nbformat
+    from latex2mathml.converter import convert as to_mathml
+    from nbclient import NotebookClient
+    from nbconvert import HTMLExporter
+    from pygments.formatters import HtmlFormatter
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from ..utils.checks import positive_int
+from ..utils.extras import needs_extra
 from .frames import Clip
 
 FPS = 24.0
@@ -33,7 +34,8 @@ def photo(name: str) -> np.ndarray:
 @cache
 def _photo(name: str) -> np.ndarray:
     if name in ("china", "flower"):
-        from sklearn.datasets import load_sample_image
+        with needs_extra("train"):
+            from sklearn.datasets import load_sample_image
 
         image = load_sample_image(f"{name}.jpg")
     else:

@@ -1,0 +1,24 @@
+"""Packages that only an extra of pyproject.toml installs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class MissingExtraError(ModuleNotFoundError):
+    """A package is missing; the message says which extra installs it."""
+
+
+@contextmanager
+def needs_extra(name: str) -> Iterator[None]:
+    """Name the extra that installs a package if an import in this block does not find it.
+
+    Raises:
+        MissingExtraError: the package is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("vae_lab"):
+            raise
+        message = f"{error.name} is not installed: run pip install 'vae_lab[{name}]'"
+        raise MissingExtraError(message, name=error.name) from None
