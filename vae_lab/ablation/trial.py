@@ -1,4 +1,4 @@
-"""One trial of an ablation: train a VAE, use it on clips it never saw, measure it."""
+"""Run one trial of an ablation: train a VAE, then measure it on clips it was not trained on."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,29 +15,28 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..checkpoints.loading import load
-from ..families import decode, encode, maps_of
+from ..families import Halves, codec_of, decode, encode, maps_of
 from ..latents.moments import ACTIVE_VARIANCE
 from ..metrics import DATA_RANGE, psnr
 from ..probes.dependency import future_leak
 from ..training.config import TrainConfig
 from ..training.loop import train
 from ..training.losses import Objective, kl_per_element
-from ..training.models import check_sizes, frozen_spatial, new_half, rescaled, stack
+from ..training.models import check_sizes, new_parts, rescaled, stack
 from ..utils.files import locked
 from ..video.clips import HELD_OUT_PHOTOS, photo_clip, synthetic_clip
 from ..video.frames import to_tensor
-from ..video_vae import VideoVAE
 from .config import TrialConfig
 from .metrics import METRICS
 
-THREADS = 1  # a trial computes with: so its bits do not depend on how many run beside it
-_ALONE = Lock()  # in a process: what torch and diffusers do while a model is made is of all its threads
-LEAK_FRAMES = 17  # of the noise that the causality probe is made with, for a model without chunks
+THREADS = 1  # a trial uses one, so that its bits do not depend on how many trials run beside it
+_ALONE = Lock()  # one trial at a time in a process: torch and diffusers change global settings while they make a model
+LEAK_FRAMES = 17  # length of the causality probe's noise for a model without chunks
 
 
 @contextmanager
 def _own_settings() -> Iterator[None]:
-    """THREADS, and nothing of what else the caller has set in this process; it is as before afterwards."""
+    """Run with THREADS threads and torch's defaults; restore the caller's settings afterwards."""
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     with ExitStack() as settings:
         settings.enter_context(torch.random.fork_rng(devices=[]))
@@ -56,45 +55,45 @@ def _own_settings() -> Iterator[None]:
 
 
 class Measured(NamedTuple):
-    """What a trial gives."""
+    """The measurements of a trial."""
 
     metrics: dict[str, float]
-    """METRICS."""
+    """Name in METRICS -> value; NaN if it does not apply to the model."""
     frames: dict[str, dict[str, list[float]]]
     """Name of a measured clip -> name in METRICS_BY_FRAME -> a value for each of its frames."""
 
 
 def run_trial(config: TrialConfig, folder: Path, cache: Path, data: str | None = None) -> Measured:
-    """Train into `folder`, or find the model there, and measure it. Trials with one training may share its folder.
+    """Train into `folder`, or load the model there, and measure it. Trials with the same training may share its folder.
 
-    cache: where the 2D latents of trainings are kept. data: as of `train`.
+    cache: the folder of the trainings' 2D latents. data: see `train`.
     """
     with _ALONE, _own_settings():
-        AcceleratorState._reset_state(reset_partial_state=True)  # else it keeps the precision of a run before
+        AcceleratorState._reset_state(reset_partial_state=True)  # it would keep the precision of an earlier run
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder.with_name(f"{folder.name}.lock")):
             if (folder / "model").exists():
                 vae = load(folder / "model")
             else:
-                training = replace(config.training, workers=0)  # a worker of joblib cannot have workers of its own
+                training = replace(config.training, workers=0)  # a joblib worker cannot start workers
                 vae = train(training, folder, data, cache=cache, progress=False)
         torch.manual_seed(config.seed)  # for a decoder that adds noise
         return measure(as_used(vae, config), config)
 
 
 def as_used(vae: nn.Module, config: TrialConfig) -> nn.Module:
-    """The trained model with the chunks, and the factor on its 2D latents, that the trial uses it with."""
-    if isinstance(vae, VideoVAE):
-        vae = vae.with_micro_frame_size(config.micro_frame_size)
-        if config.used_spatial_scaling_factor is not None:
-            spatial = rescaled(vae.spatial, config.used_spatial_scaling_factor)
-            vae = stack(spatial, vae.temporal).with_micro_frame_size(config.micro_frame_size)
+    """Return the trained model with the chunk length and the factor on 2D latents that the trial uses it with."""
+    halves, factor = codec_of(vae).halves, config.used_spatial_scaling_factor
+    if halves is not None:
+        if factor is not None:
+            vae = stack(rescaled(halves.spatial, factor), halves.temporal)
+        vae = codec_of(vae).with_chunk(config.micro_frame_size)
     return vae.eval()
 
 
 def measured_clips(config: TrialConfig) -> dict[str, Tensor]:
-    """The clips that trials are measured on: the photographs no training sees, moving, and shapes with their own
-    velocities. The same for every seed and variant. Name -> (1, 3, T, H, W) in [-1, 1].
+    """Make the clips that trials are measured on, the same for every seed and variant: name -> (1, 3, T, H, W) in
+    [-1, 1]. They are camera moves over photographs held out from training, and moving shapes.
     """
     size = (config.measured_size, config.measured_size)
     clips = {name: photo_clip(name, config.measured_frames, size, seed=1) for name in HELD_OUT_PHOTOS}
@@ -104,25 +103,26 @@ def measured_clips(config: TrialConfig) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def measure(vae: nn.Module, config: TrialConfig) -> Measured:
-    """METRICS of a model, and METRICS_BY_FRAME of each frame."""
-    clips = measured_clips(config)
+    """Compute METRICS of a model, and METRICS_BY_FRAME of each frame."""
+    codec, clips = codec_of(vae), measured_clips(config)
+    halves = codec.halves
     frames, images, kl, means = {}, [], [], []
     for name, x in clips.items():
-        if isinstance(vae, VideoVAE):
-            spatial_latent = vae.spatial.encode(x).latent_dist.mode()
-            posterior = vae.encode_spatial_latent(spatial_latent).latent_dist
-            decoded = vae.decode_spatial_latent(posterior.mode(), x.shape[2]).sample
+        num_frames = x.shape[2]
+        if halves is not None:
+            spatial_latent = encode(halves.spatial, x)
+            posterior = halves.posterior(spatial_latent)
+            decoded = halves.decode(posterior.mode(), num_frames)
             frames[name] = {"time_error": _time_error(decoded, spatial_latent).tolist()}
-            y = vae.spatial.decode(decoded).sample
+            y = decode(halves.spatial, decoded, num_frames)
         else:
-            posterior = vae.encode(x).latent_dist
-            frames[name], y = {}, decode(vae, posterior.mode(), x.shape[2])
-        z = posterior.mode()
+            posterior = codec.posterior(x)
+            frames[name], y = {}, codec.decode(posterior.mode(), num_frames)
         frames[name]["psnr"] = _psnr(x, y).tolist()
         kl.append(kl_per_element(posterior).item())
-        means.append(z)
-        images.append(_of_image(lambda image: _psnr(image, decode(vae, encode(vae, image), 1)).item(), x))
-    z = torch.cat(means)  # of clips of one shape
+        means.append(posterior.mode())
+        images.append(_of_image(lambda image: _psnr(image, codec.decode(codec.encode(image), 1)).item(), x))
+    z = torch.cat(means)  # all clips have one shape
     metrics = dict.fromkeys(METRICS, float("nan")) | {
         "psnr": float(np.mean([values["psnr"] for values in frames.values()])),
         "image_psnr": float(np.mean(images)),
@@ -134,10 +134,10 @@ def measure(vae: nn.Module, config: TrialConfig) -> Measured:
         "parameters": float(sum(p.numel() for p in _trained(vae, config).parameters())),
         "training_gflop": training_gflop(config),
     }
-    if isinstance(vae, VideoVAE):
+    if halves is not None:
         metrics["time_error"] = float(np.sqrt(np.mean(np.square([f["time_error"] for f in frames.values()]))))
-        if vae.temporal.config.latent_channels == vae.temporal.config.in_channels:
-            metrics["identity"] = float(np.mean([_of_image(partial(_identity, vae), x) for x in clips.values()]))
+        if z.shape[1] == spatial_latent.shape[1]:
+            metrics["identity"] = float(np.mean([_of_image(partial(_identity, halves), x) for x in clips.values()]))
     return Measured(metrics, frames)
 
 
@@ -146,25 +146,25 @@ def _psnr(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _time_error(decoded: Tensor, spatial_latent: Tensor) -> Tensor:
-    """(T,)"""
+    """Return the RMS error of each frame, (T,), in standard deviations of the 2D latents."""
     return (decoded - spatial_latent).square().mean((0, 1, 3, 4)).sqrt() / spatial_latent.std()
 
 
 def _of_image(function: Callable[[Tensor], float], x: Tensor) -> float:
-    """Of a clip's first frame alone; NaN where a model does not take a single frame."""
+    """Apply a function to a clip's first frame alone; NaN if the model does not take a single frame."""
     try:
         return function(x[:, :, :1])
     except ValueError:
         return float("nan")
 
 
-def _identity(vae: VideoVAE, image: Tensor) -> float:
-    spatial_latent = vae.spatial.encode(image).latent_dist.mode()
-    return (vae.encode_spatial_latent(spatial_latent).latent_dist.mode() - spatial_latent).square().mean().item()
+def _identity(halves: Halves, image: Tensor) -> float:
+    spatial_latent = encode(halves.spatial, image)
+    return (halves.posterior(spatial_latent).mode() - spatial_latent).square().mean().item()
 
 
 def _leak(vae: nn.Module, num_frames: int) -> float:
-    """NaN where the model's law of frames is not known."""
+    """Return the largest forbidden effect; NaN if it is unknown which frames each latent stands for."""
     try:
         maps = maps_of(vae, num_frames)
     except ValueError:
@@ -177,17 +177,14 @@ def _trained(vae: nn.Module, config: TrialConfig) -> nn.Module:
 
 
 def training_gflop(config: TrainConfig) -> float:
-    """Floating point operations of a training, in 1e9, as torch counts them: of one clip of each stage's longest
-    length, forward and backward, times steps and batch. Images, as many as image_fraction says, are counted as such.
+    """Return the floating point operations of a training, in 1e9, as torch counts them, forward and backward.
+
+    One clip of each stage's longest length is counted, and one image; image_fraction of the steps are on images.
     """
-    half = new_half(config)
-    spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor) if config.part == "temporal" else None
-    total = 0.0
+    half, spatial = new_parts(config)
+    total, images = 0.0, 1.0 if config.part == "spatial" else config.image_fraction
     for stage in config.stages:
-        shares = {1: 1.0} if config.part == "spatial" else {1: config.image_fraction}
-        if config.part != "spatial":
-            shares[stage.num_frames[1]] = shares.get(stage.num_frames[1], 0.0) + 1 - config.image_fraction
-        for num_frames, share in shares.items():
+        for num_frames, share in ((1, images), (stage.num_frames[1], 1 - images)):
             if share:
                 total += share * stage.steps * stage.batch_size * _gflop(config, stage, half, spatial, num_frames)
     return total
@@ -206,9 +203,7 @@ def _gflop(config: TrainConfig, stage, half: nn.Module, spatial, num_frames: int
 
 @_own_settings()
 def model_config(config: TrialConfig) -> dict[str, Any]:
-    """The whole config of the model that is trained. Refuses what cannot be made or measured, before any training."""
-    half = new_half(config)
-    spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor) if config.part == "temporal" else None
-    check_sizes(config, half, spatial)
+    """Return the full config of the model that a trial trains; refuse one that cannot be made, trained or measured."""
+    half, spatial = new_parts(config)
     check_sizes(replace(config, size=config.measured_size), half, spatial, "measured_size")
     return {name: value for name, value in half.config.items() if not name.startswith("_")}

@@ -1,16 +1,18 @@
-"""Where training starts: a VAE whose first reconstruction is plain interpolation, instead of grey.
+"""First weights for training: a VAE whose first reconstruction is plain interpolation, instead of grey.
 
 Random weights of these architectures reconstruct grey, and stay near it for hundreds of steps. Here the trunk of the
-network, which is every convolution outside the residual branches, begins as interpolation of the first latent channels:
-in space area down and bilinear up; in time the last frame of every group, and straight lines between these. Every
-residual branch begins as zero (as in Zhang et al. 2019, "Fixup initialization"). Two things stand between that trunk
-and linear interpolation:
+network, which is every convolution outside the residual branches, starts as interpolation of the first latent channels.
+In space it averages areas on the way down and interpolates bilinearly on the way up. In time it keeps the last frame of
+every group and draws straight lines between these. Every residual branch starts as zero (as in Zhang et al. 2019,
+"Fixup initialization"). Two kinds of layers would keep the trunk from being linear:
 
-GroupNorm divides by the standard deviation of a group of channels. Two channels of every group hold a constant and its
-negative, next to which the picture is small: the norm divides by nearly the same number everywhere.
-SiLU is not linear, but silu(x) - silu(-x) = x: every carried channel x has a twin -x, and the last convolution takes
-their difference.
+GroupNorm divides by the standard deviation of a group of channels. Two channels of every group therefore hold a
+constant and its negative. The picture is small next to them, so the norm divides by nearly the same number everywhere.
+SiLU is not linear, but silu(x) - silu(-x) = x. Every carried channel x therefore has a twin -x, and the last
+convolution takes their difference.
 """
+
+from functools import singledispatch
 
 import torch
 from diffusers.models.resnet import ResnetBlock2D
@@ -21,35 +23,33 @@ from ..temporal_vae import ResnetBlock, TemporalVAE
 
 PIXEL_CONSTANT = 3.0  # pixels lie in [-1, 1]
 LATENT_CONSTANT = 10.0  # scaled latents lie within a few units; 3 and 100 are 0.8 and 1.9 dB worse after 600 steps
-FIRST_LOGVAR = -6.0  # of the posterior: noise of standard deviation 0.05, which does not drown the latents
+FIRST_LOGVAR = -6.0  # of the posterior: its noise has standard deviation 0.05, much less than the latents
 SPARE = 0.3  # factor on the random weights of channels that carry nothing yet
 
 
-@torch.no_grad()
+@singledispatch
 def start_as_interpolation(vae: SpatialVAE | TemporalVAE) -> None:
-    """Overwrite the weights of a new 2D or temporal VAE so that it interpolates. Training goes on from there.
+    """Overwrite the weights of a new SpatialVAE or TemporalVAE so that it interpolates, for training to start there.
 
-    Needs norm groups of at least 4 channels, and 2 * in_channels carried channels at every level.
+    Needs norm groups of at least 4 channels, and 2 * in_channels carried channels at every level. Raises ValueError if
+    the model has fewer, or is of another class.
     """
-    if isinstance(vae, SpatialVAE):
-        _start_spatial(vae)
-    else:
-        _start_temporal(vae)
+    raise ValueError(f"vae must be a SpatialVAE or a TemporalVAE to start as interpolation, got {type(vae).__name__}")
 
 
 class _Trunk:
-    """Sets the convolutions of a trunk whose norms have `groups` groups, with `constant` held in each."""
+    """Sets the convolutions of a trunk whose norms have `groups` groups, each of which holds `constant`."""
 
     def __init__(self, groups: int, constant: float):
         self.groups, self.constant = groups, constant
 
     def constants(self, width: int) -> list[tuple[int, int]]:
-        """The channels of each norm group that hold the constant and its negative: its last two."""
+        """Return the two channels of each norm group that hold the constant and its negative: its last two."""
         size = width // self.groups
         return [(first + size - 2, first + size - 1) for first in range(0, width, size)]
 
     def carriers(self, width: int) -> list[int]:
-        """The other channels."""
+        """Return the other channels, which carry the picture."""
         held = {channel for pair in self.constants(width) for channel in pair}
         return [channel for channel in range(width) if channel not in held]
 
@@ -62,7 +62,7 @@ class _Trunk:
                 )
 
     def set_constants(self, conv: nn.Module, copies: int = 1) -> None:
-        """Make the constant channels of a convolution's output so: by its bias or, without one, from its input's."""
+        """Set the constant channels of a convolution's output: by its bias or, without one, from those of its input."""
         inputs = self.constants(conv.in_channels) if conv.bias is None else None
         for number, pair in enumerate(self.constants(conv.out_channels // copies)):
             for side, channel in enumerate(pair):
@@ -74,7 +74,7 @@ class _Trunk:
                     conv.bias[rows] = (self.constant, -self.constant)[side]
 
     def carry(self, conv: nn.Module, *kernels: Tensor) -> None:
-        """Let a convolution apply each kernel to every carried channel alone: in turn on its output channels."""
+        """Make a convolution apply each kernel to every carried channel alone: one output channel per kernel."""
         copies = len(kernels)
         conv.weight.zero_()
         if conv.bias is not None:
@@ -85,12 +85,12 @@ class _Trunk:
         self.set_constants(conv, copies)
 
     def pairs(self, width: int) -> list[tuple[int, int]]:
-        """Carried channels two by two, in one norm group where its size is even, so that twins leave its mean at 0."""
+        """Pair the carried channels. If the groups' size is even, twins share a group, so its mean stays 0."""
         carriers = self.carriers(width)
         return list(zip(carriers[::2], carriers[1::2], strict=False))
 
     def enter(self, conv: nn.Module, kernel: Tensor, channels: int) -> None:
-        """Put input channel k on the first channel of pair k, and its negative on the second."""
+        """Make a convolution put input channel k on the first channel of pair k, and its negative on the second."""
         conv.weight *= SPARE
         for k, (one, twin) in enumerate(self.pairs(conv.out_channels)):
             if k < channels:
@@ -102,7 +102,7 @@ class _Trunk:
             self.set_constants(conv)
 
     def leave(self, conv: nn.Module, kernel: Tensor, channels: int) -> None:
-        """Undo `enter` behind GroupNorm and SiLU: output k is carried channel k less its negative, at its old scale."""
+        """Make a convolution undo `enter` after GroupNorm and SiLU: output k is input channel k at its old scale."""
         size = conv.in_channels // self.groups
         gain = self.constant / (size / 2) ** 0.5  # the norm's standard deviation, 2 of `size` channels being constants
         conv.weight *= SPARE
@@ -113,7 +113,7 @@ class _Trunk:
             conv.weight[k, twin] = -gain * kernel
 
     def branch(self, conv: nn.Module) -> None:
-        """Let the first convolution of a residual branch see what is carried, which is small beside the constants."""
+        """Hide the constants, next to which the picture is small, from the first convolution of a residual branch."""
         for pair in self.constants(conv.in_channels):
             conv.weight[:, pair] = 0
 
@@ -130,6 +130,8 @@ def _start_posterior(quant_conv: nn.Module, post_quant_conv: nn.Module, latent_c
     post_quant_conv.bias.zero_()
 
 
+@start_as_interpolation.register
+@torch.no_grad()
 def _start_spatial(vae: SpatialVAE) -> None:
     encoder, decoder = vae.autoencoder.encoder, vae.autoencoder.decoder
     trunk = _Trunk(vae.config.norm_num_groups, PIXEL_CONSTANT)
@@ -165,6 +167,8 @@ def _start_spatial(vae: SpatialVAE) -> None:
     trunk.leave(decoder.conv_out, centre, channels)
 
 
+@start_as_interpolation.register
+@torch.no_grad()
 def _start_temporal(vae: TemporalVAE) -> None:
     encoder, decoder, trunk = vae.encoder, vae.decoder, _Trunk(vae.config.norm_num_groups, LATENT_CONSTANT)
     channels = vae.config.in_channels
@@ -175,10 +179,10 @@ def _start_temporal(vae: TemporalVAE) -> None:
             f"start_as_interpolation needs at least in_channels ({channels}) latent channels, "
             f"got {vae.config.latent_channels}"
         )
-    last = torch.zeros(3, 3, 3)  # a causal kernel ends with the output's own frame, or the last frame of its group
+    last = torch.zeros(3, 3, 3)  # a causal kernel ends with the output's frame, or the last frame of its group
     last[2, 1, 1] = 1
-    own = last.roll(0 if vae.config.is_causal else -1, 0)  # one that looks both ways has its own frame in the middle
-    between = (own + own.roll(-1, 0)) / 2  # of two frames that one becomes, the first lies halfway from the one before
+    own = last.roll(0 if vae.config.is_causal else -1, 0)  # the middle frame if it is not causal
+    between = (own + own.roll(-1, 0)) / 2  # the first of two new frames lies halfway from the one before
     point = torch.ones(1, 1, 1)
     for resnet in (module for module in vae.modules() if isinstance(module, ResnetBlock)):
         resnet.conv2.conv.weight.zero_()

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from ..checkpoints.loading import load
-from ..families import decode, encode
+from ..families import codec_of, encode
 from ..metrics import DATA_RANGE, psnr
 from ..utils.checks import NotFiniteError
 from .batches import Inputs
@@ -193,11 +193,10 @@ class _Run:
 
     @torch.no_grad()
     def _psnr(self) -> float:
-        vae, values = self.reconstructing.eval(), []
-        for x in self.measured.split(1):
-            x = x.to(self.accelerator.device)
-            y = decode(vae, encode(vae, x), x.shape[2])
-            values.append(psnr(x, y.clamp(-1, 1), DATA_RANGE).mean().item())
+        codec, values = codec_of(self.reconstructing.eval()), []
+        for x in self.measured.to(self.accelerator.device).split(1):
+            y = codec.reconstruct(x).sample.clamp(-1, 1)
+            values.append(psnr(x, y, DATA_RANGE).mean().item())
         return float(np.mean(values))
 
     def _log(self, row: dict[str, Any], measure: bool, bar: tqdm) -> None:

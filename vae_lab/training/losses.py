@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..families import decode
+from ..families import codec_of
 from ..gaussian import DiagonalGaussian
 from ..spatial_vae import SpatialVAE
 from .config import Stage, TrainConfig
@@ -45,17 +45,17 @@ class Objective(nn.Module):
         latents: scaled 2D latents (B, C, T, h, w) of x, for a temporal half.
         seeds: one per clip, for its posterior sample: the noise does not depend on how processes share the clips.
         """
-        config = self.config
+        config, codec = self.config, codec_of(self.vae)
         source = x if latents is None else latents
-        posterior = self.vae.encode(source).latent_dist
+        posterior = codec.posterior(source)
         z = posterior.mean + posterior.std * noise_like(posterior.mean, seeds)
-        y = decode(self.vae, z, source.shape[2])
+        y = codec.decode(z, source.shape[2])
         target = x if stage.target == "pixels" else latents
         if latents is not None and stage.target == "pixels":
             y = self.spatial.decode(y).sample
         if y.shape != target.shape:
             raise ValueError(
-                f"{type(self.vae).__name__} turned clips of {tuple(target.shape[2:])} (frames, height, width) into "
+                f"{codec.name} turned clips of {tuple(target.shape[2:])} (frames, height, width) into "
                 f"{tuple(y.shape[2:])}: train it on num_frames that it keeps"
             )
         error = y - target

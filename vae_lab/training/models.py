@@ -4,11 +4,11 @@ import inspect
 from importlib import import_module
 from typing import Any
 
-import diffusers
 import torch
 from torch import Tensor, nn
 
 from ..checkpoints.loading import load
+from ..families import class_named, codec_of
 from ..spatial_vae import SpatialVAE
 from ..temporal_vae import TemporalVAE
 from ..utils.checks import check_known
@@ -66,8 +66,8 @@ def _class_of(config: TrainConfig) -> tuple[type, dict[str, Any]]:
         for part, cls in (("spatial_config", SpatialVAE), ("temporal_config", TemporalVAE)):
             check_known(f"model {part}", arguments.get(part) or {}, list(inspect.signature(cls).parameters))
         return VideoVAE, arguments
-    kind = getattr(diffusers, name, None) if isinstance(name, str) and name.startswith("AutoencoderKL") else None
-    if kind is None:
+    kind = class_named(name)
+    if kind is None or not name.startswith("AutoencoderKL"):
         raise ValueError(f'model class_name must be "VideoVAE" or an AutoencoderKL class of diffusers, got {name!r}')
     if config.start == "interpolation":
         raise ValueError(f'start must be "random" or a checkpoint for {name}, got "interpolation"')
@@ -116,21 +116,8 @@ def stack(spatial: SpatialVAE, temporal: TemporalVAE) -> VideoVAE:
 
 
 def finished(half: nn.Module, spatial: SpatialVAE | None, z: Tensor) -> nn.Module:
-    """Return the trained VAE, joined with its frozen 2D half if it has one, with the statistics of its latents z.
-
-    A 2D half or a diffusers class gets a scaling_factor (if its config has one), a VideoVAE mean and std per channel.
-    """
-    statistics = dict(latents_mean=z.mean((0, 2, 3, 4)).tolist(), latents_std=z.std((0, 2, 3, 4)).tolist())
-    if spatial is not None:
-        return VideoVAE.of_halves(spatial, half, **statistics)
-    if isinstance(half, SpatialVAE):
-        return rescaled(half, half.config.scaling_factor / z.std().item())
-    if isinstance(half, VideoVAE):
-        statistics["micro_frame_size"] = half.config.micro_frame_size
-        return VideoVAE.of_halves(half.spatial, half.temporal, **statistics)
-    if "scaling_factor" in half.config:
-        half.register_to_config(scaling_factor=1 / z.std().item())
-    return half
+    """Return the trained VAE, joined with its frozen 2D half if it has one, with the statistics of raw latents z."""
+    return codec_of(half if spatial is None else stack(spatial, half)).calibrated(z)
 
 
 def perceptual_distance(name: str) -> nn.Module:
