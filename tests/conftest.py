@@ -20,6 +20,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # every process has a core of its own, 
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 
+# Kernels and scripts that tests start in other folders import this tree, whatever is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
 # No deadline: the first call of a shape is slow. In CI the examples are the same every time.
 settings.register_profile("lab", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("lab")

@@ -104,7 +104,7 @@ BREAKAGES = {  # what is broken -> (module, text, broken text, notebook that mus
         "video_vae", "return (z - self.shift) / self.scale", "return z * self.scale + self.shift", "05",
     ),
     "an interval with a degree of freedom too many": (
-        "ablation_table", "stdtrit(pairs - 1, (1 + CONFIDENCE) / 2)", "stdtrit(pairs, (1 + CONFIDENCE) / 2)", "08",
+        "ablation/results", "stdtrit(pairs - 1, (1 + CONFIDENCE) / 2)", "stdtrit(pairs, (1 + CONFIDENCE) / 2)", "08",
     ),
     "one frame more than may be seen": ("shapes", "return [group.stop - 1 for", "return [group.stop for", "04"),
 }  # fmt: skip
