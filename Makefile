@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo check test lab notebooks bench install format clean
+.PHONY: demo check test lab notebooks bench install format docs clean
 
 demo: .venv/installed
 	$(BIN)/vae-lab reconstruct data/astronaut.mp4 out/demo
@@ -40,6 +40,11 @@ install: .venv/installed-dev
 format: .venv/installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The pages that are generated from the source.
+docs: .venv/installed-test
+	$(BIN)/python scripts/make_api_page.py
+	$(BIN)/python scripts/make_import_diagram.py
 
 clean:
 	rm -rf .venv out

@@ -9,7 +9,7 @@ import pytest
 from tests.helpers import ROOT
 
 INVENTORY = json.loads((ROOT / "tests" / "api.json").read_text())
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("data/**/*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("data/**/*.md"))]
 IMPORT = re.compile(r"^[ >]*from (vae_lab[\w.]*) import (?:\(([^)]*)\)|([^\n(#]*))", re.M)
 
 

@@ -61,10 +61,10 @@ def test_model_card_numbers_are_those_of_the_measuring_command():
     assert script("measure_lab").table(MEASURED) in card
 
 
-def test_seams_in_the_readme_are_those_of_the_measuring_command(vaes):
+def test_seams_in_the_docs_are_those_of_the_measuring_command(vaes):
     measured = json.loads((ROOT / "data" / "lab" / "seams.json").read_text())
     measure_seams = script("measure_seams")
-    assert measure_seams.table(measured) in (ROOT / "README.md").read_text()
+    assert measure_seams.table(measured) in (ROOT / "docs" / "causality.md").read_text()
     assert list(measured) == list(measure_seams.models())
     leaks = [row["leak"] for row in measured.values()]
     assert leaks[0] > 0 and leaks[1] == leaks[2] == 0

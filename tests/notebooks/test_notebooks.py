@@ -187,8 +187,10 @@ def test_the_map_names_every_notebook():
     start = read(NOTEBOOKS[0]).cells[0].source
     for path in NOTEBOOKS[1:]:
         assert f"({path.name})" in start
-    readme = (ROOT / "README.md").read_text()
-    assert [path.name for path in NOTEBOOKS if f"notebooks/{path.name}" not in readme] == []
+    readme, gallery = ((ROOT / folder / "README.md").read_text() for folder in (".", "notebooks"))
+    assert [path.name for path in NOTEBOOKS if f"](notebooks/{path.name})" not in readme] == []
+    assert [path.name for path in NOTEBOOKS if f"]({path.name})" not in gallery] == []
+    assert [path.name for path in NOTEBOOKS if f"images/lesson_{path.stem[:2]}.webp" not in gallery] == []
 
 
 # ---- the pages -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,142 @@
+"""The pages: a short front page, no dead link or path, examples that run, and generated parts that are fresh."""
+
+import re
+import shlex
+import subprocess
+from importlib import import_module
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import torch
+
+from tests.helpers import ROOT, script
+from vae_lab.cli.commands import build_parser
+
+TRACKED = subprocess.run(
+    ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"], cwd=ROOT, capture_output=True, text=True
+).stdout.split()
+PAGES = sorted(ROOT / name for name in TRACKED if (ROOT / name).is_file())
+by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
+NOT_RUN = re.compile(r"<!-- not run: [^\n]+ -->\n```python\n.*?^```$", re.S | re.M)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"")
+# Paths in backticks that a reader would look for in the repository
+PATH = re.compile(r"`((?:vae_lab|tests|data|docs|scripts|notebooks|benchmarks)/[\w./-]*)`")
+SLOW = {"ablations.md": {"steps=240": "steps=3", "cached_clips=96": "cached_clips=6", "(0, 1, 2)": "(0,)"}}
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text("utf-8"))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(page: Path) -> list[str]:
+    """Relative links and pictures of a page that lead nowhere."""
+    found = []
+    for match in LINK.finditer(prose(page)):
+        address = unquote(match[1] or match[2])
+        if re.match(r"[a-z]+:", address):
+            continue
+        path, _, anchor = address.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            found.append(address)
+    return found
+
+
+def test_the_front_page_is_short():
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 110
+    assert len(text.split()) <= 900
+
+
+@by_name
+def test_links_and_pictures_lead_somewhere(page):
+    assert broken_links(page) == []
+
+
+def test_a_broken_link_is_found(tmp_path):
+    (tmp_path / "b.md").write_text("# One `two`-three\n```\n[code](is-not-searched)\n```\n")
+    page = tmp_path / "a.md"
+    page.write_text('[a](b.md) [b](b.md#one-two-three) [c](b.md#four) ![d](e.png) [f](https://x.y/z) <img src="g.gif">')
+    assert broken_links(page) == ["b.md#four", "e.png", "g.gif"]
+
+
+@by_name
+def test_paths_that_are_named_exist(page):
+    if page.name != "CHANGELOG.md":
+        assert [path for path in PATH.findall(prose(page)) if not (ROOT / path).exists()] == []
+
+
+@by_name
+def test_commands_are_understood(page):
+    """Every `vae-lab` in a shell block is a command line that the parser takes."""
+    blocks = [body for language, body in FENCE.findall(page.read_text("utf-8")) if language == "sh"]
+    for line in "\n".join(blocks).splitlines():
+        words = shlex.split(line, comments=True)
+        if words and words[0].endswith("vae-lab"):
+            build_parser().parse_args(words[1:])
+        if words and words[0] == "make":
+            assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.M), line
+        if words and words[0] == "python" and words[1].startswith("scripts/"):
+            assert (ROOT / words[1]).is_file(), line
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty folder with the repository's data, as the examples expect it."""
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    before = torch.is_grad_enabled()
+    yield tmp_path
+    torch.set_grad_enabled(before)
+
+
+def examples(page: Path) -> list[str]:
+    text = NOT_RUN.sub("", page.read_text("utf-8"))
+    return [body for language, body in FENCE.findall(text) if language == "python"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=lambda page: page.name)
+def test_examples_run_in_order(page, workplace):
+    names: dict = {"__name__": "__main__"}
+    for number, source in enumerate(examples(page)):
+        for text, shorter in SLOW.get(page.name, {}).items():
+            assert text in source
+            source = source.replace(text, shorter)
+        exec(compile(source, f"{page.name}, example {number}", "exec"), names)
+
+
+def test_the_api_page_is_fresh():
+    """If this fails, run `make docs`."""
+    page = script("make_api_page").page()
+    assert page == (ROOT / "docs" / "api.md").read_text("utf-8")
+
+
+def test_the_import_diagram_is_fresh():
+    """If this fails, run `make docs`."""
+    assert script("make_import_diagram").diagram() in (ROOT / "docs" / "design.md").read_text("utf-8")
+
+
+def test_the_changelog_leads_from_paths_that_are_gone_to_paths_that_are_there():
+    rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    assert len(rows) > 60
+    assert [new for _, new in rows if not exists(new)] == []
+    assert [old for old, _ in rows if exists(old)] == []
+
+
+def exists(dotted: str) -> bool:
+    """Whether `vae_lab.module` can be imported, or `vae_lab.module.name` is a module or a name in one."""
+    try:
+        import_module(dotted)
+    except ModuleNotFoundError:
+        module, _, name = dotted.rpartition(".")
+        return module != "vae_lab" and exists(module) and hasattr(import_module(module), name)
+    return True
