@@ -1,8 +1,8 @@
 """Notebooks as linked pages that work offline: `python -m vae_lab.lessons.site NOTEBOOKS OUT`.
 
 Every notebook is executed from scratch and becomes a page with its outputs, formulas as MathML, and viewers whose
-controls work with no kernel and no network. index.html lists them with the time and the memory that each one took. A
-notebook that fails leaves OUT as it was.
+controls work without a kernel or a network. index.html lists the pages with the time and memory of each notebook. If a
+notebook fails, OUT stays as it was.
 """
 
 import argparse
@@ -34,7 +34,7 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 MEASURE = """import resource, sys
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))"""  # bytes
-MARK = "<meta name='generator' content='vae_lab.lessons.site'>"  # by which our own pages are known
+MARK = "<meta name='generator' content='vae_lab.lessons.site'>"  # identifies our own pages
 TIMEOUT = 3600  # seconds a cell may take
 
 
@@ -48,22 +48,22 @@ class Run(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The first heading; where there is none, the file's name."""
-        return _found(r"^# (.+)$", self.notebook) or self.path.stem
+        """The first heading, or the file's name if there is none."""
+        return _first_match(r"^# (.+)$", self.notebook) or self.path.stem
 
     @property
     def question(self) -> str:
-        """The bold sentence under it, or nothing."""
-        return _found(r"\*\*(.+?)\*\*", self.notebook)
+        """The bold sentence below the heading, or an empty string."""
+        return _first_match(r"\*\*(.+?)\*\*", self.notebook)
 
 
-def _found(pattern: str, notebook: nbformat.NotebookNode) -> str:
+def _first_match(pattern: str, notebook: nbformat.NotebookNode) -> str:
     match = re.search(pattern, notebook.cells[0].source if notebook.cells else "", re.M | re.S)
     return match[1].splitlines()[0] if match else ""
 
 
 def set_parameters(notebook: nbformat.NotebookNode, parameters: Mapping[str, Any]) -> None:
-    """Put a cell that sets these names behind the cell tagged "parameters"; a notebook without one stays as it is."""
+    """Insert a cell that sets these names after the cell tagged "parameters". A notebook without one stays as it is."""
     tagged = [i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())]
     if tagged and parameters:
         source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
@@ -71,21 +71,24 @@ def set_parameters(notebook: nbformat.NotebookNode, parameters: Mapping[str, Any
 
 
 def execute(path: Path, parameters: Mapping[str, Any] | None = None) -> Run:
-    """Run a notebook in a kernel of its own. The measuring cell at its end is taken out again."""
+    """Run a notebook in a new kernel, with `parameters` set if it has a cell tagged "parameters".
+
+    Raises nbclient's CellExecutionError if a cell fails.
+    """
     notebook = nbformat.read(path, as_version=4)
     set_parameters(notebook, parameters or {})
-    notebook.cells.append(nbformat.v4.new_code_cell(MEASURE))
-    quiet = ["--log-level=40"]  # of the kernel: no warning that it listens on this machine
+    notebook.cells.append(nbformat.v4.new_code_cell(MEASURE))  # removed again below
+    quiet = ["--log-level=40"]  # the kernel must not warn that it listens on this machine
     resources = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(notebook, timeout=TIMEOUT, resources=resources, extra_arguments=quiet)
     begin = time.perf_counter()
-    client.execute(env=os.environ | {"TQDM_DISABLE": "1"})  # progress bars would stand in the page, one below another
+    client.execute(env=os.environ | {"TQDM_DISABLE": "1"})  # the page would show every state of a bar
     seconds = time.perf_counter() - begin
     return Run(path, notebook, seconds, int(notebook.cells.pop().outputs[0].text))
 
 
 def replace_viewers(notebook: nbformat.NotebookNode) -> None:
-    """Put each viewer's page section in place of its widget, and a sentence in place of other widgets."""
+    """Replace each viewer's widget with its section of a page, and other widgets with their picture or a sentence."""
     states = notebook.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
@@ -93,21 +96,20 @@ def replace_viewers(notebook: nbformat.NotebookNode) -> None:
             if VIEW not in bundle:
                 continue
             state = states[bundle[VIEW]["model_id"]]["state"]
-            data, drawn = state.get("data"), _picture_inside(state, states)
+            data, picture = state.get("data"), _picture_inside(state, states)
+            text = html.escape(bundle["text/plain"])
             if data and "kind" in data:
-                picture = base64.b64decode(bundle["image/png"])
-                output.data = {"text/html": page.section(data, picture, bundle["text/plain"])}
-            elif drawn:
-                said = html.escape(bundle["text/plain"])
-                output.data = {"text/html": f"<img alt='{said}' src='data:image/png;base64,{drawn}'>"}
+                section = page.section(data, base64.b64decode(bundle["image/png"]), bundle["text/plain"])
+            elif picture:
+                section = f"<img alt='{text}' src='data:image/png;base64,{picture}'>"
             else:
-                said = html.escape(bundle["text/plain"])
-                output.data = {"text/html": f"<p class='away'>{said} (this control works in JupyterLab only)</p>"}
+                section = f"<p class='away'>{text} (this control works in JupyterLab only)</p>"
+            output.data = {"text/html": section}
     notebook.metadata.pop("widgets", None)
 
 
 def _picture_inside(state: dict, states: dict) -> str:
-    """The PNG, in base64, that a box of widgets shows in the end; nothing where it has none."""
+    """The PNG, in base64, that a box of widgets shows at the end; an empty string if it shows none."""
     for child in state.get("children", ()):
         entry = states.get(child.removeprefix("IPY_MODEL_"), {})
         if entry.get("model_name") == "ImageModel":
@@ -115,15 +117,18 @@ def _picture_inside(state: dict, states: dict) -> str:
     return ""
 
 
-# What is code, where no formula is looked for: fences, and spans of it
+# Code, in which there are no formulas: fenced blocks and inline spans
 CODE = re.compile(r"(^```.*?^```|^~~~.*?^~~~|`[^`\n]+`)", re.S | re.M)
 BLOCK = re.compile(r"(?<!\\)\$\$(.+?)\$\$", re.S)
-# As Jupyter and pandoc read it: no space inside the dollars and no digit after them, so prices stay prices
+# The rule of Jupyter and pandoc: no space inside the dollars and no digit after them, so prices stay prices
 INLINE = re.compile(r"(?<![\\$])\$(?!\s)([^$\n]+?)(?<![\s\\])\$(?![\d$])")
 
 
 def replace_formulas(source: str) -> str:
-    """Formulas of a Markdown cell as MathML, which browsers draw by themselves; code stays as it is."""
+    """Replace the formulas of a Markdown cell with MathML, which browsers draw without help. Code stays as it is.
+
+    Raises ValueError for a formula that latex2mathml cannot convert.
+    """
     parts = CODE.split(source)
     for i in range(0, len(parts), 2):
         text = BLOCK.sub(lambda m: _math(m[1].strip(), display="block"), parts[i])
@@ -134,18 +139,21 @@ def replace_formulas(source: str) -> str:
 def _math(formula: str, display: str = "inline") -> str:
     try:
         return to_mathml(formula, display=display)
-    except Exception as error:  # latex2mathml has many, without words
-        raise ValueError(f"the formula {formula!r} is not understood: {type(error).__name__}") from None
+    except Exception as error:  # latex2mathml raises many kinds, without messages
+        raise ValueError(f"cannot convert the formula {formula!r}: {type(error).__name__}") from None
 
 
 def replace_links(source: str) -> str:
-    """Links to notebooks lead to their pages; files of the repository are not in the site: their paths stay."""
+    """Point links to notebooks at their pages, and replace links to other files of the repository with their paths."""
     source = re.sub(r"(\]\([\w.-]+)\.ipynb(#[^)]*)?\)", lambda m: f"{m[1]}.html{m[2] or ''})", source)
     return re.sub(r"!?\[([^]]*)\]\(\.\./([^)]+)\)", r"\1 (`\2`)", source)
 
 
 def to_page(run: Run, runs: list[Run]) -> str:
-    """The notebook as HTML, with links to its neighbours."""
+    """Return the notebook as HTML, with links to the other pages.
+
+    Raises ValueError, with the notebook's name, for a formula that cannot be converted.
+    """
     notebook = nbformat.from_dict(run.notebook)
     replace_viewers(notebook)
     for cell in notebook.cells:
@@ -168,16 +176,15 @@ def _address(run: Run) -> str:
 
 
 def index_page(runs: list[Run]) -> str:
-    """All notebooks with what they took."""
-
-    def row(name: str, question: str, seconds: float, peak_bytes: int) -> str:
-        return f"<tr><td>{name}</td><td>{question}</td><td>{seconds:.0f} s</td><td>{peak_bytes / 1e9:.2f} GB</td></tr>"
-
-    rows = [
-        row(f"<a href='{_address(run)}'>{html.escape(run.title)}</a>", html.escape(run.question), *run[2:])
-        for run in runs
+    """Return the page that lists all notebooks with their time and memory."""
+    cells = [
+        (f"<a href='{_address(run)}'>{html.escape(run.title)}</a>", html.escape(run.question), *run[2:]) for run in runs
     ]
-    rows.append(row("all", "", sum(run.seconds for run in runs), max(run.peak_bytes for run in runs)))
+    cells.append(("all", "", sum(run.seconds for run in runs), max(run.peak_bytes for run in runs)))
+    rows = (
+        f"<tr><td>{name}</td><td>{question}</td><td>{seconds:.0f} s</td><td>{peak_bytes / 1e9:.2f} GB</td></tr>"
+        for name, question, seconds, peak_bytes in cells
+    )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return _page(
         "vae_lab",
@@ -202,9 +209,12 @@ def _page(title: str, body: str, script: str = "") -> str:
 
 
 def build(notebooks: Path, out: Path, parameters: Mapping[str, Any] | None = None) -> list[Run]:
-    """Execute all notebooks of a folder, and only then write their pages to `out`, in place of those that are there.
+    """Execute all notebooks of a folder, and then replace the pages in `out` with theirs.
 
-    parameters: set in every notebook that has a cell tagged "parameters".
+    Args:
+        notebooks: the folder; FileNotFoundError if it has no notebooks, ValueError if one is called index.ipynb.
+        out: folder for the pages; FileExistsError if it has anything but pages that this function wrote.
+        parameters: set in every notebook that has a cell tagged "parameters".
     """
     paths = sorted(notebooks.glob("*.ipynb"))
     if not paths:
@@ -212,13 +222,12 @@ def build(notebooks: Path, out: Path, parameters: Mapping[str, Any] | None = Non
     if any(path.stem == "index" for path in paths):
         raise ValueError("a notebook must not be called index.ipynb: index.html lists them all")
     if out.is_symlink() or out.exists() and not (out.is_dir() and all(map(_is_ours, out.iterdir()))):
-        raise FileExistsError(f"{out} is or holds other things than pages of notebooks: choose a folder of its own")
+        raise FileExistsError(f"{out} is not a folder of notebooks' pages only: choose a new folder")
     runs = [execute(path, parameters) for path in tqdm(paths, unit="notebook")]
-    written = {f"{run.path.stem}.html": to_page(run, runs).encode() for run in runs}
-    written["index.html"] = index_page(runs).encode()
+    pages = {f"{run.path.stem}.html": to_page(run, runs) for run in runs} | {"index.html": index_page(runs)}
     with folder_beside(out) as folder:
-        for name, text in written.items():
-            (folder / name).write_bytes(text)
+        for name, text in pages.items():
+            (folder / name).write_text(text, encoding="utf-8")
     return runs
 
 
@@ -232,7 +241,7 @@ def _is_ours(path: Path) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m vae_lab.lessons.site", description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", type=Path, help="folder of notebooks")
-    parser.add_argument("out", type=Path, help="folder for the pages, in place of those in it")
+    parser.add_argument("out", type=Path, help="folder for the pages; pages in it are replaced")
     arguments = parser.parse_args()
     for run in build(arguments.notebooks, arguments.out):
         print(f"{run.path.stem:24} {run.seconds:4.0f} s  {run.peak_bytes / 1e9:.2f} GB")
