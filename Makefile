@@ -25,7 +25,7 @@ lint: .venv/installed-test
 	$(BIN)/mypy
 
 # Uploads of up to 200 MB. Jupyter's own limit is 10 MB, and it drops larger ones without a word.
-lab: .venv/installed-lab
+lab: .venv/installed-train
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb --ServerApp.tornado_settings='{"websocket_max_message_size": 200000000}'
 
 notebooks: .venv/installed-pages

@@ -105,21 +105,20 @@ def _write_stream(path: Path, frames: Iterator[np.ndarray], fps: float, times: n
 
 
 def _write_images(path: Path, frames: Iterator[np.ndarray], fps: float, suffix: str) -> None:
-    from PIL import Image
+    import imageio.v3 as iio
 
     if suffix == ".gif":
-        first, *more = map(Image.fromarray, frames)
-        first.save(path, save_all=True, append_images=more, duration=round(1000 / fps), loop=0)
+        iio.imwrite(path, list(frames), plugin="pillow", duration=round(1000 / fps), loop=0)
         return
     if suffix:
         first, *more = frames
         if more:
             raise ValueError(f"{suffix} holds one frame, got {1 + len(more)}")
-        Image.fromarray(first).save(path)
+        iio.imwrite(path, first, plugin="pillow")
         return
     path.mkdir()
     for t, frame in enumerate(frames):
-        Image.fromarray(frame).save(path / f"{t:06d}.png")
+        iio.imwrite(path / f"{t:06d}.png", frame, plugin="pillow")
 
 
 CODECS = {  # suffix: container, codec, pixel format, options
