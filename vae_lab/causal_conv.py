@@ -13,33 +13,33 @@ PAD_MODES = ("constant", "replicate", "reflect")
 
 
 def _triple(name: str, value: int | Sequence[int]) -> tuple[int, int, int]:
-    """An int, or three of them for (time, height, width), as torch.nn.Conv3d reads its arguments."""
+    """Expand an int to (time, height, width), as torch.nn.Conv3d does with its arguments."""
     values = tuple(value) if isinstance(value, Sequence) else (value,) * 3
     if len(values) != 3:
         raise ValueError(f"{name} must be an int or (time, height, width), got {value!r}")
-    return tuple(positive_int(name, v) for v in values)
+    time, height, width = (positive_int(name, v) for v in values)
+    return time, height, width
 
 
 class CausalConv3d(nn.Module):
-    """A Conv3d whose output frame t sees input frames up to the end of its own group of `stride` frames, never beyond.
+    """A Conv3d whose output frame t sees input frames up to the end of its own group of `stride` frames, and no later.
 
-    All time padding is in front, `shapes.time_padding` frames of it; height and width are padded alike on both sides:
+    All time padding is in front (`shapes.time_padding` frames). Height and width are padded equally on both sides:
 
         kernel 3, stride 1:  0 0 | 1 2 3 4   windows 001 012 123 234
         kernel 3, stride 2:    0 | 1 2 3 4   windows 012 234
 
-    (B, in_channels, T, H, W) -> (B, out_channels, T // stride, H // stride, W // stride) where the strides divide.
+    (B, in_channels, T, H, W) -> (B, out_channels, T // stride, ceil(H / stride), ceil(W / stride))
 
     Args:
         kernel_size, stride, dilation: an int or (time, height, width), with torch.nn.Conv3d's meaning. The kernel is
           odd in height and width, and reaches at least `stride` frames in time.
         pad_mode: "constant" (zeros, the released model), "replicate" or "reflect", in all three axes.
-        time_pad_mode: likewise, of time alone; None: pad_mode.
-        is_causal: False pads time alike on both sides, as torch.nn.Conv3d does, so that outputs see later frames: what
-          a causal convolution is to be compared with. The kernel is then odd in time too. The name is that of
-          diffusers' LTX.
+        time_pad_mode: the pad mode of the time axis; None: pad_mode.
+        is_causal: False pads time equally on both sides, as torch.nn.Conv3d does, so that outputs see later frames. It
+          is there for comparison, under the name that diffusers' LTX uses. The kernel is then odd in time too.
 
-    `conv` is the nn.Conv3d, so its parameters are `conv.weight` and `conv.bias`.
+    The parameters are `conv.weight` and `conv.bias`: `conv` is the nn.Conv3d.
     Source: Open-Sora v1.2.0, `opensora/models/vae/vae_temporal.py`, class CausalConv3d.
     """
 
@@ -66,13 +66,14 @@ class CausalConv3d(nn.Module):
             for name, value in (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation))
         )
         if not is_causal and kernel_size[0] % 2 == 0:
-            raise ValueError(f"kernel_size in time must be odd where is_causal is False, got {kernel_size[0]}")
+            raise ValueError(f"kernel_size in time must be odd if is_causal is False, got {kernel_size[0]}")
         self.time_padding = time_padding(kernel_size[0], stride[0], dilation[0])
         self.height_padding = same_padding(kernel_size[1], dilation[1])
         self.width_padding = same_padding(kernel_size[2], dilation[2])
         self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride, dilation=dilation, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve a whole clip (B, in_channels, T, H, W)."""
         if self.is_causal:
             return self.conv(self._pad(x, self.time_padding))
         both = same_padding(self.conv.kernel_size[0], self.conv.dilation[0])
@@ -81,33 +82,38 @@ class CausalConv3d(nn.Module):
     def step(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Convolve the next frames of a stream: (x, past) -> (y, past for the next call).
 
-        x: (B, in_channels, T, H, W), T >= 1. Pass past=None at the start of the stream and afterwards what the last
-        call returned: the input frames that windows still to come need. The y of all calls, joined along time, equal
-        forward() of all x joined. A piece too short to complete a window gives a y of 0 frames.
+        x: (B, in_channels, T, H, W), T >= 1. past: None at the start of the stream, then the one that the last call
+        returned: the input frames that later windows need. All y joined along time equal forward() of all x joined. A
+        piece too short to complete a window gives a y of 0 frames.
         """
         if not self.is_causal:
-            raise ValueError("step needs is_causal=True: padding on both sides looks at frames to come")
+            raise ValueError("step needs is_causal=True: padding on both sides needs later frames")
         if past is None:
             if self.time_pad_mode == "reflect" and self.time_padding:
-                raise ValueError('step needs pad_mode "constant" or "replicate": "reflect" pads with frames to come')
+                raise ValueError('step needs pad_mode "constant" or "replicate": "reflect" pads with later frames')
             past = self._pad(x[:, :, :1], self.time_padding, space=False)[:, :, : self.time_padding]
         frames = torch.cat([past, x], dim=2)
         stride, dilation = self.conv.stride[0], self.conv.dilation[0]
         reach = kernel_reach(self.conv.kernel_size[0], dilation)
         if frames.shape[2] < reach:
             height, width = (
-                conv_output_size(x.shape[axis + 2], self.conv.kernel_size[axis], self.conv.stride[axis],
-                                 self.conv.dilation[axis], 2 * padding)
+                conv_output_size(
+                    x.shape[axis + 2],
+                    self.conv.kernel_size[axis],
+                    self.conv.stride[axis],
+                    self.conv.dilation[axis],
+                    2 * padding,
+                )
                 for axis, padding in ((1, self.height_padding), (2, self.width_padding))
-            )  # fmt: skip
+            )
             return x.new_zeros(x.shape[0], self.conv.out_channels, 0, height, width), frames
         y = self.conv(self._pad(frames, 0))
         return y, frames[:, :, y.shape[2] * stride :]
 
     def _pad(self, x: Tensor, front: int, behind: int = 0, space: bool = True) -> Tensor:
         height, width = (self.height_padding, self.width_padding) if space else (0, 0)
-        needed = max(front, behind) if self.time_pad_mode == "reflect" else 0
-        needed = (needed, height, width) if self.pad_mode == "reflect" else (needed, 0, 0)
+        time = max(front, behind) if self.time_pad_mode == "reflect" else 0
+        needed = (time, height, width) if self.pad_mode == "reflect" else (time, 0, 0)
         if any(padding and padding >= size for padding, size in zip(needed, x.shape[2:], strict=True)):
             raise ValueError(
                 f'pad_mode "reflect" needs more than (T, H, W) = {needed} samples to pad as many, '

@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 class DiagonalGaussian:
-    """N(mean, exp(logvar)) per element, with diffusers' names (`mode`, `sample`, `kl`, `mean`, `logvar`, `std`, `var`).
+    """N(mean, exp(logvar)) for each element, with the names of diffusers' DiagonalGaussianDistribution.
 
     Args:
-        moments: (B, 2 * C, ...): mean and log variance, one behind the other on the channel axis. The log variance is
-          clamped to [-30, 20] as in diffusers' DiagonalGaussianDistribution and in Open-Sora.
+        moments: (B, 2 * C, ...): the C channels of the mean, then those of the log variance. The log variance is
+          clamped to [-30, 20], as in diffusers and in Open-Sora.
 
-    diffusers' class sums its KL over three fixed axes, which leaves one axis of a video over; this one sums over all
-    axes but the batch.
+    One difference: diffusers sums the KL over three fixed axes, which omits one axis of a video. This class sums over
+    all axes except the batch.
     """
 
     def __init__(self, moments: Tensor):
@@ -28,36 +28,40 @@ class DiagonalGaussian:
 
     @property
     def moments(self) -> Tensor:
+        """(B, 2 * C, ...): mean and (clamped) log variance."""
         return torch.cat([self.mean, self.logvar], dim=1)
 
     @property
     def std(self) -> Tensor:
+        """Standard deviation, (B, C, ...)."""
         return torch.exp(0.5 * self.logvar)
 
     @property
     def var(self) -> Tensor:
+        """Variance, (B, C, ...)."""
         return torch.exp(self.logvar)
 
     def mode(self) -> Tensor:
+        """The most likely value, which is the mean: (B, C, ...)."""
         return self.mean
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """mean + std * noise, drawn on the generator's device, so that a CPU seed gives the same draw on any device."""
+        """Draw mean + std * noise. The noise is drawn on the generator's device: a CPU seed gives it on any device."""
         device = generator.device if generator is not None else self.mean.device
         noise = torch.randn(self.mean.shape, generator=generator, device=device, dtype=self.mean.dtype)
         return self.mean + self.std * noise.to(self.mean.device)
 
     def kl(self) -> Tensor:
-        """Kullback-Leibler divergence from N(0, 1), in nats, summed over all axes but the batch: shape (B,)."""
+        """Kullback-Leibler divergence from N(0, 1), in nats, summed over all axes except the batch: shape (B,)."""
         return 0.5 * (self.mean**2 + self.var - 1.0 - self.logvar).flatten(1).sum(1)
 
     def scaled(self, factor: float) -> "DiagonalGaussian":
-        """The distribution of `factor` times this one's variable. The clamp is not applied a second time."""
+        """Return the distribution of `factor` times the variable. The clamp is not applied again."""
         return self._from(self.mean * factor, self.logvar + 2 * math.log(factor))
 
     @classmethod
     def cat(cls, parts: Sequence["DiagonalGaussian"], dim: int = 2) -> "DiagonalGaussian":
-        """Join posteriors along an axis, e.g. those of consecutive chunks along time."""
+        """Join posteriors along an axis, for example those of consecutive chunks along time."""
         return cls._from(torch.cat([p.mean for p in parts], dim), torch.cat([p.logvar for p in parts], dim))
 
     @classmethod

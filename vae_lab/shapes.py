@@ -1,7 +1,7 @@
 """Every size and padding formula of the lab, on plain integers (no torch).
 
-The models call these functions, the notebooks teach them, and the command line prints them, so a formula has one
-home. Sizes are in samples: frames along time, pixels or latent cells along space. Frames are numbered from 0.
+The models call these functions, the notebooks teach them and the command line prints their results, so each formula is
+written once. Sizes are in samples: frames along time, pixels or latent cells along space. Frames are numbered from 0.
 
 Source of the formulas: Open-Sora v1.2.0, `opensora/models/vae/vae_temporal.py` and `vae.py`.
 """
@@ -20,7 +20,7 @@ SPATIAL_RATIO = 8  # pixels per latent cell and axis: SDXL's 2D VAE halves heigh
 
 
 def kernel_reach(kernel_size: int, dilation: int = 1) -> int:
-    """Samples from the first to the last that one window of a convolution covers: `dilation * (kernel_size - 1) + 1`.
+    """Samples that one window of a convolution spans, gaps included: `dilation * (kernel_size - 1) + 1`.
 
     >>> kernel_reach(3), kernel_reach(3, dilation=2)
     (3, 5)
@@ -29,10 +29,10 @@ def kernel_reach(kernel_size: int, dilation: int = 1) -> int:
 
 
 def stacked_reach(layers: Sequence[tuple[int, int, int]]) -> int:
-    """Samples that one output of a stack of convolutions covers: `1 + sum of dilation * (kernel_size - 1) * step`.
+    """Samples that one output of a stack of convolutions sees: `1 + sum of dilation * (kernel_size - 1) * step`.
 
-    layers: (kernel_size, stride, dilation) of each, the first one first; `step` is the product of the strides of the
-    layers before. Padding counts as samples.
+    layers: (kernel_size, stride, dilation) of each layer, first layer first; `step` is the product of the strides of
+    the layers before it. Padding counts as samples.
 
     >>> stacked_reach([(3, 1, 1)] * 3), stacked_reach([(3, 2, 1)] * 3)
     (7, 15)
@@ -45,10 +45,10 @@ def stacked_reach(layers: Sequence[tuple[int, int, int]]) -> int:
 
 
 def time_padding(kernel_size: int, stride: int = 1, dilation: int = 1) -> int:
-    """Frames a causal convolution pads, all of them in front: `dilation * (kernel_size - 1) + (1 - stride)`.
+    """Frames of padding for a causal convolution, all in front: `dilation * (kernel_size - 1) + (1 - stride)`.
 
-    The first term lets output 0 see no frame after its own; `1 - stride` moves every window to the *end* of its
-    group of `stride` frames, so that each group of inputs gives one output.
+    The first term keeps output 0 from seeing later frames. `1 - stride` moves every window to the *end* of its group of
+    `stride` frames, so that each group of inputs gives one output.
 
     >>> time_padding(3), time_padding(3, stride=2), time_padding(3, dilation=2)
     (2, 1, 4)
@@ -63,7 +63,7 @@ def time_padding(kernel_size: int, stride: int = 1, dilation: int = 1) -> int:
 
 
 def same_padding(kernel_size: int, dilation: int = 1) -> int:
-    """Pixels padded on *each* side in height or width: `dilation * (kernel_size // 2)`; the kernel size is odd.
+    """Pixels of padding on *each* side in height or width: `dilation * (kernel_size // 2)`, for odd kernel sizes.
 
     >>> same_padding(3), same_padding(5, dilation=2)
     (1, 4)
@@ -77,7 +77,7 @@ def same_padding(kernel_size: int, dilation: int = 1) -> int:
 def conv_output_size(size: int, kernel_size: int, stride: int = 1, dilation: int = 1, padding: int = 0) -> int:
     """Outputs along one axis: `(size + padding - dilation * (kernel_size - 1) - 1) // stride + 1`.
 
-    `padding` is the total of both sides. torch.nn.Conv3d's formula; a size below 1 is an error there and here.
+    padding: total of both sides. This is torch.nn.Conv3d's formula; like torch, it refuses an output size below 1.
 
     >>> conv_output_size(16, kernel_size=3, stride=2, padding=time_padding(3, stride=2))
     8
@@ -89,7 +89,7 @@ def conv_output_size(size: int, kernel_size: int, stride: int = 1, dilation: int
 
 
 def front_padding(num_frames: int, temporal_ratio: int = TEMPORAL_RATIO) -> int:
-    """Zero frames put in front of a clip (or chunk) so that its length divides: `-num_frames mod temporal_ratio`.
+    """Zero frames in front of a clip or chunk, which make its length divisible: `-num_frames mod temporal_ratio`.
 
     >>> [front_padding(t) for t in (1, 4, 17)]
     [3, 0, 3]
@@ -114,7 +114,7 @@ def chunk_lengths(num_frames: int, micro_frame_size: int | None = MICRO_FRAME_SI
 def latent_frames(
     num_frames: int, temporal_ratio: int = TEMPORAL_RATIO, micro_frame_size: int | None = MICRO_FRAME_SIZE
 ) -> int:
-    """Latent frames of a clip: the sum over its chunks of `ceil(length / temporal_ratio)`.
+    """Number of latent frames of a clip: the sum over its chunks of `ceil(length / temporal_ratio)`.
 
     >>> latent_frames(51), latent_frames(51, micro_frame_size=None)
     (15, 13)
@@ -128,7 +128,7 @@ def latent_frames(
 def latent_chunks(
     num_frames: int, temporal_ratio: int = TEMPORAL_RATIO, micro_frame_size: int | None = MICRO_FRAME_SIZE
 ) -> list[tuple[int, int]]:
-    """(latent frames, frames) of each chunk: what the decoder takes in one piece, and how many frames it gives back.
+    """(latent frames, frames) of each chunk: how many the decoder takes at once, and how many it returns.
 
     >>> latent_chunks(35)
     [(5, 17), (5, 17), (1, 1)]
@@ -141,9 +141,9 @@ def latent_chunks(
 def frame_range(
     num_latent_frames: int, temporal_ratio: int = TEMPORAL_RATIO, micro_frame_size: int | None = MICRO_FRAME_SIZE
 ) -> range:
-    """The values of `num_frames` whose latent has `num_latent_frames` frames: what a decoder may be asked for.
+    """The lengths of clips with `num_latent_frames` latent frames: the `num_frames` that their decoder accepts.
 
-    Empty where no clip has such a latent.
+    Empty if no clip has that number of latent frames.
 
     >>> frame_range(5), frame_range(6)
     (range(17, 18), range(18, 22))
@@ -165,7 +165,7 @@ def frame_range(
 def frame_groups(
     num_frames: int, temporal_ratio: int = TEMPORAL_RATIO, micro_frame_size: int | None = MICRO_FRAME_SIZE
 ) -> list[range]:
-    """The frames that each latent frame stands for, in order; they cover 0 .. num_frames - 1 once.
+    """The frames that each latent frame stands for, in order. Every frame is in exactly one group.
 
     Front padding makes the *first* group of a chunk the short one.
 
@@ -187,7 +187,7 @@ def latent_size(
     spatial_ratio: int = SPATIAL_RATIO,
     micro_frame_size: int | None = MICRO_FRAME_SIZE,
 ) -> tuple[int, int, int]:
-    """Latent (frames, height, width) of a clip of `size` (T, H, W); H and W must divide by `spatial_ratio`.
+    """Latent (frames, height, width) of a clip of `size` (T, H, W); H and W must be multiples of `spatial_ratio`.
 
     >>> latent_size((51, 256, 256))
     (15, 32, 32)
@@ -206,7 +206,7 @@ def latent_size(
 
 
 def padded_size(size: int, multiple: int = SPATIAL_RATIO) -> int:
-    """The smallest multiple of `multiple` that is at least `size`, for callers who pad before encoding.
+    """The smallest multiple of `multiple` that is at least `size`, for callers that pad before encoding.
 
     >>> padded_size(250), padded_size(256)
     (256, 256)
@@ -216,7 +216,7 @@ def padded_size(size: int, multiple: int = SPATIAL_RATIO) -> int:
 
 
 def compression_ratio(size: Sequence[int], latent: Sequence[int], channels: int = 3, latent_channels: int = 4) -> float:
-    """Numbers in a clip of `size` (T, H, W) for each number in its latent of size `latent` (L, h, w).
+    """How many times more numbers a clip of `size` (T, H, W) has than its latent of size `latent` (L, h, w).
 
     >>> compression_ratio((16, 256, 256), latent_size((16, 256, 256), micro_frame_size=None))
     192.0
@@ -225,9 +225,9 @@ def compression_ratio(size: Sequence[int], latent: Sequence[int], channels: int 
 
 
 def encoder_last_seen(groups: Sequence[range]) -> list[int]:
-    """The last frame that each latent frame of a causal encoder may see: the end of its own group.
+    """The last frame that each latent frame of a causal encoder may see: the last one of its own group.
 
-    groups: as `frame_groups` gives them.
+    groups: the result of `frame_groups`.
 
     >>> encoder_last_seen(frame_groups(17))
     [0, 4, 8, 12, 16]
@@ -236,7 +236,7 @@ def encoder_last_seen(groups: Sequence[range]) -> list[int]:
 
 
 def decoder_last_seen(groups: Sequence[range]) -> list[int]:
-    """The last latent frame that each frame of a causal decoder may see: the one whose group holds the frame.
+    """The last latent frame that each frame of a causal decoder may see: the one whose group contains the frame.
 
     >>> decoder_last_seen(frame_groups(9))
     [0, 1, 1, 1, 1, 2, 2, 2, 2]
@@ -246,10 +246,10 @@ def decoder_last_seen(groups: Sequence[range]) -> list[int]:
 
 @dataclass(frozen=True)
 class Timeline:
-    """How the frames of a clip are shared out among chunks and latent frames.
+    """How the frames of one clip are divided into chunks and latent frames.
 
-    A family of models that groups its frames in another way subclasses this and overrides `groups`, and `chunk_lengths`
-    if its chunks differ too; everything else follows from these two.
+    A family of models that groups frames in another way subclasses this and overrides `groups`, and `chunk_lengths` if
+    its chunks differ too. The other properties follow from these two.
 
     Args:
         num_frames: frames of the clip.
@@ -265,8 +265,8 @@ class Timeline:
     ratio: int = TEMPORAL_RATIO
     chunk: int | None = MICRO_FRAME_SIZE
 
-    def __post_init__(self):
-        set_field = object.__setattr__  # a frozen dataclass has no other way to keep numpy's integers as ints
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__  # the way a frozen dataclass can turn numpy's integers into ints
         set_field(self, "num_frames", positive_int("num_frames", self.num_frames))
         set_field(self, "ratio", positive_int("temporal_ratio", self.ratio))
         if self.chunk is not None:
@@ -289,7 +289,7 @@ class Timeline:
 
     @property
     def chunks(self) -> list[tuple[int, int]]:
-        """(latent frames, frames) of each chunk, as `latent_chunks` gives them."""
+        """(latent frames, frames) of each chunk (`latent_chunks`)."""
         starts = [group.start for group in self.groups]
         return [
             (sum(first <= start < first + length for start in starts), length)

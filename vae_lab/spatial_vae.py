@@ -1,6 +1,6 @@
-"""The 2D half: diffusers' AutoencoderKL applied frame by frame."""
+"""The 2D half of the video VAE: diffusers' AutoencoderKL, applied to each frame alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
@@ -15,17 +15,17 @@ from .utils.checks import check_video, positive_int
 
 
 class SpatialVAE(ModelMixin, ConfigMixin):
-    """diffusers' AutoencoderKL over every frame of a video, `micro_batch_size` frames at a time.
+    """Apply diffusers' AutoencoderKL to every frame of a video, `micro_batch_size` frames at a time.
 
-    Without arguments: SDXL's architecture, 83,653,863 parameters, which Open-Sora 1.2 uses.
+    The defaults are SDXL's architecture, which Open-Sora 1.2 uses: 83,653,863 parameters.
 
     Args:
-        in_channels to use_post_quant_conv: passed on to diffusers' AutoencoderKL (`autoencoder`). Each entry of
+        in_channels to use_post_quant_conv: arguments of diffusers' AutoencoderKL (`autoencoder`). Each entry of
           block_out_channels after the first halves height and width.
-        scaling_factor: encode multiplies latents by it, decode divides. Open-Sora's temporal VAE was trained behind
-          0.18215; SDXL's own factor is 0.13025. The released weights need the former (Open-Sora issue 493).
-        micro_batch_size: frames in one call of the 2D VAE (released: 4; None: all). It bounds memory and changes
-          results by rounding only.
+        scaling_factor: encode multiplies latents by it, decode divides. Open-Sora trained its temporal VAE on latents
+          scaled by 0.18215, and the released weights need that number (Open-Sora issue 493). SDXL's own is 0.13025.
+        micro_batch_size: frames in one call of the 2D VAE (released: 4; None: all). It limits memory, and changes
+          results only by rounding.
     """
 
     @register_to_config
@@ -81,9 +81,11 @@ class SpatialVAE(ModelMixin, ConfigMixin):
         return latent_size(size, temporal_ratio=1, spatial_ratio=self.spatial_compression_ratio, micro_frame_size=None)
 
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
-        """(B, 3, T, H, W) in [-1, 1] -> posterior of *scaled* latents, `.latent_dist.mode()` of (B, C, T, h, w).
+        """Encode (B, 3, T, H, W) in [-1, 1] to a posterior over *scaled* latents (B, C, T, h, w).
 
-        H and W are multiples of `spatial_compression_ratio` (8). `.latent_dist.sample(generator)` draws instead.
+        `.latent_dist.mode()` is its mode, `.latent_dist.sample(generator)` a sample.
+
+        Raises ValueError if H or W is not a multiple of `spatial_compression_ratio` (8).
         """
         check_video("x", x, self.config.in_channels)
         self.latent_size(x.shape[2:])
@@ -91,9 +93,9 @@ class SpatialVAE(ModelMixin, ConfigMixin):
         return AutoencoderKLOutput(latent_dist=DiagonalGaussian(moments).scaled(self.config.scaling_factor))
 
     def decode(self, z: Tensor, num_frames: int | None = None) -> DecoderOutput:
-        """Scaled latents (B, C, T, h, w) -> `.sample` of (B, 3, T, H, W), about [-1, 1] and not clamped.
+        """Decode scaled latents (B, C, T, h, w) to `.sample` (B, 3, T, H, W), roughly in [-1, 1] and not clamped.
 
-        num_frames: every latent frame is one frame here, so it may be left out; where given it must equal T.
+        num_frames: optional, because every latent frame decodes to one frame; must be T if given.
         """
         check_video("z", z, self.config.latent_channels)
         if num_frames is not None and positive_int("num_frames", num_frames) != z.shape[2]:
@@ -101,12 +103,14 @@ class SpatialVAE(ModelMixin, ConfigMixin):
         z = z / self.config.scaling_factor
         return DecoderOutput(sample=self._frame_by_frame(lambda frames: self.autoencoder.decode(frames).sample, z))
 
-    def forward(self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None):
-        """Encode and decode; diffusers' signature."""
+    def forward(
+        self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None
+    ) -> DecoderOutput:
+        """Encode and decode, with diffusers' signature."""
         posterior = self.encode(x).latent_dist
         return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode())
 
-    def _frame_by_frame(self, function, x: Tensor) -> Tensor:
+    def _frame_by_frame(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         frames = x.transpose(1, 2).flatten(0, 1)  # (B * T, C, H, W)
         outputs = torch.cat([function(part) for part in frames.split(self.config.micro_batch_size or len(frames))])
         return outputs.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)

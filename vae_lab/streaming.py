@@ -1,9 +1,8 @@
-"""Videos of any length, piece by piece: what the whole clip would give, in memory that does not grow with it.
+"""Encode and decode videos of any length piece by piece: the result of the whole clip, in constant memory.
 
-A model of norm "frame_group" sees the frames before a piece only through its causal convolutions, and of these each
-needs the last few of its inputs. A stream keeps these; the model itself stays stateless, so that any number of streams
-can run through one model. A model of norm "group" cannot be streamed, since its statistics run over all frames: it is
-given whole chunks, which are encoded alone anyway, as released.
+With norm "frame_group", the frames before a piece matter only to the causal convolutions, and each of those needs its
+last few inputs. A stream keeps these. The model stays stateless, so many streams can run through one model. With norm
+"group", statistics run over all frames, so such a model is given whole chunks, which are encoded alone anyway.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,13 +23,13 @@ from .utils.checks import check_video, positive_int
 from .utils.text import count
 from .video_vae import VideoVAE
 
-_PLAN = ("takes", "num_frames", "micro_frame_size", "chunked")  # what two streams have in common if one goes on
+_PLAN = ("takes", "num_frames", "micro_frame_size", "chunked")  # equal in a stream and in one that resumes it
 
 
 class _Memory:
-    """Calls convolutions on the next frames of a stream. `past` is only read; what is to be kept instead is in `next`.
+    """Calls convolutions on the next frames of a stream. It reads `past` and fills `next`.
 
-    Both map a convolution's name to the input frames that its windows to come still need.
+    Both map the name of a convolution to the input frames that its later windows need.
     """
 
     def __init__(self, names: Mapping[CausalConv3d, str], past: Mapping[str, Tensor]):
@@ -44,24 +43,24 @@ class _Memory:
 
 
 class _State(NamedTuple):
-    """Where a stream stands. Nothing in it is ever changed: a call that succeeds puts a new one in its place."""
+    """The position of a stream. It is never changed: each call that succeeds makes a new one."""
 
     position: int = 0
     """Inputs taken so far."""
     chunk: int = 0
-    """The chunk that what is waiting begins in."""
+    """Index of the current chunk, in which the waiting inputs begin."""
     done: int = 0
-    """Inputs of that chunk which outputs have been made of."""
+    """Inputs of the current chunk whose outputs are made."""
     shape: tuple[int, int, int] | None = None
-    """Batch, height and width of what is fed, in latent cells."""
+    """Batch, height and width of the inputs, in latent cells."""
     waiting: Tensor | None = None
-    """Inputs that no output has been made of yet."""
+    """Inputs whose outputs are not made yet."""
     past: Mapping[str, Tensor] = {}
-    """What the convolutions remember of the chunk that they are in."""
+    """The inputs that each convolution remembers from the current chunk."""
 
 
 class _Stream:
-    """What an encoder and a decoder share: a plan of chunks, and the state."""
+    """The plan of chunks and the state that encoder and decoder have in common."""
 
     takes: str  # "frame" or "latent"
 
@@ -75,9 +74,9 @@ class _Stream:
         self.micro_frame_size = micro_frame_size
         self.ratio = self.temporal.temporal_compression_ratio
         self.chunks = latent_chunks(self.num_frames, self.ratio, micro_frame_size)
-        self._lengths = [frames if self.takes == "frame" else latents for latents, frames in self.chunks]  # inputs
+        self._lengths = [frames if self.takes == "frame" else latents for latents, frames in self.chunks]
         self.length = sum(self._lengths)
-        """Inputs of the whole stream: num_frames, or the latents of as many."""
+        """Inputs of the whole stream: frames, or latents."""
         self._names = {m: name for name, m in self.temporal.named_modules() if isinstance(m, CausalConv3d)}
         self._state = _State()
 
@@ -87,7 +86,7 @@ class _Stream:
         return self._state.position
 
     def finish(self) -> None:
-        """Say that no more is to come. Raises ValueError where the stream is not complete."""
+        """Check that the stream is complete; otherwise raise ValueError."""
         if self.position < self.length:
             raise ValueError(
                 f"the stream ended after {count(self.position, self.takes)}, but num_frames={self.num_frames} "
@@ -95,43 +94,47 @@ class _Stream:
             )
 
     def fork(self) -> Self:
-        """A second stream that stands where this one does; from here on they know nothing of each other."""
+        """Return an independent copy at the current position."""
         other = type(self)(self.vae, self.num_frames, self.chunked)
         other._state = self._state
         return other
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the stream stands, in plain numbers and tensors that torch.save takes. Later calls do not change it."""
+        """Return the position in plain numbers and tensors, for torch.save. Later calls do not change it."""
         state = self._state._asdict() | {"past": dict(self._state.past)}
         return {**{name: getattr(self, name) for name in _PLAN}, **state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken: of the same model (its weights are not compared) and the same plan."""
-        own = self.state_dict()
-        if not isinstance(state, Mapping) or state.keys() != own.keys():
-            raise ValueError(f"state must be what {type(self).__name__}.state_dict gave, with {', '.join(own)}")
+        """Resume at the position of `state_dict`, from a stream of the same model and with the same arguments.
+
+        Raises ValueError if the state is another stream's or contradicts itself. Weights are not compared.
+        """
+        mine = self.state_dict()
+        if not isinstance(state, Mapping) or state.keys() != mine.keys():
+            raise ValueError(f"state must be from {type(self).__name__}.state_dict, with {', '.join(mine)}")
         for name in _PLAN:
-            if state[name] != own[name]:
-                raise ValueError(f"state is of a stream with {name} {state[name]!r}, this one has {own[name]!r}")
+            if state[name] != mine[name]:
+                raise ValueError(f"state is of a stream with {name} {state[name]!r}, this one has {mine[name]!r}")
         convolutions = {name: conv for conv, name in self._names.items()}
         for name, past in state["past"].items():
             if name not in convolutions or past.shape[1] != convolutions[name].conv.in_channels:
                 raise ValueError(f"state is of another model: it remembers {tuple(past.shape)} for {name!r}")
-        found = _State(**{name: state[name] for name in _State._fields})
-        waiting = 0 if found.waiting is None else found.waiting.shape[2]
-        if found.position != sum(self._lengths[: found.chunk]) + found.done + waiting:
+        resumed = _State(**{name: state[name] for name in _State._fields})
+        waiting = 0 if resumed.waiting is None else resumed.waiting.shape[2]
+        if resumed.position != sum(self._lengths[: resumed.chunk]) + resumed.done + waiting:
             raise ValueError(
-                f"state contradicts itself: position {found.position} in chunk {found.chunk} after {found.done} of it "
-                f"and {waiting} waiting"
+                f"state contradicts itself: position {resumed.position} in chunk {resumed.chunk} after {resumed.done} "
+                f"of it and {waiting} waiting"
             )
-        if bool(found.past) != bool(found.done and not self.chunked):
-            raise ValueError(f"state remembers {len(found.past)} convolutions after {found.done} inputs of a chunk")
-        self._state = found
+        if bool(resumed.past) != bool(resumed.done and not self.chunked):
+            raise ValueError(f"state remembers {len(resumed.past)} convolutions after {resumed.done} inputs of a chunk")
+        self._state = resumed
 
     # ---- the work --------------------------------------------------------------------------------------------------
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
+        """Restore the position if the block fails."""
         before = self._state
         try:
             yield
@@ -140,27 +143,29 @@ class _Stream:
             raise
 
     def _check(self, name: str, x: Tensor, channels: int, cell: int = 1) -> None:
-        """cell: pixels a latent cell, where x is pixels."""
+        """Refuse inputs that do not fit the model or the stream. cell: pixels per latent cell, if x is pixels."""
         check_video(name, x, channels)
         if (x.dtype, x.device) != (self.temporal.dtype, self.temporal.device):
             raise ValueError(
-                f"{name} must be of the model's type and on its device, {self.temporal.dtype} on "
+                f"{name} must have the model's type and device, {self.temporal.dtype} on "
                 f"{self.temporal.device}, got {x.dtype} on {x.device}"
             )
-        shape, began = (x.shape[0], *x.shape[3:]), self._state.shape
-        if began is not None and shape != (began[0], *(side * cell for side in began[1:])):
-            raise ValueError(
-                f"{name} must have the batch, height and width that the stream began with, "
-                f"{(began[0], *(side * cell for side in began[1:]))}, got {shape}"
-            )
+        shape = (x.shape[0], *x.shape[3:])
+        if self._state.shape is not None:
+            batch, height, width = self._state.shape
+            began = (batch, height * cell, width * cell)
+            if shape != began:
+                raise ValueError(
+                    f"{name} must have the batch, height and width that the stream began with, {began}, got {shape}"
+                )
         if self.position + x.shape[2] > self.length:
             raise ValueError(
-                f"{name} has {count(x.shape[2], self.takes)}, but of the {self.length} of a stream of num_frames="
-                f"{self.num_frames} only {self.length - self.position} are left"
+                f"{name} has {count(x.shape[2], self.takes)}, but only {self.length - self.position} of the "
+                f"{self.length} of this stream of num_frames={self.num_frames} are left"
             )
 
     def _feed(self, x: Tensor) -> list[Tensor]:
-        """Take x in, and return the outputs that it completes."""
+        """Take inputs and return the outputs that they complete."""
         position, chunk, done, _, waiting, past = self._state
         waiting = x if waiting is None else torch.cat([waiting, x], dim=2)
         outputs = []
@@ -180,11 +185,11 @@ class _Stream:
         return outputs
 
     def _whole(self, chunk: int, done: int, available: int) -> int:
-        """How many of a chunk's next inputs, at most `available`, outputs can be made of."""
+        """How many of the next `available` inputs of a chunk complete outputs."""
         raise NotImplementedError
 
     def _run(self, x: Tensor, chunk: int, done: int, convolve: Convolve) -> Tensor:
-        """The outputs of a chunk's next inputs, of which it has had `done` before."""
+        """The outputs of the next inputs of a chunk, after its first `done`."""
         raise NotImplementedError
 
 
@@ -196,39 +201,41 @@ def _check_streamable(temporal: TemporalVAE, micro_frame_size: int | None, chunk
         return
     if config.norm != "frame_group":
         raise ValueError(
-            f"norm {config.norm!r} takes its statistics over all frames, so no latent is final before the last frame "
-            'is there: stream it with chunked=True (chunks encoded alone, as released), or use norm "frame_group" '
-            "(vae_lab.make_causal turns one into the other)"
+            f"norm {config.norm!r} takes its statistics over all frames, so every latent depends on the last frame: "
+            'stream it with chunked=True (chunks encoded alone, as released), or use norm "frame_group" '
+            "(vae_lab.make_causal changes a model's norm to it)"
         )
     if not config.is_causal:
-        raise ValueError("is_causal=False looks at frames to come, so it cannot be streamed")
+        raise ValueError("is_causal=False needs later frames, so it cannot be streamed")
     if "reflect" in (config.pad_mode, config.time_pad_mode):
-        raise ValueError('pad_mode "reflect" pads with frames to come, so it cannot be streamed')
+        raise ValueError('pad_mode "reflect" pads with later frames, so it cannot be streamed')
 
 
 class StreamingEncoder(_Stream):
-    """Encodes a clip of known length, fed in pieces of any size: the latents of all pieces, joined, are `vae.encode`'s.
+    """Encodes a clip of known length in pieces of any size; their latents, joined, equal those of `vae.encode`.
 
-    Exact for norm "frame_group": to rounding, any pieces give what the whole clip gives. A latent comes out as soon as
-    its group of frames is complete. Memory depends on the size of a piece, not on `num_frames`.
+    With norm "frame_group" they are equal up to rounding, whatever the pieces. A latent comes out as soon as its group
+    of frames is complete. Memory depends on the size of a piece, not on `num_frames`.
 
     Args:
-        vae: a VideoVAE (fed pixels; its micro_frame_size is followed: None means one piece from beginning to end) or a
-          TemporalVAE (fed 2D latents).
-        num_frames: of the whole clip: front padding depends on it, so it must be known at the start.
-        chunked: encode chunks of micro_frame_size when they are complete, as released. What norm "group" needs.
+        vae: a VideoVAE, which takes pixels and keeps its micro_frame_size, or a TemporalVAE, which takes 2D latents.
+        num_frames: length of the whole clip, needed at the start because front padding depends on it.
+        chunked: encode each chunk of micro_frame_size frames alone, when it is complete, as released. Norm "group"
+          needs this.
 
-    Raises ValueError for a model that cannot be streamed, and says why.
+    Raises ValueError with the reason if the model cannot be streamed.
     """
 
     takes = "frame"
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
-        """The next frames (B, 3, T, H, W) in [-1, 1] -> posterior of the latents that they complete, maybe of none.
+        """Encode the next frames (B, 3, T, H, W) in [-1, 1] to the posterior of the latents that they complete.
 
-        Of a TemporalVAE x is (B, C, T, h, w), 2D latents. Raises ValueError where x does not fit what came before or
-        goes beyond num_frames. After an exception, whatever it was, the stream stands where it stood.
+        There may be no such latents yet. With a TemporalVAE, x is 2D latents (B, C, T, h, w). After any exception the
+        position is unchanged.
+
+        Raises ValueError if x does not fit the pieces before it or goes beyond num_frames.
         """
         if isinstance(self.vae, TemporalVAE):
             return self.encode_spatial_latent(x)
@@ -238,7 +245,7 @@ class StreamingEncoder(_Stream):
 
     @torch.no_grad()
     def encode_spatial_latent(self, spatial_latent: Tensor) -> AutoencoderKLOutput:
-        """The temporal half of `encode`: the next scaled 2D latents (B, C, T, h, w)."""
+        """Run the temporal half of `encode` on the next scaled 2D latents (B, C, T, h, w)."""
         self._check("spatial_latent", spatial_latent, self.temporal.config.in_channels)
         none = _no_frames(spatial_latent, 2 * self.temporal.config.latent_channels)
         moments = torch.cat([none, *self._feed(spatial_latent)], dim=2)
@@ -255,17 +262,20 @@ class StreamingEncoder(_Stream):
 
 
 class StreamingDecoder(_Stream):
-    """Decodes the latents of a clip of num_frames, fed in pieces of any size, into what `vae.decode` gives.
+    """Decodes the latents of a clip in pieces of any size; the frames, joined, equal those of `vae.decode`.
 
-    Exact for norm "frame_group": every latent gives its frames at once. Arguments, errors and state as of
-    StreamingEncoder; of a TemporalVAE 2D latents come out.
+    With norm "frame_group" they are equal up to rounding, and each latent gives its frames at once. Arguments, errors
+    and state are those of StreamingEncoder. With a TemporalVAE, 2D latents come out.
     """
 
     takes = "latent"
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> DecoderOutput:
-        """The next raw latents (B, C, L, h, w) -> `.sample` of (B, 3, T, H, W), their frames, maybe none (T = 0)."""
+        """Decode the next raw latents (B, C, L, h, w) to `.sample`, the frames (B, 3, T, H, W) that they complete.
+
+        T is 0 if they complete none.
+        """
         if isinstance(self.vae, TemporalVAE):
             return self.decode_spatial_latent(z)
         spatial = self.vae.spatial
@@ -277,7 +287,7 @@ class StreamingDecoder(_Stream):
 
     @torch.no_grad()
     def decode_spatial_latent(self, z: Tensor) -> DecoderOutput:
-        """The temporal half of `decode`: `.sample` of scaled 2D latents (B, C, T, h, w)."""
+        """Run the temporal half of `decode`: `.sample` is scaled 2D latents (B, C, T, h, w)."""
         self._check("z", z, self.temporal.config.latent_channels)
         return DecoderOutput(sample=torch.cat([_no_frames(z, self.temporal.config.in_channels), *self._feed(z)], dim=2))
 

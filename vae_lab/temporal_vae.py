@@ -1,10 +1,11 @@
-"""The temporal half: a VAE of causal 3D convolutions over the latents of a 2D VAE.
+"""The temporal half of the video VAE: causal 3D convolutions over the latents of the 2D half.
 
-Source: Open-Sora v1.2.0, `opensora/models/vae/vae_temporal.py` (VAE_Temporal), itself after MAGVIT-v2 without the
-codebook. Names are diffusers'; `checkpoints` holds the table from Open-Sora's keys to these.
+Source: Open-Sora v1.2.0, `opensora/models/vae/vae_temporal.py` (VAE_Temporal), which follows MAGVIT-v2 without the
+codebook. Names are diffusers'; `checkpoints.open_sora` maps Open-Sora's keys to them.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,16 +25,17 @@ ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU}
 NORM_EPS = 1e-5  # torch's GroupNorm default, which the reference uses
 
 Convolve = Callable[[CausalConv3d, Tensor], Tensor]
-"""How a block calls its convolutions, the only layers that look at other frames: on a whole clip (`at_once`), or on the
-next frames of a stream by a caller who keeps what each has to remember (`streaming`)."""
+"""How a block calls its convolutions, the only layers that see other frames. `at_once` runs them on a whole clip;
+`streaming` runs them on the next frames of a stream and keeps the frames that each has to remember."""
 
 
 def at_once(conv: CausalConv3d, x: Tensor) -> Tensor:
+    """Run a convolution on a whole clip."""
     return conv(x)
 
 
 class FrameGroupNorm(nn.GroupNorm):
-    """GroupNorm with statistics of its own for every frame, so that no frame sees another. (B, C, T, H, W) -> same."""
+    """GroupNorm with separate statistics for each frame, so that no frame sees another. (B, C, T, H, W) -> same."""
 
     def forward(self, x: Tensor) -> Tensor:
         frames = x.transpose(1, 2)  # (B, T, C, H, W)
@@ -41,13 +43,15 @@ class FrameGroupNorm(nn.GroupNorm):
 
 
 class Layers:
-    """Makes the layers of one TemporalVAE: what its config says once, and every block needs.
+    """Makes the layers of one TemporalVAE, so that every block gets the config's norm, activation and padding.
 
-    norm "group" is torch's GroupNorm on the 5-D tensor: its statistics run over all frames, as in the released model.
-    "frame_group" takes them frame by frame, which makes the model truly causal. padding: of every CausalConv3d.
+    Args:
+        norm: "group" is torch's GroupNorm on the 5-D tensor: its statistics run over all frames, as in the released
+          model. "frame_group" has separate statistics for each frame, which makes the model truly causal.
+        padding: arguments of every CausalConv3d.
     """
 
-    def __init__(self, norm: str, norm_num_groups: int, act_fn: str, **padding):
+    def __init__(self, norm: str, norm_num_groups: int, act_fn: str, **padding: Any):
         if norm not in NORMS:
             raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
         if act_fn not in ACTIVATIONS:
@@ -58,6 +62,7 @@ class Layers:
         self.act = ACTIVATIONS[act_fn]
 
     def norm(self, channels: int) -> nn.GroupNorm:
+        """Make a norm."""
         if channels % self._num_groups:
             raise ValueError(
                 f"base_channels times each channel multiplier must be a multiple of norm_num_groups "
@@ -65,12 +70,15 @@ class Layers:
             )
         return self._norm(self._num_groups, channels, eps=NORM_EPS)
 
-    def conv(self, in_channels: int, out_channels: int, kernel_size: int = 3, time_stride: int = 1, bias: bool = True):
+    def conv(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, time_stride: int = 1, bias: bool = True
+    ) -> CausalConv3d:
+        """Make a convolution."""
         return CausalConv3d(in_channels, out_channels, kernel_size, (time_stride, 1, 1), bias=bias, **self._padding)
 
 
 class ResnetBlock(nn.Module):
-    """norm, act, conv, norm, act, conv, plus the input: (B, in_channels, T, H, W) -> (B, out_channels, T, H, W)."""
+    """Norm, act, conv, norm, act, conv, plus the input: (B, in_channels, T, H, W) -> (B, out_channels, T, H, W)."""
 
     def __init__(self, in_channels: int, out_channels: int, layers: Layers):
         super().__init__()
@@ -89,7 +97,7 @@ class ResnetBlock(nn.Module):
 
 
 class MidBlock(nn.Module):
-    """`num_res_blocks` residual blocks; the first takes `in_channels` to `out_channels`."""
+    """`num_res_blocks` residual blocks; the first changes `in_channels` to `out_channels`."""
 
     def __init__(self, in_channels: int, out_channels: int, num_res_blocks: int, layers: Layers):
         super().__init__()
@@ -104,7 +112,7 @@ class MidBlock(nn.Module):
 
 
 class DownBlock(MidBlock):
-    """Residual blocks, then a convolution of stride 2 in time where `downsample` is set: T -> T // 2."""
+    """Residual blocks, then, if `downsample` is set, a convolution of stride 2 in time: T -> T // 2."""
 
     def __init__(self, in_channels: int, out_channels: int, num_res_blocks: int, layers: Layers, downsample: bool):
         super().__init__(in_channels, out_channels, num_res_blocks, layers)
@@ -116,7 +124,7 @@ class DownBlock(MidBlock):
 
 
 class UpBlock(MidBlock):
-    """Residual blocks, then twice the channels unfolded into time where `upsample` is set: T -> 2 * T."""
+    """Residual blocks, then, if `upsample` is set, a convolution to twice the channels, moved into time: T -> 2 * T."""
 
     def __init__(self, in_channels: int, out_channels: int, num_res_blocks: int, layers: Layers, upsample: bool):
         super().__init__(in_channels, out_channels, num_res_blocks, layers)
@@ -128,7 +136,10 @@ class UpBlock(MidBlock):
 
 
 def depth_to_time(x: Tensor, factor: int = 2) -> Tensor:
-    """(B, C * factor, T, H, W) -> (B, C, T * factor, H, W): `factor` is the faster index of channels and of time."""
+    """Move channels into time: (B, C * factor, T, H, W) -> (B, C, T * factor, H, W).
+
+    `factor` is the faster index, of the channels as of time.
+    """
     x = x.unflatten(1, (-1, factor))  # (B, C, factor, T, H, W)
     return x.transpose(2, 3).flatten(2, 3)
 
@@ -136,7 +147,15 @@ def depth_to_time(x: Tensor, factor: int = 2) -> Tensor:
 class Encoder(nn.Module):
     """(B, in_channels, T, H, W) -> (B, 2 * latent_channels, T // temporal_ratio, H, W)."""
 
-    def __init__(self, in_channels, latent_channels, widths, num_res_blocks, temporal_downsample, layers: Layers):
+    def __init__(
+        self,
+        in_channels: int,
+        latent_channels: int,
+        widths: Sequence[int],
+        num_res_blocks: int,
+        temporal_downsample: Sequence[bool],
+        layers: Layers,
+    ):
         super().__init__()
         self.conv_in = layers.conv(in_channels, widths[0], bias=False)
         self.down_blocks = nn.ModuleList(
@@ -156,9 +175,17 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """(B, latent_channels, L, H, W) -> (B, out_channels, L * temporal_ratio, H, W). up_blocks run last level first."""
+    """(B, latent_channels, L, H, W) -> (B, out_channels, L * temporal_ratio, H, W). The last level comes first."""
 
-    def __init__(self, latent_channels, out_channels, widths, num_res_blocks, temporal_downsample, layers: Layers):
+    def __init__(
+        self,
+        latent_channels: int,
+        out_channels: int,
+        widths: Sequence[int],
+        num_res_blocks: int,
+        temporal_downsample: Sequence[bool],
+        layers: Layers,
+    ):
         super().__init__()
         self.conv_in = layers.conv(latent_channels, widths[-1])
         self.mid_block = MidBlock(widths[-1], widths[-1], num_res_blocks, layers)
@@ -179,21 +206,21 @@ class Decoder(nn.Module):
 
 
 class TemporalVAE(ModelMixin, ConfigMixin):
-    """Compresses 2D latents in time, whole clip at once: T frames -> ceil(T / temporal_compression_ratio) latents.
+    """Compress 2D latents in time, a whole clip at once: T frames -> ceil(T / temporal_compression_ratio) latents.
 
-    Without arguments: the released architecture (Open-Sora's VAE_Temporal_SD), 309,687,144 parameters.
+    The defaults are the released architecture (Open-Sora's VAE_Temporal_SD): 309,687,144 parameters.
 
     Args:
-        in_channels: channels of the 2D latents it takes and gives back.
-        latent_channels: channels of its own latents.
+        in_channels: channels of the 2D latents that are encoded.
+        latent_channels: channels of the latents.
         base_channels: width of level 0; level i has base_channels * channel_multipliers[i].
-        num_res_blocks: residual blocks a level, and in each mid block.
-        temporal_downsample: one flag for each level but the last: halve time after it.
-        norm: "group" (released: statistics over all frames) or "frame_group" (frame by frame, truly causal).
+        num_res_blocks: residual blocks in each level and in each mid block.
+        temporal_downsample: for each level except the last, whether time is halved after it.
+        norm: "group" (released: statistics over all frames) or "frame_group" (separate for each frame: truly causal).
         pad_mode: of every CausalConv3d: "constant" (zeros, released), "replicate" or "reflect".
         act_fn: "silu" (released) or "relu".
-        time_pad_mode, is_causal: of every CausalConv3d too, for comparisons: padding of time alone, and False for
-          convolutions that look ahead as far as back.
+        time_pad_mode, is_causal: of every CausalConv3d, for comparisons: the pad mode of time alone, and False for
+          convolutions that see as far ahead as back.
     """
 
     @register_to_config
@@ -222,7 +249,7 @@ class TemporalVAE(ModelMixin, ConfigMixin):
             positive_int(name, value)
         if len(temporal_downsample) != len(channel_multipliers) - 1:
             raise ValueError(
-                f"temporal_downsample must have one flag for each channel multiplier but the last "
+                f"temporal_downsample must have one flag for each channel multiplier except the last "
                 f"({len(channel_multipliers) - 1}), got {tuple(temporal_downsample)}"
             )
         for name, flags in (("temporal_downsample", temporal_downsample), ("is_causal", [is_causal])):
@@ -243,7 +270,7 @@ class TemporalVAE(ModelMixin, ConfigMixin):
 
     @property
     def spatial_compression_ratio(self) -> int:
-        """Always 1: space is left to the 2D half."""
+        """Always 1: the 2D half compresses space."""
         return 1
 
     def latent_size(self, size: Sequence[int]) -> tuple[int, int, int]:
@@ -251,7 +278,7 @@ class TemporalVAE(ModelMixin, ConfigMixin):
         return latent_size(size, self.temporal_compression_ratio, spatial_ratio=1, micro_frame_size=None)
 
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
-        """2D latents (B, in_channels, T, h, w), scaled as SpatialVAE gives them, any T >= 1 -> posterior over latents.
+        """Encode 2D latents (B, in_channels, T, h, w), scaled as SpatialVAE returns them, for any T >= 1.
 
         `front_padding(T)` zero frames go in front. `.latent_dist.mode()` has shape (B, latent_channels, L, h, w).
         """
@@ -260,10 +287,12 @@ class TemporalVAE(ModelMixin, ConfigMixin):
         return AutoencoderKLOutput(latent_dist=DiagonalGaussian(self.moments(x)))
 
     def decode(self, z: Tensor, num_frames: int) -> DecoderOutput:
-        """Latents (B, latent_channels, L, h, w) -> `.sample` of (B, in_channels, num_frames, h, w).
+        """Decode latents (B, latent_channels, L, h, w) to `.sample` (B, in_channels, num_frames, h, w).
 
-        num_frames: the clip's length before encode. L latents fit several lengths (17 to 20 frames give 5 at ratio 4),
-        so it has no default; the frames that front_padding added are cut off again.
+        num_frames: length of the clip that was encoded. It has no default because several lengths have L latents (17 to
+        20 frames have 5 at ratio 4). The frames that front_padding added are removed.
+
+        Raises ValueError if no clip of num_frames has L latents.
         """
         check_video("z", z, self.config.latent_channels)
         ratio = self.temporal_compression_ratio
@@ -271,24 +300,29 @@ class TemporalVAE(ModelMixin, ConfigMixin):
         return DecoderOutput(sample=self.frames(z)[:, :, front_padding(num_frames, ratio) :])
 
     def moments(self, x: Tensor, convolve: Convolve = at_once) -> Tensor:
-        """The network of `encode`: whole groups of frames, padded already -> mean and log variance, 2 * C channels."""
+        """Run the network of `encode` on whole groups of frames, padding included -> mean and log variance: 2 * C."""
         return convolve(self.quant_conv, self.encoder(x, convolve))
 
     def frames(self, z: Tensor, convolve: Convolve = at_once) -> Tensor:
-        """The network of `decode`: every latent becomes `temporal_compression_ratio` frames, padding among them."""
+        """Run the network of `decode`: each latent -> `temporal_compression_ratio` frames, padding included."""
         return self.decoder(convolve(self.post_quant_conv, z), convolve)
 
-    def forward(self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None):
-        """Encode and decode; diffusers' signature."""
+    def forward(
+        self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None
+    ) -> DecoderOutput:
+        """Encode and decode, with diffusers' signature."""
         posterior = self.encode(x).latent_dist
         return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), x.shape[2])
 
 
 def check_num_frames(num_frames: int, num_latent_frames: int, allowed: range) -> None:
-    """Refuse a `num_frames` whose latent would not have `num_latent_frames` frames."""
+    """Refuse a `num_frames` of clips that do not have `num_latent_frames` latent frames.
+
+    allowed: `shapes.frame_range` of the latent frames.
+    """
     if num_frames not in allowed:
         fits = f"{allowed.start} to {allowed.stop - 1}" if len(allowed) > 1 else ", ".join(map(str, allowed))
         raise ValueError(
             f"num_frames ({num_frames}) does not fit a latent of {num_latent_frames} frames, which decodes to "
-            f"{fits or 'no length of clip'}"
+            f"{fits or 'no number of frames'}"
         )

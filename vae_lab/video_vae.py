@@ -1,4 +1,4 @@
-"""The stack: 2D VAE, temporal VAE in chunks, shift and scale.
+"""The video VAE: the 2D half, then the temporal half in chunks, then shift and scale.
 
 Source: Open-Sora v1.2.0, `opensora/models/vae/vae.py`.
 """
@@ -19,34 +19,34 @@ from .spatial_vae import SpatialVAE
 from .temporal_vae import TemporalVAE, check_num_frames
 from .utils.checks import check_video, positive_int
 
-# Per-channel statistics of the released model's latents (shift and scale in its config.json)
+# Mean and standard deviation of each channel of the released model's latents: shift and scale in its config.json
 SHIFT = (-0.10, 0.34, 0.27, 0.98)
 SCALE = (3.85, 2.32, 2.33, 3.06)
 
 
 class Reconstruction(NamedTuple):
-    """What VideoVAE.reconstruct returns."""
+    """The result of VideoVAE.reconstruct."""
 
     sample: Tensor
-    """(B, 3, T, H, W): through both halves."""
+    """(B, 3, T, H, W), encoded and decoded by both halves."""
     spatial_only: Tensor
-    """(B, 3, T, H, W): through the 2D half alone."""
+    """(B, 3, T, H, W), encoded and decoded by the 2D half alone."""
     latent: Tensor
-    """(B, C, L, h, w): raw latents of the stack."""
+    """Raw latents (B, C, L, h, w)."""
     spatial_latent: Tensor
-    """(B, C, T, h, w): scaled latents of the 2D half."""
+    """Scaled latents (B, C, T, h, w) of the 2D half."""
 
 
 class VideoVAE(ModelMixin, ConfigMixin):
     """Open-Sora 1.2's video VAE: pixels (B, 3, T, H, W) in [-1, 1] <-> latents (B, C, L, h, w).
 
-    Without arguments: the released architecture with random weights, 393,341,007 parameters; `load` reads trained ones.
+    The defaults are the released architecture, 393,341,007 parameters, with random weights; `load` reads trained ones.
 
     Args:
-        spatial_config, temporal_config: arguments of SpatialVAE and TemporalVAE that differ from the released ones.
-        micro_frame_size: frames the temporal half takes at a time, each chunk alone (released: 17); None: no chunks.
-        latents_mean, latents_std: what `normalize` subtracts and divides by, one number a latent channel. Open-Sora
-          calls them shift and scale; so are the buffers here, shape (1, C, 1, 1, 1).
+        spatial_config, temporal_config: arguments of SpatialVAE and TemporalVAE that differ from the defaults.
+        micro_frame_size: frames in each chunk, which the temporal half encodes alone (released: 17); None: no chunks.
+        latents_mean, latents_std: one number for each latent channel, which `normalize` subtracts and divides by.
+          Open-Sora calls them shift and scale, and so do the buffers here, of shape (1, C, 1, 1, 1).
     """
 
     @register_to_config
@@ -78,25 +78,27 @@ class VideoVAE(ModelMixin, ConfigMixin):
         self.register_buffer("scale", torch.tensor(latents_std, dtype=torch.float32).view(1, -1, 1, 1, 1))
 
     @classmethod
-    def of_halves(cls, spatial: SpatialVAE, temporal: TemporalVAE, **config) -> "VideoVAE":
-        """A stack of these very modules, not copies. config: the other arguments."""
-        # by keyword: what comes by position, diffusers' from_config takes for a default and drops
+    def of_halves(cls, spatial: SpatialVAE, temporal: TemporalVAE, **config: Any) -> "VideoVAE":
+        """Make a VideoVAE of these modules themselves, not of copies. config: the other arguments."""
+        # by keyword: diffusers' from_config takes positional arguments for defaults, and drops them
         vae = cls(spatial_config=_arguments(spatial), temporal_config=_arguments(temporal), **config)
         vae.spatial, vae.temporal = spatial, temporal
         return vae
 
     def with_micro_frame_size(self, micro_frame_size: int | None) -> "VideoVAE":
-        """A stack of the same modules, not copies, that chunks otherwise; None: every clip in one piece."""
+        """Make a VideoVAE of the same modules, not of copies, with another chunk length; None: no chunks."""
         statistics = dict(latents_mean=self.config.latents_mean, latents_std=self.config.latents_std)
         other = self.of_halves(self.spatial, self.temporal, micro_frame_size=micro_frame_size, **statistics)
         return other.to(self.device).train(self.training)
 
     @property
     def temporal_compression_ratio(self) -> int:
+        """Frames per latent frame."""
         return self.temporal.temporal_compression_ratio
 
     @property
     def spatial_compression_ratio(self) -> int:
+        """Pixels per latent cell along height and along width."""
         return self.spatial.spatial_compression_ratio
 
     def latent_size(self, size: Sequence[int]) -> tuple[int, int, int]:
@@ -106,15 +108,17 @@ class VideoVAE(ModelMixin, ConfigMixin):
         )
 
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
-        """Pixels (B, 3, T, H, W) in [-1, 1], H and W multiples of 8 -> posterior over raw latents (B, C, L, h, w).
+        """Encode pixels (B, 3, T, H, W) in [-1, 1] to a posterior over raw latents (B, C, L, h, w).
 
-        The 2D half gives its mode; the posteriors of the chunks are joined along time. `normalize` applies shift and
-        scale. The reference samples twice instead; `.latent_dist.sample(generator)` is the second of those.
+        The temporal half encodes the mode of the 2D half, and the posteriors of its chunks are joined along time.
+        `normalize` applies shift and scale. The reference also samples the 2D half, where this takes the mode.
+
+        Raises ValueError if H or W is not a multiple of `spatial_compression_ratio` (8).
         """
         return self.encode_spatial_latent(self.spatial.encode(x).latent_dist.mode())
 
     def encode_spatial_latent(self, spatial_latent: Tensor) -> AutoencoderKLOutput:
-        """The temporal half of `encode`: scaled 2D latents (B, C, T, h, w) -> posterior over raw latents."""
+        """Run the temporal half of `encode`: scaled 2D latents (B, C, T, h, w) -> posterior over raw latents."""
         check_video("spatial_latent", spatial_latent, self.temporal.config.in_channels)
         chunks = spatial_latent.split(chunk_lengths(spatial_latent.shape[2], self.config.micro_frame_size), dim=2)
         return AutoencoderKLOutput(
@@ -122,11 +126,14 @@ class VideoVAE(ModelMixin, ConfigMixin):
         )
 
     def decode(self, z: Tensor, num_frames: int) -> DecoderOutput:
-        """Raw latents (B, C, L, h, w) -> `.sample` of (B, 3, num_frames, H, W), about [-1, 1] and not clamped."""
+        """Decode raw latents (B, C, L, h, w) to `.sample` (B, 3, num_frames, H, W), roughly in [-1, 1] and not clamped.
+
+        Raises ValueError if no clip of num_frames has L latents.
+        """
         return self.spatial.decode(self.decode_spatial_latent(z, num_frames).sample)
 
     def decode_spatial_latent(self, z: Tensor, num_frames: int) -> DecoderOutput:
-        """The temporal half of `decode`: raw latents -> `.sample` of scaled 2D latents (B, C, num_frames, h, w)."""
+        """Run the temporal half of `decode`: raw latents -> `.sample`, scaled 2D latents (B, C, num_frames, h, w)."""
         check_video("z", z, self.temporal.config.latent_channels)
         ratio, micro_frame_size = self.temporal_compression_ratio, self.config.micro_frame_size
         check_num_frames(num_frames, z.shape[2], frame_range(z.shape[2], ratio, micro_frame_size))
@@ -138,25 +145,28 @@ class VideoVAE(ModelMixin, ConfigMixin):
         return DecoderOutput(sample=torch.cat(chunks, dim=2))
 
     def save_pretrained(self, *args, **kwargs) -> None:
-        """diffusers'. A temporal half whose norms were exchanged since (`make_causal`) is saved as it is now."""
+        """Save as diffusers does, with the norm that the temporal half has now (`make_causal` exchanges it)."""
         temporal_config, norm = self.config.temporal_config or {}, self.temporal.config.norm
         if temporal_config.get("norm", "group") != norm:
             self.register_to_config(temporal_config={**temporal_config, "norm": norm})
         super().save_pretrained(*args, **kwargs)
 
     def normalize(self, z: Tensor) -> Tensor:
-        """Raw latents -> latents for a diffusion model: (z - shift) / scale, per channel."""
+        """Turn raw latents into those for a diffusion model: (z - shift) / scale, for each channel."""
         check_video("z", z, self.temporal.config.latent_channels)
         return (z - self.shift) / self.scale
 
     def denormalize(self, z: Tensor) -> Tensor:
-        """The inverse of `normalize`: z * scale + shift."""
+        """Invert `normalize`: z * scale + shift."""
         check_video("z", z, self.temporal.config.latent_channels)
         return z * self.scale + self.shift
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Reconstruction:
-        """(B, 3, T, H, W) in [-1, 1] through the 2D half alone and through both: modes throughout, no gradients."""
+        """Encode and decode (B, 3, T, H, W) in [-1, 1] by both halves and by the 2D half alone.
+
+        Latents are modes, and gradients are not recorded.
+        """
         spatial_latent = self.spatial.encode(x).latent_dist.mode()
         latent = self.encode_spatial_latent(spatial_latent).latent_dist.mode()
         return Reconstruction(
@@ -166,8 +176,10 @@ class VideoVAE(ModelMixin, ConfigMixin):
             spatial_latent=spatial_latent,
         )
 
-    def forward(self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None):
-        """Encode and decode; diffusers' signature."""
+    def forward(
+        self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None
+    ) -> DecoderOutput:
+        """Encode and decode, with diffusers' signature."""
         posterior = self.encode(x).latent_dist
         return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), x.shape[2])
 

@@ -214,11 +214,11 @@ def test_what_cannot_be_streamed():
         StreamingEncoder(SpatialVAE(block_out_channels=(8, 8), norm_num_groups=4), 17)
     with pytest.raises(ValueError, match="chunked needs a VideoVAE with a micro_frame_size"):
         StreamingEncoder(causal(), 17, chunked=True)
-    with pytest.raises(ValueError, match='pad_mode "reflect" pads with frames to come'):
+    with pytest.raises(ValueError, match='pad_mode "reflect" pads with later frames'):
         StreamingDecoder(causal(pad_mode="reflect"), 17)
-    with pytest.raises(ValueError, match='pad_mode "reflect" pads with frames to come'):
+    with pytest.raises(ValueError, match='pad_mode "reflect" pads with later frames'):
         StreamingDecoder(causal(time_pad_mode="reflect"), 17)
-    with pytest.raises(ValueError, match="is_causal=False looks at frames to come"):
+    with pytest.raises(ValueError, match="is_causal=False needs later frames"):
         StreamingEncoder(causal(is_causal=False), 17)
     with pytest.raises(ValueError, match="num_frames must be at least 1, got 0"):
         StreamingEncoder(causal(), 0)
@@ -234,7 +234,7 @@ def test_frames_of_another_size_or_beyond_the_end():
         encoder.encode(clip(4).transpose(3, 4))
     with pytest.raises(ValueError, match=r"\(1, 16, 24\), got \(2, 16, 24\)"):
         encoder.encode(clip(4, batch=2))
-    with pytest.raises(ValueError, match="x has 5 frames, but of the 9 of a stream of num_frames=9 only 4 are left"):
+    with pytest.raises(ValueError, match="x has 5 frames, but only 4 of the 9 of this stream of num_frames=9 are left"):
         encoder.encode(clip(5))
     with pytest.raises(ValueError, match="x must have 3 channels, got 1"):
         encoder.encode(clip(4)[:, :1])
@@ -242,13 +242,13 @@ def test_frames_of_another_size_or_beyond_the_end():
         StreamingEncoder(vae, 9).encode(torch.zeros(1, 3, 4, 20, 16, dtype=torch.double))
     assert encoder.position == 5
     encoder.encode(clip(4))
-    with pytest.raises(ValueError, match="only 0 are left"):
+    with pytest.raises(ValueError, match="only 0 of the 9 of this stream"):
         encoder.encode(clip(1))
 
 
 def test_another_type_or_device():
     encoder, decoder = StreamingEncoder(causal(), 9), StreamingDecoder(causal(), 9)
-    rule = "must be of the model's type and on its device, torch.float64 on cpu, got "
+    rule = "must have the model's type and device, torch.float64 on cpu, got "
     with pytest.raises(ValueError, match=f"x {rule}torch.float32 on cpu"):
         encoder.encode(clip(4).float())
     with pytest.raises(ValueError, match=f"z {rule}torch.float64 on meta"):
@@ -259,7 +259,7 @@ def test_latents_beyond_the_end_and_num_frames_wrong_by_one():
     vae, x = causal(), clip(17)
     z, _ = whole(vae, x)  # 5 latents
     decoder = StreamingDecoder(vae, 16)  # would be 4
-    with pytest.raises(ValueError, match="z has 5 latents, but of the 4 of a stream of num_frames=16 only 4 are left"):
+    with pytest.raises(ValueError, match="z has 5 latents, but only 4 of the 4 of this stream of num_frames=16"):
         decoder.decode(z)
     encoder = StreamingEncoder(vae, 18)
     encoder.encode(x)
@@ -288,5 +288,5 @@ def test_states_of_other_streams_are_refused():
             StreamingEncoder(vae, 17).load_state_dict(state | {name: value})
     with pytest.raises(ValueError, match="state remembers 0 convolutions after 5 inputs of a chunk"):
         StreamingEncoder(vae, 17).load_state_dict(state | {"past": {}})
-    with pytest.raises(ValueError, match="state must be what StreamingEncoder.state_dict gave"):
+    with pytest.raises(ValueError, match="state must be from StreamingEncoder.state_dict"):
         encoder.load_state_dict({})

@@ -110,7 +110,10 @@ def test_gradients_reach_every_parameter():
         (dict(act_fn="gelu"), "act_fn must be one of .* got 'gelu'"),
         (dict(pad_mode="circular"), "pad_mode must be one of"),
         (dict(norm_num_groups=3), r"multiple of norm_num_groups \(3\), got 4 channels"),
-        (dict(temporal_downsample=(True,)), r"one flag for each channel multiplier but the last \(2\), got \(True,\)"),
+        (
+            dict(temporal_downsample=(True,)),
+            r"each channel multiplier except the last \(2\), got \(True,\)",
+        ),
         (dict(num_res_blocks=0), "num_res_blocks must be at least 1, got 0"),
     ],
 )
