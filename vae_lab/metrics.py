@@ -1,14 +1,26 @@
-"""Quality of a reconstruction, frame by frame. Always on tensors, never on files that a codec has changed."""
+"""Quality of a reconstruction, frame by frame, on tensors: files come after a codec that changes pixels.
+
+A new metric of frames is one row of FRAME_METRICS.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .shapes import MICRO_FRAME_SIZE, TEMPORAL_RATIO, chunk_lengths
 from .utils.checks import check_video, positive_int
 
+DATA_RANGE = 2.0  # largest less smallest value of pixels in [-1, 1]
 SSIM_WINDOW = 11  # Wang et al. 2004, "Image quality assessment": an 11x11 Gaussian window, sigma 1.5
+
+
+# ---- two clips -> a number per frame -------------------------------------------------------------------------------
 
 
 def _check_pair(x: Tensor, y: Tensor, data_range: float) -> None:
@@ -21,10 +33,15 @@ def _check_pair(x: Tensor, y: Tensor, data_range: float) -> None:
 
 
 def psnr(x: Tensor, y: Tensor, data_range: float) -> Tensor:
-    """Peak signal-to-noise ratio of each frame, (B, C, T, H, W) twice -> (B, T) in dB; infinite where they are equal.
+    """Return the peak signal-to-noise ratio of each frame in dB; infinite for equal frames.
 
-    data_range: the largest value less the smallest: 2.0 for pixels in [-1, 1]. 10 * log10(data_range**2 / MSE), the
-    mean taken over the channels and pixels of one frame.
+    10 * log10(data_range**2 / MSE), with the mean taken over the channels and pixels of one frame.
+
+    Args:
+        x, y: (B, C, T, H, W) each.
+        data_range: the largest possible value less the smallest: 2.0 for pixels in [-1, 1].
+
+    Returns: (B, T), float64.
     """
     _check_pair(x, y, data_range)
     frames = range(x.shape[2])  # one after another: in double precision a whole clip would be large
@@ -33,34 +50,97 @@ def psnr(x: Tensor, y: Tensor, data_range: float) -> Tensor:
 
 
 def ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
-    """Structural similarity of each frame, (B, C, T, H, W) twice -> (B, T), 1.0 where they are equal.
+    """Return the structural similarity of each frame, at most 1.0, which equal frames have.
 
-    scikit-image's structural_similarity with the settings of Wang et al. 2004 (Gaussian window of 11x11 pixels, sigma
-    1.5), each channel alone, averaged. Frames have at least 11x11 pixels. data_range as in `psnr`.
+    scikit-image's structural_similarity with the settings of Wang et al. 2004 (a Gaussian window of 11x11 pixels, sigma
+    1.5), computed per channel and averaged.
+
+    Args:
+        x, y: (B, C, T, H, W) each, with frames of at least 11x11 pixels.
+        data_range: as for `psnr`.
+
+    Returns: (B, T), float64.
     """
     from skimage.metrics import structural_similarity
 
     _check_pair(x, y, data_range)
     if min(x.shape[3:]) < SSIM_WINDOW:
         raise ValueError(f"ssim needs frames of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, got {tuple(x.shape[3:])}")
+    wang = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
     a, b = (v.detach().transpose(1, 2).double().cpu().numpy() for v in (x, y))  # (B, T, C, H, W)
     values = [
         [
-            structural_similarity(
-                frame_a, frame_b, data_range=data_range, channel_axis=0,
-                gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-            )
+            structural_similarity(frame_a, frame_b, data_range=data_range, channel_axis=0, **wang)
             for frame_a, frame_b in zip(clip_a, clip_b, strict=True)
         ]
         for clip_a, clip_b in zip(a, b, strict=True)
-    ]  # fmt: skip
+    ]
     return torch.from_numpy(np.array(values))
 
 
-def bicubic_round_trip(x: Tensor, factor: int = 8) -> Tensor:
-    """Every frame `factor` times smaller (bicubic, anti-aliased) and back: the baseline a 2D VAE has to beat.
+@dataclass(frozen=True, kw_only=True)
+class FrameMetric:
+    """A metric that gives each frame of a reconstruction a number, and how that number is shown."""
 
-    (B, C, T, H, W) -> the same shape; H and W divide by `factor`.
+    function: Callable[[Tensor, Tensor, float], Tensor]
+    """(x, y, data_range) -> (B, T), for x and y (B, C, T, H, W)."""
+    title: str
+    unit: str = ""
+    digits: int = 4
+    """Digits after the decimal point in texts."""
+    higher_is_better: bool = True
+    smallest_side: int = 1
+    """Pixels; the metric is not defined for frames with a shorter side."""
+
+    def text(self, value: float) -> str:
+        """A value with its unit: "31.42 dB"."""
+        return f"{value:.{self.digits}f} {self.unit}".rstrip()
+
+    def worst(self, values: np.ndarray) -> int:
+        """The index of the worst of the values."""
+        return int(np.argmin(values) if self.higher_is_better else np.argmax(values))
+
+
+FRAME_METRICS: dict[str, FrameMetric] = {
+    "psnr": FrameMetric(function=psnr, title="PSNR", unit="dB", digits=2),
+    "ssim": FrameMetric(function=ssim, title="SSIM", smallest_side=SSIM_WINDOW),
+}
+"""Name -> metric, in the order in which they are shown. `reconstruct` measures all of them."""
+
+
+def measure_frames(x: Tensor, y: Tensor, data_range: float = DATA_RANGE) -> dict[str, np.ndarray]:
+    """Measure the frames of one clip against the original by all FRAME_METRICS that are defined for their size.
+
+    x, y: (1, C, T, H, W) each. Returns name -> (T,).
+    """
+    defined = {name: m for name, m in FRAME_METRICS.items() if min(x.shape[3:]) >= m.smallest_side}
+    return {name: metric.function(x, y, data_range)[0].numpy() for name, metric in defined.items()}
+
+
+# ---- differences ---------------------------------------------------------------------------------------------------
+
+
+def rms(values: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
+    """Return the root mean square of an array, a CPU tensor or numbers over `axis`: float64, alone or an array."""
+    return np.sqrt(np.mean(np.square(np.asarray(values, dtype=float)), axis=axis))
+
+
+def psnr_of_rms(difference: ArrayLike, data_range: float = DATA_RANGE) -> Any:
+    """Return the PSNR in dB of one or several root mean square differences, infinite for 0.
+
+    20 * log10(data_range / difference): float64, alone or an array.
+    """
+    with np.errstate(divide="ignore"):
+        return 20 * np.log10(data_range / np.asarray(difference, dtype=float))
+
+
+# ---- baselines -----------------------------------------------------------------------------------------------------
+
+
+def bicubic_round_trip(x: Tensor, factor: int = 8) -> Tensor:
+    """Shrink every frame by `factor` (bicubic, anti-aliased) and enlarge it again: the baseline for a 2D VAE.
+
+    (B, C, T, H, W) -> the same shape. H and W must be multiples of `factor`.
     """
     check_video("x", x)
     for name, size in (("height", x.shape[3]), ("width", x.shape[4])):
@@ -72,10 +152,11 @@ def bicubic_round_trip(x: Tensor, factor: int = 8) -> Tensor:
 
 
 def linear_in_time(x: Tensor, ratio: int = TEMPORAL_RATIO, micro_frame_size: int | None = MICRO_FRAME_SIZE) -> Tensor:
-    """Every `ratio`-th frame kept, from the first of each chunk on, and the others drawn between them, linearly.
+    """Keep every `ratio`-th frame of each chunk and interpolate the others: the baseline for a temporal VAE.
 
-    (B, C, T, H, W) -> the same shape. The baseline a temporal VAE has to beat: in chunks of 17 frames at ratio 4 it
-    keeps as many frames as there are latents. What follows the last kept frame of a chunk is a copy of it.
+    (B, C, T, H, W) -> the same shape. Kept frames are counted from the first one of each chunk; the frames after the
+    last kept one of a chunk are copies of it. In chunks of 17 frames at ratio 4, as many frames are kept as there are
+    latent frames.
     """
     check_video("x", x)
     positive_int("ratio", ratio)
@@ -86,6 +167,3 @@ def linear_in_time(x: Tensor, ratio: int = TEMPORAL_RATIO, micro_frame_size: int
         share = torch.tensor([t % ratio / ratio for t in range(chunk.shape[2])], dtype=x.dtype, device=x.device)
         pieces.append(torch.lerp(chunk[:, :, before], chunk[:, :, after], share[:, None, None]))
     return torch.cat(pieces, dim=2)
-
-
-DATA_RANGE = 2.0  # of pixels in [-1, 1]

@@ -4,7 +4,15 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio
 
 from vae_lab import psnr, ssim, synthetic_clip, to_tensor
-from vae_lab.metrics import bicubic_round_trip, linear_in_time
+from vae_lab.metrics import (
+    FRAME_METRICS,
+    FrameMetric,
+    bicubic_round_trip,
+    linear_in_time,
+    measure_frames,
+    psnr_of_rms,
+    rms,
+)
 
 
 def test_psnr_of_a_known_error():
@@ -93,3 +101,25 @@ def test_linear_in_time_keeps_every_fourth_frame_and_draws_lines_between():
     assert torch.equal(linear_in_time(x, 4, None)[:, :, 18], 0.5 * x[:, :, 16] + 0.5 * x[:, :, 16])
     with pytest.raises(ValueError, match="ratio must be .*at least 1"):
         linear_in_time(x, 0)
+
+
+def test_psnr_of_an_rms_is_that_of_the_frames():
+    x, y = torch.rand(2, 1, 3, 4, 8, 8) * 2 - 1
+    differences = rms(x - y, axis=(0, 1, 3, 4))
+    assert psnr_of_rms(differences) == pytest.approx(psnr(x, y, 2.0)[0].numpy(), abs=1e-5)
+    assert psnr_of_rms(0.2) == pytest.approx(20.0) and psnr_of_rms(0.1, data_range=1.0) == pytest.approx(20.0)
+    assert psnr_of_rms(0) == np.inf and psnr_of_rms([0.0, 2.0]).tolist() == [np.inf, 0.0]
+    assert rms([3, 4]) == pytest.approx(12.5**0.5) and isinstance(rms([3, 4]), float)
+
+
+def test_frames_are_measured_by_every_metric_that_is_defined_for_their_size():
+    x, y = torch.rand(2, 1, 3, 4, 12, 11) * 2 - 1
+    found = measure_frames(x, y)
+    assert list(found) == list(FRAME_METRICS) == ["psnr", "ssim"]
+    assert found["psnr"].tolist() == psnr(x, y, 2.0)[0].tolist()
+    assert found["ssim"].tolist() == ssim(x, y, 2.0)[0].tolist()
+    assert list(measure_frames(x[..., :10], y[..., :10])) == ["psnr"]
+    values = np.array([3.0, 1.0, 2.0])
+    assert FRAME_METRICS["psnr"].worst(values) == 1 and FRAME_METRICS["psnr"].text(31.416) == "31.42 dB"
+    error = FrameMetric(function=psnr, title="error", higher_is_better=False)
+    assert error.worst(values) == 0 and error.text(0.5) == "0.5000"

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..metrics import psnr_of_rms, rms
 from ..utils.checks import check_video, finite, index_of, positive_int
 from ..utils.text import count
 from .arrays import cell_of, check_other, copy_of
@@ -33,15 +34,6 @@ def _decoded(decode: Decode, z: Tensor, channels: int | None = 3) -> Tensor:
     return y.float().cpu()
 
 
-def _rms(difference: Tensor, dim: Sequence[int]) -> np.ndarray:
-    return difference.double().square().mean(dim=dim).sqrt().numpy()
-
-
-def _psnr(rms: float) -> float:
-    """In dB of a root mean square of pixels in [-1, 1]; infinite for 0."""
-    return float(20 * np.log10(2 / rms)) if rms else float("inf")
-
-
 class Effect(NamedTuple):
     """What `effect` returns: frames as they are shown, so clamped to [-1, 1]."""
 
@@ -60,7 +52,7 @@ class Effect(NamedTuple):
     @property
     def psnr(self) -> float:
         """PSNR between the two in dB, over all frames, for a data range of 2; infinite where they are equal."""
-        return _psnr(self.total)
+        return float(psnr_of_rms(self.total))
 
     def __repr__(self) -> str:
         worst = int(self.rms.argmax())
@@ -73,7 +65,7 @@ class Effect(NamedTuple):
         """A pandas DataFrame, one row a frame: rms, psnr."""
         from pandas import DataFrame, RangeIndex
 
-        rows = dict(rms=self.rms, psnr=[_psnr(rms) for rms in self.rms])
+        rows = dict(rms=self.rms, psnr=psnr_of_rms(self.rms))
         return DataFrame(rows, RangeIndex(len(self.rms), name="frame"))
 
     def plot(self):
@@ -94,7 +86,7 @@ def _compare(original: Tensor, changed: Tensor) -> Effect:
     if changed.shape != original.shape:
         raise ValueError(f"decode must give frames of one shape, got {tuple(original.shape)}, {tuple(changed.shape)}")
     original, changed = original.clamp(-1, 1), changed.clamp(-1, 1)
-    return Effect(original, changed, _rms(changed - original, (0, 1, 3, 4)))
+    return Effect(original, changed, rms(changed - original, (0, 1, 3, 4)))
 
 
 class ChannelEffects(NamedTuple):
@@ -108,7 +100,7 @@ class ChannelEffects(NamedTuple):
     @property
     def psnr(self) -> np.ndarray:
         """(C, K) in dB for a data range of 2; infinite where nothing changed."""
-        return np.vectorize(_psnr, otypes=[float])(self.rms)
+        return psnr_of_rms(self.rms)
 
     def __repr__(self) -> str:
         lines = [f"ChannelEffects: RMS of pixels in [-1, 1] by {', '.join(self.names)}"]
@@ -196,7 +188,7 @@ def interpolation(decode: Decode, z: Tensor, other: Tensor, steps: int = 5) -> I
     weights = np.linspace(0, 1, steps)
     frames = torch.cat([_decoded(decode, interpolate(z, other, weight)) for weight in weights]).clamp(-1, 1)
     fade = torch.lerp(frames[:1], frames[-1:], torch.from_numpy(weights).float().view(-1, 1, 1, 1, 1))
-    return Interpolation(weights, frames, _rms(frames - fade, (1, 2, 3, 4)))
+    return Interpolation(weights, frames, rms(frames - fade, (1, 2, 3, 4)))
 
 
 class Extent(NamedTuple):

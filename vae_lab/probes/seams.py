@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..metrics import psnr_of_rms, rms
 from ..utils.checks import check_video, positive_int
 from ..utils.text import count, listed
 from .chunks import FLAT, Periodogram, border_samples, chunk_starts, crossings, inside_samples, periodogram
@@ -50,11 +51,11 @@ class SeamProfile(NamedTuple):
 
     @property
     def error_borders(self) -> float:
-        return _rms(self.error[list(self.border_samples)])
+        return rms(self.error[list(self.border_samples)])
 
     @property
     def error_inside(self) -> float:
-        return _rms(self.error[list(self.inside_samples)])
+        return rms(self.error[list(self.inside_samples)])
 
     @property
     def ratio(self) -> float:
@@ -64,26 +65,26 @@ class SeamProfile(NamedTuple):
     @property
     def psnr_borders(self) -> float:
         """dB, from the mean squared error over all border samples (not the mean of each frame's dB); inf if none."""
-        return _psnr(self.error_borders, self.data_range)
+        return psnr_of_rms(self.error_borders, self.data_range)
 
     @property
     def psnr_inside(self) -> float:
         """As `psnr_borders`, inside: it is higher by 20 * log10(ratio)."""
-        return _psnr(self.error_inside, self.data_range)
+        return psnr_of_rms(self.error_inside, self.data_range)
 
     @property
     def by_place(self) -> np.ndarray:
         """(longest chunk,) RMS error at each place in the chunk, over all chunks that reach there."""
         chunks = np.split(self.error, self.starts[1:])
-        return np.array([_rms([c[p] for c in chunks if p < len(c)]) for p in range(max(map(len, chunks)))])
+        return np.array([rms([c[p] for c in chunks if p < len(c)]) for p in range(max(map(len, chunks)))])
 
     @property
     def jump_borders(self) -> float:
-        return _rms(self.jump[crossings(self.starts)])
+        return rms(self.jump[crossings(self.starts)])
 
     @property
     def jump_inside(self) -> float:
-        return _rms(np.delete(self.jump, crossings(self.starts)))
+        return rms(np.delete(self.jump, crossings(self.starts)))
 
     @property
     def jump_ratio(self) -> float:
@@ -144,7 +145,7 @@ class SeamProfile(NamedTuple):
         places = {"borders": self.border_samples, "last before": first - 1, "first after": first}
         errors = {where: self.error[list(samples)] for where, samples in places.items()}
         errors["inside"] = self.error[list(self.inside_samples)]
-        rows = {where: (len(e), _rms(e), _psnr(_rms(e), self.data_range)) for where, e in errors.items()}
+        rows = {where: (len(e), rms(e), psnr_of_rms(rms(e), self.data_range)) for where, e in errors.items()}
         columns = [f"{SAMPLES[self.axis]}s", "RMS error", "PSNR in dB"]
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("where")
         return table.assign(**{"RMS jump": pd.Series({"borders": self.jump_borders, "inside": self.jump_inside})})
@@ -321,15 +322,7 @@ def static_video_test(
     return StaticVideo(mean, largest, found, float(tolerance))
 
 
-def _rms(values: Sequence[float]) -> float:
-    return float(np.sqrt(np.mean(np.square(values))))
-
-
 def _ratio(borders: float, inside: float, rounding: float) -> float:
     if max(borders, inside) <= rounding:
         return 1.0
     return borders / inside if inside else float("inf")
-
-
-def _psnr(rms: float, data_range: float) -> float:
-    return float(20 * np.log10(data_range / rms)) if rms else float("inf")
