@@ -134,10 +134,12 @@ class Codec:
             y = self.decode(z, x.shape[2])
         except Exception as error:  # other libraries raise anything on sizes that they do not take
             frames, height, width = x.shape[2:]
-            raise ValueError(f"{self.name} failed on {frames} frames of {height}x{width}: {error}") from error
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"{self.name} failed on {frames} frames of {height}x{width}: {reason}") from error
         if y.shape != x.shape:
             raise ValueError(
-                f"{self.name} turned a clip of shape {tuple(x.shape)} into {tuple(y.shape)}: take another length"
+                f"{self.name} turned a clip of shape {tuple(x.shape)} into {tuple(y.shape)}: take another length "
+                f"(often a multiple of the temporal ratio, plus 1)"
             )
         return Reconstructed(z, y)
 

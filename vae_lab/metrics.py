@@ -92,6 +92,10 @@ class FrameMetric:
     smallest_side: int = 1
     """Pixels; the metric is not defined for frames with a shorter side."""
 
+    def key(self, name: str) -> str:
+        """The name under which metrics.json has this metric: with its unit, such as "psnr_db"."""
+        return f"{name}_{self.unit.lower()}" if self.unit else name
+
     def text(self, value: float) -> str:
         """A value with its unit: "31.42 dB"."""
         return f"{value:.{self.digits}f} {self.unit}".rstrip()

@@ -73,7 +73,8 @@ def test_the_command_prints_the_report(tmp_path, capsys):
 def test_chunks_are_for_the_labs_stacks(tmp_path, capsys):
     wan().save_pretrained(tmp_path / "wan")
     assert main(["probe", str(tmp_path / "wan"), "--chunk", "9"]) == 2
-    assert f"--chunk is for the lab's VideoVAE, {tmp_path / 'wan'} is AutoencoderKLWan" in capsys.readouterr().err
+    message = f"--chunk cannot be used with {tmp_path / 'wan'}: the chunk length of AutoencoderKLWan cannot be changed"
+    assert message in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["probe", "lab", "--chunk", "0"])
     assert "'0' must be a whole number of at least 1" in capsys.readouterr().err

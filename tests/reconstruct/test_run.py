@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from tests.helpers import ROOT, heeding_interrupts, small_vae
 from vae_lab import VideoVAE, load, photo_clip, psnr, read_video, to_tensor, write_video
 from vae_lab.__main__ import main
 from vae_lab.figures.frames import side_by_side
-from vae_lab.reconstruct import run
-from vae_lab.reconstruct.page_frames import Pictures, new_file
-from vae_lab.reconstruct.run import OUTPUTS, PARTIAL, StoppedError, reconstruct, reconstruct_file
+from vae_lab.reconstruct.page_frames import FrameStore, new_file
+from vae_lab.reconstruct.plan import OUTPUTS, PARTIAL
+from vae_lab.reconstruct.run import StoppedError, _Job, reconstruct, reconstruct_file
 from vae_lab.reconstruct.segments import WorkFolder, segment_plan
 from vae_lab.video.reading import iter_video, scan_video
 from vae_lab.video.writing import CODECS, VideoWriter, join_videos, ticks
@@ -41,7 +42,8 @@ from vae_lab.video import writing
 from vae_lab.__main__ import main
 segments.SEGMENT_FRAMES, frames.PANEL_WIDTH = {segment}, 32
 writing.CODECS[".mp4"][3]["preset"] = "ultrafast"
-metrics.SSIM_WINDOW = {ssim_window}
+for name in {left_out}:
+    del metrics.FRAME_METRICS[name]
 code = main(sys.argv[1:])
 try:
     print("peak", re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
@@ -51,8 +53,8 @@ sys.exit(code)
 """
 
 
-def command(*arguments, segment: int = 34, ssim_window: int = 11) -> list[str]:
-    driver = DRIVER.format(segment=segment, ssim_window=ssim_window)
+def command(*arguments, segment: int = 34, left_out: Sequence[str] = ()) -> list[str]:
+    driver = DRIVER.format(segment=segment, left_out=list(left_out))
     return [sys.executable, "-u", "-c", driver, "reconstruct", *map(str, arguments)]
 
 
@@ -216,7 +218,7 @@ def test_ten_times_the_frames_take_the_memory_of_one(models, tmp_path):
     for number in (200, 2000):
         path = tmp_path / f"{number}.mp4"
         write_video(path, (frames[min(t % 100, 99 - t % 100)] for t in range(number)))
-        arguments = command(path, tmp_path / "out", "--model", models["stream"], segment=128, ssim_window=999)  # none
+        arguments = command(path, tmp_path / "out", "--model", models["stream"], segment=128, left_out=["ssim"])
         result = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT)
         assert result.returncode == 0, result.stderr
         peaks.append(int(re.search(r"peak (\d+)", result.stdout)[1]) * 1024 / 1e6)
@@ -285,7 +287,7 @@ class Stop(Exception):
 def stopped_after(segments: int, monkeypatch, call) -> None:
     """Run `call` until so many segments are whole."""
 
-    make, made = run._make_segment, []
+    make, made = _Job._make_segment, []
 
     def counted(*arguments):
         if len(made) == segments:
@@ -294,7 +296,7 @@ def stopped_after(segments: int, monkeypatch, call) -> None:
         made.append(1)
 
     with monkeypatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(run, "_make_segment", counted)
+        patch.setattr(_Job, "_make_segment", counted)
         call()
 
 
@@ -506,7 +508,7 @@ def test_parts_that_do_not_fit_together(tmp_path):
 
 
 def thinned(tmp_path, frames: np.ndarray, max_bytes: int):
-    pictures = Pictures(len(frames), ["a", "b"], frames.shape[1:3], max_bytes)
+    pictures = FrameStore(len(frames), ["a", "b"], frames.shape[1:3], max_bytes)
     for first in range(0, len(frames), 10):
         path = tmp_path / f"{max_bytes}-{first}.zip"
         with new_file(path) as file:
@@ -536,7 +538,7 @@ def test_pictures_are_thinned_evenly_and_then_shrunk(tmp_path):
         assert np.array_equal(sheet["b"], 255 - frames[numbers])
         pictures.close()
     with pytest.raises(ValueError, match="frames must be at most 16383 pixels high and wide for a page"):
-        Pictures(5, ["a"], (8, 20_000))
+        FrameStore(5, ["a"], (8, 20_000))
 
 
 def test_side_by_side_of_pieces_is_that_of_the_whole():

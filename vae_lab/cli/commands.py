@@ -6,13 +6,13 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import shapes
 from ..utils import exit_codes
 from ..utils.extras import MissingExtraError
-from ..utils.text import count, first_line, span
+from ..utils.text import count, span
 from . import ablate
 from .arguments import MIN_SIDE, SHOWN_CHUNKS, at_least, chunk, clip_size, frame_size, gain, path
 
@@ -122,14 +122,15 @@ def _add_chunk(command: argparse.ArgumentParser) -> None:
 def _load(args: argparse.Namespace, source: str):
     """The model of the command line, with the chunks that are asked for."""
     from ..checkpoints.loading import load
-    from ..video_vae import VideoVAE
+    from ..families import codec_of
 
     vae = load(source, **_model_arguments(args))
     if "chunk" not in args:
         return vae
-    if not isinstance(vae, VideoVAE):
-        raise ValueError(f"--chunk is for the lab's VideoVAE, {source} is {type(vae).__name__}")
-    return vae.with_micro_frame_size(args.chunk)
+    try:
+        return codec_of(vae).with_chunk(args.chunk)
+    except ValueError as error:
+        raise ValueError(f"--chunk cannot be used with {source}: {error}") from error
 
 
 def _model_arguments(args: argparse.Namespace) -> dict:
@@ -138,48 +139,41 @@ def _model_arguments(args: argparse.Namespace) -> dict:
 
 
 def run_reconstruct(args: argparse.Namespace) -> int:
-    from ..video.reading import scan_video
+    from ..reconstruct.plan import OUTPUTS, make_plan
 
-    window = (args.start, args.frames, args.size)
-    info = scan_video(args.input, *window)
-    if min(info.height, info.width) < MIN_SIDE:
+    plan = make_plan(args.input, args.output, args.start, args.frames, args.size, args.gain, args.device)
+    height, width = plan.info.height, plan.info.width
+    if min(height, width) < MIN_SIDE:
         raise ValueError(
-            f"{args.input} is {info.height}x{info.width} pixels; the smallest is {MIN_SIDE}x{MIN_SIDE}, one latent cell"
+            f"{args.input} is {height}x{width} pixels; the smallest is {MIN_SIDE}x{MIN_SIDE}, one latent cell"
         )
-    if args.output.exists() and not args.output.is_dir():
-        raise NotADirectoryError(f"OUT must be a folder, {args.output} is a file")
+    vae = _load(args, args.model)
 
-    import torch
-
-    from ..reconstruct.run import OUTPUTS, StoppedError, prepare_folder, reconstruct_file
+    from ..reconstruct.run import StoppedError, run_plan
     from ..reconstruct.segments import WorkFolder
     from ..reconstruct.summary import describe
 
-    prepare_folder(args.output, args.input)
-    try:
-        torch.zeros(1, device=args.device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {args.device!r} is not to be had here: {first_line(error)}") from None
-    vae = _load(args, args.model)
     print(f"model        {args.model} ({type(vae).__name__})")
     title = f"{args.input.name} through {args.model}".encode(errors="replace").decode()  # names may hold any bytes
     try:
-        summary = reconstruct_file(
-            vae, args.input, args.output, *window, args.model, title, args.gain, args.device, progress=True, info=info
-        )
+        summary = run_plan(plan, vae, args.model, title, progress=True)
     except StoppedError as error:
         print(f"vae-lab reconstruct: {error}", file=sys.stderr)
         return exit_codes.STOPPED
     except (KeyboardInterrupt, SystemExit) as stop:
         print(f"vae-lab reconstruct: interrupted, {WorkFolder(args.output).kept()}", file=sys.stderr)
         return exit_codes.INTERRUPTED if isinstance(stop, KeyboardInterrupt) else exit_codes.TERMINATED
-    for name, text in describe(summary, args.start).items():
-        print(f"{name:<12} {text}")
+    _print_facts(describe(summary))
     print(f"wrote        {', '.join(str(args.output / name) for name in OUTPUTS)}")
-    if info.breaks_off:
-        print(f"vae-lab reconstruct: {info.breaks_off}; that much was reconstructed", file=sys.stderr)
+    if plan.info.breaks_off:
+        print(f"vae-lab reconstruct: {plan.info.breaks_off}; that much was reconstructed", file=sys.stderr)
         return exit_codes.STOPPED
     return 0
+
+
+def _print_facts(facts: Mapping[str, str]) -> None:
+    for name, text in facts.items():
+        print(f"{name:<12} " + text.replace("\n", "\n" + " " * 13))
 
 
 def run_sizes(args: argparse.Namespace) -> int:
@@ -248,8 +242,7 @@ def run_probe(args: argparse.Namespace) -> int:
     vae = _load(args, args.checkpoint)
     print(f"model        {args.checkpoint} ({type(vae).__name__})")
     report = probe(vae, args.frames, progress=lambda names: tqdm(names, "probe", leave=False, disable=None))
-    for name, text in report.describe().items():
-        print(f"{name:<12} " + text.replace("\n", "\n" + " " * 13))
+    _print_facts(report.describe())
     return 0
 
 

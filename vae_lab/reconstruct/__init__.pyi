@@ -1,33 +1,15 @@
-from .round_trip import (
-    RoundTrip as RoundTrip,
-)
-from .run import (
-    OUTPUTS as OUTPUTS,
-)
-from .run import (
-    PARTIAL as PARTIAL,
-)
-from .run import (
-    StoppedError as StoppedError,
-)
-from .run import (
-    prepare_folder as prepare_folder,
-)
-from .run import (
-    reconstruct as reconstruct,
-)
-from .run import (
-    reconstruct_file as reconstruct_file,
-)
-from .summary import (
-    Quality as Quality,
-)
-from .summary import (
-    Summary as Summary,
-)
-from .summary import (
-    describe as describe,
-)
-from .summary import (
-    to_json as to_json,
-)
+from .plan import OUTPUTS as OUTPUTS
+from .plan import PARTIAL as PARTIAL
+from .plan import Plan as Plan
+from .plan import make_plan as make_plan
+from .plan import prepare_folder as prepare_folder
+from .round_trip import RoundTrip as RoundTrip
+from .run import StoppedError as StoppedError
+from .run import reconstruct as reconstruct
+from .run import reconstruct_file as reconstruct_file
+from .run import run_plan as run_plan
+from .summary import ClipSummary as ClipSummary
+from .summary import Quality as Quality
+from .summary import Report as Report
+from .summary import describe as describe
+from .summary import to_json as to_json

@@ -1,4 +1,4 @@
-"""Pictures of a long clip for its page and its contact sheet: chosen and compressed as frames pass, kept on disk."""
+"""Frames of a long clip for its page and contact sheet: chosen and compressed as they pass, and kept on disk."""
 
 import base64
 import io
@@ -16,17 +16,20 @@ from ..utils.checks import positive_int
 from ..viewers.pictures import FEWEST_FRAMES, MAX_PAGE_BYTES, MAX_SIDE, thinning_note, view_data, webp
 
 
-class Pictures:
-    """Which frames are kept as pictures, and where they lie: zip files, one for each stretch of the clip.
+class FrameStore:
+    """Compressed frames of a clip, in zip files of consecutive frames.
 
-    As many as fit under `max_bytes`: every frame at first, every second of all once they are too many, then every
-    fourth and so on, but never fewer than FEWEST_FRAMES. Which ones depends on the frames alone, not on how often the
-    work on them was interrupted. The frames of the contact sheet are kept besides.
+    As many frames are kept as fit into `max_bytes`: all at first; when that is too much, every second, then every
+    fourth and so on, but never fewer than FEWEST_FRAMES. The choice depends on the frames alone, not on where the work
+    was interrupted. The frames of the contact sheet are kept in addition.
+
+    Args:
+        num_frames, size: of the clip; size is (H, W).
+        panels: names of what is shown of each frame.
     """
 
     def __init__(self, num_frames: int, panels: Sequence[str], size: tuple[int, int], max_bytes: int = MAX_PAGE_BYTES):
-        if max(size) > MAX_SIDE:
-            raise ValueError(f"frames must be at most {MAX_SIDE} pixels high and wide for a page, got {size}")
+        check_page_size("frames", size)
         self._num_frames, self._size = positive_int("num_frames", num_frames), size
         self.panels, self._max_bytes = list(panels), positive_int("max_bytes", max_bytes)
         self._sheet = evenly_chosen(self._num_frames)
@@ -36,16 +39,17 @@ class Pictures:
         self.stride = 1
 
     def wants(self, t: int) -> bool:
+        """Whether frame t is kept."""
         return t % self.stride == 0 or t in self._sheet
 
     def write(self, file: ZipFile, t: int, panels: Mapping[str, np.ndarray]) -> None:
-        """Keep frame t (H, W, 3) of every panel, if it is wanted, in a file that `add` is told of when it is whole."""
+        """Write frame t (H, W, 3) of every panel to a file if it is wanted. When the file is complete, `add` it."""
         if self.wants(t):
             for name in self.panels:
                 file.writestr(f"{t}/{name}.webp", webp(panels[name]))
 
     def add(self, path: Path) -> None:
-        """Count in what a file holds, and thin out where it is too much now."""
+        """Take in a complete file. If all files are too large now, double the stride."""
         with ZipFile(path) as file:
             for entry in file.infolist():
                 t = int(entry.filename.split("/")[0])
@@ -57,11 +61,11 @@ class Pictures:
             self._bytes = {t: size for t, size in self._bytes.items() if t % self.stride == 0}
 
     def sheet(self) -> tuple[list[int], dict[str, np.ndarray]]:
-        """The contact sheet's frame numbers, and panel -> these frames uint8 (N, H, W, 3)."""
+        """Return the contact sheet's frame numbers, and panel -> these frames, uint8 (N, H, W, 3)."""
         return self._sheet, {name: np.stack([self._decoded(t, name) for t in self._sheet]) for name in self.panels}
 
     def player(self) -> tuple[list[dict[str, Any]], str]:
-        """(panels for `pages.assemble`, whose pictures are read from disk when they are asked for; note)"""
+        """Return panels for `viewers.pictures.assemble`, which read their pictures from disk on demand, and a note."""
         kept, shrink, small = range(0, self._num_frames, self.stride), 1, {}
         size = sum(self._bytes.values())
         while size > self._max_bytes:  # so few frames that they stay in memory
@@ -81,6 +85,7 @@ class Pictures:
         return panels, thinning_note(self._num_frames, self.stride, shrink, self._max_bytes)
 
     def close(self) -> None:
+        """Close the file that pictures were read from."""
         if self._open:
             self._open[1].close()
         self._open = None
@@ -96,8 +101,14 @@ class Pictures:
         return np.asarray(Image.open(io.BytesIO(self._read(t, name))).convert("RGB"))
 
 
+def check_page_size(name: str, size: tuple[int, int]) -> None:
+    """Refuse a size (H, W) that is too large for the pictures of a page (WebP)."""
+    if max(size) > MAX_SIDE:
+        raise ValueError(f"{name} must be at most {MAX_SIDE} pixels high and wide for a page, got {size}")
+
+
 def new_file(path: Path) -> ZipFile:
-    """For `Pictures.write`; the pictures are compressed already."""
+    """Open a new file for `FrameStore.write`, without compression: the pictures are compressed already."""
     return ZipFile(path, "w", ZIP_STORED)
 
 

@@ -1,9 +1,8 @@
-"""The main job: a clip through a video VAE, and everything a person wants to see of it, written to a folder."""
+"""The main job: a clip through a video VAE, and everything a person wants to see of it, in memory or in a folder."""
 
 import json
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,19 +14,18 @@ from tqdm import tqdm
 
 from ..figures.frames import ERROR_GAIN, contact_sheet, error_map, side_by_side
 from ..figures.style import COLOURS
+from ..metrics import FRAME_METRICS
 from ..utils.text import count
 from ..video.frames import Clip
-from ..video.reading import VideoInfo, iter_video, scan_video
-from ..video.writing import VideoWriter, check_fps, check_times, join_videos, ticks
+from ..video.reading import VideoInfo
+from ..video.writing import VideoWriter, join_videos
 from ..viewers.page import page_parts, section_parts
 from ..viewers.pictures import Curve, assemble
-from .page_frames import Pictures, new_file
+from .page_frames import FrameStore, new_file
+from .plan import PARTIAL, Plan, make_plan
 from .round_trip import RoundTrip
-from .segments import WorkFolder, model_identity, segment_plan, source_identity
-from .summary import Quality, Report, Summary, describe, to_json
-
-OUTPUTS = ("reconstruction.mp4", "side_by_side.mp4", "contact_sheet.png", "metrics.json", "index.html")
-PARTIAL = "reconstruction.partial.mp4"
+from .segments import WorkFolder, segment_plan
+from .summary import ClipSummary, Quality, Report, describe, to_json
 
 
 class StoppedError(RuntimeError):
@@ -46,33 +44,36 @@ def reconstruct(
 ) -> Report:
     """Run a clip through a video VAE that takes pixels, and measure it frame by frame.
 
-    The model works as in `RoundTrip`, piece by piece where it can; the clip and what comes back are in memory
-    (`reconstruct_file` keeps neither).
+    The model takes the clip piece by piece if it can, see `RoundTrip`. The clip and its reconstruction are in memory;
+    `reconstruct_file` keeps neither.
 
-    progress: wraps the list of pieces, as tqdm does.
+    Args:
+        model: what the report calls the model.
+        progress: wraps the list of pieces, as tqdm does.
     """
     trip = RoundTrip(vae, len(clip), *clip.frames.shape[1:3], device)
     pieces = [trip.feed(frames) for frames in progress(np.split(clip.frames, np.cumsum(trip.lengths)[:-1]))]
     outputs = {name: np.concatenate([piece.outputs[name] for piece in pieces]) for name in trip.panels}
     quality = {name: Quality.cat([piece.quality[name] for piece in pieces]) for name in trip.panels}
     return Report(
-        **_facts(trip, model, clip.fps, quality),
+        **_facts(trip),
+        model=model,
+        fps=clip.fps,
+        quality=quality,
         clip=clip,
         sample=outputs["full"],
         spatial_only=outputs.get("2D only"),
     )
 
 
-def _facts(trip: RoundTrip, model: str, fps: float, quality: dict[str, Quality]) -> dict[str, Any]:
+def _facts(trip: RoundTrip) -> dict[str, Any]:
+    """The fields of a ClipSummary that a finished round trip knows."""
     return {
-        "model": model,
         "size": (trip.num_frames, trip.height, trip.width),
-        "fps": fps,
         "latent_shape": trip.latent_shape,
         "padded_size": trip.padded_size,
-        "micro_frame_size": trip.micro_frame_size,
-        "groups": trip.groups,
-        "quality": quality,
+        "micro_frame_size": trip.codec.chunk,
+        "timeline": trip.timeline,
     }
 
 
@@ -92,139 +93,184 @@ def reconstruct_file(
     device: str = "cpu",
     progress: bool = False,
     info: VideoInfo | None = None,
-) -> Summary:
+) -> ClipSummary:
     """Run a video file through a video VAE and write OUTPUTS into the folder `out`, in memory that does not grow.
 
-    Frames are read, go through the model and are written in pieces; only a few numbers of each are kept. (A model that
-    takes the clip in one piece, see `RoundTrip`, needs memory for the whole.) The numbers are those of `reconstruct`.
-    Of a long clip the page shows as many frames as it has room for, evenly chosen, and says so.
+    Frames are read, reconstructed and written in pieces; only a few numbers of each are kept. (A model that takes the
+    clip in one piece, see `RoundTrip`, needs memory for all of it.) The numbers are those of `reconstruct`. The page of
+    a long clip shows as many frames as it has room for, evenly chosen, and says so.
 
-    The work is kept in `out`/.reconstruct in segments of up to SEGMENT_FRAMES frames. Stopped by whatever it was, the
-    same call goes on after the last whole segment, and ends with the same bits; a call with other arguments, another
-    file or other weights starts anew and warns. OUTPUTS appear together at the end, each whole: until then, what was in
-    `out` before is untouched.
+    The work is kept in `out`/.reconstruct in segments of up to SEGMENT_FRAMES frames. After any interruption, the same
+    call resumes after the last whole segment, and the result is the same to the bit; a call with other arguments,
+    another file or other weights starts over, with a warning. OUTPUTS appear together at the end, each whole: until
+    then, existing files in `out` are untouched.
 
     Args:
-        source, start, num_frames, size: as in `read_video`. Of a file that breaks off, what is there is taken, with a
-          warning, unless num_frames says how much is wanted.
-        model, title: what metrics.json and the page call the model and the whole.
+        source, start, num_frames, size: as in `read_video`. A truncated file is reconstructed up to where it ends, with
+          a warning, unless num_frames says how many frames are wanted.
+        model, title: what metrics.json calls the model, and the page's title.
         gain: factor on the shown difference.
-        progress: show frames done and time left, on a terminal.
-        info: `scan_video` of the same arguments, where it was done before.
+        progress: show the number of finished frames and the remaining time, on a terminal.
+        info: `scan_video` of the same arguments, if it has been done.
 
     Raises:
-        ValueError, FileNotFoundError: as `read_video`, before anything is written.
-        StoppedError: the source gave fewer or more frames than were counted, or could not be read any further, or
-          nothing more can be written. The message says how many frames are kept. Where it was the source, the frames
-          done so far are also in `out`/reconstruction.partial.mp4, which plays.
+        ValueError, OSError: as `make_plan`, before anything is written.
+        StoppedError: the source had fewer or more frames than were counted, or could not be read to the end, or an
+          output could not be written. The message says how many frames are kept. If the source was the reason, the
+          finished frames are also in `out`/reconstruction.partial.mp4, which plays.
     """
-    source, out = Path(source), Path(out)
-    if source.exists():
-        prepare_folder(out, source)
-    info = info or scan_video(source, start, num_frames, size)
-    if info.breaks_off:
-        warnings.warn(f"{info.breaks_off}: {count(info.num_frames, 'frame')} before are reconstructed", stacklevel=2)
-    check_fps(info.fps)
-    if info.times is not None:
-        check_times(info.times)
-    trip = RoundTrip(vae, info.num_frames, info.height, info.width, device)
-    plan = segment_plan(trip.lengths, info.height, info.width)
-    panels = ["original", *trip.panels, f"difference x{gain:g}"]
-    pictures = Pictures(info.num_frames, panels, (info.height, info.width))
-    run = {
-        "input": source_identity(source),
-        "start": start,
-        "number of frames": info.num_frames,
-        "size": list(size) if size else None,
-        "model": model_identity(vae),
-        "gain": gain,
-        "device": str(device),
-        "torch or av": [torch.__version__, av.__version__],
-    }
-    work = WorkFolder(out)
+    plan = make_plan(source, out, start, num_frames, size, gain, device, info)
+    return run_plan(plan, vae, model, title, progress)
+
+
+def run_plan(plan: Plan, vae, model: str = "", title: str = "", progress: bool = False) -> ClipSummary:
+    """Carry out a plan: the second half of `reconstruct_file`."""
+    job = _Job(plan, vae)
     try:
-        with work.locked(), ExitStack() as at_end:
-            at_end.callback(pictures.close)
-            done = work.begin(run, [sum(lengths) for lengths in plan])
-            if done:
-                _take_up(work, trip, pictures, device)
-                if progress:
-                    print(f"going on     after {done} of {count(info.num_frames, 'frame')}")
-            bar = tqdm(
-                total=info.num_frames,
-                initial=done,
-                desc="reconstruct",
-                unit="frame",
-                disable=None if progress else True,
+        with job.work.locked(), closing(job.pictures):
+            job.work_through(progress)
+            summary = ClipSummary(
+                **_facts(job.trip),
+                model=model,
+                fps=plan.info.fps,
+                first_frame=plan.start,
+                quality=_read_quality(job.work.segments, job.trip.panels),
             )
-            at_end.callback(bar.close)
-            if info.breaks_off is None and num_frames is None:
-                frames = iter_video(source, start + done, None, size) if done < info.num_frames else iter(())
-            else:
-                left = info.num_frames - done
-                frames = iter_video(source, start + done, left, size) if left else iter(())
-            try:
-                for lengths in plan[len(work.segments) :]:
-                    with work.new_segment(trip.state_dict) as folder:
-                        _make_segment(folder, trip, frames, lengths, done, info, pictures, gain, bar.update)
-                    done += sum(lengths)
-                    pictures.add(work.segments[-1] / "pictures.zip")
-                _check_end(frames, info.num_frames)
-            except _SourceError as error:
-                raise StoppedError(f"{source}: {error}; {_leave_partial(work, info, plan)}") from error.__cause__
-            bar.close()
-            summary = Summary(**_facts(trip, model, info.fps, _read_quality(work.segments, trip.panels)))
-            _write_outputs(work, summary, pictures, info, plan, title, start)
+            job.write_outputs(summary, title)
             return summary
     except OSError as error:
-        raise StoppedError(f"cannot write {error.filename or out}: {error.strerror or error}; {work.kept()}") from error
-
-
-def _take_up(work: WorkFolder, trip: RoundTrip, pictures: Pictures, device: str) -> None:
-    """Read what finished segments left."""
-    try:
-        for segment in work.segments:
-            pictures.add(segment / "pictures.zip")
-        trip.load_state_dict(work.state(device))
-        _read_quality(work.segments, trip.panels)
-    except Exception as error:  # whatever a damaged file makes of the libraries that read it
         raise StoppedError(
-            f"what an earlier run left in {work.path} is damaged ({type(error).__name__}); delete that folder "
-            "to start anew"
+            f"cannot write {error.filename or plan.out}: {error.strerror or error}; {job.work.kept()}"
         ) from error
 
 
-def _make_segment(folder, trip, frames, lengths, first, info, pictures, gain, advance) -> None:
-    """Run pieces of these lengths, the first frame of which is `first`, and write what is kept of them."""
-    quality = {name: [] for name in trip.panels}
-    begins = ticks(first, info.fps, info.times)
-    with ExitStack() as files:
-        full = files.enter_context(VideoWriter(folder / "reconstruction.mp4", info.fps, warn=first == 0))
-        side = files.enter_context(VideoWriter(folder / "side_by_side.mp4", info.fps))
-        zipped = files.enter_context(new_file(folder / "pictures.zip"))
-        for length in lengths:
-            original = _take(frames, length, first, info.num_frames)
-            piece = trip.feed(original)
-            shown = [original, *piece.outputs.values(), error_map(original, piece.outputs["full"], gain)]
-            panels = dict(zip(pictures.panels, shown, strict=True))
-            for t, picture in enumerate(side_by_side(panels)):
-                at = ticks(first + t, info.fps, info.times) - begins
-                full.write(piece.outputs["full"][t], at)
-                side.write(picture, at)
-                pictures.write(zipped, first + t, {name: clip[t] for name, clip in panels.items()})
-            for name, its in piece.quality.items():
-                quality[name].append(its)
-            first += length
-            advance(length)
-    numbers = {name: Quality.cat(parts)._asdict() for name, parts in quality.items()}
-    np.savez(
-        folder / "quality.npz",
-        **{f"{name} {key}": v for name, its in numbers.items() for key, v in its.items() if v is not None},
-    )
+class _Job:
+    """A plan while it is carried out: the model's state, and what is kept of finished frames."""
+
+    def __init__(self, plan: Plan, vae):
+        self.plan, info = plan, plan.info
+        self.trip = RoundTrip(vae, info.num_frames, info.height, info.width, plan.device)
+        self.segments = segment_plan(self.trip.lengths, info.height, info.width)
+        self.pictures = FrameStore(
+            info.num_frames, ["original", *self.trip.panels, f"difference x{plan.gain:g}"], (info.height, info.width)
+        )
+        self.work = WorkFolder(plan.out)
+
+    def work_through(self, progress: bool) -> None:
+        """Make the segments that are not there yet."""
+        total = self.plan.info.num_frames
+        run = self.plan.identity() | {
+            "model": self.trip.codec.identity(),
+            "metrics": list(FRAME_METRICS),
+            "torch or av": [torch.__version__, av.__version__],
+        }
+        done = self.work.begin(run, [sum(lengths) for lengths in self.segments])
+        if done:
+            self._resume()
+            if progress:
+                print(f"going on     after {done} of {count(total, 'frame')}")
+        frames = self.plan.frames(done)
+        disable = None if progress else True  # None: shown on a terminal only
+        with tqdm(total=total, initial=done, desc="reconstruct", unit="frame", disable=disable) as bar:
+            try:
+                for lengths in self.segments[len(self.work.segments) :]:
+                    with self.work.new_segment(self.trip.state_dict) as folder:
+                        self._make_segment(folder, frames, lengths, done, bar.update)
+                    done += sum(lengths)
+                    self.pictures.add(self.work.segments[-1] / "pictures.zip")
+                _check_end(frames, total)
+            except _SourceError as error:
+                raise StoppedError(f"{self.plan.source}: {error}; {self._leave_partial()}") from error.__cause__
+
+    def _resume(self) -> None:
+        """Read what finished segments left."""
+        try:
+            for segment in self.work.segments:
+                self.pictures.add(segment / "pictures.zip")
+            self.trip.load_state_dict(self.work.state(self.plan.device))
+            _read_quality(self.work.segments, self.trip.panels)
+        except Exception as error:  # libraries raise anything on damaged files
+            raise StoppedError(
+                f"what an earlier run left in {self.work.path} is damaged ({type(error).__name__}); delete that folder "
+                "to start anew"
+            ) from error
+
+    def _make_segment(
+        self,
+        folder: Path,
+        frames: Iterator[np.ndarray],
+        lengths: Sequence[int],
+        first: int,
+        advance: Callable[[int], object],
+    ) -> None:
+        """Reconstruct pieces of these lengths, which begin with frame `first`, and write what is kept of them."""
+        info = self.plan.info
+        pieces = []
+        with ExitStack() as files:
+            full = files.enter_context(VideoWriter(folder / "reconstruction.mp4", info.fps, warn=first == 0))
+            side = files.enter_context(VideoWriter(folder / "side_by_side.mp4", info.fps))
+            zipped = files.enter_context(new_file(folder / "pictures.zip"))
+            start, *_ = self.plan.ticks(first + 1, first)
+            for length in lengths:
+                original = _take(frames, length, first, info.num_frames)
+                piece = self.trip.feed(original)
+                shown = [original, *piece.outputs.values(), error_map(original, piece.outputs["full"], self.plan.gain)]
+                panels = dict(zip(self.pictures.panels, shown, strict=True))
+                ticks = self.plan.ticks(first + length, first)
+                for t, picture in enumerate(side_by_side(panels)):
+                    full.write(piece.outputs["full"][t], ticks[t] - start)
+                    side.write(picture, ticks[t] - start)
+                    self.pictures.write(zipped, first + t, {name: clip[t] for name, clip in panels.items()})
+                pieces.append(piece.quality)
+                first += length
+                advance(length)
+        quality = {panel: Quality.cat([piece[panel] for piece in pieces]) for panel in self.trip.panels}
+        arrays = {f"{panel} {name}": values for panel in quality for name, values in quality[panel].items()}
+        np.savez(folder / "quality.npz", **arrays)
+
+    def _leave_partial(self) -> str:
+        """Join the finished segments to a file that plays, and return a sentence that says where it is."""
+        done = self.work.done()
+        if not done:
+            return self.work.kept()
+        partial, joined = self.plan.out / PARTIAL, self.work.path / PARTIAL
+        try:
+            self._join("reconstruction.mp4", joined, done)
+            joined.replace(partial)
+        except OSError:
+            joined.unlink(missing_ok=True)
+            return self.work.kept()
+        return f"the first {count(done, 'frame')} of the reconstruction are in {partial}; {self.work.kept()}"
+
+    def _join(self, name: str, path: Path, num_frames: int) -> None:
+        join_videos([segment / name for segment in self.work.segments], path, self.plan.ticks(num_frames))
+
+    def write_outputs(self, summary: ClipSummary, title: str) -> None:
+        """Join the segments, draw the rest, and move all of it into the folder."""
+        info, start, pictures = self.plan.info, self.plan.start, self.pictures
+        colours = {"2D only": COLOURS["spatial"], "full": COLOURS["output"]}
+        curves = [Curve(panel, quality.psnr, colours[panel]) for panel, quality in summary.quality.items()]
+        with self.work.outputs() as folder:
+            for name in ("reconstruction.mp4", "side_by_side.mp4"):
+                self._join(name, folder / name, info.num_frames)
+            chosen, panels = pictures.sheet()
+            captions = {panel: [f"{q.psnr[t]:.1f} dB" for t in chosen] for panel, q in summary.quality.items()}
+            sheet = contact_sheet(panels, captions, title, numbers=[start + t for t in chosen])
+            sheet.savefig(folder / "contact_sheet.png", dpi=110)
+            (folder / "metrics.json").write_text(json.dumps(to_json(summary), indent=2) + "\n", "utf-8")
+            shown, note = pictures.player()
+            data = assemble(
+                shown, info.num_frames, pictures.stride, note, info.fps, curves, summary.groups, summary.chunk_starts,
+                start,
+            )  # fmt: skip
+            with (folder / "index.html").open("w", encoding="utf-8") as file:
+                file.writelines(page_parts(title, section_parts(data, text=title), describe(summary)))
+            pictures.close()
+        (self.plan.out / PARTIAL).unlink(missing_ok=True)
 
 
 def _take(frames: Iterator[np.ndarray], number: int, first: int, num_frames: int) -> np.ndarray:
-    taken = []
+    taken: list[np.ndarray] = []
     try:
         taken.extend(islice(frames, number))
     except (ValueError, OSError) as error:
@@ -243,66 +289,12 @@ def _check_end(frames: Iterator[np.ndarray], num_frames: int) -> None:
         raise _SourceError(f"has more than the {count(num_frames, 'frame')} that were counted before")
 
 
-def _leave_partial(work: WorkFolder, info: VideoInfo, plan: Sequence[Sequence[int]]) -> str:
-    """Join what is done to a file that plays; a sentence that says where it is."""
-    done = work.done()
-    if not done:
-        return work.kept()
-    at = [ticks(t, info.fps, info.times) for t in range(done)]
-    joined = work.path / PARTIAL
-    try:
-        join_videos([segment / "reconstruction.mp4" for segment in work.segments], joined, at)
-        joined.replace(work.out / PARTIAL)
-    except OSError:
-        joined.unlink(missing_ok=True)
-        return work.kept()
-    return f"the first {count(done, 'frame')} of the reconstruction are in {work.out / PARTIAL}; {work.kept()}"
-
-
-def _read_quality(segments: Sequence[Path], names: Sequence[str]) -> dict[str, Quality]:
-    parts = {name: [] for name in names}
+def _read_quality(segments: Sequence[Path], panels: Sequence[str]) -> dict[str, Quality]:
+    """Read what `_Job._make_segment` wrote: panel -> the quality of all its frames."""
+    parts: dict[str, list[Quality]] = {panel: [] for panel in panels}
     for segment in segments:
-        with np.load(segment / "quality.npz") as numbers:
-            for name in names:
-                parts[name].append(Quality(numbers[f"{name} psnr"], numbers.get(f"{name} ssim")))
-    return {name: Quality.cat(its) for name, its in parts.items()}
-
-
-def _write_outputs(work, summary, pictures, info, plan, title, start) -> None:
-    """Join the segments, draw the rest, and move all of it into the folder."""
-    at = [ticks(t, info.fps, info.times) for t in range(info.num_frames)]
-    captions = {name: [f"{value:.1f} dB" for value in quality.psnr] for name, quality in summary.quality.items()}
-    colours = {"2D only": COLOURS["spatial"], "full": COLOURS["output"]}
-    curves = [Curve(name, quality.psnr, colours[name]) for name, quality in summary.quality.items()]
-    with work.outputs() as folder:
-        for name in ("reconstruction.mp4", "side_by_side.mp4"):
-            join_videos([segment / name for segment in work.segments], folder / name, at)
-        chosen, panels = pictures.sheet()
-        captions = {name: [texts[t] for t in chosen] for name, texts in captions.items()}
-        sheet = contact_sheet(panels, captions, title, numbers=[start + t for t in chosen])
-        sheet.savefig(folder / "contact_sheet.png", dpi=110)
-        (folder / "metrics.json").write_text(json.dumps(to_json(summary, start), indent=2) + "\n", "utf-8")
-        shown, note = pictures.player()
-        data = assemble(
-            shown, info.num_frames, pictures.stride, note, info.fps, curves, summary.groups, summary.chunk_starts, start
-        )
-        with (folder / "index.html").open("w", encoding="utf-8") as file:
-            file.writelines(page_parts(title, section_parts(data, text=title), describe(summary, start)))
-        pictures.close()
-    (work.out / PARTIAL).unlink(missing_ok=True)
-
-
-def prepare_folder(out: Path, source: Path) -> None:
-    """Refuse, before any work is done, a folder that cannot be written to, or where that would overwrite the source."""
-    for path in (out / name for name in (*OUTPUTS, PARTIAL)):
-        if path.is_dir():
-            raise ValueError(f"OUT ({out}) must have no folder called {path.name}, which is to be a file")
-        if path.exists() and path.samefile(source):
-            raise ValueError(f"IN ({source}) must not be a file that is written to OUT ({out})")
-    if out.exists() and out.samefile(source):
-        raise ValueError(f"OUT ({out}) must not be IN, the folder of images that is read")
-    try:
-        with WorkFolder(out).locked():
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write to the folder {out}: {error.strerror}") from None
+        with np.load(segment / "quality.npz") as arrays:
+            for panel in panels:
+                keys = {name: f"{panel} {name}" for name in FRAME_METRICS if f"{panel} {name}" in arrays}
+                parts[panel].append(Quality({name: arrays[key] for name, key in keys.items()}))
+    return {panel: Quality.cat(qualities) for panel, qualities in parts.items()}

@@ -1,56 +1,70 @@
-"""What is known of a clip that went through a model: numbers a frame, in words and as JSON."""
+"""What is kept of a clip that went through a model: numbers for each frame, also in words and as JSON."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .. import metrics
-from ..shapes import chunk_lengths, compression_ratio
+from ..metrics import FRAME_METRICS, FrameMetric
+from ..shapes import Timeline, compression_ratio
 from ..utils.text import count
 from ..video.frames import Clip
 
 
-class Quality(NamedTuple):
-    """One number a frame for each measure, over the frame's own pixels (not over padding)."""
+class Quality(dict[str, np.ndarray]):
+    """The frames of a reconstruction, measured without their padding: name in FRAME_METRICS -> (T,).
 
-    psnr: np.ndarray
-    """(T,) in dB, infinite where a frame came back unchanged."""
-    ssim: np.ndarray | None
-    """(T,), or None for frames under 11x11 pixels, where it is not defined."""
+    A metric that is not defined for frames of this size is missing.
+    """
+
+    @property
+    def psnr(self) -> np.ndarray:
+        """(T,) in dB, infinite for frames that came back unchanged."""
+        return self["psnr"]
+
+    @property
+    def ssim(self) -> np.ndarray | None:
+        """(T,), or None for frames under 11x11 pixels."""
+        return self.get("ssim")
 
     @classmethod
     def cat(cls, parts: Sequence["Quality"]) -> "Quality":
-        """Of pieces, joined along time."""
-        psnr, ssim = zip(*parts, strict=True)
-        return cls(np.concatenate(psnr), None if ssim[0] is None else np.concatenate(ssim))
+        """Join the quality of pieces along time."""
+        return cls({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Summary:
-    """A few numbers a frame: all that is kept of a long clip."""
+class ClipSummary:
+    """The numbers that are kept of a clip, however long it is."""
 
     model: str
     size: tuple[int, int, int]
     """(T, H, W) of the clip."""
     fps: float
+    first_frame: int = 0
+    """Number of the clip's first frame in its source."""
     latent_shape: tuple[int, int, int, int]
     """(C, L, h, w)"""
     padded_size: tuple[int, int]
     """(H, W) that the model saw."""
     micro_frame_size: int | None
-    groups: list[range]
-    """Frames of each latent frame; empty where the model's law is not known here."""
+    """Frames in each independently encoded chunk; None: one chunk."""
+    timeline: Timeline | None
+    """Which frames each latent frame stands for; None if that cannot be told."""
     quality: dict[str, Quality]
-    """"2D only" (where there is a 2D half) and "full"."""
+    """"full", and "2D only" for a model with a 2D half."""
+
+    @property
+    def groups(self) -> list[range]:
+        """The frames of each latent frame, counted from 0 in the clip; empty if that cannot be told."""
+        return self.timeline.groups if self.timeline else []
 
     @property
     def chunk_starts(self) -> list[int]:
         """First frame of each chunk, counted from 0 in the clip."""
-        return [0, *accumulate(chunk_lengths(self.size[0], self.micro_frame_size))][:-1]
+        return self.timeline.chunk_starts if self.timeline else [0]
 
     @property
     def compression(self) -> float:
@@ -60,7 +74,7 @@ class Summary:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Report(Summary):
+class Report(ClipSummary):
     """A clip and what a model made of it. Frames are uint8 (T, H, W, 3)."""
 
     clip: Clip
@@ -69,12 +83,12 @@ class Report(Summary):
     """None for a model without a 2D half."""
 
 
-def describe(summary: Summary, start: int = 0) -> dict[str, str]:
-    """Name -> text: the facts that the command line prints and the page shows."""
+def describe(summary: ClipSummary) -> dict[str, str]:
+    """Return name -> text: the facts that the command line prints and the page shows."""
     num_frames, height, width = summary.size
     facts = {"clip": f"{count(num_frames, 'frame')} of {height}x{width} (height x width), {summary.fps:.4g} per second"}
-    if start:
-        facts["clip"] += f", from frame {start}"
+    if summary.first_frame:
+        facts["clip"] += f", from frame {summary.first_frame}"
     if summary.padded_size != (height, width):
         facts["padding"] = (
             f"right and bottom, by replication, to {summary.padded_size[0]}x{summary.padded_size[1]}; cropped back"
@@ -82,47 +96,57 @@ def describe(summary: Summary, start: int = 0) -> dict[str, str]:
     channels, latent_frames, h, w = summary.latent_shape
     facts["latent"] = f"{count(latent_frames, 'frame')} of {h}x{w}, {channels} channels"
     if summary.micro_frame_size is not None:
-        lengths = chunk_lengths(num_frames, summary.micro_frame_size)
-        facts["latent"] += f", in {count(len(lengths), 'chunk')} of up to {summary.micro_frame_size} frames"
+        chunks = count(len(summary.chunk_starts), "chunk")
+        facts["latent"] += f", in {chunks} of up to {summary.micro_frame_size} frames"
     facts["compression"] = f"{summary.compression:.1f} numbers to 1"
-    for name, quality in summary.quality.items():
-        facts[name] = f"PSNR {_mean_and_worst(quality.psnr, start, 2, ' dB')}, SSIM "
-        undefined = f"not defined under {metrics.SSIM_WINDOW}x{metrics.SSIM_WINDOW} pixels"
-        facts[name] += undefined if quality.ssim is None else _mean_and_worst(quality.ssim, start, 4, "")
+    for panel, quality in summary.quality.items():
+        texts = (_in_words(metric, quality.get(name), summary.first_frame) for name, metric in FRAME_METRICS.items())
+        facts[panel] = ", ".join(texts)
     return facts
 
 
-def _mean_and_worst(values: np.ndarray, start: int, digits: int, unit: str) -> str:
-    worst = int(np.argmin(values))
-    return f"{values.mean():.{digits}f}{unit} (worst {values[worst]:.{digits}f} at t = {start + worst})"
+def _in_words(metric: FrameMetric, values: np.ndarray | None, first_frame: int) -> str:
+    if values is None:
+        return f"{metric.title} not defined under {metric.smallest_side}x{metric.smallest_side} pixels"
+    worst = metric.worst(values)
+    return (
+        f"{metric.title} {metric.text(values.mean())} "
+        f"(worst {values[worst]:.{metric.digits}f} at t = {first_frame + worst})"
+    )
 
 
-def to_json(summary: Summary, start: int = 0) -> dict:
-    """Everything measured, for metrics.json: null is an infinite PSNR (an unchanged frame) or an undefined SSIM."""
+def to_json(summary: ClipSummary) -> dict[str, Any]:
+    """Return everything measured, for metrics.json.
 
-    def statistics(values: np.ndarray | None) -> dict | None:
-        if values is None:
-            return None
-        worst = int(np.argmin(values))
-        numbers = [float(v) if math.isfinite(v) else None for v in values]
-        mean = float(values.mean())
-        return {
-            "mean": mean if math.isfinite(mean) else None,
-            "worst": numbers[worst],
-            "worst_frame": start + worst,
-            "per_frame": numbers,
-        }
-
+    null stands for an infinite value (the PSNR of an unchanged frame) and for a metric that is not defined.
+    """
     num_frames, height, width = summary.size
     return {
         "model": summary.model,
-        "clip": {"frames": num_frames, "height": height, "width": width, "fps": summary.fps, "first_frame": start},
+        "clip": {
+            "frames": num_frames,
+            "height": height,
+            "width": width,
+            "fps": summary.fps,
+            "first_frame": summary.first_frame,
+        },
         "padded_to": {"height": summary.padded_size[0], "width": summary.padded_size[1]},
         "latent_shape": dict(zip(("channels", "frames", "height", "width"), summary.latent_shape, strict=True)),
         "micro_frame_size": summary.micro_frame_size,
         "compression_ratio": summary.compression,
         "quality": {
-            name: {"psnr_db": statistics(quality.psnr), "ssim": statistics(quality.ssim)}
-            for name, quality in summary.quality.items()
+            panel: {
+                metric.key(name): _statistics(metric, quality.get(name), summary.first_frame)
+                for name, metric in FRAME_METRICS.items()
+            }
+            for panel, quality in summary.quality.items()
         },
     }
+
+
+def _statistics(metric: FrameMetric, values: np.ndarray | None, first_frame: int) -> dict[str, Any] | None:
+    if values is None:
+        return None
+    mean, *numbers = (float(value) if math.isfinite(value) else None for value in (values.mean(), *values))
+    worst = metric.worst(values)
+    return {"mean": mean, "worst": numbers[worst], "worst_frame": first_frame + worst, "per_frame": numbers}

@@ -1,12 +1,13 @@
 """Videos, animations, images and folders of images -> frames uint8 (T, H, W, 3), whole or one by one."""
 
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from ..utils.checks import positive_int
+from ..utils.checks import is_number, positive_int
 from . import decoding, images
 from .frames import DEFAULT_FPS, Clip
 from .images import IMAGE_SUFFIXES, Shown
@@ -88,18 +89,24 @@ def scan_video(
     return VideoInfo(count, *first[:2], fps or DEFAULT_FPS, _times(times), breaks_off)
 
 
+def check_window(start: int, num_frames: int | None, size: Sequence[int] | None) -> tuple[int, int] | None:
+    """Refuse arguments that `read_video` refuses for every source, and return the size as ints."""
+    if not is_number(start, Integral) or start < 0:
+        raise ValueError(f"start must be a frame number of at least 0, got {start!r}")
+    if num_frames is not None:
+        positive_int("num_frames", num_frames)
+    if size is None:
+        return None
+    if not isinstance(size, Sequence) or len(size) != 2:
+        raise ValueError(f"size must be (H, W), got {size!r}")
+    return positive_int("size", size[0]), positive_int("size", size[1])
+
+
 def _read(
     source: str | Path, start: int, num_frames: int | None, size: Sequence[int] | None, pixels: bool = True
 ) -> Iterator[Shown]:
     path = Path(source)
-    if isinstance(start, bool) or not isinstance(start, int) or start < 0:
-        raise ValueError(f"start must be a frame number of at least 0, got {start!r}")
-    if num_frames is not None:
-        positive_int("num_frames", num_frames)
-    if size is not None:
-        if not isinstance(size, Sequence) or len(size) != 2:
-            raise ValueError(f"size must be (H, W), got {size!r}")
-        size = tuple(positive_int("size", side) for side in size)
+    size = check_window(start, num_frames, size)
     if not path.exists():
         raise FileNotFoundError(f"no file or folder at {path}")
     if path.is_dir():

@@ -1,0 +1,136 @@
+"""A reconstruction from file to file before a model is loaded: everything that can be refused by then is."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..figures.frames import ERROR_GAIN
+from ..utils.checks import check_above
+from ..utils.text import count, first_line
+from ..video.reading import VideoInfo, check_window, iter_video, scan_video
+from ..video.writing import check_fps, check_times, ticks
+from .page_frames import check_page_size
+from .segments import WorkFolder, source_identity
+
+OUTPUTS = ("reconstruction.mp4", "side_by_side.mp4", "contact_sheet.png", "metrics.json", "index.html")
+PARTIAL = "reconstruction.partial.mp4"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Plan:
+    """What is to be reconstructed, and where to: checked, and not begun. `make_plan` makes one."""
+
+    source: Path
+    out: Path
+    start: int
+    num_frames: int | None
+    """As asked for; None: all from `start` on."""
+    size: tuple[int, int] | None
+    gain: float
+    device: str
+    info: VideoInfo
+    """The window's frames as they were counted."""
+
+    def frames(self, done: int = 0) -> Iterator[np.ndarray]:
+        """Read the frames after the first `done` ones of the window.
+
+        If all frames were asked for, these may be more than were counted: the source may have changed.
+        """
+        left = self.info.num_frames - done
+        if not left:
+            return iter(())
+        to_the_end = self.num_frames is None and self.info.breaks_off is None
+        return iter_video(self.source, self.start + done, None if to_the_end else left, self.size)
+
+    def ticks(self, stop: int, first: int = 0) -> list[int]:
+        """When frames `first` to `stop` - 1 of the window are shown, in ticks of `video.writing`."""
+        return [ticks(t, self.info.fps, self.info.times) for t in range(first, stop)]
+
+    def identity(self) -> dict[str, Any]:
+        """Everything in the plan that decides the outputs, in plain values."""
+        return {
+            "input": source_identity(self.source),
+            "start": self.start,
+            "number of frames": self.info.num_frames,
+            "size": list(self.size) if self.size else None,
+            "gain": self.gain,
+            "device": self.device,
+        }
+
+
+def make_plan(
+    source: str | Path,
+    out: str | Path,
+    start: int = 0,
+    num_frames: int | None = None,
+    size: Sequence[int] | None = None,
+    gain: float = ERROR_GAIN,
+    device: str = "cpu",
+    info: VideoInfo | None = None,
+) -> Plan:
+    """Check the arguments of `reconstruct_file`, scan the source and try to write to the folder.
+
+    A source that breaks off is warned of, unless num_frames says how many frames are wanted.
+
+    Raises ValueError, FileNotFoundError, NotADirectoryError or OSError for arguments that cannot lead to an end.
+    """
+    source, out = Path(source), Path(out)
+    check_above("gain", gain, 0)
+    if not source.exists():
+        raise FileNotFoundError(f"no file or folder at {source}")
+    prepare_folder(out, source)
+    size = check_window(start, num_frames, size)
+    if size is not None:
+        check_page_size("size", size)
+    info = info or scan_video(source, start, num_frames, size)
+    check_page_size("frames", (info.height, info.width))
+    check_fps(info.fps)
+    if info.times is not None:
+        check_times(info.times)
+    check_device(str(device))
+    if info.breaks_off:
+        warnings.warn(f"{info.breaks_off}: {count(info.num_frames, 'frame')} before are reconstructed", stacklevel=3)
+    return Plan(
+        source=source,
+        out=out,
+        start=start,
+        num_frames=num_frames,
+        size=size,
+        gain=gain,
+        device=str(device),
+        info=info,
+    )
+
+
+def prepare_folder(out: Path, source: Path) -> None:
+    """Refuse a folder that cannot be written to, or whose outputs would overwrite the source or end up in it."""
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"OUT must be a folder, {out} is a file")
+    for path in (out / name for name in (*OUTPUTS, PARTIAL)):
+        if path.is_dir():
+            raise ValueError(f"OUT ({out}) must have no folder called {path.name}, which is to be a file")
+        if path.exists() and path.samefile(source):
+            raise ValueError(f"IN ({source}) must not be a file that is written to OUT ({out})")
+    if out.exists() and out.samefile(source):
+        raise ValueError(f"OUT ({out}) must not be IN, the folder of images that is read")
+    if source.is_dir() and any(folder.exists() and folder.samefile(source) for folder in out.resolve().parents):
+        raise ValueError(f"OUT ({out}) must not be inside IN ({source}), the folder of images that is read")
+    try:
+        with WorkFolder(out).locked():
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write to the folder {out}: {error.strerror}") from None
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that does not exist, or that nothing can be computed on."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {device!r} is not to be had here: {first_line(error)}") from None
