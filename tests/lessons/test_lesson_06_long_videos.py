@@ -26,8 +26,20 @@ def test_a_step_is_tried_with_pieces_shorter_than_the_past():
     assert check(lambda x, past, w: ...).right is None
 
 
+def test_equal_jumps_are_equally_right():
+    change = [0.1] * 53
+    change[16], change[33], change[50] = 0.5, 0.5 + 1e-7, 0.49
+    check = question("largest jump of a still", change, [0, 17, 34, 51])
+    for frame in (17, 34):
+        assert check(frame).message == (
+            f"Frame {frame} begins a chunk: the picture changes by 0.500 there, and by 0.100 between most frames."
+        )
+    assert check(51).message == "Not 51. It changes by 0.490 there, but there is a larger jump."
+
+
 def test_the_jump_of_a_still_tells_of_a_short_last_chunk():
     check = check_of("largest jump of a still")
     assert check(34).message.startswith("Frame 34 begins the last chunk, of 2 frames: the picture changes by 0.")
-    assert "It changes by 0.400 there, but there is a larger jump." in check(17).message
+    assert check(17).message == "Not 17. It changes by 0.400 there, but there is a larger jump."
+    assert check(33).message.startswith("Not 33. Nearly: that is the last frame before the jump")
     assert question("largest jump of a still", [0.9, 0.1], [0])(1).message.startswith("Frame 1: the picture")

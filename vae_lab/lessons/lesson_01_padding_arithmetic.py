@@ -55,15 +55,13 @@ def _padding_of(pad: Callable) -> dict[str, tuple[int, int]] | None:
     padded = pad(x)
     if not isinstance(padded, torch.Tensor) or padded.dtype != x.dtype or padded.device != x.device:
         return None
-    if padded.ndim != 5 or padded.sum() != x.sum() or padded.max() > 1:
+    ones = (padded == 1).nonzero()  # (N, number of axes)
+    if padded.ndim != 5 or len(ones) != x.numel() or padded.count_nonzero() != x.numel():
         return None
-    padding = {}
-    for axis, name in enumerate(AXES, start=2):
-        filled = (padded.sum(dim=[other for other in range(5) if other != axis]) > 0).nonzero().flatten()
-        if len(filled) != x.shape[axis]:
-            return None
-        padding[name] = (int(filled[0]), int(padded.shape[axis] - 1 - filled[-1]))
-    return padding
+    first, last = ones.amin(dim=0), ones.amax(dim=0)
+    if tuple(last - first + 1) != x.shape:
+        return None
+    return {axis: (int(first[i]), int(padded.shape[i] - 1 - last[i])) for i, axis in enumerate(AXES, start=2)}
 
 
 def reversed_pad(x: torch.Tensor, time: int, height: int, width: int) -> torch.Tensor:

@@ -1,11 +1,12 @@
 """The questions of notebook 03: reconstruction. Right answers come from what the notebook measured."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from ..metrics import psnr
-from .quiz import Check, Question, Questions, agrees_with, choice, extremes
+from .quiz import Check, Question, Questions, Verdict, agrees_with, choice, extremes, same
 
 
 def _which_half(squared_error: Mapping[str, float]) -> Check:
@@ -30,18 +31,32 @@ def _worst_in_chunk(psnr_by_place: Sequence[float]) -> Check:
     ).check
 
 
-def _biggest_jump(change: Sequence[float]) -> Check:
-    """change[t]: mean absolute change from frame t to frame t + 1 of a static clip's reconstruction."""
-    _, jump = extremes(change)
+def largest_jump(change: Sequence[float], starts: Sequence[int] = (0, 17)) -> Check:
+    """A check whose answer is the frame on which the reconstruction of a clip that stands still changes most.
+
+    Equal chunks make equal jumps, so a change within 0.1 % of the largest is right too.
+
+    Args:
+        change: change[t] is the mean absolute change from frame t to frame t + 1.
+        starts: the first frame of each chunk.
+    """
+    largest = [t + 1 for t, value in enumerate(change) if value >= 0.999 * max(change)]
     usual = sorted(change)[len(change) // 2]
-    return Question(
-        jump + 1,
-        f"Frame {jump + 1} begins a chunk: the picture changes by {change[jump]:.3f} there, and by {usual:.3f} between "
-        "most frames, although nothing in the clip moves.",
-        "Where does the model start encoding again from nothing?",
-        [(jump, f"Nearly: that is the last frame before the jump, which shows on frame {jump + 1}."),
-         ((len(change) + 1) // 2, "Chunks have 17 frames.")],
-    ).check  # fmt: skip
+
+    def check(answer: Any) -> Verdict:
+        frame = next((frame for frame in largest if same(answer, frame)), largest[0])
+        what = "a chunk" if frame < starts[-1] else f"the last chunk, of {len(change) + 1 - frame} frames"
+        return Question(
+            frame,
+            f"Frame {frame}{f' begins {what}' if frame in starts else ''}: the picture changes by "
+            f"{change[frame - 1]:.3f} there, and by {usual:.3f} between most frames.",
+            "The clip stands still, so look where the model starts again from nothing.",
+            [(frame - 1, f"Nearly: that is the last frame before the jump, which shows on frame {frame}."),
+             *((start, f"It changes by {change[start - 1]:.3f} there, but there is a larger jump.")
+               for start in starts[1:] if start <= len(change))],
+        ).check(answer)  # fmt: skip
+
+    return check
 
 
 def _write_psnr() -> Check:
@@ -64,5 +79,5 @@ QUESTIONS: Questions = {
     "write psnr": _write_psnr,
     "which half": _which_half,
     "worst place in a chunk": _worst_in_chunk,
-    "jump of a static clip": _biggest_jump,
+    "jump of a static clip": largest_jump,
 }

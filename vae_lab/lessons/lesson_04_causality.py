@@ -20,11 +20,8 @@ def plant_leak(vae: nn.Module, seed: int = 0) -> str:
     """
     paths = [
         path
-        for path, module in vae.named_modules()
-        if isinstance(module, CausalConv3d)
-        and path.startswith("encoder.")
-        and ".resnets." in path
-        and module.conv.kernel_size == (3, 3, 3)
+        for path, module in vae.encoder.named_modules(prefix="encoder")
+        if isinstance(module, CausalConv3d) and ".resnets." in path and module.conv.kernel_size == (3, 3, 3)
     ]
     path = random.Random(seed).choice(paths)
     causal = vae.get_submodule(path).conv

@@ -1,35 +1,16 @@
 """The questions of notebook 06: long videos. Right answers come from `shapes` and from what the notebook measured."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 
 from .. import shapes
 from ..utils import text
-from .quiz import Check, Question, Questions, Verdict, extremes, function_check
+from .lesson_03_reconstruction import largest_jump
+from .quiz import Check, Question, Questions, Verdict, function_check
 
 _IN_CHUNKS, _WHOLE = shapes.latent_frames(68), shapes.latent_frames(68, micro_frame_size=None)
-
-
-def _largest_jump(change: Sequence[float], starts: Sequence[int]) -> Check:
-    """change[t]: mean absolute change from frame t to t + 1 of a still clip's reconstruction; starts: of its chunks."""
-    _, most = extremes(change)
-    jump, usual = most + 1, sorted(change)[len(change) // 2]
-    where = f"Frame {jump}"
-    if jump in starts:
-        rest = len(change) + 1 - starts[-1]
-        where += f" begins the last chunk, of {rest} frames" if jump == starts[-1] else " begins a chunk"
-    others = [start for start in starts[1:] if start not in (jump, most)]
-    return Question(
-        jump,
-        f"{where}: the picture changes by {change[most]:.3f} there, and by {usual:.3f} between most frames.",
-        "The clip stands still, so look where the model starts again from nothing. Which of its chunks is unlike the "
-        "rest?",
-        [(most, f"Nearly: that is the last frame before the jump, which shows on frame {jump}."),
-         *((start, f"It changes by {change[start - 1]:.3f} there, but there is a larger jump. Which chunk is unlike "
-            "the rest?") for start in others)],
-    ).check  # fmt: skip
 
 
 def _latents_per_call(num_frames: int, calls: int) -> list[int]:
@@ -76,7 +57,7 @@ QUESTIONS: Questions = {
          (_WHOLE, "That is how many there are in one piece. How many are there in chunks?"),
          (0, "68 is divisible by 4, but 17 is not.")],
     ),
-    "largest jump of a still": _largest_jump,
+    "largest jump of a still": largest_jump,
     "step of a fade": Question(
         1 / 5,
         "1/5: four faded frames lie between black and white, with 1/5, 2/5, 3/5 and 4/5 of white.",

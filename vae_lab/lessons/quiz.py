@@ -41,10 +41,10 @@ class Question(NamedTuple):
             return Verdict(None, OPEN)
         if isinstance(answer, set | frozenset) and isinstance(self.answer, list) and self.answer != sorted(self.answer):
             return Verdict(False, "The order counts here, and a set has none: write a list.")
-        if _same(answer, self.answer):
+        if same(answer, self.answer):
             return Verdict(True, self.why)
         for mistake, hint in self.mistakes:
-            if _same(answer, mistake):
+            if same(answer, mistake):
                 return Verdict(False, f"Not {_shown(answer)}. {hint}")
         if _kind(answer) != _kind(self.answer):
             return Verdict(False, f"The answer is {_kind(self.answer)}; {_shown(answer)} is {_kind(answer)}.")
@@ -79,11 +79,12 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _same(answer: Any, right: Any) -> bool:
+def same(answer: Any, right: Any) -> bool:
+    """Whether an answer counts as the right one: see `Question.check`."""
     try:
         a, b = _plain(answer), _plain(right)
         if isinstance(a, list) and isinstance(b, list):
-            return len(a) == len(b) and all(map(_same, a, b))
+            return len(a) == len(b) and all(map(same, a, b))
         if _kind(a) == _kind(b) == "a number":
             return abs(a - b) < (5e-3 if isinstance(b, float) and not b.is_integer() else 1e-9)
         return type(a) is type(b) and a == b
@@ -166,7 +167,7 @@ def agrees_with(expected: Callable, cases: Sequence[tuple], hint: Callable[..., 
         for case in cases:
             shown, right = words.format(*case), expected(*case)
             result = call(shown, *case)
-            if not _same(result, right):
+            if not same(result, right):
                 message = f"{shown}: your function gives {_shown(result)}, the library {right}. {hint(*case)}"
                 return Verdict(False, message)
         return Verdict(True, f"It agrees with the library in all {len(cases)} cases.")
