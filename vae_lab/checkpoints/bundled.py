@@ -1,13 +1,13 @@
-"""Where the trained weights that come with the lab lie."""
+"""The trained weights that come with the lab."""
 
 from pathlib import Path
 
-# Trained weights that come with the lab, by the name `load` knows them under: their folders in data/
 LAB_WEIGHTS = {"lab": "lab", "lab-frame-group": "lab_frame_group"}
+"""Names for `load`, and their folders in data/."""
 
 
 def lab_weights(name: str = "lab") -> Path:
-    """The folder of trained weights that come with the lab: in data/ beside the package, or inside a wheel."""
+    """Return the folder of the weights: in data/ beside the package, or inside an installed wheel."""
     package = Path(__file__).parents[1]
     for data in (package / "data", package.parent / "data"):
         if (data / LAB_WEIGHTS[name] / "config.json").is_file():

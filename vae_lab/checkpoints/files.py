@@ -1,4 +1,4 @@
-"""The files of a checkpoint, local or on the Hub: headers without tensors, tensors without running code."""
+"""Read the files of a checkpoint, here or on the Hub. Headers are read without tensors, and no code is ever run."""
 
 import json
 import pickle
@@ -17,7 +17,7 @@ PICKLE_SUFFIXES = (".pt", ".pth", ".bin")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file."""
+    """Return the JSON object in a file. Raises ValueError if it holds anything else."""
     try:
         values = json.loads(path.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -28,7 +28,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_index(index: Path) -> list[Path]:
-    """The files that an index of a sharded checkpoint names; they lie beside it."""
+    """Return the weight files that the index of a sharded checkpoint names. Names outside its folder are refused."""
     weight_map = read_json(index).get("weight_map")
     names = list(weight_map.values()) if isinstance(weight_map, dict) else []
     if not names or not all(isinstance(name, str) and name.endswith(".safetensors") for name in names):
@@ -39,7 +39,7 @@ def read_index(index: Path) -> list[Path]:
 
 
 def read_headers(files: list[Path]) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
-    """Shape of every tensor, and tensors of each type, without reading a tensor."""
+    """Return the shape of every tensor, and how many tensors there are of each type, without reading a tensor."""
     shapes, dtypes = {}, Counter()
     for file in files:
         if file.suffix in PICKLE_SUFFIXES:
@@ -55,7 +55,7 @@ def read_headers(files: list[Path]) -> tuple[dict[str, tuple[int, ...]], dict[st
 
 
 def read_tensors(files: list[Path]) -> dict[str, torch.Tensor]:
-    """All tensors, on the CPU."""
+    """Return all tensors, on the CPU."""
     tensors = {}
     for file in files:
         if file.suffix in PICKLE_SUFFIXES:
@@ -66,7 +66,7 @@ def read_tensors(files: list[Path]) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _open_safetensors(file: Path):
+def _open_safetensors(file: Path) -> safe_open:
     try:
         return safe_open(file, framework="pt")
     except SafetensorError as error:
@@ -74,7 +74,7 @@ def _open_safetensors(file: Path):
 
 
 def _unpickle(file: Path, device: str) -> dict[str, torch.Tensor]:
-    """The state dict in a .pt file; nothing but tensors and plain containers is ever unpickled."""
+    """Return the state dict in a .pt file. Only tensors and plain containers are unpickled."""
     try:
         values = torch.load(file, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -92,7 +92,7 @@ def _unpickle(file: Path, device: str) -> dict[str, torch.Tensor]:
 
 
 class Hub(NamedTuple):
-    """One repository on the Hub, and how it is asked."""
+    """One repository on the Hub, and the arguments of requests to it."""
 
     repo_id: str
     subfolder: str | None
@@ -100,29 +100,24 @@ class Hub(NamedTuple):
     local_files_only: bool
 
     def fetch(self, filename: str) -> Path | None:
-        """A file in the local cache, downloaded where need be; None where the repository has no such file."""
+        """Return the path of a file in the local cache, downloading it if needed; None if the repository lacks it."""
         from huggingface_hub import hf_hub_download
 
+        where = self._asdict()
         with self._errors(filename):
-            return Path(
-                hf_hub_download(
-                    self.repo_id, filename, subfolder=self.subfolder, revision=self.revision,
-                    local_files_only=self.local_files_only,
-                )
-            )  # fmt: skip
+            return Path(hf_hub_download(where.pop("repo_id"), filename, **where))
         return None
 
     def fetch_weights(self, name: str) -> None:
-        """The weight file of that name, or all shards of its index."""
+        """Download the weight file of that name, or all shards of its index."""
         if self.fetch(name) is None:
             for shard in self._read_index(name):
                 if self.fetch(shard) is None:
                     raise FileNotFoundError(f"{self.repo_id} has no {shard}, which its index names")
 
     def read_headers(self, name: str) -> tuple[list[str], dict[str, tuple[int, ...]], dict[str, int]]:
-        """File names, shapes and types, from the first bytes of the weight file or of each shard."""
-        names = [name]
-        headers = [self._header(name)]
+        """Return file names, shapes and types, from the first bytes of the weight file or of each shard."""
+        names, headers = [name], [self._header(name)]
         if headers == [None]:
             names = self._read_index(name)
             headers = [self._header(shard) for shard in names]
@@ -146,7 +141,7 @@ class Hub(NamedTuple):
 
     @contextmanager
     def _errors(self, filename: str) -> Iterator[None]:
-        """Say what failed; a file that the repository does not have passes silently."""
+        """Turn the Hub's errors into ones that say what failed. A file that the repository lacks is no error here."""
         from huggingface_hub import errors
 
         try:
@@ -162,10 +157,10 @@ class Hub(NamedTuple):
             pass
         except errors.RepositoryNotFoundError as error:
             raise FileNotFoundError(
-                f"no checkpoint {self.repo_id}: neither a folder or file here nor a repository on the Hub, nor one of "
-                '"lab" and "lab-frame-group"'
+                f"no checkpoint {self.repo_id}: neither a folder or file here nor a repository on the Hub, nor "
+                '"lab" or "lab-frame-group"'
             ) from error
         except errors.HFValidationError as error:
             raise ValueError(f"{self.repo_id!r} is no Hub id: {error}") from error
-        except Exception as error:  # the HTTP client's own errors: a refused connection, a transfer cut off, …
+        except Exception as error:  # from the HTTP client: connection refused, transfer interrupted, …
             raise OSError(f"cannot download {filename} of {self.repo_id}: {type(error).__name__}: {error}") from error

@@ -1,19 +1,21 @@
-"""Open-Sora 1.2's checkpoint layout in the lab's names: one table for the keys, one for the config.
+"""Translate Open-Sora 1.2's checkpoint layout to the lab's names: one table for the keys, one for the config.
 
 Source: the Hugging Face repository `hpcai-tech/OpenSora-VAE-v1.2` and Open-Sora v1.2.0, `opensora/models/vae/`.
 """
 
 import re
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
+from ..spatial_vae import SpatialVAE
 from ..video_vae import SCALE, SHIFT, VideoVAE
 
 MODEL_TYPE = "VideoAutoencoderPipeline"
 RELEASED_CONFIG = {"model_type": MODEL_TYPE, "micro_frame_size": 17, "vae_2d": {"micro_batch_size": 4}}
 
-# The first matching pattern (over a whole key of ours) gives Open-Sora's key. {up} and {sampler}: the reference numbers
-# decoder levels by width, ours by order of use, so block k of n is their level n - 1 - k and sampler n - 2 - k.
+# The first pattern that matches a whole key of ours gives Open-Sora's key. {up} and {sampler}: Open-Sora numbers the
+# decoder's levels by width, the lab by order of use, so block k of n is their level n - 1 - k and sampler n - 2 - k.
 _KEYS = [
     (r"(shift|scale)", r"{1}"),
     (r"spatial\.autoencoder\.(.+)", r"spatial_vae.module.{1}"),
@@ -28,7 +30,7 @@ _KEYS = [
     (r"temporal\.decoder\.(conv_out\..+)", r"temporal_vae.decoder.{1}"),
     (r"temporal\.(encoder|decoder)\.mid_block\.resnets\.(\d+)\.(.+)", r"temporal_vae.{1}.res_blocks.{2}.{3}"),
     (r"temporal\.(encoder|decoder)\.norm_out\.(.+)", r"temporal_vae.{1}.norm1.{2}"),
-]  # fmt: skip
+]
 
 _TEMPORAL_ARGUMENTS = {
     "in_out_channels": "in_channels",
@@ -41,20 +43,15 @@ _TEMPORAL_ARGUMENTS = {
     "num_groups": "norm_num_groups",
     "activation_fn": "act_fn",
 }
-_TEMPORAL_DOWNSAMPLE = {"VAE_Temporal_SD": (False, True, True), "VAE_Temporal": (True, True, False)}  # their defaults
+_TEMPORAL_DOWNSAMPLE = {"VAE_Temporal_SD": (False, True, True), "VAE_Temporal": (True, True, False)}  # by `type`
 _ACTIVATIONS = {"swish": "silu", "silu": "silu", "relu": "relu"}
-_NOT_ARCHITECTURE = {"type", "from_pretrained"}  # where the reference finds weights; here they are in the one file
-
-_SPATIAL_ARGUMENTS = (
-    "in_channels", "out_channels", "block_out_channels", "layers_per_block", "latent_channels", "norm_num_groups",
-    "act_fn", "mid_block_add_attention", "use_quant_conv", "use_post_quant_conv",
-)  # fmt: skip
+_NOT_ARCHITECTURE = {"type", "from_pretrained"}  # the latter names other weights; a checkpoint has them in its file
 
 
 def to_open_sora_key(key: str, num_levels: int) -> str:
-    """A key of VideoVAE's state dict -> the same tensor's key in Open-Sora's file.
+    """Translate a key of VideoVAE's state dict to the key of the same tensor in Open-Sora's file.
 
-    num_levels: the number of channel multipliers, which turns the decoder's levels round.
+    num_levels: the number of channel multipliers, needed to reverse the order of the decoder's levels.
 
     >>> to_open_sora_key("temporal.decoder.up_blocks.0.upsampler.conv.bias", num_levels=4)
     'temporal_vae.decoder.conv_blocks.2.conv.bias'
@@ -67,23 +64,26 @@ def to_open_sora_key(key: str, num_levels: int) -> str:
         if "{up}" in theirs or "{sampler}" in theirs:
             k = int(match[1])
             levels = {"up": num_levels - 1 - k, "sampler": num_levels - 2 - k}
-        found = theirs.format(key, *match.groups(), **levels)
-        return found.replace("conv_shortcut.", "conv3.") if found.startswith("temporal_vae.") else found
-    raise KeyError(f"no key of Open-Sora's layout for {key!r}")
+        translated = theirs.format(key, *match.groups(), **levels)
+        is_temporal = translated.startswith("temporal_vae.")
+        return translated.replace("conv_shortcut.", "conv3.") if is_temporal else translated
+    raise KeyError(f"Open-Sora's layout has no key for {key!r}")
 
 
 def is_open_sora(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json is of Open-Sora's video VAE."""
+    """Return whether a config.json belongs to Open-Sora's video VAE."""
     architectures = config.get("architectures")
     return config.get("model_type") == MODEL_TYPE or (isinstance(architectures, list) and MODEL_TYPE in architectures)
 
 
 def to_config(config: Mapping[str, Any], spatial_config: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Open-Sora's config.json -> the arguments of VideoVAE.
+    """Translate Open-Sora's config.json to the arguments of VideoVAE.
 
-    spatial_config: config of diffusers' AutoencoderKL. Open-Sora's own names only where to download one, so it must be
-    given where the 2D VAE is not SDXL's. Only its architecture counts: the factor between the halves stays 0.18215,
-    which the reference writes into the code, whatever the 2D VAE's own scaling_factor is.
+    spatial_config: config of diffusers' AutoencoderKL, needed if the 2D VAE is not SDXL's, because Open-Sora's config
+      only names where to download one. Only its architecture is used: the factor between the halves stays 0.18215, a
+      constant in the reference's code.
+
+    Raises ValueError if an argument is not known or contradicts another.
     """
     temporal = _temporal_config(config.get("vae_temporal") or {})
     channels = temporal.get("latent_channels", 4)
@@ -100,11 +100,15 @@ def to_config(config: Mapping[str, Any], spatial_config: Mapping[str, Any] | Non
 
 
 def spatial_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The architecture in a config of diffusers' AutoencoderKL, as arguments of SpatialVAE."""
+    """Return the arguments of SpatialVAE that a config of diffusers' AutoencoderKL has.
+
+    Raises ValueError if it has blocks other than those of a plain AutoencoderKL.
+    """
     for name, block in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
         if set(config.get(name) or [block]) != {block}:
             raise ValueError(f"spatial_config: {name} must be {block} throughout, got {config[name]}")
-    return {name: config[name] for name in _SPATIAL_ARGUMENTS if name in config}
+    names = signature(SpatialVAE).parameters.keys() - {"scaling_factor", "micro_batch_size"}
+    return {name: config[name] for name in names if name in config}
 
 
 def _temporal_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,11 +131,11 @@ def _temporal_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _per_channel(value: float | list[float], channels: int) -> list[float]:
-    """The reference also takes one number for all channels."""
+    """Expand one number for all channels, which the reference also allows."""
     return [value] * channels if isinstance(value, int | float) else list(value)
 
 
 def expected_shapes(vae: VideoVAE) -> dict[str, tuple[int, ...]]:
-    """Open-Sora's keys and shapes for a VideoVAE, on any device (meta too)."""
+    """Return Open-Sora's keys and shapes for a VideoVAE, on any device including meta."""
     levels = len(vae.temporal.config.channel_multipliers)
     return {to_open_sora_key(key, levels): tuple(value.shape) for key, value in vae.state_dict().items()}
