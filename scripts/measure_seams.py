@@ -45,7 +45,7 @@ def measure(vae: VideoVAE) -> dict[str, float]:
         lambda clip: vae.reconstruct(clip).sample, torch.cat(list(map(to_tensor, photos))), NUM_FRAMES, CHUNK
     )
     values = (
-        leak.largest / leak.allowed,
+        leak.largest / leak.largest_allowed,
         seams.ratio,
         seams.psnr_borders,
         seams.psnr_inside,

@@ -155,7 +155,7 @@ def test_a_leak_outside_the_modules_is_told():
     model = nn.Identity()
     found = attribute_leak(model, lambda x: model(x) + x.mean(dim=2, keepdim=True), clip(3))
     assert found.offenders == () and found.moved > 0
-    assert "no offender\n  yet past outputs of f moved by" in repr(found)
+    assert "no offender\n  but the past of f's output moved by" in repr(found)
 
 
 def test_modules_without_five_axes_are_passed_over():
@@ -328,7 +328,7 @@ SOUND = nn.Identity()
         (lambda: attribute_leak(SOUND, SOUND, X, 0), "frame must be at least 1, got 0"),
         (lambda: attribute_leak(SOUND, SOUND, X, 3), "frame must be from 1 to 2, the last frame of x, got 3"),
         (lambda: attribute_leak(SOUND, SOUND, X, 1.5), "frame must be an integer of at least 1, got 1.5"),
-        (lambda: attribute_leak(SOUND, SOUND, X, size=-1.0), "size must be a finite number above 0, got -1.0"),
+        (lambda: attribute_leak(SOUND, SOUND, X, size=-1.0), "size must be above 0 and finite, got -1.0"),
         (lambda: attribute_leak(SOUND, lambda x: x + 1, X), "f called no module of model"),
         (lambda: attribute_leak(m := Dropout(), m, X), "f must give the same output twice for the same x"),
         (lambda: attribute_leak(m := Moody(), m, X, size=1e4), "f must call the same modules and give the same shape"),

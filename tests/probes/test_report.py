@@ -36,7 +36,9 @@ def test_the_causal_kind_streams_the_same_in_any_pieces():
 def test_a_temporal_vae_has_no_pixels_for_seams():
     report = probe(small_vae().temporal)
     assert report.seams is None and report.leaks.encoder.leaks
-    assert report.describe()["no seams"] == "a TemporalVAE takes 2D latents: probe a VideoVAE around it"
+    assert report.describe()["no seams"] == (
+        "a TemporalVAE takes spatial latents: probe the whole model, which takes pixels"
+    )
 
 
 def test_other_families_and_what_cannot_be_measured():
@@ -55,7 +57,7 @@ def test_progress_sees_every_measurement_and_gradients_stay_as_they_were():
 
 
 def test_a_model_that_is_none():
-    with pytest.raises(AttributeError):
+    with pytest.raises(ValueError, match="vae must be a video VAE .* got Linear"):
         probe(torch.nn.Linear(1, 1))
 
 

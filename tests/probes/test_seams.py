@@ -273,7 +273,7 @@ def test_an_encoder_may_change_the_number_of_frames():
         (None, FRAME, {"num_frames": 1}, "num_frames must be at least 2 to see a change, got 1"),
         (None, FRAME, {"output_frames": 1}, "output_frames must be at least 2 to see a change, got 1"),
         (None, FRAME, {"period": 9}, r"period \(9\) must be smaller than the clip's 9 frames"),
-        (None, FRAME, {"tolerance": -1}, "tolerance must be at least 0 and finite, got -1"),
+        (None, FRAME, {"tolerance": -1}, "tolerance must be a number of at least 0, got -1"),
     ],
 )
 def test_static_errors(f, frame, arguments, message):

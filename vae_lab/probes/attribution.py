@@ -1,9 +1,12 @@
-"""Which module lets the future in: the past of its inputs stood still, and the past of its output moved."""
+"""Which module lets the future in: the past of its inputs did not change, and the past of its output did."""
+
+from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +14,10 @@ from torch import Tensor, nn
 from ..utils.checks import check_video, positive_int
 from ..utils.text import count
 from .maps import VideoMap, apply_map, change_frames, largest_by_frame
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 SHOWN = 5  # offenders in a repr
 
@@ -23,9 +30,9 @@ class Offender(NamedTuple):
     kind: str
     """Name of its class."""
     call: int
-    """Which call of the module, from 0; more than one where a model works in chunks."""
+    """Number of the call of this module, from 0; models that work in chunks call a module several times."""
     moved: float
-    """Largest change of an output frame that had to stand still, in the units of that output."""
+    """Largest change of an output frame that must not change, in the units of that output."""
     frames: tuple[int, int]
     """(Output frames that moved too much, output frames of the call)."""
 
@@ -42,14 +49,15 @@ class LeakAttribution(NamedTuple):
     frame: int
     """The first input frame that was changed."""
     num_frames: int
+    """Frames of the input."""
     compared: int
-    """Module calls with five axes going in and coming out, which could be compared."""
+    """Module calls whose inputs and output have five axes, so that they could be compared."""
     moved: float
-    """Largest change in the past of f's own output, held to the same rule; exactly 0 where nothing leaked."""
+    """Largest change in the past of the output of f, by the same rule; exactly 0 if nothing leaked."""
 
     @property
     def first(self) -> Offender | None:
-        """Where the future first came in; None where no module let it in."""
+        """The module that first let the future in; None if none did."""
         return self.offenders[0] if self.offenders else None
 
     def __repr__(self) -> str:
@@ -61,53 +69,53 @@ class LeakAttribution(NamedTuple):
             lines = [f"  {offender!r}" for offender in self.offenders[:SHOWN]]
             more = [f"  and {len(self.offenders) - SHOWN} more"] if len(self.offenders) > SHOWN else []
             return "\n".join([head + count(len(self.offenders), "offender"), *lines, *more])
-        if self.moved:
-            return (
-                f"{head}no offender\n  yet past outputs of f moved by {self.moved:.1e}: "
-                "by code outside these modules, or by modules without five axes"
-            )
-        return head + "no offender"
+        if not self.moved:
+            return head + "no offender"
+        others = "code outside these modules, or modules without five axes, moved it"
+        return f"{head}no offender\n  but the past of f's output moved by {self.moved:.1e}: {others}"
 
-    def table(self):
-        """A pandas DataFrame, one row an offender: module, class, call, moved, frames_moved, frames."""
+    def table(self) -> DataFrame:
+        """Return one row for each offender: module, class, call, moved, frames_moved, frames."""
         from pandas import DataFrame
 
         columns = ["module", "class", "call", "moved", "frames_moved", "frames"]
         return DataFrame([(*offender[:4], *offender.frames) for offender in self.offenders], columns=columns)
 
-    def plot(self):
-        """A matplotlib Figure: how far each offender moved its past, in the order in which they ran."""
+    def plot(self) -> Figure:
+        """Draw how far each offender moved its past, in the order in which they ran."""
         from ..figures.probes import module_changes
 
-        return module_changes({repr(o).split(":")[0]: o.moved for o in self.offenders})
+        return module_changes({repr(offender).split(":")[0]: offender.moved for offender in self.offenders})
 
 
 def attribute_leak(
     model: nn.Module, f: VideoMap, x: Tensor, frame: int | None = None, seed: int = 0, size: float = 1.0
 ) -> LeakAttribution:
-    """Name the modules of `model` that move the past when x changes from `frame` on, the first that ran in front.
+    """Name the modules of `model` that move the past when x changes from `frame` on, in the order in which they ran.
 
-    Every module call with five-axis inputs and output, (B, C, T, H, W), is held to one rule. Of an input's T_i frames
-    the last `a` changed; then so many of the output's T_o frames may change, counted from the end:
+    One rule holds for every module call whose inputs and output have five axes, (B, C, T, H, W). If the last `a` of an
+    input's T_i frames changed, this many of the output's T_o frames may change, counted from the end:
 
-        all                        a = T_i, so behind a module that moved every frame nothing can be told
-        a * ceil(T_o / T_i)        T_o >= T_i; a * (T_o - 1) / (T_i - 1) where that is whole (the first frame alone)
-        ceil(a / stride)           a convolution, whose padding may be done outside of it
+        all                        a = T_i: nothing can be said about modules behind one that moved every frame
+        a * ceil(T_o / T_i)        T_o >= T_i; a * (T_o - 1) / (T_i - 1) if that is whole (the first frame alone)
+        ceil(a / stride)           a convolution, which may be padded outside of the module
         ceil(a / (T_i // T_o))     otherwise
 
-    Of several inputs the most generous counts. A container of an offender is not listed, nor is a module whose leak
-    stays inside a container that keeps the rule; what a module's own code does, while its parts keep the rule, is laid
-    to the module. Modules that take frames folded into the batch are passed over.
+    If a call has several inputs, the one that allows most counts. A module that contains an offender is not listed, nor
+    is an offender inside a module that keeps the rule. If a module breaks the rule and its parts keep it, its own code
+    is at fault, and the module is listed. Modules that take frames folded into the batch are skipped.
 
     Args:
-        model: whose modules are watched; f runs it.
+        model: the model that f runs.
         f: (B, C, T, H, W) -> (B, C', L, h, w), the same for the same x.
-        frame: the first frame to change; where it is None, the last ceil(T / L) are changed, about the last group: a
-          leak from the end of a group to its beginning is none.
-        seed, size: of the noise added to the changed frames, Gaussian of standard deviation `size`.
+        frame: the first frame to change. None: the last ceil(T / L) frames change, about the last group, since frames
+          of one group may see each other.
+        seed, size: of the Gaussian noise added to the changed frames; `size` is its standard deviation.
 
-    f runs twice, and twice more where something leaks; of all tensors only one fingerprint a frame is kept. Hooks are
-    removed whatever happens.
+    f runs twice, and twice more if something leaks. Only one fingerprint per frame is kept of each tensor. Hooks are
+    always removed.
+
+    Raises ValueError if f does not run `model`, calls different modules for the changed x, or does not repeat itself.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -126,24 +134,20 @@ def attribute_leak(
     if not calls:
         raise ValueError("f called no module of model: pass the model that f runs")
     modules = dict(model.named_modules())
-    verdicts = [
-        _verdict(modules[before.path], before, after) for before, after in zip(calls, calls_changed, strict=True)
-    ]
+    verdicts = [_verdict(modules[a.path], a, b) for a, b in zip(calls, calls_changed, strict=True)]
     guilty = _innermost(calls, verdicts)
     outputs = _outputs(model, f, x, guilty, calls)
     outputs_changed = _outputs(model, f, changed, guilty, calls_changed)
     offenders = []
     for index in guilty:
-        call, still = calls[index], verdicts[index].still
-        moved = largest_by_frame(outputs_changed[call.key] - outputs[call.key])
-        kind = type(modules[call.path]).__name__
-        offenders.append(
-            Offender(call.path, kind, call.number, moved[:still].max().item(), (verdicts[index].excess, len(moved)))
-        )
+        call, verdict = calls[index], verdicts[index]
+        by_frame = largest_by_frame(outputs_changed[call.key] - outputs[call.key])
+        moved, frames = by_frame[: verdict.still].max().item(), (verdict.excess, len(by_frame))
+        offenders.append(Offender(call.path, type(modules[call.path]).__name__, call.number, moved, frames))
     allowed = _allowed(num_frames, num_frames - frame, y.shape[2])
-    past = largest_by_frame(y_changed - y)[: y.shape[2] - allowed]
+    past = largest_by_frame(y_changed - y)[: y.shape[2] - allowed].tolist()
     compared = sum(verdict.measured for verdict in verdicts)
-    return LeakAttribution(tuple(offenders), frame, num_frames, compared, past.max().item() if len(past) else 0.0)
+    return LeakAttribution(tuple(offenders), frame, num_frames, compared, max(past, default=0.0))
 
 
 class _Call(NamedTuple):
@@ -152,7 +156,7 @@ class _Call(NamedTuple):
     path: str
     number: int
     start: int
-    """Calls begun before; those of its parts are numbered from start + 1 to end."""
+    """Calls begun so far, with this one; the calls of its parts are numbered from start + 1 to end."""
     end: int
     inputs: list[tuple[bytes, ...]]
     output: tuple[bytes, ...] | None
@@ -163,19 +167,21 @@ class _Call(NamedTuple):
 
 
 class _Verdict(NamedTuple):
-    measured: bool
-    excess: int
-    """Output frames that moved beyond what is allowed."""
-    still: int
-    """Output frames, from the first, that have to stand still."""
-    sound: bool
-    """Whether frames had to stand still and did, by the strict reading of the rule."""
+    """What the rule says about one call."""
+
+    measured: bool = False
+    excess: int = 0
+    """Output frames that moved and must not."""
+    still: int = 0
+    """Output frames, from the first, that must not move."""
+    sound: bool = False
+    """Whether there are frames that must not move, and they did not, by the strict reading of the rule."""
 
 
 def _allowed(inputs: int, changed: int, outputs: int, stride: int | None = None, strict: bool = False) -> int:
-    """Output frames, counted from the end, that may change when the last `changed` of `inputs` frames do.
+    """Output frames, counted from the end, that may change if the last `changed` of `inputs` frames change.
 
-    3 frames that become 9 may be 3 of each, or 1 of the first and 4 of each other: `strict` thinks of the former alone.
+    If 3 frames become 9, each may have become 3, or the first 1 and each other 4. `strict` allows only the former.
     """
     if changed in (0, inputs):
         return outputs if changed else 0
@@ -188,31 +194,29 @@ def _allowed(inputs: int, changed: int, outputs: int, stride: int | None = None,
 
 
 def _changed(before: tuple[bytes, ...], after: tuple[bytes, ...]) -> int:
-    """Frames from the first that differs to the end."""
+    """Number of frames from the first different one to the end."""
     return next((len(before) - t for t, (a, b) in enumerate(zip(before, after, strict=True)) if a != b), 0)
 
 
 def _verdict(module: nn.Module, before: _Call, after: _Call) -> _Verdict:
     if before.output is None or not before.inputs:
-        return _Verdict(False, 0, 0, False)
+        return _Verdict()
     outputs = len(before.output)
-    # a convolution whose padding is done outside has fewer outputs than inputs, and still a stride of 1
+    # a convolution that is padded outside of the module has fewer outputs than inputs, although its stride may be 1
     stride = module.stride[0] if isinstance(module, nn.Conv3d) else None
-    allowed, strictly = (
-        max(
-            _allowed(len(a), _changed(a, b), outputs, stride, strict)
-            for a, b in zip(before.inputs, after.inputs, strict=True)
-        )
-        for strict in (False, True)
-    )
+    inputs = [(len(a), _changed(a, b)) for a, b in zip(before.inputs, after.inputs, strict=True)]
+    allowed, strictly = (max(_allowed(*sizes, outputs, stride, strict) for sizes in inputs) for strict in (False, True))
     changed = _changed(before.output, after.output)
     return _Verdict(True, max(0, changed - allowed), outputs - allowed, changed <= strictly < outputs)
 
 
 def _innermost(calls: list[_Call], verdicts: list[_Verdict]) -> list[int]:
-    """Calls that break the rule, without those around them and without those inside a call that keeps it."""
+    """Calls that break the rule, without those that contain one and without those inside a call that keeps it."""
     guilty = [i for i, verdict in enumerate(verdicts) if verdict.excess]
-    inside = lambda part, whole: calls[whole].start < calls[part].start <= calls[whole].end  # noqa: E731
+
+    def inside(part: int, whole: int) -> bool:
+        return calls[whole].start < calls[part].start <= calls[whole].end
+
     return [
         i
         for i in guilty
@@ -222,7 +226,7 @@ def _innermost(calls: list[_Call], verdicts: list[_Verdict]) -> list[int]:
 
 
 def _fingerprints(x: Tensor) -> tuple[bytes, ...]:
-    """A digest of each frame of a (B, C, T, H, W) tensor; equal exactly where the frames are."""
+    """A digest of each frame of a (B, C, T, H, W) tensor; equal exactly if the frames are."""
     frames = (x.detach() + 0.0).movedim(2, 0).contiguous().cpu()  # + 0.0: a zero has one sign
     return tuple(hashlib.blake2b(f.view(torch.uint8).numpy(), digest_size=16).digest() for f in frames.flatten(1))
 
@@ -232,7 +236,7 @@ def _is_video(value: Any) -> bool:
 
 
 def _main_output(output: Any) -> Tensor | None:
-    """The module's result: itself, or the first tensor of several (the others are caches for the next chunk)."""
+    """The output if it is a tensor, or the first tensor in it (others are caches for the next chunk)."""
     values = output.values() if isinstance(output, dict) else output if isinstance(output, tuple | list) else (output,)
     first = next((value for value in values if isinstance(value, Tensor)), None)
     return first if _is_video(first) else None
@@ -256,19 +260,20 @@ def _hooks(model: nn.Module, before: Callable, after: Callable) -> Iterator[None
 
 def _watch(model: nn.Module, f: VideoMap, x: Tensor) -> tuple[list[_Call], Tensor]:
     """The calls that f(x) makes, in the order in which they end, and f(x)."""
-    calls, numbers, open_calls, begun = [], {}, [], 0
+    calls: list[_Call] = []
+    begun = Counter[str]()
+    open_calls: list[tuple] = []
 
     def before(path, args, kwargs):
-        nonlocal begun
-        begun += 1
-        number = numbers[path] = numbers.get(path, -1) + 1
+        begun[path] += 1
         inputs = [_fingerprints(value) for value in (*args, *kwargs.values()) if _is_video(value)]
-        open_calls.append((path, number, begun, inputs))
+        open_calls.append((path, begun[path] - 1, begun.total(), inputs))
 
     def after(path, output):
         path, number, start, inputs = open_calls.pop()
         result = _main_output(output)
-        calls.append(_Call(path, number, start, begun, inputs, None if result is None else _fingerprints(result)))
+        prints = None if result is None else _fingerprints(result)
+        calls.append(_Call(path, number, start, begun.total(), inputs, prints))
 
     with _hooks(model, before, after), torch.no_grad():
         y = apply_map(f, x)
@@ -278,16 +283,17 @@ def _watch(model: nn.Module, f: VideoMap, x: Tensor) -> tuple[list[_Call], Tenso
 def _outputs(
     model: nn.Module, f: VideoMap, x: Tensor, chosen: list[int], calls: list[_Call]
 ) -> dict[tuple[str, int], Tensor]:
-    """Copies of the outputs of the chosen calls, from one more run; refuses an f that does not repeat itself."""
+    """Copies of the outputs of the chosen calls, from one more run; an f that does not repeat itself is refused."""
     if not chosen:
         return {}
     prints = {calls[index].key: calls[index].output for index in chosen}
-    kept, numbers = {}, {}
+    kept: dict[tuple[str, int], Tensor] = {}
+    numbers = Counter[str]()
 
     def after(path, output):
-        number = numbers[path] = numbers.get(path, -1) + 1
-        if (path, number) in prints:
-            kept[path, number] = _main_output(output).detach().clone()
+        if (path, numbers[path]) in prints:
+            kept[path, numbers[path]] = _main_output(output).detach().clone()
+        numbers[path] += 1
 
     with _hooks(model, lambda *_: None, after), torch.no_grad():
         apply_map(f, x)

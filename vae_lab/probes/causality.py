@@ -1,16 +1,20 @@
-"""Is a video VAE causal, and what has to change so that it is."""
+"""Whether a video VAE is causal, and how to make it so."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
 
-from ..families import Maps, maps_of
-from ..temporal_vae import FrameGroupNorm, TemporalVAE
+from ..families import Maps, codec_of, maps_of
+from ..temporal_vae import FrameGroupNorm
 from ..utils.text import count
-from ..video_vae import VideoVAE
 from .attribution import LeakAttribution, attribute_leak
 from .dependency import FutureLeak, future_leak
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class Leaks(NamedTuple):
@@ -21,6 +25,7 @@ class Leaks(NamedTuple):
 
     @property
     def any(self) -> bool:
+        """Whether one of them does."""
         return self.encoder.leaks or self.decoder.leaks
 
 
@@ -28,35 +33,31 @@ class MadeCausal(NamedTuple):
     """What `make_causal` returns."""
 
     replaced: list[str]
-    """Paths of the norms that take their statistics frame by frame from now on."""
+    """Paths of the norms that now take their statistics frame by frame."""
     before: Leaks
     after: Leaks
 
     def __repr__(self) -> str:
         lines = [f"MadeCausal: {count(len(self.replaced), 'norm')} made per-frame"]
-        for half in Leaks._fields:
-            was, now = getattr(self.before, half), getattr(self.after, half)
-            lines.append(f"  {half}: largest leak {was.largest:.1e} before, {_amount(now)} after")
+        for half, before, after in zip(Leaks._fields, self.before, self.after, strict=True):
+            largest = f"{after.largest:.1e}" if after.leaks else "exactly 0"
+            lines.append(f"  {half}: largest leak {before.largest:.1e} before, {largest} after")
         return "\n".join(lines)
 
-    def table(self):
-        """A pandas DataFrame, one row for each half: its largest leak and leaking pairs, before and after."""
+    def table(self) -> DataFrame:
+        """Return one row for each half: its largest leak and leaking pairs, before and after."""
         from pandas import DataFrame, Index
 
         rows = [
-            (was.largest, was.pairs, now.largest, now.pairs, now.forbidden_pairs)
-            for was, now in zip(self.before, self.after, strict=True)
+            (before.largest, before.pairs, after.largest, after.pairs, after.forbidden_pairs)
+            for before, after in zip(self.before, self.after, strict=True)
         ]
         columns = ["leak before", "pairs before", "leak after", "pairs after", "forbidden pairs"]
         return DataFrame(rows, Index(Leaks._fields, name="half"), columns)
 
 
-def _amount(leak: FutureLeak) -> str:
-    return f"{leak.largest:.1e}" if leak.leaks else "exactly 0"
-
-
 def leaks(maps: Maps) -> Leaks:
-    """The causality probe on both halves of a model."""
+    """Measure whether the encoder and the decoder of a model let the future in."""
     return Leaks(
         future_leak(maps.encode, maps.x, maps.encoder_last_seen),
         future_leak(maps.decode, maps.z, maps.decoder_last_seen),
@@ -64,23 +65,23 @@ def leaks(maps: Maps) -> Leaks:
 
 
 def attribute(vae, maps: Maps) -> tuple[LeakAttribution, LeakAttribution]:
-    """Which module lets the future in: of the encoder, and of the decoder."""
+    """Name the modules of the encoder, and of the decoder, that let the future in."""
     return attribute_leak(vae, maps.encode, maps.x), attribute_leak(vae, maps.decode, maps.z)
 
 
 def make_causal(vae, num_frames: int = 17, size: int = 16) -> MadeCausal:
     """Let every GroupNorm of a video VAE that pools over time take its statistics frame by frame, and probe again.
 
-    In place: the weights stay, the norms are exchanged, and the lab's own models note it in their config, so that
-    `save_pretrained` keeps it. A model whose only leak is such norms is causal afterwards, and the same however it is
-    chunked with caches (diffusers' CogVideoX). It is another model than the one that was trained: its quality has to be
-    measured, and it may need more training.
+    The model is changed in place: its norms are replaced, its weights stay. The lab's own models record the change in
+    their config, so `save_pretrained` keeps it. If such norms were the only leak, the model is causal afterwards, and
+    with caches it gives the same result however it is chunked (diffusers' CogVideoX). It is no longer the model that
+    was trained: measure its quality, and expect to train it further.
 
     Args:
-        vae: the lab's, or a diffusers class. Norms over frames that are folded into the batch stay as they are.
-        num_frames, size: of the noise that it is probed with, as in `adapters.maps_of`.
+        vae: one of the lab's models, or a diffusers class. Norms of frames that are folded into the batch stay.
+        num_frames, size: of the noise that it is probed with, as in `families.maps_of`.
 
-    Raises ValueError where no norm pools over time.
+    Raises ValueError if no norm pools over time.
     """
     maps = maps_of(vae, num_frames, size)
     paths = _norms_over_time(vae, maps)
@@ -90,27 +91,28 @@ def make_causal(vae, num_frames: int = 17, size: int = 16) -> MadeCausal:
     for path in paths:
         parent, _, name = path.rpartition(".")
         setattr(vae.get_submodule(parent), name, _per_frame(vae.get_submodule(path)))
-    _note(vae)
+    codec_of(vae).note_frame_norms()
     return MadeCausal(paths, before, leaks(maps._replace(z=maps.encode(maps.x).detach())))
 
 
 def _norms_over_time(vae: nn.Module, maps: Maps) -> list[str]:
     """Paths of the GroupNorms that are given a clip, (B, C, T, H, W), when the model encodes or decodes."""
-    names = {m: name for name, m in vae.named_modules() if isinstance(m, nn.GroupNorm | FrameGroupNorm)}
-    found = set()
+    norms = ((name, m) for name, m in vae.named_modules() if isinstance(m, nn.GroupNorm))
+    names = {norm: name for name, norm in norms if not isinstance(norm, FrameGroupNorm)}
+    pooling = set()
 
-    def look(module: nn.Module, inputs: tuple) -> None:
-        if inputs[0].ndim == 5 and not isinstance(module, FrameGroupNorm):
-            found.add(names[module])
+    def record(module: nn.Module, inputs: tuple) -> None:
+        if inputs[0].ndim == 5:
+            pooling.add(module)
 
-    hooks = [module.register_forward_pre_hook(look) for module in names]
+    hooks = [module.register_forward_pre_hook(record) for module in names]
     try:
         with torch.no_grad():
             maps.decode(maps.encode(maps.x))
     finally:
         for hook in hooks:
             hook.remove()
-    return [name for name in names.values() if name in found]
+    return [name for module, name in names.items() if module in pooling]
 
 
 def _per_frame(norm: nn.GroupNorm) -> FrameGroupNorm:
@@ -118,11 +120,3 @@ def _per_frame(norm: nn.GroupNorm) -> FrameGroupNorm:
     new = FrameGroupNorm(norm.num_groups, norm.num_channels, norm.eps, norm.affine)
     new.weight, new.bias = norm.weight, norm.bias
     return new.train(norm.training)
-
-
-def _note(vae: nn.Module) -> None:
-    temporal = getattr(vae, "temporal", vae)
-    if isinstance(temporal, TemporalVAE):
-        temporal.register_to_config(norm="frame_group")
-    if isinstance(vae, VideoVAE):
-        vae.register_to_config(temporal_config={**(vae.config.temporal_config or {}), "norm": "frame_group"})

@@ -1,51 +1,59 @@
-"""Which input frame a video map's output frames depend on, and whether one of them sees its future."""
+"""Which input frames each output frame of a video map depends on, and whether an output frame sees its future."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..utils.checks import check_one_of
 from ..utils.text import count
-from .maps import VideoMap, apply_map, change_frames, largest_by_frame, repeatable_output, shown_indices
+from .maps import VideoMap, apply_map, change_frames, elided, largest_by_frame, repeatable_output
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 QUANTITIES = {"perturbation": "largest change", "gradient": "largest gradient"}
-PROJECTIONS = 2  # random directions of each output frame: in one alone, gradients could cancel by chance
+PROJECTIONS = 2  # random directions for each output frame: in a single one, gradients could cancel by chance
 
 
 class FrameDependency(NamedTuple):
     """What `frame_dependency` returns."""
 
     matrix: np.ndarray
-    """(input frames, output frames): how strongly the one moves the other; exactly 0 where not at all."""
+    """(input frames, output frames): how strongly an input frame moves an output frame; exactly 0 if not at all."""
     method: str
+    """"perturbation" or "gradient"."""
 
     @property
     def moved(self) -> np.ndarray:
-        """bool (input frames, output frames): whether the output frame depends on the input frame at all."""
+        """Whether the output frame depends on the input frame at all, bool (input frames, output frames)."""
         return self.matrix > 0
 
     def seen(self, output: int) -> tuple[int, int] | None:
-        """First and last input frame that an output frame depends on; None where it depends on none."""
+        """Return the first and the last input frame that an output frame depends on; None if it depends on none."""
         frames = np.flatnonzero(self.matrix[:, output])
         return (int(frames[0]), int(frames[-1])) if len(frames) else None
 
-    def leak(self, last_seen: Sequence[int]) -> "FutureLeak":
-        """What lies beyond `last_seen`, the last input frame that each output frame may see (-1: none at all)."""
+    def leak(self, last_seen: Sequence[int]) -> FutureLeak:
+        """Return the effects beyond `last_seen`, the last input frame that each output frame may see (-1: none)."""
         num_frames, num_outputs = self.matrix.shape
         last_seen = _check_last_seen(last_seen, num_frames, num_outputs)
         beyond = np.arange(num_frames)[:, None] > np.array(last_seen)[None]
         forbidden = np.where(beyond, self.matrix, 0)
         largest = float(forbidden.max())
-        where = np.unravel_index(forbidden.argmax(), forbidden.shape) if largest else (None, None)
+        frame, output = divmod(int(forbidden.argmax()), num_outputs) if largest else (None, None)
         return FutureLeak(
             leaks=largest > 0,
             largest=largest,
-            frame=None if where[0] is None else int(where[0]),
-            output=None if where[1] is None else int(where[1]),
-            allowed=float(np.where(beyond, 0, self.matrix).max()),
+            frame=frame,
+            output=output,
+            largest_allowed=float(np.where(beyond, 0, self.matrix).max()),
             pairs=int((forbidden > 0).sum()),
             forbidden_pairs=int(beyond.sum()),
             last_seen=last_seen,
@@ -53,24 +61,17 @@ class FrameDependency(NamedTuple):
         )
 
     def __repr__(self) -> str:
-        num_frames, num_outputs = self.matrix.shape
-        lines = [f"FrameDependency by {self.method}: {_sizes(self)}"]
-        for output in shown_indices(num_outputs):
-            if output is None:
-                lines.append("  ...")
-                continue
-            seen, column = self.seen(output), self.matrix[:, output]
-            what = (
-                f"sees frames {seen[0]} to {seen[1]}, {QUANTITIES[self.method]} {column.max():.1e} "
-                f"from frame {column.argmax()}"
-                if seen
-                else "sees no frame"
-            )
-            lines.append(f"  output {output} {what}")
-        return "\n".join(lines)
+        quantity, lines = QUANTITIES[self.method], []
+        for output, column in enumerate(self.matrix.T):
+            if seen := self.seen(output):
+                strongest = f"{quantity} {column.max():.1e} from frame {column.argmax()}"
+                lines.append(f"  output {output} sees frames {seen[0]} to {seen[1]}, {strongest}")
+            else:
+                lines.append(f"  output {output} sees no frame")
+        return "\n".join([f"FrameDependency by {self.method}: {_sizes(self)}", *elided(lines)])
 
-    def table(self):
-        """A pandas DataFrame: one row an input frame, one column an output frame."""
+    def table(self) -> DataFrame:
+        """Return the matrix with a row for each input frame and a column for each output frame."""
         from pandas import DataFrame, RangeIndex
 
         num_frames, num_outputs = self.matrix.shape
@@ -78,8 +79,8 @@ class FrameDependency(NamedTuple):
             self.matrix, RangeIndex(num_frames, name="input frame"), RangeIndex(num_outputs, name="output frame")
         )
 
-    def plot(self, last_seen: Sequence[int] | None = None):
-        """A matplotlib Figure: the matrix as a heat map, with the staircase of what may be seen where it is given."""
+    def plot(self, last_seen: Sequence[int] | None = None) -> Figure:
+        """Draw the matrix as a heat map; last_seen: the last input frame each output frame may see, as a staircase."""
         from ..figures.probes import dependency_heatmap
 
         if last_seen is not None:
@@ -92,73 +93,67 @@ class FutureLeak(NamedTuple):
 
     leaks: bool
     largest: float
-    """Largest effect of a frame on an output that may not see it; exactly 0 where nothing leaks."""
+    """Largest effect of an input frame on an output frame that must not see it; exactly 0 if nothing leaks."""
     frame: int | None
-    """The input frame of that effect,"""
+    """The input frame of that effect; None if nothing leaks."""
     output: int | None
-    """and the output frame."""
-    allowed: float
-    """Largest effect that is allowed, for scale."""
+    """The output frame of that effect; None if nothing leaks."""
+    largest_allowed: float
+    """Largest effect of an input frame on an output frame that may see it, for scale."""
     pairs: int
     """Pairs (input frame, output frame) that leak."""
     forbidden_pairs: int
     """Pairs that must not depend on each other."""
     last_seen: tuple[int, ...]
+    """For each output frame, the last input frame that it may see."""
     dependency: FrameDependency
+    """All effects that were measured."""
 
     def __repr__(self) -> str:
-        name = QUANTITIES[self.dependency.method]
+        name, pairs = QUANTITIES[self.dependency.method], count(self.forbidden_pairs, "forbidden pair")
         how = f"{_sizes(self.dependency)}, by {self.dependency.method}"
+        allowed = f"{name} allowed: {self.largest_allowed:.1e}"
         if not self.leaks:
-            return (
-                f"FutureLeak: none ({how})\n  {count(self.forbidden_pairs, 'forbidden pair')}, all exactly 0; "
-                f"{name} allowed: {self.allowed:.1e}"
-            )
-        return (
-            f"FutureLeak: yes ({how})\n  {self.pairs} of {count(self.forbidden_pairs, 'forbidden pair')} moved; "
-            f"{name} {self.largest:.1e}, of input frame {self.frame} on output frame {self.output}\n"
-            f"  {name} allowed: {self.allowed:.1e}"
-        )
+            return f"FutureLeak: none ({how})\n  {pairs}, all exactly 0; {allowed}"
+        largest = f"{self.largest:.1e}, of input frame {self.frame} on output frame {self.output}"
+        return f"FutureLeak: yes ({how})\n  {self.pairs} of {pairs} moved; {name} {largest}\n  {allowed}"
 
-    def table(self):
-        """A pandas DataFrame, one row an output frame: may_see, sees (last input frames), leak, from_frame."""
+    def table(self) -> DataFrame:
+        """Return one row for each output frame: may_see and sees (last input frames), leak, from_frame (-1: none)."""
         from pandas import DataFrame, RangeIndex
 
         matrix, rows = self.dependency.matrix, []
         for output, last in enumerate(self.last_seen):
             seen, future = self.dependency.seen(output), matrix[last + 1 :, output]
-            leaks = future.max(initial=0) > 0
-            rows.append(
-                (last, seen[1] if seen else -1, future.max(initial=0), last + 1 + future.argmax() if leaks else -1)
-            )
+            largest = future.max(initial=0)
+            rows.append((last, seen[1] if seen else -1, largest, last + 1 + future.argmax() if largest > 0 else -1))
         columns = ["may_see", "sees", "leak", "from_frame"]
         return DataFrame(rows, RangeIndex(len(rows), name="output frame"), columns)
 
-    def plot(self):
-        """A matplotlib Figure: the dependencies, the staircase of what may be seen, and in red what lies beyond it."""
+    def plot(self) -> Figure:
+        """Draw the dependencies and a staircase up to which they are allowed; beyond it they are red."""
         return self.dependency.plot(self.last_seen)
 
 
 def frame_dependency(
     f: VideoMap, x: Tensor, method: str = "perturbation", seed: int = 0, size: float = 1.0
 ) -> FrameDependency:
-    """Which input frame moves which output frame of f, and how strongly: a matrix (input frames, output frames).
+    """Measure which input frame moves which output frame of f, and how strongly.
 
     Args:
         f: (B, C, T, H, W) -> (B, C', L, h, w), the same for the same x.
-        x: the point at which it is measured; noise will do.
-        method: "perturbation": largest absolute change of an output frame when noise is added to that input frame
-          alone, exactly 0 where the output is the same to the bit; T + 2 runs of f. "gradient": largest absolute
-          derivative, by a value of the input frame, of the output frame's values summed with random normal weights
-          (of two such sums); 3 runs of f, and 2 runs backwards for each output frame.
+        x: the point at which f is measured; noise will do.
+        method: "perturbation": the largest absolute change of an output frame if noise is added to one input frame;
+          exactly 0 if the output is the same to the bit. T + 2 runs of f. "gradient": the largest absolute derivative
+          by a value of the input frame, of the output frame's values summed with random normal weights (of two such
+          sums). 3 runs of f, and 2 backward runs for each output frame.
         seed: of the noise, or of the weights.
         size: standard deviation of the noise, in the units of x.
 
-    Both have their zeros in the same places in float64. In float32 small effects can be lost in rounding, and with a
-    ReLU a gradient can be 0 where a larger change would get through.
+    In float64 both methods have their zeros in the same places. In float32 rounding can hide small effects, and with a
+    ReLU a gradient can be 0 although a larger change would get through.
     """
-    if method not in QUANTITIES:
-        raise ValueError(f"method must be one of {tuple(QUANTITIES)}, got {method!r}")
+    check_one_of("method", method, QUANTITIES)
     y = repeatable_output(f, x)
     rows = _gradients(f, x, seed) if method == "gradient" else _changes(f, x, y, seed, size)
     return FrameDependency(rows.double().cpu().numpy(), method)
@@ -184,21 +179,18 @@ def _gradients(f: VideoMap, x: Tensor, seed: int) -> Tensor:
     if not y.requires_grad:
         raise ValueError('f must let gradients through for method "gradient": it must not use no_grad or detach')
     generator = torch.Generator().manual_seed(seed)
-    columns = []
-    for output in range(y.shape[2]):
-        values = y[:, :, output]
+    rows = []
+    for values in y.unbind(2):
         weights = torch.randn((PROJECTIONS, *values.shape), generator=generator, dtype=torch.float64).to(y)
-        gradients = [torch.autograd.grad(values, x, w, retain_graph=True, allow_unused=True)[0] for w in weights]
-        columns.append(
-            torch.stack([x.new_zeros(x.shape[2]) if g is None else largest_by_frame(g) for g in gradients]).amax(dim=0)
-        )
-    return torch.stack(columns, dim=1)
+        gradients = [torch.autograd.grad(values, x, w, retain_graph=True, materialize_grads=True)[0] for w in weights]
+        rows.append(torch.stack([largest_by_frame(gradient) for gradient in gradients]).amax(dim=0))
+    return torch.stack(rows, dim=1)
 
 
 def future_leak(
     f: VideoMap, x: Tensor, last_seen: Sequence[int], method: str = "perturbation", seed: int = 0, size: float = 1.0
 ) -> FutureLeak:
-    """Whether f's output frames depend on input frames that they may not see.
+    """Measure whether output frames of f depend on input frames that they must not see.
 
     Args:
         last_seen: for each output frame the last input frame it may see, -1 for none. A causal encoder's is
@@ -208,7 +200,7 @@ def future_leak(
     return frame_dependency(f, x, method, seed, size).leak(last_seen)
 
 
-def _check_last_seen(last_seen: Any, num_frames: int, num_outputs: int) -> tuple[int, ...]:
+def _check_last_seen(last_seen: Sequence[int], num_frames: int, num_outputs: int) -> tuple[int, ...]:
     values = tuple(last_seen)
     if len(values) != num_outputs:
         raise ValueError(f"last_seen must have one entry for each of {num_outputs} output frames, got {len(values)}")

@@ -1,24 +1,25 @@
-"""A video map is any function from a tensor (B, C, T, H, W) to another, (B, C', L, h, w). What all probes ask of one.
+"""Video maps, which the probes measure: any function from a tensor (B, C, T, H, W) to another, (B, C', L, h, w).
 
 An encoder is `lambda x: vae.encode(x).latent_dist.mode()`, a decoder `lambda z: vae.decode(z, num_frames).sample`.
 """
 
-from collections.abc import Callable
-from math import isfinite
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from ..utils.checks import check_video
+from ..utils.checks import check_above, check_video
 
 VideoMap = Callable[[Tensor], Tensor]
-SHOWN = 6  # rows in the repr of a result
+AXES = {"time": "frame", "height": "row", "width": "column"}
+"""Dimensions 2, 3 and 4 of a clip, and what a sample along each is called."""
+SHOWN = 6  # lines in the repr of a result
 
 
 def apply_map(f: VideoMap, x: Tensor) -> Tensor:
-    """f(x), after x and before the result have been looked at; both must be finite tensors of five axes.
+    """Return f(x) after validating x and the result: both must be finite tensors with five axes.
 
-    f is given a copy, so that one that works in place changes neither x nor what an earlier call returned.
+    f is given a copy, so an f that works in place changes neither x nor an earlier result.
     """
     if not callable(f):
         raise ValueError(f"f must be a function (B, C, T, H, W) -> (B, C', L, h, w), got {type(f).__name__}")
@@ -29,7 +30,7 @@ def apply_map(f: VideoMap, x: Tensor) -> Tensor:
 
 
 def repeatable_output(f: VideoMap, x: Tensor) -> Tensor:
-    """f(x) without a graph, computed twice; refuses an f whose two results are not the same to the bit."""
+    """Return f(x), computed twice without gradients; refuse an f whose two results are not the same to the bit."""
     with torch.no_grad():
         first, second = apply_map(f, x), apply_map(f, x)
     if not torch.equal(first, second):
@@ -40,18 +41,17 @@ def repeatable_output(f: VideoMap, x: Tensor) -> Tensor:
         )
         raise ValueError(
             f"f must give the same output twice for the same x, got {how}: use the posterior's mode or a seeded "
-            f"generator, and eval() for dropout"
+            "generator, and eval() for dropout"
         )
     return first
 
 
 def change_frames(x: Tensor, frames: slice, size: float, seed: int) -> Tensor:
-    """A copy of x with the same noise added to each of its frames in `frames`: Gaussian of standard deviation `size`.
+    """Return a copy of x whose frames in `frames` all have the same Gaussian noise of standard deviation `size` added.
 
-    size: in the units of x, above 0. The noise depends on the seed, the shape and nothing else.
+    size: in the units of x, above 0. The noise depends on the seed and the shape only.
     """
-    if not (isfinite(size) and size > 0):
-        raise ValueError(f"size must be a finite number above 0, got {size}")
+    check_above("size", size, 0)
     noise = torch.randn(x[:, :, :1].shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     changed = x.detach().clone()
     changed[:, :, frames] += (size * noise).to(x)
@@ -61,16 +61,15 @@ def change_frames(x: Tensor, frames: slice, size: float, seed: int) -> Tensor:
 
 
 def largest_by_frame(x: Tensor) -> Tensor:
-    """(B, C, T, H, W) -> (T,): the largest absolute value in each frame."""
+    """Return the largest absolute value in each frame, (B, C, T, H, W) -> (T,)."""
     return x.abs().amax(dim=(0, 1, 3, 4))
 
 
-def shown_indices(number: int) -> list[int | None]:
-    """Indices of the rows that a repr prints, None where rows are left out.
+def elided(lines: Sequence[str]) -> list[str]:
+    """Return the lines of a repr; if they are more than SHOWN, the first and the last ones around "  ...".
 
-    >>> shown_indices(3), shown_indices(20)
-    ([0, 1, 2], [0, 1, 2, None, 17, 18, 19])
+    >>> elided("abc"), elided("abcdefgh")
+    (['a', 'b', 'c'], ['a', 'b', 'c', '  ...', 'f', 'g', 'h'])
     """
-    if number <= SHOWN:
-        return list(range(number))
-    return [*range(SHOWN // 2), None, *range(number - SHOWN // 2, number)]
+    half = SHOWN // 2
+    return list(lines) if len(lines) <= SHOWN else [*lines[:half], "  ...", *lines[-half:]]

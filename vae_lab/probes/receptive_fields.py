@@ -1,9 +1,12 @@
-"""How far one output of a video map sees: by its operations, by its gradient, and where 99 % of the gradient lies."""
+"""How far one output of a video map sees: by its operations, by its gradient, and by 99 % of the gradient."""
+
+from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable, Iterable
 from functools import cache
 from math import inf
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -11,15 +14,18 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from ..shapes import kernel_reach
-from .maps import VideoMap, apply_map, repeatable_output
+from ..utils.checks import check_one_of
+from .maps import AXES, VideoMap, apply_map, repeatable_output
 
-AXES = ("time", "height", "width")  # dimensions 2, 3, 4
-INPUTS = {"time": "frame", "height": "row", "width": "column"}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
 SHARE = 0.99
-SPREAD = 16  # outputs looked at besides the latest ones, all over the axis: in chunks not all are treated alike
-LONG_ENOUGH = 5  # samples between two operations, from which on twice as many are not padding by torch.cat
+SPREAD = 16  # outputs measured besides the latest ones, evenly over the axis: chunks treat outputs differently
+LONG_ENOUGH = 5  # samples; if so many become twice as many between two operations, that is not padding by torch.cat
 
-# Operations that mix samples along axes in ways that are not followed here. By the last part of their names.
+# Operations that mix samples along axes in ways that are not followed here, by the last part of their names.
 NOT_FOLLOWED = {
     "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d", "adaptive_avg_pool1d",
     "adaptive_avg_pool2d", "adaptive_avg_pool3d", "adaptive_max_pool3d", "conv1d", "conv_transpose1d",
@@ -27,28 +33,28 @@ NOT_FOLLOWED = {
     "cumsum", "cumprod", "sort", "fold", "unfold", "grid_sample", "instance_norm", "as_strided", "fft_fft", "fft_rfft",
     "fft_fftn", "fft_rfftn", "multi_head_attention_forward", "_native_multi_head_attention", "tensordot",
 }  # fmt: skip
-REDUCTIONS = {"mean", "sum", "std", "var", "amax", "amin", "softmax"}  # not followed but over the channels
+REDUCTIONS = {"mean", "sum", "std", "var", "amax", "amin", "softmax"}  # followed only over the channels
 
 
 class AxisField(NamedTuple):
     """The receptive field along one axis, in input samples."""
 
     graph: float | None
-    """By the operations that were run; infinite where one pools over the axis; None where they cannot be followed."""
+    """By the operations that ran; infinite if one pools over the axis; None if they cannot be followed."""
     reason: str
     """Why `graph` is None; otherwise empty."""
     gradient: int
-    """From the first sample with a gradient that is not 0 to the last."""
+    """From the first to the last sample whose gradient is not 0."""
     cut: bool
     """Whether the gradient reaches a border of the input, so that the field may be larger than `gradient`."""
     output: int
-    """The output sample that was looked at, the one that sees most."""
+    """The output sample that was measured: the one that sees most."""
     first: int
     """First input sample with a gradient; the last one is first + gradient - 1."""
     window: tuple[int, int]
-    """First and last sample of the shortest piece that holds `share` of the gradient."""
+    """First and last sample of the shortest range that holds `share` of the gradient."""
     mass: np.ndarray
-    """(input samples,): share of the gradient's absolute sum; adds up to 1, or is 0 where there is no gradient."""
+    """(input samples,) share of the gradient's absolute sum; adds up to 1, or is all 0 without a gradient."""
 
     @property
     def effective(self) -> int:
@@ -68,65 +74,56 @@ class ReceptiveField(NamedTuple):
     height: AxisField
     width: AxisField
     share: float
-    """Of the gradient, held by each axis's `window`."""
+    """Share of the gradient that the `window` of each axis holds."""
 
     def __repr__(self) -> str:
         lines = [f"ReceptiveField of one output sample, in input samples (bulk: {self.share:.0%} of the gradient)"]
-        for axis in AXES:
-            field = getattr(self, axis)
+        for axis, field in zip(AXES, self[:3], strict=True):
             lines.append(f"  {axis}: {field!r}" + (f"\n    {field.reason}" if field.reason else ""))
         return "\n".join(lines)
 
-    def table(self):
-        """A pandas DataFrame, one row an axis: graph, gradient, cut, effective, window_first, window_last, output."""
+    def table(self) -> DataFrame:
+        """Return one row for each axis: graph, gradient, cut, effective, window_first, window_last, output."""
         from pandas import DataFrame, Index
 
-        rows = [
-            (field.graph, field.gradient, field.cut, field.effective, *field.window, field.output)
-            for field in self[: len(AXES)]
-        ]
+        rows = [(f.graph, f.gradient, f.cut, f.effective, *f.window, f.output) for f in self[:3]]
         columns = ["graph", "gradient", "cut", "effective", "window_first", "window_last", "output"]
         return DataFrame(rows, Index(AXES, name="axis"), columns)
 
-    def plot(self, axis: str = "time", chunk: int | None = None):
-        """A matplotlib Figure of the gradient along an axis, with the 99 % window and, if given, a chunk's length."""
+    def plot(self, axis: str = "time", chunk: int | None = None) -> Figure:
+        """Draw the gradient along an axis, with the window that holds its bulk and, if given, a chunk's length."""
         from ..figures.probes import receptive_field_mass
 
-        if axis not in AXES:
-            raise ValueError(f"axis must be one of {AXES}, got {axis!r}")
-        field = getattr(self, axis)
-        return receptive_field_mass(
-            field.mass,
-            field.window,
-            (field.first, field.first + field.gradient - 1),
-            f"input {INPUTS[axis]}",
-            self.share,
-            chunk,
-            f"what output {INPUTS[axis]} {field.output} sees",
-        )
+        check_one_of("axis", axis, AXES)
+        field, noun = getattr(self, axis), AXES[axis]
+        reached = field.first, field.first + field.gradient - 1
+        title = f"what output {noun} {field.output} sees"
+        return receptive_field_mass(field.mass, field.window, reached, f"input {noun}", self.share, chunk, title)
 
 
 @torch.enable_grad()
 def receptive_field(f: VideoMap, x: Tensor, share: float = SHARE, seed: int = 0) -> ReceptiveField:
-    """How far one output sample of f sees, along time, height and width, measured three ways.
+    """Measure how far one output sample of f sees, along time, height and width, in three ways.
 
-    By operations: f is run once while its torch functions are recorded, and the field is followed backwards through
-    them: a convolution makes n samples (n - 1) * stride + dilation * (kernel_size - 1) + 1 (`shapes.stacked_reach`),
-    nearest upsampling by r (also channels unfolded into time, seen by the sizes) makes them (n - 2 + r) // r + 1, the
-    most over all phases. A group norm or an attention over an axis makes it infinite. This is the longest path of nets
-    whose shortcuts have kernel 1; parallel branches with larger kernels would be added up. What cannot be followed
-    gives None and the reason, and so does a field smaller than the gradient shows. Padding counts as samples.
+    By operations: the torch functions of one run of f are recorded, and the field is followed backwards through them. A
+    convolution turns n samples into (n - 1) * stride + dilation * (kernel_size - 1) + 1 (`shapes.stacked_reach`).
+    Nearest upsampling by r (and channels that become frames, seen by the sizes) turns them into (n - 2 + r) // r + 1,
+    the most over all phases. A group norm or an attention over an axis makes the field infinite. This is the longest
+    path of networks whose shortcuts have kernel 1; parallel branches with larger kernels would be added up. Padding
+    counts as samples. If an operation cannot be followed, or the gradient reaches further than the operations say, the
+    field is None, with the reason.
 
-    By gradient: one output value, all channels summed with random weights, at the middle of the other two axes: the one
-    that sees most of the latest outputs that do not see the input's end, in all phases, and of others spread over the
-    axis. `cut` says that it reaches a border of the input, so that a larger x is needed.
+    By gradient: of one output, at the middle of the other two axes, its channels summed with random weights. Candidates
+    are the latest outputs that do not see the input's end, in all phases, and others spread over the axis; the output
+    that sees most is taken. `cut` says that its gradient reaches a border of the input, so a larger x is needed.
 
-    Effective: the shortest piece of the axis that holds `share` of that gradient's absolute sum.
+    Effective: the shortest range of the axis that holds `share` of that gradient's absolute sum.
 
     Args:
         f: (B, C, T, H, W) -> (B, C', L, h, w), the same for the same x; gradients must get through.
         x: the point at which gradients are taken. float64 keeps small ones from becoming 0.
         share: between 0 and 1.
+        seed: of the weights of the channels.
     """
     if not 0 < share < 1:
         raise ValueError(f"share must be between 0 and 1, got {share}")
@@ -139,22 +136,27 @@ def receptive_field(f: VideoMap, x: Tensor, share: float = SHARE, seed: int = 0)
         raise ValueError("f must let gradients through: it must not use no_grad or detach")
     weights = torch.randn(y.shape[:2], generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(y)
 
+    middle = [size // 2 for size in y.shape[2:]]
+
     @cache
-    def profile(*place: int) -> np.ndarray:
-        """(3 axes): sums of the gradient's absolute values for the output at this place."""
-        (gradient,) = torch.autograd.grad(y[(..., *place)], x, weights, retain_graph=True, allow_unused=True)
-        absolute = torch.zeros_like(x) if gradient is None else gradient.abs()
-        return [absolute.double().sum([d for d in range(5) if d != 2 + k]).cpu().numpy() for k in range(3)]
+    def profile(place: tuple[int, ...]) -> list[np.ndarray]:
+        """For each axis, the sums of the gradient's absolute values, for the output at this place."""
+        (gradient,) = torch.autograd.grad(y[(..., *place)], x, weights, retain_graph=True, materialize_grads=True)
+        absolute = gradient.abs().double()
+        return [absolute.sum([d for d in range(5) if d != 2 + k]).cpu().numpy() for k in range(3)]
 
-    fields = []
-    for k in range(3):
-        middle = [size // 2 for size in y.shape[2:]]
-        along = lambda j, k=k, middle=middle: profile(*middle[:k], j, *middle[k + 1 :])[k]  # noqa: E731
-        fields.append(_axis_field(along, k, x.shape[2 + k], y.shape[2 + k], share, trace))
-    return ReceptiveField(*fields, share)
+    def field(k: int) -> AxisField:
+        def along(j: int) -> np.ndarray:
+            return profile((*middle[:k], j, *middle[k + 1 :]))[k]
+
+        return _axis_field(along, k, x.shape[2 + k], y.shape[2 + k], share, trace)
+
+    return ReceptiveField(field(0), field(1), field(2), share)
 
 
-def _axis_field(along, k: int, inputs: int, outputs: int, share: float, trace: "_Trace") -> AxisField:
+def _axis_field(
+    along: Callable[[int], np.ndarray], k: int, inputs: int, outputs: int, share: float, trace: _Trace
+) -> AxisField:
     """along(j): the gradient of output j over the input samples of axis k."""
     ends = bisect_left(range(outputs), True, key=lambda j: along(j)[-1] > 0)  # the first that sees the input's end
     phases = -(-outputs // inputs)
@@ -164,7 +166,7 @@ def _axis_field(along, k: int, inputs: int, outputs: int, share: float, trace: "
         seen = np.flatnonzero(along(j))
         size = int(np.ptp(seen)) + 1 if len(seen) else 0
         whole = not size or (seen[0] > 0 and seen[-1] < inputs - 1)
-        best = max(best, (size, whole, -abs(j - outputs // 2), j))  # of several alike the one nearest to the middle
+        best = max(best, (size, whole, -abs(j - outputs // 2), j))  # of equals the one nearest to the middle
     size, whole, _, output = best
     graph, reason = trace.field(k, inputs, outputs)
     if graph is not None and graph < size:
@@ -177,15 +179,12 @@ def _axis_field(along, k: int, inputs: int, outputs: int, share: float, trace: "
 
 
 def _window(mass: np.ndarray, share: float) -> tuple[int, int]:
-    """First and last index of the shortest piece whose sum is at least `share`; the earliest of several."""
+    """First and last index of the shortest range whose sum is at least `share` of all; the earliest of equals."""
     total = np.concatenate([[0.0], np.cumsum(mass)])
-    goal = share * total[-1]
-    best = (0, len(mass) - 1)
-    for start in range(len(mass)):
-        stop = int(np.searchsorted(total, total[start] + goal))  # the first with enough before it
-        if stop < len(total) and stop - 1 - start < best[1] - best[0]:
-            best = (start, stop - 1)
-    return best
+    stops = np.searchsorted(total, total[:-1] + share * total[-1])  # for each start the first with enough before it
+    lengths = np.where(stops < len(total), stops - np.arange(len(mass)), len(mass))
+    start = int(lengths.argmin())
+    return start, start + int(lengths[start]) - 1
 
 
 class _Step(NamedTuple):
@@ -200,7 +199,7 @@ class _Step(NamedTuple):
 
 
 class _Trace(TorchFunctionMode):
-    """Records what the torch functions called meanwhile do to the three axes."""
+    """Records what torch functions do to the three axes while it is active."""
 
     def __init__(self):
         super().__init__()
@@ -208,7 +207,7 @@ class _Trace(TorchFunctionMode):
         self.unbounded = [False] * 3
         self.lost = [""] * 3  # the first reason why an axis cannot be followed
         self.weights: set[tuple[int, int]] = set()  # (data pointer, axis) of kernels that reach along the axis
-        self.shape: torch.Size | None = None  # of the last tensor with axes that are known
+        self.shape: torch.Size | None = None  # of the last tensor whose axes are known
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -233,7 +232,7 @@ class _Trace(TorchFunctionMode):
         return result
 
     def field(self, k: int, inputs: int, outputs: int) -> tuple[float | None, str]:
-        """The field along axis k of one output, or None and why it is not known."""
+        """The field of one output along axis k, or None and the reason why it is not known."""
         if self.lost[k]:
             return None, self.lost[k]
         if self.unbounded[k]:
@@ -251,15 +250,15 @@ class _Trace(TorchFunctionMode):
             if strided and step.factor * factor > 1:
                 return None, f"{step.name} follows an upsampling with a stride, whose phases are not followed"
             strided = strided or step.stride > 1
-            for up in (step.factor, factor):  # at most, over all phases; padding and crops only shift them
+            for up in (step.factor, factor):  # the most over all phases; padding and crops only shift them
                 size = (size - 2 + up) // up + 1
         return size, ""
 
     def _between(self, k: int, before: _Step, step: _Step, how: str) -> str:
-        noun = INPUTS[AXES[k]] + "s"
-        return f"{before.outputs} {noun} become {step.inputs} between {before.name} and {step.name}, {how}"
+        noun = list(AXES.values())[k]
+        return f"{before.outputs} {noun}s become {step.inputs} between {before.name} and {step.name}, {how}"
 
-    def _lose(self, axes, reason: str) -> None:
+    def _lose(self, axes: Iterable[int], reason: str) -> None:
         for k in axes:
             self.lost[k] = self.lost[k] or f"{reason} is not followed"
 
@@ -281,11 +280,9 @@ class _Trace(TorchFunctionMode):
         self.shape = result.shape
 
     def _pool(self, input: Tensor, *_, **__) -> None:
-        """group_norm: statistics over all axes but the first two, of five over time too, of four within a frame."""
-        if input.ndim == 3:
-            self._tokens("group_norm", input.shape[0], input.shape[2])
-            return
-        self.shape = input.shape
+        """group_norm takes its statistics over all axes but the first two: with four axes, within a frame."""
+        if input.ndim > 3:
+            self.shape = input.shape
         self._tokens("group_norm", input.shape[0], input.shape[2:].numel())
 
     def _upsampling(
@@ -302,7 +299,7 @@ class _Trace(TorchFunctionMode):
         self.shape = result.shape
 
     def _tokens(self, name: str, batch: int, tokens: int) -> None:
-        """What mixes all cells of a frame, or of a clip, sees all of it; other tokens are not understood."""
+        """An operation that mixes all cells of a frame, or of a clip, sees all of it; others are not understood."""
         shape = self.shape
         if shape is None or len(shape) not in (4, 5) or (batch, tokens) != (shape[0], shape[2:].numel()):
             self._lose(range(3), f"{name} over {tokens} tokens")

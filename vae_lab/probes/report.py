@@ -1,19 +1,21 @@
-"""Everything the probes say of one model, as `vae-lab probe` prints it: leaks, fields, chunks, seams."""
+"""A table of probes and what it finds in one model: leaks, receptive fields, chunks and seams, as `vae-lab probe` says.
 
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import NamedTuple
+A new probe is one more row, here or in the caller's own code:
+
+    PROBES["brightness"] = Probe(lambda subject: {"brightness": brightness(subject.codec.encode, subject.maps().x)})
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..families import LAB_CLASSES, decode, encode, maps_of
+from ..families import Codec, Maps, codec_of, maps_of
 from ..shapes import MICRO_FRAME_SIZE, chunk_lengths
-from ..streaming import StreamingEncoder
-from ..temporal_vae import TemporalVAE
+from ..utils.checks import positive_int
 from ..video.clips import synthetic_clip
 from ..video.frames import to_tensor
-from ..video_vae import VideoVAE
 from .attribution import LeakAttribution
 from .causality import Leaks, attribute, leaks
 from .chunks import ChunkInvariance, chunk_invariance
@@ -21,144 +23,183 @@ from .dependency import FutureLeak
 from .receptive_fields import ReceptiveField, receptive_field
 from .seams import SeamProfile, StaticVideo, seam_profile, static_video_test
 
-CHUNKS = 3  # of the clip for chunks and seams: with two, one border would decide
-FIELD_CELLS = 3  # latent cells of a side, where the field in time is looked for: space hardly matters to it
-ROUNDING = 1e-5  # of the largest value: chunks that differ by less agree, in float32
-DEFAULT_RATIO = 8  # pixels a latent cell, of models that do not tell
+CHUNKS = 3  # in the long clip: with two, a single border would decide
+FIELD_CELLS = 3  # latent cells along height and width for fields in time, which hardly depend on space
+ROUNDING = 1e-5  # of the largest value: in float32, chunks that differ by less agree
+DEFAULT_RATIO = 8  # pixels per latent cell, of models that do not tell
+
+
+class Subject(NamedTuple):
+    """The model that a probe of PROBES measures, and the size of the clips to measure it with."""
+
+    codec: Codec
+    chunk: int
+    """Frames in a chunk."""
+    size: int
+    """Height and width, in pixels, of clips with content."""
+
+    @property
+    def lengths(self) -> list[int]:
+        """Frames in each chunk of the long clip.
+
+        17, 17, 17 for models that keep every length; 17, 16, 16 for the others, which count the first frame apart.
+        """
+        return [self.chunk] + [self.chunk if self.codec.any_length else max(1, self.chunk - 1)] * (CHUNKS - 1)
+
+    def maps(self, num_frames: int | None = None) -> Maps:
+        """Encoder and decoder as functions, with noise of two latent cells a side; default length: one chunk."""
+        ratio = self.codec.spatial_ratio or DEFAULT_RATIO
+        cells = 2 * ratio if self.codec.takes == "pixels" else FIELD_CELLS
+        return maps_of(self.codec.vae, num_frames or self.chunk, cells)
+
+
+def _reprs(results: dict[str, Any]) -> dict[str, str]:
+    return {name: repr(value) for name, value in results.items()}
+
+
+class Probe(NamedTuple):
+    """A row of PROBES."""
+
+    measure: Callable[[Subject], dict[str, Any]]
+    """Measures a model: name -> result. Raises ValueError with the reason if this model cannot be measured."""
+    describe: Callable[[dict[str, Any]], dict[str, str]] = _reprs
+    """These results in words: title -> text of one or more lines. Default: the repr of each, under its name."""
 
 
 class ProbeReport(NamedTuple):
-    """What `probe` returns. What could not be measured is None, and `notes` says why."""
+    """What `probe` returns. A result is None if it could not be measured; `notes` has the reason."""
 
     leaks: Leaks | None
     attribution: tuple[LeakAttribution, LeakAttribution] | None
     """Of the encoder and of the decoder."""
     fields: tuple[ReceptiveField, ReceptiveField] | None
-    """Of a latent of the encoder, in frames; of a frame of the decoder, in latents. A VideoVAE's are those of its
-    temporal half without chunks."""
+    """Of a latent of the encoder, in frames; of a frame of the decoder, in latents. If the model has halves, those of
+    the half that compresses time, without chunks."""
     chunks: ChunkInvariance | None
-    """Latents of the clip in one piece, and of its chunks encoded alone; of a model that streams, also in pieces."""
+    """Latents of the clip in one piece, and of its chunks: encoded one by one, or streamed if the model streams."""
     seams: SeamProfile | None
     """Of a moving clip's reconstruction, at the borders of its chunks."""
     static: StaticVideo | None
-    """Of the reconstruction of a clip that stands still."""
+    """Of the reconstruction of a clip in which nothing moves."""
+    results: dict[str, Any]
+    """All that was measured, by name: also the results of rows that were added to PROBES."""
+    texts: dict[str, str]
+    """Title -> text about the results."""
     notes: dict[str, str]
+    """Row of PROBES that could not measure this model -> the reason."""
 
     def describe(self) -> dict[str, str]:
-        """Name -> text of one or several lines, in the order in which they are printed."""
-        text = {}
-        for place, half in enumerate(("encoder", "decoder")):
-            if self.leaks is not None:
-                text[half] = _verdict(getattr(self.leaks, half), self.attribution[place])
-        for place, half in enumerate(("latent sees", "frame sees")):
-            if self.fields is not None:
-                text[half] = f"{self.fields[place].time!r} {('frames', 'latents')[place]}"
-        for name in ("chunks", "seams", "static"):
-            if (value := getattr(self, name)) is not None:
-                text[name] = repr(value)
-        return text | {f"no {name}": why for name, why in self.notes.items()}
+        """Return title -> text of one or more lines, in the order in which they are printed."""
+        return self.texts | {f"no {name}": reason for name, reason in self.notes.items()}
+
+
+def probe(
+    vae, num_frames: int = MICRO_FRAME_SIZE, size: int = 64, progress: Callable[[Sequence[str]], Iterator[str]] = iter
+) -> ProbeReport:
+    """Run all PROBES on a video VAE that `load` reads.
+
+    Args:
+        num_frames: frames in a chunk, unless the model has chunks of its own. Leaks are measured in one chunk, and
+          chunks and seams in clips of three. diffusers' classes usually take 1 more than a multiple of their temporal
+          ratio.
+        size: height and width, in pixels, of the clips for seams.
+        progress: wraps the list of probes, as tqdm does.
+    """
+    codec = codec_of(vae)
+    subject = Subject(codec, codec.chunk or positive_int("num_frames", num_frames), size)
+    results, texts, notes = {}, {}, {}
+    for name in progress(list(PROBES)):
+        try:
+            measured = PROBES[name].measure(subject)
+        except ValueError as error:  # the other probes may still work on this family or with this length
+            notes[name] = str(error)
+            continue
+        results |= measured
+        texts |= PROBES[name].describe(measured)
+    parts = {name: results.get(name) for name in ProbeReport._fields[:-3]}
+    return ProbeReport(**parts, results=results, texts=texts, notes=notes)
+
+
+# ---- the probes ----------------------------------------------------------------------------------------------------
+
+
+def _causality(subject: Subject) -> dict[str, Any]:
+    maps = subject.maps()
+    return {"leaks": leaks(maps), "attribution": attribute(subject.codec.vae, maps)}
+
+
+def _describe_causality(results: dict[str, Any]) -> dict[str, str]:
+    pairs = zip(results["leaks"], results["attribution"], strict=True)
+    return {half: _verdict(*pair) for half, pair in zip(Leaks._fields, pairs, strict=True)}
 
 
 def _verdict(leak: FutureLeak, attribution: LeakAttribution) -> str:
     if not leak.leaks:
         return f"causal: {leak.forbidden_pairs} pairs that must not depend on each other, all exactly 0"
-    share = leak.largest / leak.allowed if leak.allowed else float("inf")
-    where = f"first through {attribution.first}" if attribution.first else "no module of its own lets it in"
+    share = leak.largest / leak.largest_allowed if leak.largest_allowed else float("inf")
+    where = f"first through {attribution.first}" if attribution.first else "through none of its modules"
     return (
         f"NOT causal: {leak.pairs} of {leak.forbidden_pairs} forbidden pairs move, by up to {leak.largest:.1e} "
-        f"({share:.1%} of what is allowed)\n{where}"
+        f"({share:.1%} of the largest permitted effect)\n{where}"
     )
 
 
-def probe(
-    vae, num_frames: int = MICRO_FRAME_SIZE, size: int = 64, progress: Callable[[list], Iterator] = iter
-) -> ProbeReport:
-    """Measure causality, receptive field, chunks and seams of any video VAE that `load` reads.
-
-    Args:
-        num_frames: of a chunk: leaks are looked for in one, the rest in clips of three. A VideoVAE that chunks brings
-          its own. Diffusers classes usually take 1 more than a multiple of their temporal ratio.
-        size: height and width in pixels of the clip for chunks and seams.
-        progress: wraps the list of measurements, as tqdm does.
-    """
-    own = vae.config.micro_frame_size if isinstance(vae, VideoVAE) else None
-    chunk = own or num_frames
-    if isinstance(vae, TemporalVAE):
-        cells = FIELD_CELLS
-    else:
-        cells = 2 * getattr(vae, "spatial_compression_ratio", DEFAULT_RATIO)
-    measurements = {
-        "causality": lambda: _causality(vae, chunk, cells),
-        "fields": lambda: _fields(vae, chunk, cells),
-        "chunks": lambda: _chunks(vae, chunk, cells),
-        "seams": lambda: _seams(vae, own, chunk, size),
-    }
-    found, notes = {}, {}
-    for name in progress(list(measurements)):
-        try:
-            found |= measurements[name]()
-        except ValueError as error:  # another family, another length: the rest can still be measured
-            notes[name] = str(error)
-    return ProbeReport(**{name: found.get(name) for name in ProbeReport._fields[:-1]}, notes=notes)
-
-
-def _lengths(vae, chunk: int) -> list[int]:
-    """Frames of the chunks of the long clip: of 17 the lab's 17, 17, 17, the others' 17, 16, 16, a length they keep."""
-    return [chunk] + [chunk if isinstance(vae, LAB_CLASSES) else max(1, chunk - 1)] * (CHUNKS - 1)
-
-
-def _causality(vae, chunk: int, cells: int) -> dict:
-    maps = maps_of(vae, chunk, cells)
-    return {"leaks": leaks(maps), "attribution": attribute(vae, maps)}
-
-
-def _fields(vae, chunk: int, cells: int) -> dict:
-    half = vae.temporal if isinstance(vae, VideoVAE) else vae
-    maps = maps_of(
-        half, CHUNKS * chunk if isinstance(half, TemporalVAE) else chunk, cells if half is vae else FIELD_CELLS
-    )
+def _fields(subject: Subject) -> dict[str, Any]:
+    if subject.codec.halves:
+        subject = subject._replace(codec=codec_of(subject.codec.halves.temporal))
+    # latents are small enough for a clip that is longer than the field
+    maps = subject.maps(subject.chunk if subject.codec.takes == "pixels" else CHUNKS * subject.chunk)
     return {"fields": (receptive_field(maps.encode, maps.x), receptive_field(maps.decode, maps.z))}
 
 
-def _chunks(vae, chunk: int, cells: int) -> dict:
-    lengths = _lengths(vae, chunk)
-    total = sum(lengths)
-    whole = vae.with_micro_frame_size(None) if isinstance(vae, VideoVAE) else vae
-    x = maps_of(whole, total, cells).x
-    plans = [[total], lengths, chunk_lengths(total, chunk // 2 + 1)]
-
-    def alone(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
-        return torch.cat([encode(whole, piece) for piece in x.split(lengths, dim=2)], dim=2)
-
-    run = partial(_streamed, whole) if _streams(whole) else alone
-    return {"chunks": chunk_invariance(run, x, plans, ROUNDING)}
+def _describe_fields(results: dict[str, Any]) -> dict[str, str]:
+    encoder, decoder = results["fields"]
+    return {"latent sees": f"{encoder.time!r} frames", "frame sees": f"{decoder.time!r} latents"}
 
 
-def _streams(vae) -> bool:
-    return isinstance(vae, VideoVAE | TemporalVAE) and getattr(vae, "temporal", vae).config.norm == "frame_group"
+def _chunks(subject: Subject) -> dict[str, Any]:
+    total = sum(subject.lengths)
+    whole = codec_of(subject.codec.with_chunk(None))
+
+    def encode_alone(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
+        return torch.cat([whole.encode(piece) for piece in x.split(lengths, dim=2)], dim=2)
+
+    def encode_streamed(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
+        stream = whole.stream(total).encoder
+        return torch.cat([stream.encode(piece).latent_dist.mode() for piece in x.split(lengths, dim=2)], dim=2)
+
+    try:
+        whole.stream(total)
+        encode = encode_streamed
+    except ValueError:
+        encode = encode_alone
+    x = subject._replace(codec=whole).maps(total).x
+    plans = [[total], subject.lengths, chunk_lengths(total, subject.chunk // 2 + 1)]
+    return {"chunks": chunk_invariance(encode, x, plans, ROUNDING)}
 
 
-def _streamed(vae, x: Tensor, lengths: tuple[int, ...]) -> Tensor:
-    stream = StreamingEncoder(vae, x.shape[2])
-    return torch.cat([stream.encode(piece).latent_dist.mode() for piece in x.split(lengths, dim=2)], dim=2)
-
-
-def _seams(vae, own: int | None, chunk: int, size: int) -> dict:
-    if isinstance(vae, TemporalVAE):
-        raise ValueError("a TemporalVAE takes 2D latents: probe a VideoVAE around it")
-    lengths = _lengths(vae, chunk)
-    starts = [sum(lengths[:number]) for number in range(CHUNKS)]
-    x, still = (
-        to_tensor(synthetic_clip(kind, sum(lengths), (size, size)).frames).to(vae.device, vae.dtype)
+def _seams(subject: Subject) -> dict[str, Any]:
+    codec, lengths = subject.codec, subject.lengths
+    if codec.takes != "pixels":
+        raise ValueError(f"a {codec.name} takes {codec.takes}: probe the whole model, which takes pixels")
+    moving, still = (
+        to_tensor(synthetic_clip(kind, sum(lengths), (subject.size, subject.size)).frames).to(codec.device, codec.dtype)
         for kind in ("texture", "static")
     )
 
     @torch.no_grad()
     def reconstruct(x: Tensor) -> Tensor:
-        y = decode(vae, encode(vae, x), x.shape[2]).clamp(-1, 1)
-        if y.shape != x.shape:
-            raise ValueError(f"{type(vae).__name__} turned {x.shape[2]} frames into {y.shape[2]}: take another length")
-        return y
+        return codec.reconstruct(x).sample.clamp(-1, 1)
 
-    static = static_video_test(reconstruct, still[:, :, :1], x.shape[2], own)
-    return {"seams": seam_profile(x, reconstruct(x), starts=starts), "static": static}
+    starts = [sum(lengths[:number]) for number in range(CHUNKS)]
+    static = static_video_test(reconstruct, still[:, :, :1], sum(lengths), codec.chunk)
+    return {"seams": seam_profile(moving, reconstruct(moving), starts=starts), "static": static}
+
+
+PROBES: dict[str, Probe] = {
+    "causality": Probe(_causality, _describe_causality),
+    "fields": Probe(_fields, _describe_fields),
+    "chunks": Probe(_chunks),
+    "seams": Probe(_seams),
+}
+"""What `probe` runs: name -> how to measure a model, and how to describe the result."""

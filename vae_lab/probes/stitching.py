@@ -1,23 +1,29 @@
-"""Does tiling code put its tiles back where they came from? A test with tiles that cannot be wrong themselves.
+"""A test of tiling code: whether it puts its tiles back where they came from.
 
 The clip is a ramp along each axis, so every value tells where it belongs. The encoder is replaced by an exact mean over
-boxes and the decoder by its exact inverse on these ramps: both give the same values whatever tile they see, so a right
-tiler, blending or not, returns the ramp, and what is off in value is off in place.
+boxes, and the decoder by the exact inverse of that on the ramps. Both give the same values for every tile, so a correct
+tiler returns the ramp, whether it blends or not, and a wrong value tells how far it is from its place.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
 from inspect import signature
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..utils.checks import positive_int
+from ..utils.checks import check_one_of, positive_int
+from .maps import AXES
 
-AXES = ("time", "height", "width")  # channel i of the clip is the ramp along axis i
-EXACT = 1e-3  # latent samples: more than the rounding of float32 makes, less than a pixel
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+EXACT = 1e-3  # latent samples: more than the rounding of float32, less than a pixel
 DIRECTIONS = ("encode", "decode")
 
 Function = Callable[[Tensor], Tensor]
@@ -28,16 +34,18 @@ class StitchError(NamedTuple):
     """What `stitch_error` returns: how far each sample of the output is from its place."""
 
     error: np.ndarray
-    """(3, T, H, W) of the output: misplacement along time, height and width, in latent frames, rows and columns.
+    """(3, T, H, W) misplacement of the output along time, height and width, in latent frames, rows and columns.
 
-    Above 0: what is there belongs further on. Where the output is too small or too large, the part that both have.
+    A sample with a value above 0 belongs further on. An output of the wrong size is compared where the sizes overlap.
     """
     size: tuple[int, int, int]
     """(T, H, W) of the output."""
     expected_size: tuple[int, int, int]
+    """(T, H, W) that the output should have."""
     tiles: int
     """How often the tiler called the function."""
     direction: str
+    """"encode" or "decode"."""
 
     @property
     def largest(self) -> float:
@@ -46,29 +54,28 @@ class StitchError(NamedTuple):
 
     @property
     def axis(self) -> str | None:
-        """Along which axis the largest is; None where nothing is misplaced."""
-        return AXES[self._place()[0]] if self.largest >= EXACT else None
+        """The axis of the largest misplacement; None if nothing is misplaced."""
+        return list(AXES)[self._place()[0]] if self.largest >= EXACT else None
 
     @property
     def at(self) -> tuple[int, int, int] | None:
-        """(frame, row, column) of the output where the largest is, the first one of equals; None as above."""
+        """(frame, row, column) of the largest misplacement, the first of equals; None if nothing is misplaced."""
         return self._place()[1:] if self.largest >= EXACT else None
 
     @property
     def exact(self) -> bool:
-        """Every sample in its place (to a thousandth of a latent sample), and none missing or too many."""
+        """Whether every sample is in its place (to a thousandth of a latent sample) and the size is right."""
         return self.largest < EXACT and self.size == self.expected_size
 
     def _place(self) -> tuple[int, int, int, int]:
         distance = np.abs(self.error)
-        first = np.argmax(distance > distance.max() - EXACT / 2)  # rounding must not choose among equals
+        first = np.argmax(distance > distance.max() - EXACT / 2)  # the first of equals, whatever their rounding
         return tuple(int(i) for i in np.unravel_index(first, distance.shape))
 
     def __repr__(self) -> str:
         where = "latent samples"
-        if self.axis:
-            unit = {"time": "frames", "height": "rows", "width": "columns"}[self.axis]
-            where = "latent {}, at frame {}, row {}, column {}".format(unit, *self.at)
+        if self.axis and self.at:
+            where = "latent {}s, at frame {}, row {}, column {}".format(AXES[self.axis], *self.at)
         lines = [
             f"StitchError of {self.direction}, {self.tiles} tiles: {'exact' if self.exact else 'not exact'}",
             f"  largest misplacement  {self.largest:.3f} {where}",
@@ -77,21 +84,21 @@ class StitchError(NamedTuple):
             lines += [f"  size  {_times(self.size)}, should be {_times(self.expected_size)}"]
         return "\n".join(lines)
 
-    def table(self):
-        """pandas DataFrame: for each axis the largest misplacement, and the share of samples that are misplaced."""
-        import pandas as pd
+    def table(self) -> DataFrame:
+        """Return for each axis the largest misplacement, and the share of samples that are misplaced."""
+        from pandas import DataFrame, Index
 
         distance = np.abs(self.error).reshape(3, -1)
         columns = {"largest, in latent samples": distance.max(1), "share misplaced": (distance >= EXACT).mean(1)}
-        return pd.DataFrame(columns, pd.Index(AXES, name="axis"))
+        return DataFrame(columns, Index(AXES, name="axis"))
 
-    def plot(self):
-        """A matplotlib Figure: maps of the misplacement along height and width, a curve of that along time."""
+    def plot(self) -> Figure:
+        """Draw maps of the misplacement along height and width, and a curve of that along time."""
         from ..figures.probes import misplacement_maps
 
         time, height, width = self.error
         over_time = None
-        if len(time) > 1:  # the sample of each frame that is furthest off, with its sign
+        if len(time) > 1:  # of each frame the sample furthest from its place, with its sign
             flat = time.reshape(len(time), -1)
             over_time = np.take_along_axis(flat, np.abs(flat).argmax(axis=1)[:, None], axis=1)[:, 0]
         maps = {"height": np.abs(height).max(axis=0), "width": np.abs(width).max(axis=0)}
@@ -101,10 +108,10 @@ class StitchError(NamedTuple):
 class _Ramps(NamedTuple):
     """The clip and its latents, known at every place, and the ideal functions between them.
 
-    Latent k of an axis stands at place k. With ratio r, pixel i of height or width stands at (i + 1/2) / r - 1/2. Time
-    is grouped as causal VAEs do: latent frame 0 is frame 0, latent k is frames r * k - r + 1 to r * k, whose mean place
-    is k where frame i stands at (i + (r - 1) / 2) / r. A place p becomes the value 2 * (p + 1/2) / L - 1, L the
-    latents on the axis: all values lie in [-1, 1], as decoders that clamp need.
+    Latent k of an axis is at place k. With ratio r, pixel i along height or width is at (i + 1/2) / r - 1/2. Time is
+    grouped as in causal VAEs: latent frame 0 is frame 0, and latent k stands for frames r * k - r + 1 to r * k, whose
+    mean place is k if frame i is at (i + (r - 1) / 2) / r. With L latents on the axis, place p has the value
+    2 * (p + 1/2) / L - 1, so all values lie in [-1, 1] and pass decoders that clamp.
     """
 
     latents: tuple[int, int, int]
@@ -126,23 +133,23 @@ class _Ramps(NamedTuple):
         return torch.stack(torch.meshgrid(*ramps, indexing="ij"))[None]
 
     def slopes(self) -> Tensor:
-        """(3, 1, 1, 1): value for one latent sample."""
+        """(3, 1, 1, 1): difference of value between neighbouring latent samples."""
         return torch.tensor([2 / n for n in self.latents], dtype=torch.double).view(3, 1, 1, 1)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Mean over boxes. As a strided convolution does, it drops what fills no box."""
+        """Mean over boxes. Like a strided convolution, it drops samples at the end that do not fill a box."""
         ratio, rows, columns = self.ratios
         height, width = x.shape[3] // rows, x.shape[4] // columns
         x = x[..., : height * rows, : width * columns].unflatten(4, (width, columns)).unflatten(3, (height, rows))
         x = x.mean(dim=(4, 6))
         first = x[:, :, :1].clone()
-        first[:, 0] -= self.slopes()[0].item() * (ratio - 1) / (2 * ratio)  # as if the ramp went on before the tile
+        first[:, 0] -= self.slopes()[0].item() * (ratio - 1) / (2 * ratio)  # as if the ramp began before the tile
         groups = (x.shape[2] - 1) // ratio
         rest = x[:, :, 1 : 1 + groups * ratio].unflatten(2, (groups, ratio)).mean(dim=3)
         return torch.cat([first, rest], dim=2)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Every latent becomes its box of the ramp; the first latent frame gives one frame, the last of its group."""
+        """Every latent becomes its box of the ramp; the first latent frame becomes one frame, the last of its group."""
         for axis, ratio in enumerate(self.ratios):
             offsets = (torch.arange(ratio, dtype=z.dtype, device=z.device) + 0.5) / ratio - 0.5
             steps = torch.zeros(3, 1, 1, 1, ratio, dtype=z.dtype, device=z.device)
@@ -163,21 +170,21 @@ def stitch_error(
     """Run tiling code on ramps, with an ideal encoder or decoder in place of the model's.
 
     Args:
-        tiled: `tiled(function, x)` cuts x, calls function on each tile and returns what it makes of the results. x is
+        tiled: `tiled(function, x)` cuts x into tiles, calls function on each and joins the results. x is
           (1, 3, T, H, W) or latents (1, 3, L, h, w), in double precision and in [-1, 1]; its three channels are ramps
           along time, height and width.
-        size: (H, W) in pixels, multiples of ratio. Take one that needs several tiles, the last one cut short.
+        size: (H, W) in pixels, multiples of ratio. Choose a size that needs several tiles and cuts the last one short.
         ratio: pixels per latent row and column.
         direction: "encode" or "decode".
-        num_frames, temporal_ratio: T and frames per latent frame; T - 1 is a multiple of it. The function gives one
-          latent frame for the first frame of a tile and one for every temporal_ratio frames after, and back.
+        num_frames, temporal_ratio: T, and frames per latent frame; T - 1 is a multiple of temporal_ratio. Function
+          returns one latent frame for the first frame of a tile and one for every temporal_ratio frames after it, or
+          the reverse.
 
     Raises:
-        ValueError: arguments out of range; a tiler that used one tile only, which says nothing; an output that is not
-          (1, 3, T, H, W) or not finite.
+        ValueError: arguments are out of range; the tiler used a single tile, which proves nothing; the output is not
+          (1, 3, T, H, W), or not finite.
     """
-    if direction not in DIRECTIONS:
-        raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
+    check_one_of("direction", direction, DIRECTIONS)
     ramps = _ramps(size, positive_int("ratio", ratio), num_frames, positive_int("temporal_ratio", temporal_ratio))
     clip, latent = ramps.clip(), ramps.latent()
     x, expected, ideal = (clip, latent, ramps.encode) if direction == "encode" else (latent, clip, ramps.decode)
@@ -222,7 +229,7 @@ _PARTS = {"encode": ("encoder", "quant_conv"), "decode": ("decoder", "post_quant
 
 
 class _Stand(nn.Module):
-    """A function in the place of a VAE's encoder or decoder; cached features and embeddings are passed by."""
+    """A function in the place of a VAE's encoder or decoder; it ignores cached features and embeddings."""
 
     def __init__(self, function: Function, returns_cache: bool):
         super().__init__()
@@ -233,19 +240,17 @@ class _Stand(nn.Module):
 
 
 def diffusers_tiling(vae: nn.Module, direction: str = "encode", axis: str = "space") -> Tiled:
-    """The tiling code of a diffusers video VAE, for `stitch_error`; its tile sizes are the VAE's attributes.
+    """Return the tiling code of a diffusers video VAE, for `stitch_error`. The VAE's attributes hold the tile sizes.
 
-    Runs `tiled_encode` or `tiled_decode` (axis "space"), `_temporal_tiled_encode` or `_temporal_tiled_decode` ("time"),
-    with the function in place of encoder and quant_conv, or of post_quant_conv and decoder. It runs on a shallow copy
-    with a list of parts of its own, so the VAE itself is never changed, whatever fails. Weights are not used.
+    It calls `tiled_encode` or `tiled_decode` (axis "space"), `_temporal_tiled_encode` or `_temporal_tiled_decode`
+    ("time"), with the function in place of encoder and quant_conv, or of post_quant_conv and decoder. It calls them on
+    a shallow copy with its own list of parts, so the VAE itself is never changed. Weights are not used.
 
     Raises:
-        ValueError: a VAE without these methods and parts, or that unfolds channels into pixels after decoding.
+        ValueError: the VAE lacks these methods and parts, or unfolds channels into pixels after decoding.
     """
-    if direction not in DIRECTIONS:
-        raise ValueError(f"direction must be one of {', '.join(DIRECTIONS)}, got {direction!r}")
-    if axis not in _METHODS:
-        raise ValueError(f"axis must be one of {', '.join(_METHODS)}, got {axis!r}")
+    check_one_of("direction", direction, DIRECTIONS)
+    check_one_of("axis", axis, _METHODS)
     name, (part, conv) = _METHODS[axis].format(direction), _PARTS[direction]
     missing = [wanted for wanted in (name, part) if not hasattr(vae, wanted)]
     if missing:
@@ -253,7 +258,7 @@ def diffusers_tiling(vae: nn.Module, direction: str = "encode", axis: str = "spa
     if direction == "decode" and _folded(vae) > 1:
         raise ValueError(
             f"{type(vae).__name__} unfolds channels into {_folded(vae)}x{_folded(vae)} pixels after its decoder; "
-            f'only direction "encode" can be scored'
+            'only direction "encode" can be scored'
         )
     returns_cache = "conv_cache" in signature(getattr(vae, part).forward).parameters
 
@@ -277,13 +282,13 @@ def diffusers_stitch_error(
     size: Sequence[int] | None = None,
     num_frames: int | None = None,
 ) -> StitchError:
-    """`stitch_error` of a diffusers video VAE's tiling, with its own ratios, on a clip that needs several of its tiles.
+    """Return the `stitch_error` of a diffusers video VAE, with its own ratios, on a clip that needs several tiles.
 
-    size: (H, W) in pixels; default: two tiles and a bit over each way (one latent pixel where axis is "time").
-    num_frames: default: 1 for "space", two tiles of time and a bit over for "time".
+    size: (H, W) in pixels; default: two and a half tiles each way (a single latent cell for axis "time").
+    num_frames: default: 1 for axis "space", two and a half tiles for "time".
     """
     tiled = diffusers_tiling(vae, direction, axis)
-    # CogVideoX does not tell its ratio: its first level keeps the size, every other one halves it
+    # CogVideoX does not tell its ratio: its first level keeps the size, and every other one halves it
     ratio = getattr(vae, "spatial_compression_ratio", None) or 2 ** (len(vae.config.block_out_channels) - 1)
     ratio //= _folded(vae)
     if axis == "space":
@@ -296,7 +301,7 @@ def diffusers_stitch_error(
 
 
 def _folded(vae: nn.Module) -> int:
-    """Pixels a side that are folded into channels outside encoder and decoder (Wan 2.2); LTX folds inside them."""
+    """Side of the squares of pixels that become channels outside encoder and decoder (Wan 2.2; LTX does it inside)."""
     inside = hasattr(vae.encoder, "patch_size")
     return 1 if inside else vae.config.get("patch_size") or 1
 
