@@ -1,11 +1,11 @@
-"""One door for every video VAE: the lab works with a Codec, and each family of models says there what it does its way.
+"""One door for every video VAE: a Codec has the same methods, whatever class the model is of.
 
-    codec = codec_of(vae)                     # the lab's models, diffusers' classes and registered ones
-    z = codec.encode(x)                       # the mode of the latents; codec.posterior(x) is the distribution
+    codec = codec_of(vae)                     # one of the lab's models, of diffusers' classes, or of registered ones
+    z = codec.encode(x)                       # the mode of the latents; codec.posterior(x) is their distribution
     y = codec.decode(z, x.shape[2])
     codec.timeline(x.shape[2]).groups         # the frames that each latent frame stands for
 
-A class of another library needs one declaration, of what it does differently from diffusers' usual interface:
+To use a class of another library everywhere, declare once what differs from diffusers' usual interface:
 
     @register(MyVAE)
     class MyCodec(Codec):
@@ -43,7 +43,7 @@ class Reconstructed(NamedTuple):
 
 
 class Streams(NamedTuple):
-    """An encoder and a decoder of one clip that take it piece by piece."""
+    """An encoder and a decoder that take one clip piece by piece."""
 
     encoder: StreamingEncoder
     decoder: StreamingDecoder
@@ -53,9 +53,9 @@ class Halves(NamedTuple):
     """The two parts of a model that first encodes each frame alone, then compresses time."""
 
     spatial: nn.Module
-    """The 2D part, a video VAE itself: pixels <-> spatial latents (B, C, T, h, w)."""
+    """The 2D part, itself a video VAE: pixels <-> spatial latents (B, C, T, h, w)."""
     temporal: nn.Module
-    """The part that compresses time, a video VAE itself: spatial latents <-> latents."""
+    """The part that compresses time, itself a video VAE: spatial latents <-> latents."""
     posterior: Callable[[Tensor], Any]
     """Spatial latents -> posterior of the latents, in the chunks of the whole model."""
     decode: Callable[[Tensor, int], Tensor]
@@ -63,65 +63,74 @@ class Halves(NamedTuple):
 
 
 class Codec:
-    """A video VAE behind one interface: what `codec_of` returns.
+    """A video VAE behind one interface; `codec_of` makes it.
 
-    This class has diffusers' usual interface. A family of models that does something its own way is a subclass, tied to
-    the models' class by `register`; it overrides methods, and sets attributes or properties.
+    This class is for models with diffusers' usual interface. A family of models that differs has a subclass, which
+    `register` ties to the models' class: it overrides methods and properties, by class attributes if they are constant.
     """
 
     takes: Literal["pixels", "spatial latents"] = "pixels"
-    """What is encoded: pixels in [-1, 1], or latents of a 2D VAE, which are about standard normal."""
-    in_channels: int = 3
-    """Channels of what is encoded."""
-    chunk: int | None = None
-    """Frames in each independently encoded chunk; None: all frames are encoded at once."""
+    """What the model encodes: pixels in [-1, 1], or latents of a 2D VAE, which are roughly standard normal."""
     law: Callable[[int, int, int | None], Timeline] = Timeline
-    """(num_frames, temporal ratio, chunk) -> Timeline: how frames belong to latent frames."""
+    """How frames belong to latent frames: makes a Timeline of (num_frames, temporal ratio, chunk)."""
     any_length: bool = False
-    """Whether clips of every length come back with as many frames. diffusers' classes keep certain lengths only."""
+    """Whether clips of every length keep their number of frames. diffusers' classes keep only certain lengths."""
     frame_by_frame: bool = False
     """Whether each frame is encoded alone, so that a clip can be cut anywhere."""
-    halves: Halves | None = None
-    """The 2D part and the part that compresses time, if the model consists of these."""
 
-    def __init__(self, vae):
+    def __init__(self, vae: Any):
         self.vae = vae
         self.name = type(vae).__name__
 
     @property
     def device(self) -> torch.device:
-        """Where the model takes its input."""
+        """The device of the model's inputs."""
         return getattr(self.vae, "device", None) or next(self.vae.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the model's input."""
+        """The type of the model's inputs."""
         return getattr(self.vae, "dtype", None) or next(self.vae.parameters()).dtype
 
     @property
+    def in_channels(self) -> int:
+        """Channels of the clips that the model encodes."""
+        return 3
+
+    @property
     def spatial_ratio(self) -> int | None:
-        """Pixels per latent cell along height and along width; None if the model does not tell."""
+        """Pixels per latent cell along height and along width; None if unknown."""
         return getattr(self.vae, "spatial_compression_ratio", None)
 
     @property
     def temporal_ratio(self) -> int | None:
-        """Frames per latent frame; None if the model does not tell: then it has to follow from the latents' length."""
-        names = ("temporal_compression_ratio", "scale_factor_temporal")  # diffusers has no one place for it
-        told = (self.vae.config[name] for name in names if self.vae.config.get(name))
-        return next(told, vars(self.vae).get(names[0]))
+        """Frames per latent frame; None if unknown: then `timeline` derives it from the number of latent frames."""
+        names = ("temporal_compression_ratio", "scale_factor_temporal")  # diffusers' classes do not agree on a name
+        configured = (self.vae.config[name] for name in names if self.vae.config.get(name))
+        return next(configured, vars(self.vae).get(names[0]))
+
+    @property
+    def chunk(self) -> int | None:
+        """Frames in each independently encoded chunk; None if all frames are encoded at once."""
+        return None
+
+    @property
+    def halves(self) -> Halves | None:
+        """The 2D part and the part that compresses time; None if the model does not consist of these."""
+        return None
 
     # ---- encoding and decoding -------------------------------------------------------------------------------------
 
     def posterior(self, x: Tensor) -> Any:
-        """(B, in_channels, T, H, W) -> the distribution of its latents, such as DiagonalGaussian."""
+        """Encode a clip (B, in_channels, T, H, W) to the distribution of its latents, such as DiagonalGaussian."""
         return self.vae.encode(x).latent_dist
 
     def encode(self, x: Tensor) -> Tensor:
-        """(B, in_channels, T, H, W) -> the mode of its latents, (B, C, L, h, w)."""
+        """Encode a clip (B, in_channels, T, H, W) to the mode of its latents (B, C, L, h, w)."""
         return self.posterior(x).mode()
 
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
-        """Raw latents (B, C, L, h, w) -> (B, in_channels, T, H, W); T is num_frames if the model keeps that length."""
+        """Decode raw latents (B, C, L, h, w) to (B, in_channels, T, H, W); T is num_frames if the model keeps it."""
         return self.vae.decode(z).sample
 
     def reconstruct(self, x: Tensor) -> Reconstructed:
@@ -144,9 +153,9 @@ class Codec:
         return Reconstructed(z, y)
 
     def decoded_shape(self, shape: Sequence[int], num_frames: int) -> tuple[int, ...] | None:
-        """The shape that latents of a shape decode to. Nothing is computed: the weights are left out (meta tensors).
+        """Return the shape that latents of a shape decode to, on meta tensors: without weights or computation.
 
-        None if it cannot be told: the model is no torch module, needs more than latents, or reads values.
+        None if it is unknown: the model is no torch module, needs more than latents, or depends on values.
         Raises ValueError if the model does not take such latents.
         """
         if not isinstance(self.vae, nn.Module):
@@ -164,32 +173,31 @@ class Codec:
             raise ValueError(
                 f"vae must decode latents of shape {tuple(shape)}, but {self.name} fails on them: {first_line(error)}"
             ) from None
-        except Exception:  # an answer of the model will show what it lacks
+        except Exception:  # decoding itself will show what is missing
             return None
 
     def stream(self, num_frames: int, chunked: bool | None = None) -> Streams:
-        """Streams that encode and decode a clip of num_frames piece by piece.
+        """Make streams that encode and decode a clip of num_frames piece by piece.
 
-        chunked: encode chunk by chunk, each when it is complete. Default: if the model has chunks.
+        chunked: encode each chunk alone, when it is complete. Default: True if the model has chunks.
 
         Raises ValueError with the reason if the model cannot be streamed.
         """
         raise ValueError(f"{self.name} cannot be streamed: it takes a clip in one piece")
 
-    # ---- what the model says of its latents ------------------------------------------------------------------------
+    # ---- what is known of the latents ------------------------------------------------------------------------------
 
     def timeline(self, num_frames: int, latent_frames: int | None = None) -> Timeline:
-        """Which frames each latent frame stands for; the model computes nothing.
+        """Return which frames each latent frame stands for; the model computes nothing.
 
-        latent_frames: how many there are, if that is known: it is checked, and a model that does not tell its temporal
-          ratio needs it.
+        latent_frames: number of latent frames, if it is known. It is checked, and needed if `temporal_ratio` is None.
 
-        Raises ValueError if clips of num_frames do not have latent_frames latent frames, or the ratio stays unknown.
+        Raises ValueError if a clip of num_frames does not have latent_frames, or if the ratio stays unknown.
         """
         num_frames, ratio, law = positive_int("num_frames", num_frames), self.temporal_ratio, type(self).law
         if latent_frames is None:
             if ratio is None:
-                raise ValueError(f"{self.name} does not tell its temporal ratio: pass latent_frames")
+                raise ValueError(f"the temporal ratio of {self.name} is unknown: pass latent_frames")
             return law(num_frames, ratio, self.chunk)
         ratios = range(1, num_frames + 1) if ratio is None else [ratio]
         timelines = [law(num_frames, ratio, self.chunk) for ratio in ratios]
@@ -202,28 +210,28 @@ class Codec:
         return fitting[0]
 
     def mean_std(self, channels: int) -> tuple[Tensor, Tensor] | None:
-        """(mean, std), each (channels,), that the model assumes its raw latents to have; None if it does not tell.
+        """Return (mean, std), each (channels,), which the model assumes for its raw latents; None if unknown.
 
-        Normalised latents are (z - mean) / std. diffusers' pipelines compute (z - mean) * scaling_factor / std from
-        latents_mean, latents_std, shift_factor and scaling_factor in the config or, for the first two, in buffers.
+        Normalised latents are (z - mean) / std. diffusers' pipelines compute (z - mean) * scaling_factor / std, with
+        latents_mean or shift_factor, latents_std and scaling_factor from the config or from buffers.
         """
         buffers = dict(self.vae.named_buffers()) if isinstance(self.vae, nn.Module) else {}
-        told = {}
+        given = {}
         for name in ("latents_mean", "latents_std", "shift_factor", "scaling_factor"):
             value = self.vae.config.get(name)
             value = buffers.get(name) if value is None else value
             if value is not None:
-                told[name] = torch.as_tensor(value, dtype=torch.float32).flatten()
-        if not told:
+                given[name] = torch.as_tensor(value, dtype=torch.float32).flatten()
+        if not given:
             return None
-        mean = told.get("latents_mean", told.get("shift_factor", torch.zeros(1)))
-        std, factor = told.get("latents_std", torch.ones(1)), told.get("scaling_factor", torch.ones(1))
+        mean = given.get("latents_mean", given.get("shift_factor", torch.zeros(1)))
+        std, factor = given.get("latents_std", torch.ones(1)), given.get("scaling_factor", torch.ones(1))
         if any(len(values) not in (1, channels) for values in (mean, std, factor)):
             return None
         return mean.expand(channels), (std / factor).expand(channels)
 
     def identity(self) -> str:
-        """A hash of the class, the type, the config and every weight."""
+        """Return a hash of the class, the type, the config and every weight."""
         config = {name: value for name, value in getattr(self.vae, "config", {}).items() if not name.startswith("_")}
         parts = [self.name, str(self.dtype), config]
         digest = hashlib.sha256(json.dumps(parts, default=str, sort_keys=True).encode())
@@ -233,7 +241,7 @@ class Codec:
     # ---- the same weights, used differently ------------------------------------------------------------------------
 
     def with_chunk(self, chunk: int | None) -> nn.Module:
-        """The model with the same weights and another chunk length; None: every clip in one piece.
+        """Return a model with the same weights and another chunk length; None: every clip in one piece.
 
         Raises ValueError if its chunk length cannot be changed.
         """
@@ -242,17 +250,17 @@ class Codec:
         return self.vae
 
     def calibrated(self, z: Tensor) -> nn.Module:
-        """The model with its latent statistics (scaling factor, or mean and std) taken from raw latents z."""
+        """Return the model with its latent statistics (scaling factor, or mean and std) measured on raw latents z."""
         if "scaling_factor" in self.vae.config:
             self.vae.register_to_config(scaling_factor=1 / z.std().item())
         return self.vae
 
     def note_frame_norms(self) -> None:
-        """Record in the config that every norm now takes its statistics frame by frame, so that saving keeps it."""
+        """Record in the config that every norm now has separate statistics for each frame, so that saving keeps it."""
 
 
 class _Decoder(nn.Module):
-    """`codec.decode` as a module, whose weights `torch.func.functional_call` can exchange."""
+    """`codec.decode` as a module, so that `torch.func.functional_call` can replace the weights."""
 
     def __init__(self, codec: Codec):
         super().__init__()
@@ -265,22 +273,22 @@ class _Decoder(nn.Module):
 # ---- the table -----------------------------------------------------------------------------------------------------
 
 FAMILIES: dict[str, type[Codec]] = {}
-"""Codecs of classes that differ from the usual interface, by class name."""
-_CLASSES: dict[str, type] = {}  # the classes themselves, but for diffusers', which are imported when they are needed
+"""The Codec of each class that differs from the usual interface, by the name of the class."""
+_CLASSES: dict[str, type] = {}  # the classes themselves, except diffusers', which are imported when needed
 
 
 def register(cls: type) -> Callable[[type[Codec]], type[Codec]]:
-    """Decorate the Codec of a class of models: the whole lab works with it then, and `load` reads what they save.
+    """Decorate a Codec to make it that of a class: the whole lab works with its models, and `load` reads their folders.
 
-    Subclasses of `cls` without a Codec of their own have this one. A class that is registered again gets the new one.
+    Subclasses of `cls` that are not registered use it too. Registering a class again replaces its Codec.
 
-    Raises ValueError if another class has the same name: checkpoints name classes by name alone.
+    Raises ValueError if another class has the same name, because a checkpoint contains only the name of its class.
     """
     if not isinstance(cls, type):
         raise ValueError(f"register needs the class of the models, got {cls!r}")
     known = class_named(cls.__name__)
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise ValueError(f"there is another class {cls.__name__} already, of {known.__module__}: rename one of them")
+        raise ValueError(f"another class is named {cls.__name__}, in {known.__module__}: rename one of them")
 
     def add(codec: type[Codec]) -> type[Codec]:
         if not isinstance(codec, type) or not issubclass(codec, Codec):
@@ -292,7 +300,7 @@ def register(cls: type) -> Callable[[type[Codec]], type[Codec]]:
 
 
 def class_named(name: object) -> type | None:
-    """The class of video VAEs with that name: the lab's, a registered one, or one of diffusers' autoencoders."""
+    """Return the class of that name among the lab's, the registered ones and diffusers' autoencoders; None if none."""
     import diffusers
 
     if not isinstance(name, str):
@@ -300,10 +308,10 @@ def class_named(name: object) -> type | None:
     return _CLASSES.get(name) or (getattr(diffusers, name, None) if "Autoencoder" in name else None)
 
 
-def codec_of(vae) -> Codec:
-    """The Codec of a model: that of its class, of a class that it inherits from, or diffusers' usual interface.
+def codec_of(vae: Any) -> Codec:
+    """Return the Codec of a model: that of its class or of a base class, else diffusers' usual interface.
 
-    Raises ValueError for a thing that has neither.
+    Raises ValueError if the model has no such interface either.
     """
     for cls in type(vae).__mro__:
         if cls.__name__ in FAMILIES and class_named(cls.__name__) is cls:
@@ -317,7 +325,7 @@ def codec_of(vae) -> Codec:
 
 
 class _Lab(Codec):
-    """The lab's models are told how many frames to return, and so keep every length."""
+    """The lab's models. Their decoders take num_frames, so they keep every length."""
 
     any_length = True
 
@@ -331,7 +339,7 @@ class _Spatial(_Lab):
     frame_by_frame = True
 
     def mean_std(self, channels: int) -> tuple[Tensor, Tensor]:
-        return torch.zeros(channels), torch.ones(channels)  # scaled already
+        return torch.zeros(channels), torch.ones(channels)  # encode scales them already
 
     def calibrated(self, z: Tensor) -> SpatialVAE:
         factor = self.vae.config.scaling_factor / z.std().item()
@@ -341,7 +349,7 @@ class _Spatial(_Lab):
 
 
 class _Temporal(_Lab):
-    """What a TemporalVAE and a stack with one have in common."""
+    """TemporalVAE, and VideoVAE, which contains one."""
 
     @property
     def temporal_ratio(self) -> int:
@@ -401,7 +409,7 @@ class _Stack(_Temporal):
 class _CogVideoX(Codec):
     @property
     def spatial_ratio(self) -> int:
-        """Not told: the first level keeps the size, and every other one halves it."""
+        """Not in the config: the first level keeps the size, and every other one halves it."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
 
@@ -413,14 +421,14 @@ LAB_CLASSES = (VideoVAE, TemporalVAE, SpatialVAE)  # until nothing tests classes
 
 
 class Maps(NamedTuple):
-    """A video VAE as two functions, for clips of one length: what `maps_of` returns."""
+    """The result of `maps_of`: a video VAE as two functions of clips of one length."""
 
     encode: Callable[[Tensor], Tensor]
-    """(B, C, T, H, W), pixels in [-1, 1] or spatial latents -> the mode of the latents, (B, C', L, h, w)."""
+    """(B, C, T, H, W), pixels in [-1, 1] or spatial latents -> the mode of the latents (B, C', L, h, w)."""
     decode: Callable[[Tensor], Tensor]
     """Latents -> (B, C, T, H, W)."""
     x: Tensor
-    """Seeded noise that fits `encode`, (1, C, T, H, W): uniform in [-1, 1], or standard normal for spatial latents."""
+    """Seeded noise for `encode`, (1, C, T, H, W): uniform in [-1, 1], or standard normal for spatial latents."""
     z: Tensor
     """encode(x)."""
     timeline: Timeline
@@ -442,14 +450,13 @@ class Maps(NamedTuple):
         return self.timeline.decoder_last_seen
 
 
-def maps_of(vae, num_frames: int = 17, size: int = 16, seed: int = 0) -> Maps:
+def maps_of(vae: Any, num_frames: int = 17, size: int = 16, seed: int = 0) -> Maps:
     """Return the encoder and decoder of a video VAE as functions of clips of num_frames frames.
 
     Args:
-        size: height and width of the noise `x`: pixels, a multiple of the model's ratio, or cells of spatial latents.
+        size: height and width of the noise `x`, in pixels or in cells of spatial latents.
 
-    Raises ValueError if the model fails on such a clip, or if the number of its latents does not tell which frames a
-    latent may see.
+    Raises ValueError if the model fails on such a clip, or if it is unknown which frames a latent may see.
     """
     codec = codec_of(vae)
     shape = (1, codec.in_channels, positive_int("num_frames", num_frames), positive_int("size", size), size)
@@ -465,31 +472,31 @@ def maps_of(vae, num_frames: int = 17, size: int = 16, seed: int = 0) -> Maps:
     return Maps(codec.encode, lambda z: codec.decode(z, num_frames), x, z, timeline)
 
 
-def encode(vae, x: Tensor) -> Tensor:
+def encode(vae: Any, x: Tensor) -> Tensor:
     """`Codec.encode` of a model."""
     return codec_of(vae).encode(x)
 
 
-def decode(vae, z: Tensor, num_frames: int) -> Tensor:
+def decode(vae: Any, z: Tensor, num_frames: int) -> Tensor:
     """`Codec.decode` of a model."""
     return codec_of(vae).decode(z, num_frames)
 
 
-def micro_frame_size_of(vae) -> int | None:
+def micro_frame_size_of(vae: Any) -> int | None:
     """`Codec.chunk` of a model."""
     return codec_of(vae).chunk
 
 
-def groups_of(vae, num_frames: int, latent_frames: int) -> list[range]:
+def groups_of(vae: Any, num_frames: int, latent_frames: int) -> list[range]:
     """The groups of `Codec.timeline` of a model."""
     return codec_of(vae).timeline(num_frames, latent_frames).groups
 
 
-def shift_and_scale(vae, channels: int) -> tuple[Tensor, Tensor] | None:
+def shift_and_scale(vae: Any, channels: int) -> tuple[Tensor, Tensor] | None:
     """`Codec.mean_std` of a model."""
     return codec_of(vae).mean_std(channels)
 
 
-def decoded_shape(vae, shape: Sequence[int], num_frames: int) -> tuple[int, ...] | None:
+def decoded_shape(vae: Any, shape: Sequence[int], num_frames: int) -> tuple[int, ...] | None:
     """`Codec.decoded_shape` of a model."""
     return codec_of(vae).decoded_shape(shape, num_frames)

@@ -33,7 +33,8 @@ class _Memory:
     """
 
     def __init__(self, names: Mapping[CausalConv3d, str], past: Mapping[str, Tensor]):
-        self.names, self.past, self.next = names, past, {}
+        self.names, self.past = names, past
+        self.next: dict[str, Tensor] = {}
 
     def __call__(self, conv: CausalConv3d, x: Tensor) -> Tensor:
         name = self.names[conv]

@@ -144,7 +144,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
         ]
         return DecoderOutput(sample=torch.cat(chunks, dim=2))
 
-    def save_pretrained(self, *args, **kwargs) -> None:
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """Save as diffusers does, with the norm that the temporal half has now (`make_causal` exchanges it)."""
         temporal_config, norm = self.config.temporal_config or {}, self.temporal.config.norm
         if temporal_config.get("norm", "group") != norm:

@@ -40,7 +40,8 @@ def read_index(index: Path) -> list[Path]:
 
 def read_headers(files: list[Path]) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
     """Return the shape of every tensor, and how many tensors there are of each type, without reading a tensor."""
-    shapes, dtypes = {}, Counter()
+    shapes: dict[str, tuple[int, ...]] = {}
+    dtypes: Counter[str] = Counter()
     for file in files:
         if file.suffix in PICKLE_SUFFIXES:
             tensors = _unpickle(file, "meta")
@@ -56,7 +57,7 @@ def read_headers(files: list[Path]) -> tuple[dict[str, tuple[int, ...]], dict[st
 
 def read_tensors(files: list[Path]) -> dict[str, torch.Tensor]:
     """Return all tensors, on the CPU."""
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for file in files:
         if file.suffix in PICKLE_SUFFIXES:
             tensors |= _unpickle(file, "cpu")

@@ -123,10 +123,11 @@ def inspect(
     """
     hub = Hub(str(source), subfolder, revision, local_files_only)
     checkpoint = _find(source, subfolder, hub, weights=local_files_only)
-    files, shapes, dtypes = checkpoint.files, *read_headers(checkpoint.files)
-    if not files:
+    if checkpoint.files:
+        files, (shapes, dtypes) = [str(file) for file in checkpoint.files], read_headers(checkpoint.files)
+    else:
         files, shapes, dtypes = hub.read_headers(_weights_name(checkpoint.layout))
-    parameters = Counter()
+    parameters: Counter[str] = Counter()
     for key, shape in shapes.items():
         parameters[key.split(".")[0]] += torch.Size(shape).numel()
     return CheckpointInfo(
@@ -134,7 +135,7 @@ def inspect(
         layout=checkpoint.layout,
         class_name=checkpoint.cls.__name__,
         config=checkpoint.config,
-        files=[str(file) for file in files],
+        files=files,
         parameters=dict(parameters),
         dtypes=dtypes,
         differences=_differences(shapes, checkpoint, _without_weights(checkpoint, spatial_config)),

@@ -123,7 +123,7 @@ def _temporal_config(config: Mapping[str, Any]) -> dict[str, Any]:
             f"vae_temporal embed_dim ({config.get('embed_dim', 4)}) must equal "
             f"latent_embed_dim ({config.get('latent_embed_dim', 4)})"
         )
-    arguments = {"temporal_downsample": _TEMPORAL_DOWNSAMPLE[kind]}
+    arguments: dict[str, Any] = {"temporal_downsample": _TEMPORAL_DOWNSAMPLE[kind]}
     arguments |= {ours: config[theirs] for theirs, ours in _TEMPORAL_ARGUMENTS.items() if theirs in config}
     if "act_fn" in arguments:
         arguments["act_fn"] = _ACTIVATIONS.get(arguments["act_fn"], arguments["act_fn"])
