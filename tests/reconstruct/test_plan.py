@@ -9,7 +9,7 @@ import pytest
 from tests.helpers import ROOT
 from vae_lab import photo_clip, write_video
 from vae_lab.__main__ import main
-from vae_lab.reconstruct.plan import OUTPUTS, make_plan
+from vae_lab.reconstruct.plan import OUTPUTS, Plan
 from vae_lab.reconstruct.segments import WorkFolder
 
 CLIP = photo_clip("coffee", 6, (16, 24))
@@ -52,7 +52,7 @@ def test_refused_before_a_model_is_loaded(folder, monkeypatch, capsys, arguments
 
 def test_a_folder_at_work_is_refused_before_a_model_is_loaded(folder, tmp_path):
     with WorkFolder(tmp_path / "out").locked(), pytest.raises(ValueError, match="another run is at work in"):
-        make_plan(folder / "clip.mkv", tmp_path / "out")
+        Plan(folder / "clip.mkv", tmp_path / "out")
 
 
 def test_arguments_that_are_refused(folder, tmp_path):
@@ -63,12 +63,12 @@ def test_arguments_that_are_refused(folder, tmp_path):
         (dict(size=(16,)), r"size must be \(H, W\), got \(16,\)"),
     ):
         with pytest.raises(ValueError, match=message):
-            make_plan(folder / "clip.mkv", tmp_path / "out", **arguments)
+            Plan(folder / "clip.mkv", tmp_path / "out", **arguments)
     assert not any(tmp_path.iterdir())
 
 
 def test_a_plan_reads_its_window(folder, tmp_path):
-    plan = make_plan(folder / "clip.mkv", tmp_path / "out", start=1, num_frames=4, size=(8, 8))
+    plan = Plan(folder / "clip.mkv", tmp_path / "out", start=1, num_frames=4, size=(8, 8))
     assert (plan.info.num_frames, plan.info.height, plan.info.width) == (4, 8, 8)
     rest = list(plan.frames(3))
     assert len(rest) == 1 and np.array_equal(rest[0], list(plan.frames())[3]) and not list(plan.frames(4))
@@ -80,14 +80,14 @@ def test_a_plan_reads_its_window(folder, tmp_path):
 def test_images_beside_the_outputs_are_allowed(folder, tmp_path):
     (tmp_path / "out").mkdir()
     write_video(tmp_path / "out" / "images", CLIP.frames)
-    assert make_plan(tmp_path / "out" / "images", tmp_path / "out").info.num_frames == 6
+    assert Plan(tmp_path / "out" / "images", tmp_path / "out").info.num_frames == 6
     assert not any((tmp_path / "out" / name).exists() for name in OUTPUTS)
 
 
 def test_a_bad_source_is_refused_without_torch(folder, tmp_path):
     code = (
-        "import sys; from vae_lab.reconstruct.plan import make_plan\n"
-        "try: make_plan(sys.argv[1], sys.argv[2], 9)\n"
+        "import sys; from pathlib import Path; from vae_lab.reconstruct.plan import Plan\n"
+        "try: Plan(Path(sys.argv[1]), Path(sys.argv[2]), 9)\n"
         "except ValueError as error: print(error, 'torch' in sys.modules)"
     )
     arguments = [sys.executable, "-c", code, folder / "clip.mkv", tmp_path / "out"]

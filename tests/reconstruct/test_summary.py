@@ -7,7 +7,7 @@ from tests.helpers import small_vae
 from vae_lab import photo_clip, to_tensor, write_video
 from vae_lab.__main__ import main
 from vae_lab.metrics import FRAME_METRICS, FrameMetric
-from vae_lab.reconstruct.plan import make_plan
+from vae_lab.reconstruct.plan import Plan
 from vae_lab.reconstruct.run import reconstruct, run_plan
 from vae_lab.reconstruct.summary import Quality, describe, to_json
 
@@ -52,7 +52,7 @@ def test_a_new_metric_is_one_row(tmp_path, monkeypatch, capsys):
 def test_frames_are_numbered_as_in_the_source(tmp_path):
     frames = photo_clip("coffee", 9, (16, 16)).frames
     write_video(tmp_path / "in.mkv", frames, lossless=True)
-    summary = run_plan(make_plan(tmp_path / "in.mkv", tmp_path / "out", start=4), small_vae())
+    summary = run_plan(Plan(tmp_path / "in.mkv", tmp_path / "out", start=4), small_vae())
     assert summary.first_frame == 4 and "from frame 4" in describe(summary)["clip"]
     worst = to_json(summary)["quality"]["full"]["psnr_db"]["worst_frame"]
     assert worst == 4 + int(np.argmin(summary.quality["full"].psnr))

@@ -139,9 +139,9 @@ def _model_arguments(args: argparse.Namespace) -> dict:
 
 
 def run_reconstruct(args: argparse.Namespace) -> int:
-    from ..reconstruct.plan import OUTPUTS, make_plan
+    from ..reconstruct.plan import OUTPUTS, Plan
 
-    plan = make_plan(args.input, args.output, args.start, args.frames, args.size, args.gain, args.device)
+    plan = Plan(args.input, args.output, args.start, args.frames, args.size, args.gain, args.device)
     height, width = plan.info.height, plan.info.width
     if min(height, width) < MIN_SIDE:
         raise ValueError(

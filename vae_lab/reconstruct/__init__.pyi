@@ -1,7 +1,6 @@
 from .plan import OUTPUTS as OUTPUTS
 from .plan import PARTIAL as PARTIAL
 from .plan import Plan as Plan
-from .plan import make_plan as make_plan
 from .plan import prepare_folder as prepare_folder
 from .round_trip import RoundTrip as RoundTrip
 from .run import StoppedError as StoppedError

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +20,47 @@ OUTPUTS = ("reconstruction.mp4", "side_by_side.mp4", "contact_sheet.png", "metri
 PARTIAL = "reconstruction.partial.mp4"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(eq=False)
 class Plan:
-    """What is to be reconstructed, and where to: checked, and not begun. `make_plan` makes one."""
+    """What is to be reconstructed, and where to: the arguments of `reconstruct_file`, checked.
+
+    Making a plan scans the source and tries to write to the folder. A truncated source is
+    warned of, unless num_frames says how many frames are wanted.
+
+    Raises ValueError or OSError for whatever cannot be reconstructed or written.
+    """
 
     source: Path
     out: Path
-    start: int
-    num_frames: int | None
-    """As asked for; None: all from `start` on."""
-    size: tuple[int, int] | None
-    gain: float
-    device: str
-    info: VideoInfo
-    """The window's frames as they were counted."""
+    start: int = 0
+    num_frames: int | None = None
+    size: Sequence[int] | None = None
+    gain: float = ERROR_GAIN
+    device: str = "cpu"
+    scanned: InitVar[VideoInfo | None] = None
+    """`scan_video` of the source, if it has been done."""
+    info: VideoInfo = field(init=False)
+
+    def __post_init__(self, scanned: VideoInfo | None):
+        check_above("gain", self.gain, 0)
+        self.size = check_window(self.start, self.num_frames, self.size)
+        if self.size is not None:
+            check_page_size("size", self.size)
+        if not self.source.exists():
+            raise FileNotFoundError(f"no file or folder at {self.source}")
+        prepare_folder(self.out, self.source)
+        self.info = scanned or scan_video(self.source, self.start, self.num_frames, self.size)
+        check_page_size("frames", (self.info.height, self.info.width))
+        check_fps(self.info.fps)
+        if self.info.times is not None:
+            check_times(self.info.times)
+        check_device(self.device)
+        if self.info.breaks_off:
+            frames = count(self.info.num_frames, "frame")
+            warnings.warn(f"{self.info.breaks_off}: {frames} before are reconstructed", stacklevel=4)
 
     def frames(self, done: int = 0) -> Iterator[np.ndarray]:
-        """Read the frames after the first `done` ones of the window.
+        """Read the frames after the first `done` ones.
 
         If all frames were asked for, these may be more than were counted: the source may have changed.
         """
@@ -47,7 +71,7 @@ class Plan:
         return iter_video(self.source, self.start + done, None if to_the_end else left, self.size)
 
     def ticks(self, stop: int, first: int = 0) -> list[int]:
-        """When frames `first` to `stop` - 1 of the window are shown, in ticks of `video.writing`."""
+        """When frames `first` to `stop` - 1 are shown, in ticks of `video.writing`."""
         return [ticks(t, self.info.fps, self.info.times) for t in range(first, stop)]
 
     def identity(self) -> dict[str, Any]:
@@ -58,52 +82,8 @@ class Plan:
             "number of frames": self.info.num_frames,
             "size": list(self.size) if self.size else None,
             "gain": self.gain,
-            "device": self.device,
+            "device": str(self.device),
         }
-
-
-def make_plan(
-    source: str | Path,
-    out: str | Path,
-    start: int = 0,
-    num_frames: int | None = None,
-    size: Sequence[int] | None = None,
-    gain: float = ERROR_GAIN,
-    device: str = "cpu",
-    info: VideoInfo | None = None,
-) -> Plan:
-    """Check the arguments of `reconstruct_file`, scan the source and try to write to the folder.
-
-    A source that breaks off is warned of, unless num_frames says how many frames are wanted.
-
-    Raises ValueError, FileNotFoundError, NotADirectoryError or OSError for arguments that cannot lead to an end.
-    """
-    source, out = Path(source), Path(out)
-    check_above("gain", gain, 0)
-    if not source.exists():
-        raise FileNotFoundError(f"no file or folder at {source}")
-    prepare_folder(out, source)
-    size = check_window(start, num_frames, size)
-    if size is not None:
-        check_page_size("size", size)
-    info = info or scan_video(source, start, num_frames, size)
-    check_page_size("frames", (info.height, info.width))
-    check_fps(info.fps)
-    if info.times is not None:
-        check_times(info.times)
-    check_device(str(device))
-    if info.breaks_off:
-        warnings.warn(f"{info.breaks_off}: {count(info.num_frames, 'frame')} before are reconstructed", stacklevel=3)
-    return Plan(
-        source=source,
-        out=out,
-        start=start,
-        num_frames=num_frames,
-        size=size,
-        gain=gain,
-        device=str(device),
-        info=info,
-    )
 
 
 def prepare_folder(out: Path, source: Path) -> None:

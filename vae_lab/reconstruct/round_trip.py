@@ -48,7 +48,7 @@ class RoundTrip:
         """Names of the outputs of a piece."""
         self._streams = _streams(self.codec, num_frames)
         self.lengths = _piece_lengths(self.codec, num_frames, self._streams)
-        self._latent_frames, self._latent = 0, None
+        self._latent_frames, self._latent = 0, (0, 0, 0)
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:

@@ -22,7 +22,7 @@ from ..video.writing import VideoWriter, join_videos
 from ..viewers.page import page_parts, section_parts
 from ..viewers.pictures import Curve, assemble
 from .page_frames import FrameStore, new_file
-from .plan import PARTIAL, Plan, make_plan
+from .plan import PARTIAL, Plan
 from .round_trip import RoundTrip
 from .segments import WorkFolder, segment_plan
 from .summary import ClipSummary, Quality, Report, describe, to_json
@@ -51,7 +51,7 @@ def reconstruct(
         model: what the report calls the model.
         progress: wraps the list of pieces, as tqdm does.
     """
-    trip = RoundTrip(vae, len(clip), *clip.frames.shape[1:3], device)
+    trip = RoundTrip(vae, *clip.frames.shape[:3], device=device)
     pieces = [trip.feed(frames) for frames in progress(np.split(clip.frames, np.cumsum(trip.lengths)[:-1]))]
     outputs = {name: np.concatenate([piece.outputs[name] for piece in pieces]) for name in trip.panels}
     quality = {name: Quality.cat([piece.quality[name] for piece in pieces]) for name in trip.panels}
@@ -114,12 +114,12 @@ def reconstruct_file(
         info: `scan_video` of the same arguments, if it has been done.
 
     Raises:
-        ValueError, OSError: as `make_plan`, before anything is written.
+        ValueError, OSError: as `Plan`, before anything is written.
         StoppedError: the source had fewer or more frames than were counted, or could not be read to the end, or an
           output could not be written. The message says how many frames are kept. If the source was the reason, the
           finished frames are also in `out`/reconstruction.partial.mp4, which plays.
     """
-    plan = make_plan(source, out, start, num_frames, size, gain, device, info)
+    plan = Plan(Path(source), Path(out), start, num_frames, size, gain, device, info)
     return run_plan(plan, vae, model, title, progress)
 
 
