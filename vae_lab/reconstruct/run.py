@@ -51,7 +51,8 @@ def reconstruct(
         model: what the report calls the model.
         progress: wraps the list of pieces, as tqdm does.
     """
-    trip = RoundTrip(vae, *clip.frames.shape[:3], device=device)
+    num_frames, height, width, _ = clip.frames.shape
+    trip = RoundTrip(vae, num_frames, height, width, device)
     pieces = [trip.feed(frames) for frames in progress(np.split(clip.frames, np.cumsum(trip.lengths)[:-1]))]
     outputs = {name: np.concatenate([piece.outputs[name] for piece in pieces]) for name in trip.panels}
     quality = {name: Quality.cat([piece.quality[name] for piece in pieces]) for name in trip.panels}
@@ -225,7 +226,9 @@ class _Job:
                 first += length
                 advance(length)
         quality = {panel: Quality.cat([piece[panel] for piece in pieces]) for panel in self.trip.panels}
-        arrays = {f"{panel} {name}": values for panel in quality for name, values in quality[panel].items()}
+        arrays: dict[str, Any] = {
+            f"{panel} {name}": values for panel in quality for name, values in quality[panel].items()
+        }
         np.savez(folder / "quality.npz", **arrays)
 
     def _leave_partial(self) -> str:
@@ -249,7 +252,7 @@ class _Job:
         """Join the segments, draw the rest, and move all of it into the folder."""
         info, start, pictures = self.plan.info, self.plan.start, self.pictures
         colours = {"2D only": COLOURS["spatial"], "full": COLOURS["output"]}
-        curves = [Curve(panel, quality.psnr, colours[panel]) for panel, quality in summary.quality.items()]
+        curves = [Curve(panel, quality.psnr.tolist(), colours[panel]) for panel, quality in summary.quality.items()]
         with self.work.outputs() as folder:
             for name in ("reconstruction.mp4", "side_by_side.mp4"):
                 self._join(name, folder / name, info.num_frames)

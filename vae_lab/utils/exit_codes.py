@@ -9,6 +9,6 @@ class Terminated(SystemExit):
     """Raised on SIGTERM, to tell it from a SystemExit raised by the code we run."""
 
 
-def terminate(*_) -> None:
+def terminate(*_: object) -> None:
     """Handle a signal by raising Terminated, so that half-written files are removed on the way out."""
     raise Terminated(TERMINATED)

@@ -139,4 +139,4 @@ def hash_weights(digest: "_Hash", weights: Mapping[str, "Tensor"]) -> None:
 
     for name, value in sorted(weights.items()):
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -1,4 +1,4 @@
-"""Videos, images and clips with known answers: frames uint8 (T, H, W, 3) and tensors (B, 3, T, H, W) in [-1, 1]."""
+"""Videos, images and synthetic clips: frames uint8 (T, H, W, 3) and tensors (B, 3, T, H, W) in [-1, 1]."""
 
 from lazy_loader import attach_stub
 

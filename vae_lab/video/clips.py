@@ -1,4 +1,4 @@
-"""Clips with known answers (`synthetic_clip`), and camera moves over real photographs (`photo_clip`)."""
+"""Synthetic clips whose content is known exactly, and camera moves over real photographs."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -12,19 +12,19 @@ from .frames import Clip
 
 FPS = 24.0
 
-# Colour and grey photographs that scikit-image and scikit-learn carry inside their packages: nothing is downloaded.
+# Colour and grey photographs inside the packages scikit-image and scikit-learn: nothing is downloaded.
 PHOTOS = (
     "astronaut", "brick", "camera", "chelsea", "china", "clock", "coffee", "coins", "colorwheel", "flower", "grass",
     "gravel", "hubble_deep_field", "immunohistochemistry", "logo", "moon", "motorcycle_left", "motorcycle_right",
     "page", "retina", "rocket", "text",
 )  # fmt: skip
-HELD_OUT_PHOTOS = ("astronaut", "chelsea", "coffee")  # the lab weights were never trained on these
+HELD_OUT_PHOTOS = ("astronaut", "chelsea", "coffee")  # held out from the training of the bundled weights
 
 
 def photo(name: str) -> np.ndarray:
-    """A bundled photograph by its name in PHOTOS: uint8 (H, W, 3), grey ones with three equal channels.
+    """Return a photograph by its name in PHOTOS: uint8 (H, W, 3), grey ones with three equal channels.
 
-    Licences stand in the docstrings of `skimage.data` and in scikit-learn's `datasets/images/README.txt`.
+    Licences are given in the docstrings of `skimage.data` and in scikit-learn's `datasets/images/README.txt`.
     """
     if name not in PHOTOS:
         raise ValueError(f"photo must be one of {', '.join(PHOTOS)}, got {name!r}")
@@ -61,21 +61,21 @@ def photo_clip(
     stop: Sequence[float] | None = None,
     seed: int = 0,
 ) -> Clip:
-    """A camera gliding over a photograph: sub-pixel pan and zoom, anti-aliased, at 24 frames per second.
+    """Make a clip of a camera gliding over a photograph: sub-pixel pan and zoom, anti-aliased, 24 frames per second.
 
     Args:
         name: one of PHOTOS.
         size: (H, W) of the frames.
         start, stop: the view in the first and the last frame, (x, y, zoom): x and y in [0, 1] from the leftmost and
-          topmost to the rightmost and lowest place the view can take, zoom >= 1 (1 shows all that fits; the camera
-          moves evenly, zoom by a constant factor a frame). None: drawn from `seed`.
+          topmost to the rightmost and lowest possible place of the view, zoom >= 1 (1 shows as much as fits). The
+          camera moves evenly; zoom changes by a constant factor per frame. None: drawn from `seed`.
     """
     positive_int("num_frames", num_frames)
     height, width = _height_width(size)
     random = np.random.default_rng(seed)
     image = Image.fromarray(photo(name))
     widest = min(image.width / width, image.height / height)  # photo pixels per frame pixel at zoom 1
-    views = []
+    views: list[tuple[float, ...]] = []
     for view_name, view in (("start", start), ("stop", stop)):
         drawn = (*random.uniform(0, 1, 2), np.exp(random.uniform(0, np.log(max(widest, 1.5)))))
         x, y, zoom = drawn if view is None else view
@@ -83,7 +83,7 @@ def photo_clip(
             raise ValueError(f"{view_name} must be (x, y, zoom) with x, y in [0, 1] and zoom >= 1, got {(x, y, zoom)}")
         views.append((x, y, np.log(zoom)))
     frames = []
-    for x, y, log_zoom in np.linspace(*views, num_frames):
+    for x, y, log_zoom in np.linspace(views[0], views[1], num_frames):
         pixel = widest / np.exp(log_zoom)
         left, top = x * (image.width - width * pixel), y * (image.height - height * pixel)
         box = (left, top, min(left + width * pixel, image.width), min(top + height * pixel, image.height))
@@ -94,18 +94,18 @@ def photo_clip(
 def synthetic_clip(
     kind: str, num_frames: int = 17, size: Sequence[int] = (64, 64), seed: int = 0, at: int | None = None
 ) -> Clip:
-    """A clip whose content is known exactly. The same arguments give the same bytes.
+    """Make a clip whose content is known exactly. The same arguments give the same bytes.
 
     Args:
-        kind: "shapes": discs and boxes with their own constant velocities over a gradient, leaving on one side and
-            coming back on the other;
-          "texture": a smooth texture gliding at a constant sub-pixel velocity (its frame 0 is periodic, so what leaves
-            on one side returns on the other);
+        kind: "shapes": discs and boxes over a gradient, each with a constant velocity; what leaves on one side returns
+            on the other;
+          "texture": a smooth texture gliding at a constant sub-pixel velocity; it is periodic, so what leaves on one
+            side returns on the other;
           "static": one frame of that texture, repeated bit for bit;
           "cut": two gliding textures; frame `at` is the first of the second;
-          "impulse": mid-grey (127), but for frame `at`, whose middle pixel is white (255).
+          "impulse": mid-grey (127), except the middle pixel of frame `at`, which is white (255).
         size: (H, W).
-        at: of "cut" and "impulse" only; default num_frames // 2.
+        at: for "cut" and "impulse" only; default num_frames // 2.
     """
     positive_int("num_frames", num_frames)
     height, width = _height_width(size)
@@ -150,7 +150,7 @@ def _shapes(num_frames: int, height: int, width: int, random: np.random.Generato
 
 
 def _texture(num_frames: int, height: int, width: int, random: np.random.Generator, at: int) -> np.ndarray:
-    """Waves with whole periods across the frame, each colour channel with its own amplitudes: exact at any shift."""
+    """Waves with whole periods across the frame, so exact at any shift; amplitudes differ between colour channels."""
     y, x = np.arange(height) / height, np.arange(width) / width
     velocity = random.uniform(0.3, 1.5, 2) * random.choice([-1, 1], 2)  # pixels per frame, (y, x)
     shifts = np.outer(np.arange(num_frames), velocity / (height, width))  # in periods

@@ -1,4 +1,4 @@
-"""Video files -> frames uint8 (H, W, 3), through PyAV (FFmpeg): exact windows, colours and rotation as tagged."""
+"""Decode video files to frames uint8 (H, W, 3) with PyAV (FFmpeg): exact windows, colours and rotation as tagged."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -10,30 +10,25 @@ from PIL import Image
 
 from .images import Shown, blank, fit
 
-SEEKABLE = {
-    "mov",
-    "mp4",
-    "matroska",
-    "webm",
-}  # containers that keep every frame's time stamp, and an index of key frames
-HD_HEIGHT = 720  # from here on a video without colour tags is taken to be BT.709, below BT.601, as browsers do
+SEEKABLE = {"mov", "mp4", "matroska", "webm"}  # containers with a time stamp per frame and an index of key frames
+HD_HEIGHT = 720  # videos without colour tags are taken as BT.709 from this height on, else as BT.601, as browsers do
 
 
 class BreaksOffError(ValueError):
-    """A video that ends before it says it does, or cannot be decoded any further."""
+    """A video that ends earlier than it promises, or cannot be decoded any further."""
 
 
 def iter_stream(
     path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None, pixels: bool = True
 ) -> Iterator[Shown]:
-    """Frames of a video file, decoded one after another. pixels: False decodes too, but leaves the colours out."""
+    """Decode frames of a video file one after another. pixels: False decodes too, but does not convert colours."""
     import av
     from av.video.reformatter import VideoReformatter
 
-    number, reformatter = start, VideoReformatter()  # one for all frames: making one takes longer than using it
+    number, reformatter = start, VideoReformatter()  # shared: making one takes longer than using it
     try:
         place = _find(path, start) if start else None
-        for from_here in dict.fromkeys([place, None]):  # where the place is not found: counted from frame 0
+        for from_here in dict.fromkeys([place, None]):  # if the place is not found: count from frame 0
             with _open(path) as container:
                 stream = _video_stream(container, path)
                 stream.thread_type = "AUTO"
@@ -82,14 +77,14 @@ def _video_stream(container, path: Path):
 
 
 class _Place(NamedTuple):
-    """Where frame `start` is: its time stamp, and the one to seek to so that its key frame is read first."""
+    """Where a frame is: its time stamp, and the time stamp to seek to so that its key frame is read first."""
 
     pts: int
     seek: int
 
 
 def count_frames(path: Path) -> int:
-    """How many frames a video file holds, from its packets: nothing is decoded, so it is quick and may be one off."""
+    """Count the frames of a video file by its packets: quick, for nothing is decoded, but it may be off by one."""
     import av
 
     try:
@@ -100,12 +95,12 @@ def count_frames(path: Path) -> int:
 
 
 def _packets(container, stream) -> Iterator:
-    """Those that are shown. Whoever keeps them keeps the whole file in memory."""
+    """The packets that are shown. Keeping them keeps the whole file in memory."""
     return (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
 
 
 def _find(path: Path, start: int) -> _Place | None:
-    """From the packets alone; None where stamps are missing, ambiguous or not kept exactly by the container."""
+    """Find a frame by the packets alone; None if time stamps are missing, ambiguous or not exact in this container."""
     with _open(path) as container:
         stream = _video_stream(container, path)
         exact = bool(set(container.format.name.split(",")) & SEEKABLE)
@@ -124,7 +119,7 @@ def _find(path: Path, start: int) -> _Place | None:
 
 
 def _decode_from(container, stream, start: int, place: _Place | None) -> Iterator:
-    """Decoded frames from `start` on. With its place, from the key frame before it; none where that misses it."""
+    """Decode the frames from `start` on: from the key frame before its place, if known; none if that misses it."""
     if place is None:
         yield from islice(container.decode(stream), start, None)
         return
@@ -140,7 +135,7 @@ def _decode_from(container, stream, start: int, place: _Place | None) -> Iterato
 
 
 def _check_end(container, stream, num_frames: int, last, path: Path) -> None:
-    """After reading to the end: refuse a file that ends before it says, in bytes (mp4), frames or seconds."""
+    """After reading to the end, refuse a file that is shorter than it promises, in bytes (mp4), frames or seconds."""
     if "mp4" in container.format.name:
         if _is_cut_off_mp4(path):
             raise BreaksOffError(f"{path} breaks off after {num_frames} frames")
@@ -155,13 +150,13 @@ def _check_end(container, stream, num_frames: int, last, path: Path) -> None:
 
 
 def _is_cut_off_mp4(path: Path) -> bool:
-    """Whether a top-level box of an mp4 or mov file reaches past its end. (Its frame count also has hidden frames.)"""
+    """Whether a top-level box of an mp4 or mov file reaches past its end. (Its frame count includes hidden frames.)"""
     end, offset = path.stat().st_size, 0
     with path.open("rb") as file:
         while offset + 8 <= end:
             file.seek(offset)
             size = int.from_bytes(file.read(4), "big")
-            if size == 1:  # 64-bit size behind the type
+            if size == 1:  # a 64-bit size follows the type
                 file.seek(offset + 8)
                 size = int.from_bytes(file.read(8), "big")
             if size == 0:  # to the end of the file
@@ -173,7 +168,7 @@ def _is_cut_off_mp4(path: Path) -> bool:
 
 
 def _tagged_duration(stream) -> float | None:
-    """Seconds in a Matroska or WebM stream's DURATION tag ("00:00:01.250000000"); these formats count no frames."""
+    """Seconds in the DURATION tag ("00:00:01.250000000") of Matroska and WebM, which do not count frames."""
     parts = stream.metadata.get("DURATION", "").split(":")
     try:
         hours, minutes, seconds = map(float, parts)
@@ -183,7 +178,7 @@ def _tagged_duration(stream) -> float | None:
 
 
 def _shape(frame) -> tuple[int, int]:
-    """(H, W) as it is shown."""
+    """(H, W) of a frame as it is shown."""
     turned = (frame.rotation or 0) // 90 % 2
     return (frame.width, frame.height) if turned else (frame.height, frame.width)
 

@@ -1,20 +1,24 @@
-"""Frames uint8 (T, H, W, 3) and tensors (B, 3, T, H, W) in [-1, 1]: one clip, in both forms."""
+"""A clip as frames, uint8 (T, H, W, 3), and as a tensor (B, 3, T, H, W) in [-1, 1]."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-DEFAULT_FPS = 24.0  # of images, which have no rate of their own
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DEFAULT_FPS = 24.0  # of images, which have no rate
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Frames of a video and when they are shown."""
+    """Frames of a video and the times at which they are shown."""
 
     frames: np.ndarray
     """uint8 (T, H, W, 3), RGB."""
     fps: float = DEFAULT_FPS
-    """Frames per second; of a video with a variable rate, the mean."""
+    """Frames per second; the mean if the rate varies."""
     times: np.ndarray | None = None
     """Seconds from the file's start at which each frame is shown, float64 (T,); None: frame t at t / fps."""
 
@@ -22,28 +26,25 @@ class Clip:
         return len(self.frames)
 
 
-# ---- tensors -------------------------------------------------------------------------------------------------------
-
-
 def check_frames(frames: np.ndarray) -> None:
-    """Refuse what is not uint8 (T, H, W, 3) with at least one frame and one pixel."""
+    """Refuse anything but uint8 (T, H, W, 3) with at least one frame and one pixel."""
     shape, dtype = getattr(frames, "shape", None), getattr(frames, "dtype", None)
     if shape is None or len(shape) != 4 or shape[3] != 3 or 0 in shape or dtype != np.uint8:
         raise ValueError(f"frames must be uint8 (T, H, W, 3), at least one, got {dtype} {shape}")
 
 
-def to_tensor(frames: np.ndarray):
-    """Frames uint8 (T, H, W, 3) -> torch float32 (1, 3, T, H, W) in [-1, 1]: value / 127.5 - 1."""
+def to_tensor(frames: np.ndarray) -> "Tensor":
+    """Turn frames uint8 (T, H, W, 3) into a float32 tensor (1, 3, T, H, W) in [-1, 1]: value / 127.5 - 1."""
     import torch
 
     check_frames(frames)
     return torch.tensor(np.ascontiguousarray(np.moveaxis(frames, 3, 0)[None])).float().div(127.5).sub(1)
 
 
-def to_frames(x) -> np.ndarray:
-    """torch (1, 3, T, H, W) in [-1, 1] -> frames uint8 (T, H, W, 3), rounded; what overshoots [-1, 1] is clamped.
+def to_frames(x: "Tensor") -> np.ndarray:
+    """Turn a tensor (1, 3, T, H, W) in [-1, 1] into frames uint8 (T, H, W, 3), rounded; values outside are clamped.
 
-    The inverse of `to_tensor` for every uint8 value. Of a batch, pass one clip: x[:1].
+    The inverse of `to_tensor` for every uint8 value. Pass one clip of a batch: x[:1].
     """
     if x.ndim != 5 or x.shape[0] != 1 or x.shape[1] != 3:
         raise ValueError(f"x must be one clip of shape (1, 3, T, H, W), got {tuple(x.shape)}")

@@ -1,4 +1,4 @@
-"""Image files, folders of them and animated images -> frames uint8 (H, W, 3), one after another."""
+"""Read image files, folders of them and animated images as frames uint8 (H, W, 3), one after another."""
 
 import re
 import struct
@@ -11,25 +11,25 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-NO_DURATION = 100  # milliseconds that browsers show a frame of an animation whose length is given as 0
+NO_DURATION = 100  # milliseconds for which browsers show a frame of an animation with duration 0
 BACKGROUND = (255, 255, 255)  # behind transparent pixels
 
 
 class Shown(NamedTuple):
-    """A frame of a source, and when it is shown."""
+    """A frame of a source and the time at which it is shown."""
 
     frame: np.ndarray
-    """uint8 (H, W, 3); where only sizes and times were asked for, zeros that take no memory."""
+    """uint8 (H, W, 3); zeros that take no memory if only sizes and times were asked for."""
     time: float | None = None
-    """Seconds from the source's start; None where it has no times, or none for this frame."""
+    """Seconds from the source's start; None if the source has no time for this frame."""
     fps: float | None = None
-    """Frames per second, as far as they are known by now; None where the source has no rate."""
+    """Frames per second, as far as the source has been read; None if it has no rate."""
 
 
 def iter_folder(
     path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None, pixels: bool = True
 ) -> Iterator[Shown]:
-    """The images in a folder, in natural order (2 before 10), one a frame. pixels: False asks for sizes only."""
+    """Read the images in a folder as frames, in natural order (2 before 10). pixels: False reads their sizes only."""
     entries = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
     files = [p for p in entries if p.is_file()]
     if not files:
@@ -45,7 +45,7 @@ def iter_folder(
 def iter_image(
     path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None, pixels: bool = True
 ) -> Iterator[Shown]:
-    """One image, or the frames of an animated one."""
+    """Read one image, or the frames of an animated one. pixels: False reads sizes and times only."""
     with _open(path) as image:
         total = getattr(image, "n_frames", 1)
         if start >= total:
@@ -53,9 +53,9 @@ def iter_image(
         end = 0.0  # of the frame before
         for t in range(total if num_frames is None else min(total, start + num_frames)):
             image.seek(t)
-            image.load()  # the length of a frame is known only now
+            image.load()  # before this, the duration of the frame is unknown
             time, end = end, end + (image.info.get("duration") or NO_DURATION) / 1000
-            if t >= start and total == 1:  # no rate of its own
+            if t >= start and total == 1:  # a still image has no rate
                 yield Shown(_frame(image, size, pixels))
             elif t >= start:
                 yield Shown(_frame(image, size, pixels), time, (t + 1) / end)
@@ -64,12 +64,12 @@ def iter_image(
 def _frame(image: Image.Image, size: tuple[int, int] | None, pixels: bool) -> np.ndarray:
     if pixels:
         return fit(to_rgb(image), size)
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by a quarter
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by 90 degrees
     return blank(size or (image.size if turned else image.size[::-1]))
 
 
 def blank(shape: tuple[int, int]) -> np.ndarray:
-    """A black frame (H, W, 3) of one byte."""
+    """Return a black frame (H, W, 3) that takes one byte of memory."""
     return np.broadcast_to(np.uint8(0), (*shape, 3))
 
 
@@ -85,14 +85,14 @@ def _open(path: Path) -> Iterator[Image.Image]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as RGB, upright, transparent pixels on BACKGROUND.
+    """Convert an image of any mode to RGB, upright, with transparent pixels on BACKGROUND.
 
-    16-bit grey is rounded to 8 bits; of 16-bit colour Pillow keeps the upper 8.
+    16-bit grey is rounded to 8 bits; Pillow keeps the upper 8 bits of 16-bit colour.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError("images of floating-point values have no agreed range; save them as 8 or 16 bit")
-    if image.mode.startswith("I"):  # 16 bit, or 32 bit that hold 16
+    if image.mode.startswith("I"):  # 16 bit, or 32 bit with values of 16
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError(f"image values must be within 16 bit, got {values.min()} to {values.max()}")
@@ -104,14 +104,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def fit(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
-    """Scaled, anti-aliased, until it covers `size` (H, W), and cropped in the middle. None: as it is."""
+    """Scale an image, anti-aliased, until it covers `size` (H, W), and crop it to the middle. None: leave its size."""
     if size is not None and (image.height, image.width) != size:
         image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
     return np.asarray(image)
 
 
 def same_size(frames: Iterable[Shown], path: Path) -> Iterator[Shown]:
-    """The frames as they are; one of another size than those before is refused."""
+    """Pass on the frames, and refuse one whose size differs from those before."""
     first = None
     for t, shown in enumerate(frames):
         first = first or shown.frame.shape

@@ -1,4 +1,4 @@
-"""Videos, animations, images and folders of images -> frames uint8 (T, H, W, 3), whole or one by one."""
+"""Read videos, animations, images and folders of images as frames uint8 (T, H, W, 3), all at once or one by one."""
 
 from collections.abc import Iterator, Sequence
 from numbers import Integral
@@ -12,30 +12,29 @@ from . import decoding, images
 from .frames import DEFAULT_FPS, Clip
 from .images import IMAGE_SUFFIXES, Shown
 
-# ---- reading -------------------------------------------------------------------------------------------------------
-
 
 def read_video(
     source: str | Path, start: int = 0, num_frames: int | None = None, size: Sequence[int] | None = None
 ) -> Clip:
-    """Frames `start` to `start + num_frames - 1` of a video file, an animated image, a folder of images or one image.
+    """Read frames `start` to `start + num_frames - 1` of a video, an animated image, a folder of images or one image.
+
+    Grey becomes three equal channels; transparent pixels are shown on white; rotation tags are applied; 16 bits become
+    8; a video's alpha channel is dropped. A truncated mp4, webm or mkv is recognised by what its header promises;
+    formats without such a promise (.ts, .flv) end where they end.
 
     Args:
-        source: anything FFmpeg reads (mp4, webm, mkv, …), gif, png, jpg, webp, bmp, tif, or a folder of such images,
-          which are taken in natural order (2 before 10), one a frame.
-        start: first frame, from 0. Frames are counted as they are shown, also where the rate varies.
-        num_frames: None means all to the end. Reading stops after the last one, and starts at the key frame at or
+        source: anything FFmpeg reads (mp4, webm, mkv, …), gif, png, jpg, webp, bmp, tif, or a folder of such images:
+          each is a frame, in natural order (2 before 10).
+        start: first frame, from 0. Frames are counted as they are shown, also at a variable rate.
+        num_frames: None reads to the end. No frame after the last one is decoded, and none before the key frame at or
           before `start`.
-        size: (H, W) to fit each frame to: scaled until it covers, anti-aliased, and cropped in the middle.
-
-    Grey becomes three equal channels; transparent pixels lie on white; rotation tags are followed; 16 bit become 8; a
-    video's alpha channel is left out. A cut-off mp4, webm or mkv is noticed by what its header promises; formats whose
-    header promises nothing (.ts, .flv) end where they end.
+        size: (H, W) to fit each frame to: it is scaled, anti-aliased, until it covers this size, then cropped to the
+          middle.
 
     Raises:
         FileNotFoundError: there is nothing at `source`.
-        ValueError: no frames, no video stream, a broken or cut-off file, frames of different sizes, or a window that
-          the video does not have.
+        ValueError: no frames, no video stream, a broken or truncated file, frames of different sizes, or a window
+          beyond the end.
     """
     shown = list(_read(source, start, num_frames, size))
     frames = np.stack([one.frame for one in shown])
@@ -45,16 +44,15 @@ def read_video(
 def iter_video(
     source: str | Path, start: int = 0, num_frames: int | None = None, size: Sequence[int] | None = None
 ) -> Iterator[np.ndarray]:
-    """The frames of `read_video` one after another, uint8 (H, W, 3), so that memory does not grow with their number.
+    """Iterate over the frames of `read_video`, uint8 (H, W, 3), in memory that does not grow with their number.
 
-    Its arguments and its errors: what is wrong with an argument is raised at once, what is wrong with the source when
-    the reading comes to it.
+    Arguments and errors are those of `read_video`. Wrong arguments raise at once, a wrong source when it is read.
     """
     return (shown.frame for shown in _read(source, start, num_frames, size))
 
 
 class VideoInfo(NamedTuple):
-    """What `scan_video` found."""
+    """Frames of a video, counted: what `scan_video` returns."""
 
     num_frames: int
     height: int
@@ -63,30 +61,30 @@ class VideoInfo(NamedTuple):
     times: np.ndarray | None
     """As in Clip."""
     breaks_off: str | None
-    """Why the source ends before it says it does; None where it is whole."""
+    """Why the source ends earlier than it promises; None if it is whole."""
 
 
 def scan_video(
     source: str | Path, start: int = 0, num_frames: int | None = None, size: Sequence[int] | None = None
 ) -> VideoInfo:
-    """What `iter_video` will give of the same arguments: how many frames, how large, and when they are shown.
+    """Count the frames that `iter_video` will give for the same arguments, and tell their size and times.
 
-    Every frame of a video or an animation is decoded for it, only the colours are left out: its packets may be more
-    (what a cut left without its key frame cannot be shown). Of a folder, what says how large each image is.
+    Every frame of a video or an animation is decoded, only without its colours: counting packets would include frames
+    that cannot be shown because a cut removed their key frame. Of the images in a folder, only the headers are read.
 
-    Raises what `read_video` raises for a broken source, but for one that breaks off where all frames were asked for:
-    then the frames before are counted.
+    Raises what `read_video` raises for a broken source; but if all frames of a truncated source were asked for, the
+    frames before its end are counted.
     """
-    count, first, fps, times, breaks_off = 0, None, None, [], None
+    height, width, fps, times, breaks_off = 0, 0, None, [], None
     try:
         for shown in _read(source, start, num_frames, size, pixels=False):
-            count, first, fps = count + 1, first or shown.frame.shape, shown.fps
+            (height, width), fps = shown.frame.shape[:2], shown.fps
             times.append(shown.time)
     except decoding.BreaksOffError as error:
-        if not count or num_frames is not None:
+        if not times or num_frames is not None:
             raise
         breaks_off = str(error)
-    return VideoInfo(count, *first[:2], fps or DEFAULT_FPS, _times(times), breaks_off)
+    return VideoInfo(len(times), height, width, fps or DEFAULT_FPS, _times(times), breaks_off)
 
 
 def check_window(start: int, num_frames: int | None, size: Sequence[int] | None) -> tuple[int, int] | None:
@@ -120,14 +118,16 @@ def _read(
 
 
 def _window(frames: Iterator[Shown], path: Path, start: int, num_frames: int) -> Iterator[Shown]:
-    """All of `num_frames`, or an error."""
+    """Pass on num_frames frames, and refuse a source that has fewer."""
     end = start
-    for end, shown in enumerate(frames, start + 1):  # noqa: B007 - `end` is looked at afterwards
+    for shown in frames:
+        end += 1
         yield shown
     if end < start + num_frames:
         raise ValueError(f"{path} has {end} frames, so it has no frames {start} to {start + num_frames - 1}")
 
 
 def _times(stamps: Sequence[float | None]) -> np.ndarray | None:
-    """None where they are not known: some containers guess, and guess wrong."""
-    return np.array(stamps) if None not in stamps and (np.diff(stamps) > 0).all() else None
+    """Times as an array; None if they are unknown: some containers guess, and guess wrong."""
+    times = np.array(stamps, dtype=float)  # None becomes NaN, which compares as False
+    return times if not np.isnan(times).any() and (np.diff(times) > 0).all() else None

@@ -1,23 +1,22 @@
-"""Frames -> video files: H.264 in .mp4, VP9 in .webm, FFV1 in .mkv, gif, png, and joining without re-encoding."""
+"""Write frames as .mp4 (H.264), .webm (VP9), .mkv (FFV1), gif or png files, and join .mp4 files without re-encoding."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import chain, pairwise
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..utils.files import write_beside
 from .frames import DEFAULT_FPS, check_frames
 from .images import IMAGE_SUFFIXES
 
-MAX_FPS = 1000  # Matroska and WebM count milliseconds
-
-
-# ---- writing -------------------------------------------------------------------------------------------------------
+MAX_FPS = 1000  # Matroska and WebM count in milliseconds
 
 
 def write_video(
@@ -29,16 +28,19 @@ def write_video(
 ) -> None:
     """Write frames uint8 (T, H, W, 3), or an iterable of (H, W, 3), as a video.
 
+    A gif counts in hundredths of a second, up to 50 frames per second, and Pillow joins equal neighbours into one
+    longer frame, so it may read back with fewer frames. H.264 with 4:2:0 needs even sides: in .mp4 an odd last row or
+    column is repeated, with a warning. The file is written beside `path` and then renamed, so a failure leaves the old
+    one.
+
     Args:
         path: .mp4 (H.264) or .webm (VP9), both with 4:2:0 colour tagged BT.709, which every browser plays; .gif; .png
-          and other image suffixes for one frame; .mkv (FFV1, every pixel kept) with lossless; a name without suffix
+          and other image suffixes for one frame; .mkv (FFV1, keeps every pixel) with lossless; a name without suffix
           becomes a folder of numbered png files, also lossless.
         lossless: refuse a path that would change a pixel.
         times: seconds at which each frame is shown, increasing, for a variable rate (.mp4, .webm and .mkv).
 
-    A gif counts in hundredths of a second, up to 50 a second, and Pillow joins equal neighbours into one longer frame,
-    so it may read back with fewer frames. H.264 with 4:2:0 needs even sides: for .mp4 an odd last row or column is
-    repeated, with a warning. The file is written beside `path` and then renamed: a failure leaves what was there.
+    Raises ValueError for arguments that do not fit together, OSError if the file cannot be written.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -72,16 +74,16 @@ def check_fps(fps: float, suffix: str = ".mp4") -> None:
         raise ValueError(f"fps must be above 0 and at most {highest}{' in a gif' * (highest == 50)}, got {fps}")
 
 
-def check_times(times: Sequence[float], suffix: str = ".mp4", num_frames: int | None = None) -> np.ndarray:
-    """Times as `write_video` takes them, float64 (T,); others are refused."""
+def check_times(times: ArrayLike, suffix: str = ".mp4", num_frames: int | None = None) -> np.ndarray:
+    """Return times for `write_video` as float64 (T,), and refuse those that a file of this suffix cannot have."""
     if suffix not in CODECS:
         raise ValueError(f"times can be kept in {', '.join(CODECS)}, not in {suffix or 'a folder'}")
-    times = np.asarray(times, dtype=float)
-    if times.ndim != 1 or not np.isfinite(times).all() or (times < 0).any() or (np.diff(times) < 1 / MAX_FPS).any():
-        raise ValueError(f"times must be seconds from 0, each at least 1/{MAX_FPS} after the one before, got {times}")
-    if num_frames is not None and len(times) != num_frames:
-        raise ValueError(f"times must have one entry for each of {num_frames} frames, got {len(times)}")
-    return times
+    t = np.asarray(times, dtype=float)
+    if t.ndim != 1 or not np.isfinite(t).all() or np.any(t < 0) or np.any(np.diff(t) < 1 / MAX_FPS):
+        raise ValueError(f"times must be seconds from 0, each at least 1/{MAX_FPS} after the one before, got {t}")
+    if num_frames is not None and len(t) != num_frames:
+        raise ValueError(f"times must have one entry for each of {num_frames} frames, got {len(t)}")
+    return t
 
 
 def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -127,32 +129,34 @@ CODECS = {  # suffix: container, codec, pixel format, options
     ".mkv": ("matroska", "ffv1", "bgr0", {"level": "3"}),
 }
 TINY = 64  # pixels: see VideoWriter
-TIME_BASE = Fraction(1, 90_000)  # seconds a tick, the clock of MPEG: fine enough for every rate in use
+TIME_BASE = Fraction(1, 90_000)  # seconds per tick of MPEG's clock: fine enough for every rate in use
 
 
-def ticks(t: int, fps: float, times: Sequence[float] | None = None) -> int:
-    """When frame t is shown, in ticks of TIME_BASE: at t / fps, or at times[t] seconds."""
+def ticks(t: int, fps: float, times: np.ndarray | None = None) -> int:
+    """Return the time at which frame t is shown, t / fps or times[t] seconds, in ticks of TIME_BASE."""
     return round((t / fps if times is None else times[t]) / TIME_BASE)
 
 
 class VideoWriter:
-    """A video file that takes frames one by one, and is whole when its `with` block has ended.
+    """A video file that takes frames one by one, and is complete when its `with` block has ended.
+
+    The same frames give the same file. To ensure this, x264's macroblock tree is disabled if a side has up to TINY
+    pixels: in frames of two or three macroblocks its AVX-512 code decides by memory that was never written.
 
     Args:
         path: .mp4, .webm or .mkv, as in `write_video`.
-        fps: the rate in the file's header; when a frame is shown is said with the frame.
-        warn: whether to warn where .mp4 makes the sides even.
+        fps: the rate in the file's header; `write` takes the time of each frame.
+        warn: warn if .mp4 makes the sides even.
 
-    The same frames give the same file. For that x264's macroblock tree is left out where a side has up to TINY pixels:
-    in frames of two or three macroblocks its AVX-512 code reads memory that was never written, and decides by it.
-
-    What cannot be written raises OSError that names the path.
+    Raises OSError, naming the path, if the file cannot be written.
     """
 
     def __init__(self, path: Path, fps: float, warn: bool = True):
         self._path, self._fps, self._warn = path, fps, warn
         self._format, self._codec, self._pixel_format, self._options = CODECS[path.suffix.lower()]
-        self._container = self._stream = self._reformatter = None
+        self._container: Any = None
+        self._stream: Any = None
+        self._reformatter: Any = None
 
     def __enter__(self) -> "VideoWriter":
         with _named_errors(self._path):
@@ -160,7 +164,8 @@ class VideoWriter:
         return self
 
     def __exit__(self, kind, *_) -> None:
-        with _named_errors(self._path) if kind is None else _no_errors():
+        # If another error is on its way, errors that follow from it must not hide it.
+        with _named_errors(self._path) if kind is None else suppress(Exception):
             try:
                 if self._stream is not None and kind is None:
                     self._container.mux(self._stream.encode(None))
@@ -168,7 +173,7 @@ class VideoWriter:
                 self._container.close()
 
     def write(self, frame: np.ndarray, at: int) -> None:
-        """The next frame uint8 (H, W, 3), shown from tick `at` on."""
+        """Append a frame uint8 (H, W, 3) that is shown from tick `at` on."""
         import av
         from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
@@ -201,12 +206,12 @@ class VideoWriter:
 
 
 def join_videos(parts: Sequence[Path], path: Path, at: Sequence[int]) -> None:
-    """Files of one VideoWriter's settings, one after another in one .mp4, packet by packet: no pixel changes.
+    """Join files written with the same VideoWriter settings to one .mp4, packet by packet: no pixel changes.
 
     at: the tick at which each frame of all parts is shown, increasing; frame 0 of every part was written at tick 0.
 
-    Raises OSError where `path` cannot be written, ValueError where the parts do not fit together or hold other frames
-    than `at` says.
+    Raises OSError if `path` cannot be written, ValueError if the parts do not fit together or hold other frames than
+    `at` says.
     """
     import av
 
@@ -218,7 +223,8 @@ def join_videos(parts: Sequence[Path], path: Path, at: Sequence[int]) -> None:
     step = min((b - a for a, b in pairwise(at)), default=1)
     decoded = [at[0] - (late - i) * step for i in range(late)] + list(at)
     with _named_errors(path), _create(path, "mp4") as container:
-        stream = header = None
+        stream: Any = None
+        header: bytes | None = None
         for i, (place, packet, source) in enumerate(_places(parts, at)):
             if stream is None:
                 stream, header = container.add_stream_from_template(source), source.codec_context.extradata
@@ -236,12 +242,13 @@ def join_videos(parts: Sequence[Path], path: Path, at: Sequence[int]) -> None:
 
 
 def _places(parts: Sequence[Path], at: Sequence[int]) -> Iterator[tuple]:
-    """(number of the frame, packet, stream) of all packets as they are stored: `at` finds the frame's number."""
+    """Yield (number of the frame, packet, stream) of all packets as they are stored; `at` tells the frame's number."""
     import av
 
     numbers, first = {tick: number for number, tick in enumerate(at)}, 0
     for part in parts:
         packets = 0
+        container: Any
         with av.open(str(part.absolute())) as container:
             stream = container.streams.video[0]
             for packet in container.demux(stream):
@@ -263,22 +270,13 @@ def _create(path: Path, container_format: str):
 
 @contextmanager
 def _named_errors(path: Path) -> Iterator[None]:
-    """FFmpeg's errors as OSError with the file's name; some of its classes are no OSError."""
+    """Raise FFmpeg's errors as OSError with the file's name; not all of its error classes are OSError."""
     import av
 
     try:
         yield
     except av.error.FFmpegError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-@contextmanager
-def _no_errors() -> Iterator[None]:
-    """While another error is on its way, what it left behind may not hide it."""
-    try:
-        yield
-    except Exception:
-        return
 
 
 def _even(frame: np.ndarray, warn: bool) -> np.ndarray:
