@@ -18,13 +18,10 @@ def plant_leak(vae: nn.Module, seed: int = 0) -> str:
 
     The weights stay. Instead of two frames in front, it pads one on either side, as `torch.nn.Conv3d` does.
     """
-    paths = [
-        path
-        for path, module in vae.encoder.named_modules(prefix="encoder")
-        if isinstance(module, CausalConv3d) and ".resnets." in path and module.conv.kernel_size == (3, 3, 3)
-    ]
-    path = random.Random(seed).choice(paths)
-    causal = vae.get_submodule(path).conv
+    modules = {path: module for path, module in vae.named_modules() if isinstance(module, CausalConv3d)}
+    inside = [path for path in modules if path.startswith("encoder.") and ".resnets." in path]
+    path = random.Random(seed).choice([path for path in inside if modules[path].conv.kernel_size == (3, 3, 3)])
+    causal = modules[path].conv
     planted = nn.Conv3d(causal.in_channels, causal.out_channels, 3, padding=1, bias=causal.bias is not None)
     planted.to(causal.weight).load_state_dict(causal.state_dict())
     block, _, name = path.rpartition(".")
