@@ -2,38 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers import SMALL_TEMPORAL
-from vae_lab import TemporalVAE
-from vae_lab.probes import chunks as probes
-from vae_lab.probes.chunks import chunk_invariance
+from tests.helpers.probes import clip, decoder, drifting, encoder, mix, small
 from vae_lab.probes.dependency import frame_dependency, future_leak
 from vae_lab.shapes import decoder_last_seen, encoder_last_seen, frame_groups
 
 METHODS = ("perturbation", "gradient")
-
-
-def small(**config) -> TemporalVAE:
-    torch.manual_seed(0)
-    return TemporalVAE(**SMALL_TEMPORAL | dict(temporal_downsample=(True, True)) | config).eval().double()
-
-
-def encoder(vae):
-    return lambda x: vae.encode(x).latent_dist.mode()
-
-
-def decoder(vae, num_frames):
-    return lambda z: vae.decode(z, num_frames).sample
-
-
-def clip(frames: int, size: int = 3, channels: int = 4) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(1, channels, frames, size, size, generator=generator, dtype=torch.double)
-
-
-def mix(weights) -> callable:
-    """The map whose output frame j is the sum of input frames t, each times weights[t, j]."""
-    weights = torch.as_tensor(weights, dtype=torch.double)
-    return lambda x: torch.einsum("bcthw,tj->bcjhw", x, weights)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -142,83 +115,6 @@ def test_plots():
         dependency.plot([0, 1])
 
 
-def cumulative(x, lengths):
-    """Causal, with its memory carried from chunk to chunk: the chunks do not matter but for rounding."""
-    past, pieces = torch.zeros_like(x[:, :, :1]), []
-    for chunk in x.split(lengths, dim=2):
-        pieces.append(past + chunk.cumsum(dim=2))
-        past = pieces[-1][:, :, -1:]
-    return torch.cat(pieces, dim=2)
-
-
-def test_chunk_invariance_of_a_map_with_memory():
-    whole_numbers = clip(12).mul(8).round()  # sums of whole numbers are exact
-    found = chunk_invariance(cumulative, whole_numbers, [(12,), (5, 7), [4, 4, 4], (1,) * 12])
-    assert found.invariant and found.tolerance == 0
-    assert [plan.relative for plan in found.plans] == [0, 0, 0, 0]
-    assert repr(found).splitlines()[1:] == [
-        "  chunks of 12: 12 output frames, compared with",
-        "  5+7: the same to the bit",
-        "  4+4+4: the same to the bit",
-        "  1 (12 times): the same to the bit",
-    ]
-    rounded = chunk_invariance(cumulative, clip(12), [(12,), (5, 7)])
-    assert not rounded.invariant and 0 < rounded.plans[1].relative < 1e-14 and rounded.plans[1].first_frame >= 5
-    near = chunk_invariance(cumulative, clip(12), [(12,), (5, 7)], tolerance=1e-14)
-    assert near.invariant and near.plans[1].first_frame is None and near.plans[1].largest > 0
-    assert repr(near).endswith("of the largest value)")
-
-
-def restarted(x, lengths):
-    return torch.cat([chunk.cumsum(dim=2) for chunk in x.split(lengths, dim=2)], dim=2)
-
-
-def test_chunk_invariance_names_the_first_frame_that_differs():
-    x = torch.ones(1, 1, 6, 1, 1, dtype=torch.double)
-    found = chunk_invariance(restarted, x, [(6,), (4, 2), (2, 4)])
-    assert not found.invariant
-    assert [plan.first_frame for plan in found.plans] == [None, 4, 2]
-    assert found.plans[1].difference.tolist() == [0, 0, 0, 0, 4, 4]
-    assert (found.plans[1].largest, found.plans[1].relative) == (4, 4 / 6)
-    assert "4+2: largest difference 4.0e+00 (6.7e-01 of the largest value), from output frame 4 on" in repr(found)
-    assert found.table()["first_frame"].tolist() == [-1, 4, 2]
-    assert not chunk_invariance(restarted, x, [(6,), (4, 2)], tolerance=0.5).invariant
-    assert "within 5.0e-01 of" in repr(chunk_invariance(restarted, x, [(6,), (4, 2)], tolerance=0.5))
-    figure = found.plot()
-    assert [line.get_label() for line in figure.axes[0].lines] == ["chunks of 4+2", "chunks of 2+4"]
-    assert len(repr(chunk_invariance(restarted, x, [(6,)] * 9)).splitlines()) == 9
-
-
-def test_open_soras_chunks_give_another_number_of_latents():
-    vae = small(norm="frame_group")
-    run = lambda x, lengths: torch.cat([encoder(vae)(chunk) for chunk in x.split(lengths, dim=2)], dim=2)  # noqa: E731
-    found = chunk_invariance(run, clip(51, size=1), [(51,), (17, 17, 17), (35, 16)], 1e-12)
-    assert [plan.shape[2] for plan in found.plans] == [13, 15, 13]
-    assert not found.invariant
-    assert found.plans[1].difference is None and found.plans[1].first_frame is None
-    assert found.plans[1].relative == found.plans[1].largest == float("inf")
-    assert "17+17+17: another shape, (1, 4, 15, 1, 1) for (1, 4, 13, 1, 1)" in repr(found)
-    assert found.plans[2].first_frame == 9  # the latents of frames 0 to 34 are the same ones
-    assert found.table()["same_shape"].tolist() == [True, False, True]
-    assert len(found.plot().axes[0].lines) == 1
-
-
-def test_chunk_invariance_of_zeros():
-    zero = lambda x, lengths: torch.zeros_like(x) + (len(lengths) - 1)  # noqa: E731
-    assert chunk_invariance(zero, clip(2), [(2,), (2,)]).invariant
-    assert chunk_invariance(zero, clip(2), [(2,), (1, 1)]).plans[1].relative == float("inf")
-
-
-def test_names_of_plans():
-    assert probes.PlanResult((17, 17, 17, 1), (), None, 0, None).name == "17+17+17+1"
-    assert probes.PlanResult((3, *[17] * 4, 1, 1), (), None, 0, None).name == "3+17 (4 times)+1+1"
-
-
-def drifting(x, calls=[]):  # noqa: B006  it is meant to remember
-    calls.append(0)
-    return x + len(calls)
-
-
 def moody(x, *_):
     return x if x[:, :, 0].max() < 50 else x[:, :, 1:]
 
@@ -247,13 +143,6 @@ X = clip(3)
         (lambda: future_leak(mix(np.eye(3)), X, [0, 1]), "last_seen must have one entry for each of 3 .*, got 2"),
         (lambda: future_leak(mix(np.eye(3)), X, [0, 1, 3]), "last_seen must be input frames from 0 to 2, or -1, got 3"),
         (lambda: future_leak(mix(np.eye(3)), X, [0, 1, 1.5]), "last_seen must be .*, got 1.5"),
-        (lambda: chunk_invariance(None, X, [(3,), (1, 2)]), "run must be a function .*, got NoneType"),
-        (lambda: chunk_invariance(restarted, X[0], [(3,), (1, 2)]), "x must be a tensor of shape"),
-        (lambda: chunk_invariance(restarted, X, [(3,)]), "plans must be at least 2, .*, got 1"),
-        (lambda: chunk_invariance(restarted, X, [(3,), (1, 1)]), r"add up to the 3 frames of x, got \(1, 1\): 2"),
-        (lambda: chunk_invariance(restarted, X, [(3,), (3, 0)]), "lengths in plans must be at least 1, got 0"),
-        (lambda: chunk_invariance(restarted, X, [(3,), (1, 2)], -1), "tolerance must be .* at least 0, got -1"),
-        (lambda: chunk_invariance(lambda x, n: drifting(x), X, [(3,), (1, 2)]), "f must give the same output twice"),
     ],
 )
 def test_errors(call, message):
@@ -280,5 +169,4 @@ def test_functions_that_work_in_place_change_nothing_of_the_callers():
     before = x.clone()
     assert not future_leak(lambda x: x.mul_(2), x, range(6)).leaks
     assert not future_leak(torch.nn.ReLU(inplace=True), x, range(6), method="gradient").leaks
-    assert not chunk_invariance(lambda x, lengths: x.mul_(len(lengths)), x, [[6], [3, 3]]).invariant
     assert torch.equal(x, before)

@@ -1,5 +1,7 @@
 import json
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,7 +9,10 @@ from tests.helpers import small_vae
 from tests.helpers.families import cogvideox, wan
 from vae_lab import synthetic_clip, write_video
 from vae_lab.__main__ import main
-from vae_lab.probes.report import probe
+from vae_lab.figures.frames import frame_curves
+from vae_lab.probes import report as report_module
+from vae_lab.probes.maps import apply_map
+from vae_lab.probes.report import PROBES, Probe, Subject, probe
 
 
 def test_the_released_kind_of_model():
@@ -59,6 +64,56 @@ def test_progress_sees_every_measurement_and_gradients_stay_as_they_were():
 def test_a_model_that_is_none():
     with pytest.raises(ValueError, match="vae must be a video VAE .* got Linear"):
         probe(torch.nn.Linear(1, 1))
+
+
+# ---- a new probe ---------------------------------------------------------------------------------------------------
+
+
+class Brightness(NamedTuple):
+    """What `brightness` returns."""
+
+    shift: np.ndarray
+    """(T,) mean of each frame of f(x), minus that of x."""
+
+    def __repr__(self) -> str:
+        return f"Brightness: {np.abs(self.shift).max():.2f} off at most"
+
+    def plot(self):
+        return frame_curves({"shift": self.shift}, "frame", "shift of the mean")
+
+
+def brightness(f, x: torch.Tensor) -> Brightness:
+    """A new probe: how much brighter or darker f makes each frame."""
+    return Brightness((apply_map(f, x) - x).mean(dim=(0, 1, 3, 4)).numpy())
+
+
+def _brightness(subject: Subject) -> dict[str, Brightness]:
+    maps = subject.maps()
+    if subject.codec.takes != "pixels":
+        raise ValueError("latents have no brightness")
+    with torch.no_grad():
+        return {"brightness": brightness(lambda x: maps.decode(maps.encode(x)), maps.x)}
+
+
+def test_a_new_probe_is_one_row_of_the_report(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(report_module, "PROBES", {"chunks": PROBES["chunks"], "brightness": Probe(_brightness)})
+    vae = small_vae()
+    result = probe(vae)
+    measured = result.results["brightness"]
+    assert measured.shift.shape == (17,) and len(measured.plot().axes[0].lines) == 1
+    assert list(result.describe()) == ["chunks", "brightness"] and result.describe()["brightness"] == repr(measured)
+    assert result.chunks is result.results["chunks"] and result.leaks is result.seams is None
+    assert probe(vae.temporal, 5).describe()["no brightness"] == "latents have no brightness"
+    vae.save_pretrained(tmp_path / "vae")
+    assert main(["probe", str(tmp_path / "vae")]) == 0
+    assert capsys.readouterr().out.endswith(f"\nbrightness   {measured!r}\n")
+
+
+def test_a_row_may_say_its_results_in_words_of_its_own(monkeypatch):
+    row = Probe(lambda subject: {"frames": subject.chunk}, lambda results: {"a chunk": f"{results['frames']} frames"})
+    monkeypatch.setattr(report_module, "PROBES", {"length": row})
+    result = probe(small_vae(micro_frame_size=None), num_frames=9)
+    assert result.describe() == {"a chunk": "9 frames"} and result.results == {"frames": 9}
 
 
 # ---- the command line ----------------------------------------------------------------------------------------------

@@ -1,11 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from vae_lab import psnr, synthetic_clip, to_tensor
-from vae_lab.probes.chunks import periodogram
 from vae_lab.probes.seams import seam_profile, static_video_test
 
 FRAMES, PERIOD = 51, 17
@@ -115,29 +112,6 @@ def test_every_axis(axis, dim):
     assert {"time": "frame 5", "height": "row 5", "width": "column 5"}[axis] in repr(profile)
 
 
-@given(st.integers(2, 9), st.integers(2, 5), st.integers(0, 2**31))
-def test_periodogram_is_an_analysis_of_variance(period, num_periods, seed):
-    """Two ways to one number: power at the period's multiples, and what the place in the chunk explains."""
-    curve = np.random.default_rng(seed).normal(size=period * num_periods) + 3
-    found = periodogram([*curve, *[100.0] * (period - 1)], period)  # the rest is no whole period
-    assert found.num_periods == num_periods
-    assert found.power.sum() == pytest.approx(curve.var())
-    assert found.share == pytest.approx(curve.reshape(-1, period).mean(0).var() / curve.var())
-    assert found.frequencies[found.harmonics] == pytest.approx(np.arange(1, period // 2 + 1) / period)
-
-
-def test_periodogram_of_one_sine():
-    t = np.arange(51)
-    found = periodogram(5 + np.sin(2 * np.pi * 2 * t / 17), 17)
-    assert found.share == pytest.approx(1)
-    assert found.frequencies[found.power.argmax()] == pytest.approx(2 / 17)
-    assert found.power.max() == pytest.approx(0.5)
-    assert periodogram(5 + np.sin(2 * np.pi * 2.5 * t / 25.5), 17).share < 0.1
-    assert periodogram(np.full(51, 0.1), 17).share == 0
-    assert periodogram(np.sin(2 * np.pi * 2 * t / 17), 17, flat=0.8).share == 0
-    assert periodogram(np.arange(33.0), 17) is None
-
-
 def test_a_short_clip_has_a_ratio_but_no_periodogram():
     profile = seam_profile(clip(1, 1, 18, 4, 4), clip(1, 1, 18, 4, 4), 17)
     assert profile.error_periodogram is None and profile.ratio > 0
@@ -201,19 +175,6 @@ CLIP = torch.zeros(1, 3, 20, 4, 4)
 def test_seam_errors(y, arguments, message):
     with pytest.raises(ValueError, match=message):
         seam_profile(CLIP, y, **arguments)
-
-
-@pytest.mark.parametrize(
-    ("curve", "period", "message"),
-    [
-        (np.ones(4), 1, "period must be at least 2, got 1"),
-        (np.ones((2, 4)), 2, r"curve must be one row of finite numbers, got shape \(2, 4\)"),
-        ([1.0, np.nan, 1.0, 1.0], 2, "curve must be one row of finite numbers"),
-    ],
-)
-def test_periodogram_errors(curve, period, message):
-    with pytest.raises(ValueError, match=message):
-        periodogram(curve, period)
 
 
 # ---- the static video ----------------------------------------------------------------------------------------------

@@ -53,7 +53,16 @@ from .receptive_fields import (
     receptive_field as receptive_field,
 )
 from .report import (
+    PROBES as PROBES,
+)
+from .report import (
+    Probe as Probe,
+)
+from .report import (
     ProbeReport as ProbeReport,
+)
+from .report import (
+    Subject as Subject,
 )
 from .report import (
     probe as probe,

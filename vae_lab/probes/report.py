@@ -14,6 +14,7 @@ from torch import Tensor
 from ..families import Codec, Maps, codec_of, maps_of
 from ..shapes import MICRO_FRAME_SIZE, chunk_lengths
 from ..utils.checks import positive_int
+from ..utils.text import count
 from ..video.clips import synthetic_clip
 from ..video.frames import to_tensor
 from .attribution import LeakAttribution
@@ -40,9 +41,9 @@ class Subject(NamedTuple):
 
     @property
     def lengths(self) -> list[int]:
-        """Frames in each chunk of the long clip.
+        """Frames in each chunk of the long clip: 17, 17, 17 for models that keep every length.
 
-        17, 17, 17 for models that keep every length; 17, 16, 16 for the others, which count the first frame apart.
+        17, 16, 16 for the others, which keep lengths of 1 more than a multiple of their temporal ratio.
         """
         return [self.chunk] + [self.chunk if self.codec.any_length else max(1, self.chunk - 1)] * (CHUNKS - 1)
 
@@ -135,7 +136,7 @@ def _describe_causality(results: dict[str, Any]) -> dict[str, str]:
 
 def _verdict(leak: FutureLeak, attribution: LeakAttribution) -> str:
     if not leak.leaks:
-        return f"causal: {leak.forbidden_pairs} pairs that must not depend on each other, all exactly 0"
+        return f"causal: {count(leak.forbidden_pairs, 'pair')} that must not depend on each other, all exactly 0"
     share = leak.largest / leak.largest_allowed if leak.largest_allowed else float("inf")
     where = f"first through {attribution.first}" if attribution.first else "through none of its modules"
     return (
