@@ -12,6 +12,7 @@ from tests.helpers import canvas_pixels, small_vae
 from tests.helpers.browser import STEP
 from vae_lab import CausalConv3d, DiagonalGaussian, photo_clip, psnr, shapes, to_frames, to_tensor
 from vae_lab.figures.frames import error_map, latent_pictures
+from vae_lab.latents.edits import EDITS, Cell, Channel, LatentFrames, Number, edit
 from vae_lab.latents.statistics import spatial_spectrum, temporal_spectrum, time_correlation
 from vae_lab.viewers.arithmetic import DECODER, explore_padding, explore_sizes
 from vae_lab.viewers.frames import compare_frames
@@ -465,6 +466,64 @@ def test_a_saved_page_shows_the_changes_it_keeps_and_says_that_it_has_no_others(
     changes = {button.inner_text(): button for button in page.locator("[aria-label=change] button").all()}
     assert {name for name, button in changes.items() if button.is_enabled()} == {"zero", "one cell"}
     assert changes["amplify"].get_attribute("title") == away
+
+
+def test_a_new_edit_is_one_declared_function(open_viewer, monkeypatch):
+    """The errand of someone who adds an edit: nothing but this function, and the page has its form and its answer."""
+    monkeypatch.setitem(EDITS, "mirror", EDITS["zero"])  # so that it is removed afterwards
+
+    @edit(
+        "mirror",
+        Cell(),
+        LatentFrames(),
+        Number("share", 0, 3, step=0.5, default=1, label="share of the mirror image"),
+        Channel(or_all=True),
+        title="{channel} mirrored {share} times from {cell}, {latent_frames}",
+        label="mirror left and right",
+    )
+    def mirror(z, cell, latent_frames, share, channel):
+        chosen = slice(None) if channel is None else channel
+        z[:, chosen, cell[0] + latent_frames] += share * z[:, chosen, cell[0]].flip(-1)
+        return z
+
+    with pytest.raises(ValueError, match="row of cell must be an integer from 0 to 3, got 4"):
+        mirror(Z, (0, 4, 0), 1, 1.0, None)
+    widget = explore_latents(Z, SHORT, vae=small_vae())
+    request = {"operation": "mirror", "cell": [2, 1, 4], "latent_frames": -1, "share": 1.5, "channel": None}
+    widget.precompute([request])
+    with pytest.raises(ValueError, match="mirror takes cell, latent_frames, share, channel, got share"):
+        widget.precompute([{"operation": "mirror", "share": 1}])
+    page = open_viewer(widget)
+    show_tab(page, "change")
+    assert page.inner_text("[aria-label=change] [aria-pressed=true]") == "mirror left and right"
+    sliders = {slider.get_attribute("aria-label"): slider for slider in page.locator(".tab:visible input").all()}
+    shown = {name: slider for name, slider in sliders.items() if slider.is_visible()}
+    limits = {
+        name: [slider.get_attribute("min"), slider.get_attribute("max"), slider.input_value()]
+        for name, slider in shown.items()
+    }
+    assert limits == {
+        "in latent frame": ["0", "5", "2"],
+        "latent frames": ["-5", "5", "-1"],
+        "share of the mirror image": ["0", "3", "1.5"],
+    }
+    assert page.locator("[aria-label=of]:visible [aria-pressed=true]").inner_text() == "all channels"
+    title = "all channels mirrored 1.5 times from (2, 1, 4), -1 latent frame"
+    assert page.inner_text(".status").startswith(f"{title}: RMS difference ") and "It changes" in page.inner_text(
+        ".status"
+    )
+    vae, edited = small_vae(), Z.clone()
+    edited[:, :, 1] += 1.5 * Z[:, :, 2].flip(-1)
+    with torch.no_grad():
+        decoded, changed = (to_frames(vae.decode(z, 18).sample) for z in (Z, edited))
+    page.wait_for_function("document.querySelector('.vae-lab').dataset.answerFrame === '5'")
+    found = pixels(page.locator(".results"))
+    right = [decoded[5], changed[5], error_map(decoded[5:6], changed[5:6])[0]]
+    assert all(np.array_equal(*pair) for pair in zip(found, right, strict=True))
+    shown["share of the mirror image"].fill("2")
+    assert page.inner_text(".status").startswith("This change is not kept in this page")
+    page.click(f".kept button:text-is('{title}')")
+    assert page.locator("[aria-label='share of the mirror image']").input_value() == "1.5"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

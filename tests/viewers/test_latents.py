@@ -1,4 +1,4 @@
-"""What the latent viewer holds and how it answers; what it does in a browser is in test_viewers_browser.py."""
+"""What the latent viewer holds and how it answers; tests/browser/test_viewers.py shows it in a browser."""
 
 import base64
 import io
@@ -18,21 +18,18 @@ from vae_lab.families import groups_of, shift_and_scale
 from vae_lab.figures.frames import error_map, latent_pictures
 from vae_lab.figures.style import COLOURS
 from vae_lab.latents.files import write_latents
-from vae_lab.viewers.latents import ERROR_SCALE, LatentView
+from vae_lab.shapes import Timeline
+from vae_lab.viewers.latents import ERROR_SCALE, LatentViewer, explore_latents
 
 SIZE = (32, 48)
 CLIP = photo_clip("coffee", 18, SIZE)
 NUM_FRAMES = len(CLIP.frames)
 Z = torch.randn(1, 4, 6, 4, 6, generator=torch.Generator().manual_seed(1)) * 2 + 1
 OTHER = torch.randn(Z.shape, generator=torch.Generator().manual_seed(2))
-DEFAULTS = dict(
-    posterior=None, vae=None, other=None, num_frames=None, temporal_ratio=4, micro_frame_size=17, latents_mean=None,
-    latents_std=None, max_bytes=4_000_000,
-)  # fmt: skip
 
 
-def view_of(z=Z, frames=None, **options) -> LatentView:
-    return LatentView(z, frames, **(DEFAULTS | options))
+def view_of(z=Z, frames=None, **options) -> LatentViewer:
+    return explore_latents(z, frames, **options)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +38,7 @@ def vae():
 
 
 @pytest.fixture(scope="module")
-def view(vae) -> LatentView:
+def view(vae) -> LatentViewer:
     posterior = DiagonalGaussian(torch.cat([Z, torch.full_like(Z, -2)], dim=1))
     return view_of(frames=CLIP, vae=vae, other=OTHER, posterior=posterior)
 
@@ -83,12 +80,12 @@ def test_frames_belong_to_latent_frames_by_the_law_or_the_model(vae):
     by_law = view_of(num_frames=18).data
     assert by_law["groups"] == view_of(frames=CLIP).data["groups"] == law and by_law["chunkStarts"] == [0, 17]
     assert by_law["numFrames"] == 18 and by_law["frames"] is None
-    chunked = view_of(frames=CLIP, vae=small_vae(micro_frame_size=9), micro_frame_size=17, temporal_ratio=1)
+    chunked = view_of(frames=CLIP, vae=small_vae(micro_frame_size=9), timeline=Timeline(18, 1, 17))
     assert chunked.data["groups"] == [[g.start, g.stop] for g in shapes.frame_groups(18, 4, 9)]  # the model's own
     assert chunked.data["chunkStarts"] == [0, 9]
     alone = view_of().data
     assert alone["groups"] is None and alone["chunkStarts"] == [] and alone["numFrames"] is None
-    one_each = view_of(frames=CLIP.frames[:6], temporal_ratio=1, micro_frame_size=None).data
+    one_each = view_of(frames=CLIP.frames[:6], timeline=Timeline(6, 1, None)).data
     assert one_each["groups"] == [[t, t + 1] for t in range(6)] and one_each["chunkStarts"] == [0]
 
 
@@ -163,7 +160,7 @@ def test_latents_of_other_kinds(tmp_path):
     for z in (fixed, Z.numpy().astype(">f4"), Z.numpy()[..., ::-1].copy()[..., ::-1]):
         assert view_of(z).data["values"] == view_of().data["values"]
     half = view_of(Z.bfloat16(), other=Z.half().numpy()[..., ::-1])
-    assert half.data["changes"]["other"] and half.answers is None
+    assert not any(form["needs"] for form in half.data["changes"]["edits"]) and half.answers is None
     assert half.data["changes"]["reason"].startswith("Nothing decodes these latents here")
 
 
@@ -172,11 +169,11 @@ def test_text_and_figure(view):
         "Latent viewer: 4x6x4x6 (channels x latent frames x height x width) of 18 frames; mean and std by channel: "
         f"{Z[0, 0].mean():.2f} ± {Z[0, 0].std(correction=0):.2f}, "
     )
-    many = view_of(torch.randn(1, 40, 6, 4, 6)).figure().axes[0]
+    many = view_of(torch.randn(1, 40, 6, 4, 6))._figure().axes[0]
     assert len(many.images) == (1 + 16) * 6 and many.get_title().endswith("; 16 channels of 40")
     for each in (view, view_of(), view_of(Z[:, :2], num_frames=18)):
-        each.figure().savefig(io.BytesIO(), format="png")
-    assert len(view.figure().axes[0].images) == (1 + 1 + 4) * 6  # frames, PCA and channels over latent frames
+        each._figure().savefig(io.BytesIO(), format="png")
+    assert len(view._figure().axes[0].images) == (1 + 1 + 4) * 6  # frames, PCA and channels over latent frames
 
 
 def test_the_scale_of_differences_is_that_of_error_map():
@@ -292,7 +289,7 @@ def test_other_families_answer_too():
 
 
 def changed_by_hand() -> dict[str, tuple[dict, torch.Tensor]]:
-    """name -> question, and the latents that it means, written out."""
+    """name -> request, and the latents that it means, written out."""
     zero, amplified, later, earlier, swapped, cell, one = (Z.clone() for _ in range(7))
     zero[:, 2] = 0
     amplified[:, 1] = 3 * (Z[:, 1] - Z[:, 1].mean()) + Z[:, 1].mean()
@@ -320,11 +317,11 @@ def changed_by_hand() -> dict[str, tuple[dict, torch.Tensor]]:
 
 @pytest.mark.parametrize("name", changed_by_hand())
 def test_answers_are_the_decoded_change(view, vae, name):
-    question, changed = changed_by_hand()[name]
-    message = view.answers.answer(question)
+    request, changed = changed_by_hand()[name]
+    message = view.answers.answer(request)
     answer, shown = message["answer"], view.data["changes"]["decoded"]
     before, after = decoded(vae, Z), decoded(vae, changed)
-    assert message["question"] == answer["question"] == question and answer["name"] == name
+    assert message["request"] == answer["request"] == request and answer["name"] == name
     assert np.array_equal([picture(image) for image in shown["images"]], before) and shown["stride"] == 1
     assert np.abs(frames_of(answer, before).astype(int) - after).max() <= 1  # latents rounded otherwise
     assert (frames_of(answer, before) != after).mean() < 0.01
@@ -352,7 +349,7 @@ def test_a_cell_says_what_it_paints():
 
 def test_large_changes_are_kept_as_pictures_and_small_ones_as_differences(vae):
     answers = view_of(frames=CLIP, vae=vae, other=OTHER * 50).answers
-    ask = lambda **question: answers.answer(question)["answer"]["differences"]  # noqa: E731
+    ask = lambda **request: answers.answer(request)["answer"]["differences"]  # noqa: E731
     assert not ask(operation="interpolate", weight=1.0)
     assert ask(operation="amplify", channel=0, factor=1)  # no change at all
     assert answers.answer({"operation": "amplify", "channel": 0, "factor": 1})["answer"]["text"] == (
@@ -393,27 +390,27 @@ def test_nothing_is_decoded_before_it_is_asked_for_and_nothing_twice():
 
 def test_failures_come_back_as_text():
     z = torch.randn(1, 4, 5, 2, 2, generator=torch.Generator().manual_seed(0))
-    question = {"operation": "zero", "channel": 1}
+    request = {"operation": "zero", "channel": 1}
     broken = view_of(z, num_frames=17, vae=Counting(cogvideox(), RuntimeError("out of memory")))
-    assert broken.answers.answer(question) == {"question": question, "error": "RuntimeError: out of memory"}
+    assert broken.answers.answer(request) == {"request": request, "error": "RuntimeError: out of memory"}
     assert broken.data["changes"]["decoded"] is None and broken.data["changes"]["answers"] == []
     timed = view_of(z, num_frames=33, vae=ltx(timestep_conditioning=True))
-    assert timed.answers.answer(question)["error"].startswith("AutoencoderKLLTXVideo does not decode latents alone (")
+    assert timed.answers.answer(request)["error"].startswith("AutoencoderKLLTXVideo does not decode latents alone (")
     stopped = view_of(z, num_frames=17, vae=Counting(cogvideox(), KeyboardInterrupt()))
-    assert stopped.answers.answer(question)["error"].startswith("KeyboardInterrupt")
+    assert stopped.answers.answer(request)["error"].startswith("KeyboardInterrupt")
     shorter = view_of(z, num_frames=20, vae=Counting(cogvideox()))
-    assert shorter.answers.answer(question)["error"] == "Counting decoded 17 frames, not 20"
+    assert shorter.answers.answer(request)["error"] == "Counting decoded 17 frames, not 20"
 
 
 @pytest.mark.parametrize(
-    ("question", "message"),
+    ("asked", "message"),
     [
         ({"operation": "zero", "channel": 4}, "channel must be an integer from 0 to 3, got 4"),
         ({"operation": "zero"}, "zero takes channel, got nothing"),
         ({"operation": "amplify", "chanel": 0, "factor": 2}, "amplify takes channel, factor, got chanel, factor"),
         (
             {"operation": "paint", "channel": 0},
-            "question must have an operation and what it takes (zero: channel; ",
+            "edit must have an operation and what it takes (zero: channel; ",
         ),
         ({"operation": "shift", "channel": 0, "latent_frames": 6}, "latent_frames must be an integer from -5 to 5"),
         ({"operation": "cell", "cell": [0, 0, 6], "amount": 1, "channel": 0}, "column of cell must be an integer from"),
@@ -426,13 +423,13 @@ def test_failures_come_back_as_text():
         ({"operation": "interpolate", "weight": 0.5}, "interpolate needs other, the latents of a second clip"),
     ],
 )
-def test_bad_questions(vae, question, message):
+def test_bad_edits(vae, asked, message):
     answers = view_of(frames=CLIP, vae=vae).answers
-    found = answers.answer(question)
-    assert found["question"] == question and found["error"].startswith(message)
+    found = answers.answer(asked)
+    assert found["request"] == asked and found["error"].startswith(message)
 
 
-def test_numbers_of_numpy_are_questions_and_a_question_is_kept_once(vae):
+def test_numbers_of_numpy_are_requests_and_a_request_is_kept_once(vae):
     shown = view_of(frames=CLIP, vae=vae, num_frames=np.int64(NUM_FRAMES))
     asked = [
         {"operation": "zero", "channel": np.int64(1)},
@@ -440,26 +437,26 @@ def test_numbers_of_numpy_are_questions_and_a_question_is_kept_once(vae):
         {"operation": "cell", "cell": (0, np.int32(1), 2), "amount": np.float64(1), "channel": None},
         {"operation": "cell", "cell": np.array([0, 1, 2]), "amount": 1, "channel": None},
     ]
-    plain = [shown.answers.check([question])[0] for question in asked]
-    assert plain[3] == plain[2] and not any("error" in shown.answers.answer(question) for question in asked)
-    assert [answer["question"] for answer in shown.data["changes"]["answers"]] == [*plain[:2], plain[3]]
+    plain = [shown.answers.check([request])[0] for request in asked]
+    assert plain[3] == plain[2] and not any("error" in shown.answers.answer(request) for request in asked)
+    assert [answer["request"] for answer in shown.data["changes"]["answers"]] == [*plain[:2], plain[3]]
     assert json.loads(json.dumps(shown.data, allow_nan=False)) == shown.data
 
 
 @pytest.mark.parametrize(
-    ("questions", "message"),
+    ("requests", "message"),
     [
-        ("zero", "questions must be a list of dicts, got 'zero'"),
-        (None, "questions must be a list of dicts, got None"),
-        ({"operation": "zero", "channel": 0}, "questions must be a list of dicts, got {'operation'"),
-        ([["zero", 0]], "questions must be dicts, each with an operation and what it takes, got "),
-        ([{"operation": ["zero"]}], "question must have an operation"),
+        ("zero", "edits must be a list of dicts, got 'zero'"),
+        (None, "edits must be a list of dicts, got None"),
+        ({"operation": "zero", "channel": 0}, "edits must be a list of dicts, got {'operation'"),
+        ([["zero", 0]], "edits must be dicts, each with an operation and what it takes, got "),
+        ([{"operation": ["zero"]}], "edit must have an operation"),
         ([{"operation": "zero", "channel": 9}], "{'operation': 'zero', 'channel': 9}: channel must be an integer from"),
     ],
 )
-def test_questions_are_checked_before_anything_is_decoded(vae, questions, message):
+def test_requests_are_checked_before_anything_is_decoded(vae, requests, message):
     with pytest.raises(ValueError, match=message):
-        view_of(frames=CLIP, vae=vae).answers.check(questions)
+        view_of(frames=CLIP, vae=vae).answers.check(requests)
 
 
 # ---- size ----------------------------------------------------------------------------------------------------------
@@ -477,9 +474,9 @@ def test_answers_make_room_for_one_another_and_it_is_said():
     shown = view_of(z, clip, vae=small_vae(seed=3), max_bytes=1_500_000)
     changes = shown.data["changes"]
     asked = [{"operation": "amplify", "channel": channel, "factor": f} for channel in range(4) for f in (0, 2, 3)]
-    messages = [shown.answers.answer(question) for question in asked]
+    messages = [shown.answers.answer(request) for request in asked]
     assert not any("error" in message for message in messages)
-    kept = [answer["question"] for answer in changes["answers"]]
+    kept = [answer["request"] for answer in changes["answers"]]
     assert 1 < len(kept) < 11 and kept == asked[-len(kept) :]
     said = f"A saved page leaves out {12 - len(kept)} earlier answers, so that all stays under 1.5 MB (max_bytes)."
     assert changes["note"].endswith(said)
@@ -513,11 +510,11 @@ def test_frames_are_thinned_and_so_is_what_is_decoded():
 
 def test_an_answer_that_cannot_fit_is_refused_with_what_it_takes(vae):
     shown = view_of(frames=CLIP, vae=vae)
-    question = {"operation": "zero", "channel": 0}
-    size = sum(map(len, shown.answers.answer(question)["answer"]["images"]))
+    request = {"operation": "zero", "channel": 0}
+    size = sum(map(len, shown.answers.answer(request)["answer"]["images"]))
     kept = list(shown.data["changes"]["answers"])
-    shown.answers._room = size - 7
-    assert shown.answers.answer(question)["error"] == (
+    shown.answers._budget.left = size - 7
+    assert shown.answers.answer(request)["error"] == (
         f"max_bytes (4000000) must be larger: it leaves {size - 7} bytes for answers, and this one has {size}"
     )
     assert shown.data["changes"]["answers"] == kept
@@ -525,9 +522,9 @@ def test_an_answer_that_cannot_fit_is_refused_with_what_it_takes(vae):
 
 def test_frames_come_with_the_first_answer_that_comes(vae):
     answers = view_of(frames=CLIP, vae=vae).answers
-    answers._room, room = 0, answers._room
+    answers._budget.left, room = 0, answers._budget.left
     assert "error" in answers.answer({"operation": "zero", "channel": 0})  # decoded, but its answer does not fit
-    answers._room += room
+    answers._budget.left += room
     assert answers.answer({"operation": "zero", "channel": 1})["decoded"]["images"]
     assert answers.answer({"operation": "zero", "channel": 2})["decoded"] is None
 
@@ -570,11 +567,11 @@ def test_many_values_are_left_out_and_it_is_said():
         (dict(z=Z.long()), "z must be floating point, got torch.int64"),
         (dict(other=OTHER[:, :2]), "other must have the shape of z"),
         (dict(other=OTHER * float("inf")), "other must be finite"),
-        (dict(frames=CLIP.frames[:9]), "z has 6 latent frames, but 9 frames have 3 by temporal_ratio and micro_frame_"),
+        (dict(frames=CLIP.frames[:9]), "z has 6 latent frames, but 9 frames have 3 by timeline: pass that"),
         (dict(frames=CLIP.frames.astype(float)), "frames must be uint8"),
         (dict(frames=CLIP, num_frames=17), r"num_frames \(17\) must be that of frames, 18; it can be left out"),
         (dict(num_frames=0), "num_frames must be"),
-        (dict(vae=small_vae()), "num_frames must be given with vae where there are no frames"),
+        (dict(vae=small_vae()), "num_frames must be given with vae if there are no frames"),
         (dict(vae=small_vae(), num_frames=9), "VideoVAE made 6 latent frames of 9 frames, which does not tell"),
         (dict(num_frames=10**9), "num_frames must be at most 256 for each of 6 latent frames, got 1000000000"),
         (dict(frames=CLIP.frames[:, :16]), "frames must have the aspect ratio of z: 16x48 pixels"),

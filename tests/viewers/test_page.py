@@ -4,9 +4,9 @@ import pytest
 from tests.helpers import canvas_pixels
 from vae_lab import photo_clip
 from vae_lab.figures.style import COLOURS
-from vae_lab.shapes import frame_groups
-from vae_lab.viewers.page import frame_player
-from vae_lab.viewers.pictures import Curve, Panel, View, player_data
+from vae_lab.shapes import Timeline
+from vae_lab.viewers import page as pages
+from vae_lab.viewers.pictures import Curve, Panel, PictureBudget, View, player_data
 
 FRAMES = photo_clip("coffee", 18, (24, 40)).frames
 PANELS = {
@@ -17,10 +17,13 @@ PANELS = {
 PSNR = Curve("full", [20.0 + t if t != 5 else np.inf for t in range(18)], COLOURS["output"])
 
 
+def panels_of(clips: dict) -> list[Panel]:
+    return [Panel(name, [View(name, name, frames)]) for name, frames in clips.items()]
+
+
 def page_text(**arguments) -> str:
-    return frame_player(
-        PANELS, "a <title>", 24, [PSNR], frame_groups(18), [0, 17], {"fact & name": "</script>"}, **arguments
-    )
+    data = player_data(panels_of(PANELS), 24, [PSNR], Timeline(18), **arguments)
+    return pages.page("a <title>", pages.section(data, text="a <title>"), {"fact & name": "</script>"})
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -99,7 +102,7 @@ def test_nothing_is_cut_off(page):
     ],
 )
 def test_large_clips_are_thinned_then_shrunk_and_the_page_says_so(browser, tmp_path, max_bytes, note, second):
-    (tmp_path / "index.html").write_text(page_text(max_bytes=max_bytes))
+    (tmp_path / "index.html").write_text(page_text(budget=PictureBudget(max_bytes)))
     page = browser.new_page()
     page.goto((tmp_path / "index.html").as_uri())
     page.wait_for_selector("[data-ready=true]")
@@ -111,44 +114,42 @@ def test_large_clips_are_thinned_then_shrunk_and_the_page_says_so(browser, tmp_p
 
 
 def test_what_is_kept_fits():
-    panels = [Panel(name, [View(name, name, frames)]) for name, frames in PANELS.items()]
+    panels = panels_of(PANELS)
     for max_bytes in (100_000, 60_000, 30_000, 8_000):
-        data = player_data(panels, 24, max_bytes=max_bytes)
+        data = player_data(panels, 24, budget=PictureBudget(max_bytes))
         size = sum(len(image) for panel in data["panels"] for view in panel["views"] for image in view["images"])
         assert size <= max_bytes
         assert data["fps"] == 24 * len(data["frames"]) / 18
-    assert player_data(panels, 24, max_bytes=400_000)["note"] == ""
+    assert player_data(panels, 24, budget=PictureBudget(400_000))["note"] == ""
     frames = PANELS["noise"].copy()
     frames[[0, 9, 17]] = 0  # the frames that are looked at first say little of the others
-    data = player_data([Panel("a", [View("a", "a", frames)])], 24, max_bytes=35_000)
+    data = player_data(panels_of({"a": frames}), 24, budget=PictureBudget(35_000))
     assert sum(map(len, data["panels"][0]["views"][0]["images"])) <= 35_000 and len(data["frames"]) == 9
 
 
 def test_titles_cannot_fill_in_other_places():
-    text = frame_player({"{{data}}<!--<script>": FRAMES[:1]}, "{{script}} {{data}}", 24)
+    data = player_data(panels_of({"{{data}}<!--<script>": FRAMES[:1]}), 24)
+    text = pages.page("{{script}} {{data}}", pages.section(data))
     assert "<h1>{{script}} {{data}}</h1>" in text
     assert "{{data}}\\u003c!--\\u003cscript>" in text
 
 
 def test_bad_arguments():
     for arguments, message in (
-        (({}, "title", 24), "panels must hold at least one clip"),
-        (({"a": FRAMES}, "title", float("nan")), "fps must be above 0, got nan"),
-        (
-            ({"a": FRAMES}, "title", 24, [Curve("full", [1.0], "#000")]),
-            "curve 'full' must have a value for each of 18 frames",
-        ),
+        (({}, 24), "panels must hold at least one clip"),
+        (({"a": FRAMES}, float("nan")), "fps must be above 0, got nan"),
+        (({"a": FRAMES}, 24, [Curve("full", [1.0], "#000")]), "curve 'full' must have a value for each of 18 frames"),
     ):
         with pytest.raises(ValueError, match=message):
-            frame_player(*arguments)
+            player_data(panels_of(arguments[0]), *arguments[1:])
 
 
 def test_panels_of_different_length_are_refused():
     with pytest.raises(ValueError, match="panels must have the same number of frames, got 2 and 18"):
-        frame_player({"a": FRAMES, "b": FRAMES[:2]}, "title", 24)
+        player_data(panels_of({"a": FRAMES, "b": FRAMES[:2]}), 24)
 
 
 def test_latent_panels_need_a_picture_for_each_latent_frame():
     panels = [Panel("a", [View("a", "a", FRAMES)]), Panel("latent", [View("PCA", "PCA", FRAMES[:5])], latent=True)]
     with pytest.raises(ValueError, match="panel 'latent' must have a picture for each of 6 latent frames"):
-        player_data(panels, 24, groups=frame_groups(18))
+        player_data(panels, 24, timeline=Timeline(18))

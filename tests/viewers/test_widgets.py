@@ -1,4 +1,4 @@
-"""Viewers as data; what they do in a browser is in test_viewers_browser.py."""
+"""Viewers as data; tests/browser/test_viewers.py shows them in a browser."""
 
 import base64
 import io
@@ -111,7 +111,7 @@ def test_a_viewer_stays_under_its_limit_and_says_what_it_left_out():
 
 def test_large_latents_are_left_out_by_name():
     latent = torch.randn(1, 16, 18, 90, 160, generator=torch.Generator().manual_seed(0))
-    widget = compare_frames({"a": CLIP}, latent, temporal_ratio=1, max_bytes=2_000_000)
+    widget = compare_frames({"a": CLIP}, latent, timeline=shapes.Timeline(18, 1), max_bytes=2_000_000)
     frames, latents = widget.data["panels"]
     assert np.array_equal(decoded(frames["views"][0]["images"]), CLIP.frames)
     left = 17 - len(latents["views"])
@@ -120,14 +120,13 @@ def test_large_latents_are_left_out_by_name():
         f"{left} views of the latents cannot be chosen (PCA the first of them), so that all pictures stay under 1.5 MB."
     )
     assert whole_size(widget) < 2_000_000
-    only = compare_frames({"a": CLIP}, latent, temporal_ratio=1, max_bytes=1_000_000)
+    only = compare_frames({"a": CLIP}, latent, timeline=shapes.Timeline(18, 1), max_bytes=1_000_000)
     assert [panel["name"] for panel in only.data["panels"]] == ["a"]  # not even one fits
 
 
 def test_numbers_of_other_kinds_are_taken():
-    numbers = dict(
-        fps=np.float32(12), first_frame=np.int64(3), temporal_ratio=np.int64(4), micro_frame_size=np.int64(17)
-    )
+    timeline = shapes.Timeline(np.int64(18), np.int64(4), np.int64(17))
+    numbers = dict(fps=np.float32(12), first_frame=np.int64(3), timeline=timeline)
     odd = compare_frames({"a": CLIP.frames[::-1], "b": X.bfloat16()}, LATENT, **numbers)
     assert np.array_equal(decoded(odd.data["panels"][0]["views"][0]["images"]), CLIP.frames[::-1])
     for widget in (odd, explore_padding(np.int64(3)), explore_sizes(np.int64(33), temporal_ratio=np.int64(4))):
@@ -168,12 +167,12 @@ def test_saved_page_holds_script_fallback_and_no_address(viewer, tmp_path):
     assert "<h1>Frame viewer</h1>" in save_html(viewer, str(path)).read_text()
 
 
-def test_a_question_from_the_browser_is_answered_and_a_saved_page_keeps_it(latents, tmp_path):
+def test_a_request_from_the_browser_is_answered_and_a_saved_page_keeps_it(latents, tmp_path):
     changes = latents.data["changes"]
-    question = {"operation": "zero", "channel": 2}
-    latents.question = {"number": 1.5, "question": question}
-    assert [answer["question"] for answer in changes["answers"]] == [question]
-    latents.question = {"number": 2.5, "question": {"operation": "zero", "channel": 9}}  # an error is no answer
+    request = {"operation": "zero", "channel": 2}
+    latents.request = {"number": 1.5, "request": request}
+    assert [answer["request"] for answer in changes["answers"]] == [request]
+    latents.request = {"number": 2.5, "request": {"operation": "zero", "channel": 9}}  # an error is no answer
     latents.precompute([{"operation": "amplify", "channel": 0, "factor": 2}, {"operation": "zero", "channel": 1}])
     names = [answer["name"] for answer in changes["answers"]]
     assert names == ["zero channel 2", "channel 0 × 2", "zero channel 1"]
@@ -189,7 +188,7 @@ def test_precompute_says_what_is_wrong(latents):
     alone = explore_latents(LATENT)
     with pytest.raises(ValueError, match="precompute needs a vae: give explore_latents one"):
         alone.precompute([])
-    alone.question = {"number": 1, "question": {"operation": "zero", "channel": 0}}  # nothing decodes it
+    alone.request = {"number": 1, "request": {"operation": "zero", "channel": 0}}  # nothing decodes it
     assert alone.data["changes"]["answers"] == [] and not alone.data["changes"]["live"]
 
 
@@ -198,9 +197,9 @@ def test_a_latent_viewer_stays_under_its_limit(answers):
     clip = photo_clip("coffee", 33, (128, 128))
     z = torch.randn(1, 4, 9, 16, 16, generator=torch.Generator().manual_seed(0))
     widget = explore_latents(z, clip, vae=small_vae())
-    questions = [{"operation": "amplify", "channel": 0, "factor": factor} for factor in range(answers)]
+    requests = [{"operation": "amplify", "channel": 0, "factor": factor} for factor in range(answers)]
     with pytest.warns(UserWarning, match="precompute left out 1 of 5 answers") if answers else nullcontext():
-        widget.precompute(questions)
+        widget.precompute(requests)
     assert 1_000_000 < whole_size(widget) <= MAX_VIEWER_BYTES
     assert widget.data["frames"]["stride"] == 1 and widget.data["note"] == ""
 
@@ -259,7 +258,12 @@ def test_training_view_draws_when_it_is_time_and_at_the_end():
         (lambda: compare_frames({"a": CLIP}, LATENT[0]), r"latent must be a tensor of one clip, .*got \(4, 6, 4, 6\)"),
         (
             lambda: compare_frames({"a": CLIP}, LATENT[:, :, :5]),
-            "latent has 5 frames, but 18 frames have 6 by temporal_ratio and micro_frame_size: pass those of the model",
+            "latent has 5 frames, but 18 frames have 6 by timeline: pass that of the model",
+        ),
+        (lambda: compare_frames({"a": CLIP}, LATENT, timeline=4), "timeline must be a shapes.Timeline, got int"),
+        (
+            lambda: compare_frames({"a": CLIP}, LATENT, timeline=shapes.Timeline(17)),
+            "timeline must be of 18 frames, got one of 17",
         ),
         (lambda: compare_frames({"a": CLIP}, LATENT * float("inf")), "latent must be finite"),
         (lambda: explore_padding(kernel_size=9), "kernel_size must be 1 to 5 here, got 9"),
@@ -295,12 +299,12 @@ def test_a_refused_precompute_leaves_the_viewer_whole():
     with pytest.raises(ValueError, match="'channel': 99}: channel must be an integer from 0 to 3, got 99"):
         viewer.precompute([right, wrong])
     assert sent == [] and viewer.data["changes"]["answers"] == []
-    viewer._answers._room, room = 5, viewer._answers._room
+    viewer.answers._budget.left, room = 5, viewer.answers._budget.left
     with pytest.raises(ValueError, match="max_bytes"):
         viewer.precompute([right])
     assert sent == ["data"]  # what was made before goes to the browser
-    viewer._answers._room = room
-    assert viewer._answers.answer(right)["decoded"] is not None  # the frames come with the first live answer
+    viewer.answers._budget.left = room
+    assert viewer.answers.answer(right)["decoded"] is not None  # the frames come with the first live answer
 
 
 def test_numbers_of_numpy_are_saved(tmp_path):

@@ -1,4 +1,4 @@
-"""What raw latents (1, C, L, h, w) and the indices into them must be."""
+"""Checks of raw latents (1, C, L, h, w), and of numbers for each of their channels."""
 
 from collections.abc import Sequence
 
@@ -6,16 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..utils.checks import NotFiniteError, index_of
+from ..utils.checks import NotFiniteError
 
 LARGEST = float(np.finfo(np.float32).max)  # of a latent: its fourth power, for the kurtosis, is finite in float64
 
 
 def check_latent(z: Tensor | np.ndarray, name: str = "z") -> np.ndarray:
-    """The latents (1, C, L, h, w) of one clip as float64 (C, L, h, w).
+    """Check the latents (1, C, L, h, w) of one clip and return them as float64 (C, L, h, w).
 
-    Raises ValueError for another rank or type, more than one clip or nothing in it, values beyond float32, and
-    NotFiniteError (a ValueError) that tells how many values are NaN or infinite, and where the first one is.
+    Raises ValueError for another rank or type, several clips, an empty axis and values beyond float32, and
+    NotFiniteError (a ValueError) with the number of values that are NaN or infinite and the place of the first one.
     """
     if not isinstance(z, Tensor | np.ndarray) or isinstance(z, np.ma.MaskedArray):
         raise ValueError(f"{name} must be a tensor or array (1, C, L, h, w), got {type(z).__name__}")
@@ -30,7 +30,7 @@ def check_latent(z: Tensor | np.ndarray, name: str = "z") -> np.ndarray:
         raise ValueError(f"{name} must be floating point, got {z.dtype}")
     if z.dtype.itemsize > 8:
         raise ValueError(f"{name} must be of at most 64 bits, got {z.dtype}")
-    values = z.detach().double().cpu().numpy()[0] if isinstance(z, Tensor) else z[0].astype(np.float64)
+    values = as_float64(z)
     finite = np.isfinite(values)
     if not finite.all():
         channel, frame, row, column = np.argwhere(~finite)[0].tolist()
@@ -43,42 +43,45 @@ def check_latent(z: Tensor | np.ndarray, name: str = "z") -> np.ndarray:
     return values
 
 
-def per_channel(name: str, values: float | Sequence[float] | Tensor | np.ndarray, channels: int) -> np.ndarray:
-    """One finite number for each channel as float64 (C,), from one number or from C in any shape."""
-    if isinstance(values, Tensor):
-        values = (values.detach().double() if values.is_floating_point() else values).cpu().numpy()
-    try:
-        found = np.asarray(values)
-        if found.dtype.kind not in "iuf":  # a text, a truth, a whole number too large for any type
-            raise TypeError
-        found = found.astype(np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a number or {channels} of them, got {values!r}") from None
-    found = np.full(channels, found) if found.ndim == 0 else found.reshape(-1)
-    if len(found) != channels or not np.isfinite(found).all():
-        raise ValueError(f"{name} must be a finite number, or one for each of {channels} channels, got {values!r}")
-    return found
+def as_float64(z: Tensor | np.ndarray) -> np.ndarray:
+    """Return checked latents (1, C, L, h, w) as float64 (C, L, h, w) on the CPU."""
+    return z.detach().double().cpu().numpy()[0] if isinstance(z, Tensor) else z[0].astype(np.float64)
 
 
-def copy_of(z: Tensor) -> Tensor:
+def check_editable(z: Tensor) -> None:
+    """Refuse what is not a tensor of one clip's latents, or of a type that torch cannot compute with."""
     if not isinstance(z, Tensor):
         raise ValueError(f"z must be a tensor (1, C, L, h, w), got {type(z).__name__}")
     check_latent(z)
     if z.dtype.itemsize < 2:
         raise ValueError(f"z must be of at least 16 bits, which torch computes with, got {z.dtype}")
-    return z.detach().clone()
 
 
 def check_other(z: Tensor, other: Tensor, name: str = "other") -> None:
+    """Refuse what is not a tensor of latents of the same shape as z, which was checked."""
     if not isinstance(other, Tensor):
         raise ValueError(f"{name} must be a tensor (1, C, L, h, w), got {type(other).__name__}")
     check_latent(other, name)
+    check_shape_of(z, other, name)
+
+
+def check_shape_of(z: Tensor, other: Tensor, name: str = "other") -> None:
     if other.shape != z.shape:
         raise ValueError(f"{name} must have the shape of z, {tuple(z.shape)}, got {tuple(other.shape)}")
 
 
-def cell_of(cell: Sequence[int], z: Tensor) -> tuple[int, int, int]:
-    if not isinstance(cell, Sequence) or len(cell) != 3:
-        raise ValueError(f"cell must be (latent frame, row, column), got {cell!r}")
-    names = ("latent frame of cell", "row of cell", "column of cell")
-    return tuple(map(index_of, names, cell, z.shape[2:]))
+def per_channel(name: str, values: float | Sequence[float] | Tensor | np.ndarray, channels: int) -> np.ndarray:
+    """Return one finite number for each channel, float64 (C,), from one number or from C of them in any shape."""
+    if isinstance(values, Tensor):
+        values = (values.detach().double() if values.is_floating_point() else values).cpu().numpy()
+    try:
+        numbers = np.asarray(values)
+        if numbers.dtype.kind not in "iuf":  # text, a bool, an integer too large for any type
+            raise TypeError
+        numbers = numbers.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number or {channels} of them, got {values!r}") from None
+    numbers = np.full(channels, numbers) if numbers.ndim == 0 else numbers.reshape(-1)
+    if len(numbers) != channels or not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be a finite number, or one for each of {channels} channels, got {values!r}")
+    return numbers

@@ -1,99 +1,323 @@
-"""Changes of latents (1, C, L, h, w): plain functions, which return new latents and leave what they are given.
+"""Edits of latents (1, C, L, h, w), each one function under one declaration.
 
-Channels, latent frames, rows and columns are numbered from 0.
+    @edit("amplify", Channel(), Number("factor", -2, 4, step=0.25, default=2), title="{channel} × {factor}")
+    def amplify_channel(z, channel, factor): ...
+
+The declaration checks the arguments, titles the result, and becomes a form in `viewers.explore_latents`. EDITS holds
+all of them by name. A decorated function checks what it is given and returns new latents; the body below the
+declaration gets checked arguments and a copy of z that it may change. Channels, latent frames, rows and columns are
+numbered from 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from inspect import signature
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..utils.checks import finite, index_of, integer_within
-from .arrays import cell_of, check_other, copy_of, per_channel
+from .arrays import as_float64, check_editable, check_other, per_channel
+from .moments import moments_of
+
+Function = TypeVar("Function", bound=Callable[..., Tensor])
+
+# ---- what an edit takes --------------------------------------------------------------------------------------------
 
 
-def zero_channel(z: Tensor, channel: int) -> Tensor:
-    """z with a channel set to 0: the mean of the prior that the KL term pulls to, not the mean of the channel."""
-    changed = copy_of(z)
-    changed[:, index_of("channel", channel, z.shape[1])] = 0
-    return changed
+# Each kind of parameter has a name, the key in a request, and three methods: check(value, z) returns the value that the
+# edit's function gets or raises ValueError; words(value) stand in a title; control(shape) is the control for latents of
+# a shape in the viewer's form, as JSON, whose `kind` latent_change.js knows how to draw.
 
 
-def amplify_channel(z: Tensor, channel: int, factor: float) -> Tensor:
-    """z with a channel's differences from its mean over the clip multiplied: mean + factor * (z - mean).
+@dataclass(frozen=True)
+class Channel:
+    """A channel: the one that the viewer's reader has chosen. With or_all it may be None, which means all channels."""
 
-    The mean stays, so the change is one of contrast: 0 leaves the mean alone, 1 changes nothing but rounding.
+    name: str = "channel"
+    or_all: bool = False
+
+    def check(self, value: int | None, z: Tensor) -> int | None:
+        return None if value is None and self.or_all else index_of(self.name, value, z.shape[1])
+
+    def words(self, value: int | None) -> str:
+        return "all channels" if value is None else f"channel {value}"
+
+    def control(self, shape: Sequence[int]) -> dict[str, Any]:
+        return {"kind": "channel", "name": self.name, "orAll": self.or_all}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell, (latent frame, row, column): the one that the viewer's reader has chosen."""
+
+    name: str = "cell"
+
+    def check(self, value: Sequence[int], z: Tensor) -> tuple[int, ...]:
+        if not isinstance(value, Sequence) or len(value) != 3:
+            raise ValueError(f"{self.name} must be (latent frame, row, column), got {value!r}")
+        names = (f"latent frame of {self.name}", f"row of {self.name}", f"column of {self.name}")
+        return tuple(map(index_of, names, value, z.shape[2:]))
+
+    def words(self, value: tuple[int, ...]) -> str:
+        return str(value)
+
+    def control(self, shape: Sequence[int]) -> dict[str, Any]:
+        return {"kind": "cell", "name": self.name}
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number, chosen by a slider from low to high.
+
+    Args:
+        label: beside the slider; the name if it is empty.
+        form: how a title writes the number, for `str.format`.
+        strict: refuse numbers below low or above high; otherwise Python may ask for any finite number.
     """
-    changed = copy_of(z)
-    values = changed[:, index_of("channel", channel, z.shape[1])]
-    if abs(finite("factor", factor)) > torch.finfo(z.dtype).max:  # torch would fail on it
-        raise _beyond("factor", factor, z)
-    wide = values.to(torch.promote_types(z.dtype, torch.float32))  # a mean in 16 bits would not stay where it is
-    changed[:, channel] = torch.lerp(wide.mean(), wide, float(factor)).to(z.dtype)
-    return _within("factor", factor, changed)
+
+    name: str
+    low: float
+    high: float
+    step: float = 1
+    default: float = 0
+    label: str = ""
+    form: str = "{:g}"
+    strict: bool = False
+
+    def check(self, value: float, z: Tensor) -> float:
+        number = finite(self.name, value)
+        if self.strict and not self.low <= number <= self.high:
+            raise ValueError(f"{self.name} must be from {self.low:g} to {self.high:g}, got {value}")
+        return number
+
+    def words(self, value: float) -> str:
+        return self.form.format(value)
+
+    def control(self, shape: Sequence[int]) -> dict[str, Any]:
+        limits = {"min": self.low, "max": self.high, "step": self.step, "value": self.default}
+        return {"kind": "number", "name": self.name, "label": self.label or self.name, "limits": limits}
 
 
+@dataclass(frozen=True)
+class LatentFrames:
+    """A whole number of latent frames to move by, from -(L - 1) to L - 1: later if it is above 0."""
+
+    name: str = "latent_frames"
+
+    def check(self, value: int, z: Tensor) -> int:
+        last = z.shape[2] - 1
+        return integer_within(self.name, value, -last, last)
+
+    def words(self, value: int) -> str:
+        return f"{value:+d} latent frame{'' if abs(value) == 1 else 's'}"
+
+    def control(self, shape: Sequence[int]) -> dict[str, Any]:
+        most = max(1, shape[2] - 1)
+        limits = {"min": -most, "max": most, "step": 1, "value": 1}
+        needs = "" if shape[2] > 1 else "needs two latent frames"
+        return {"kind": "number", "name": self.name, "label": "latent frames", "limits": limits, "needs": needs}
+
+
+Parameter = Channel | Cell | Number | LatentFrames
+
+# ---- an edit -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What `edit` declares of a function."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    title: str
+    """Of an answer, with each parameter's words in braces: "{channel} × {factor}"."""
+    label: str
+    """On the button of the viewer that chooses this edit."""
+    function: Callable[..., Tensor]
+    takes_other: bool
+    """Whether the function takes `other`, the latents of a second clip."""
+
+    def check(self, values: Mapping[str, Any], z: Tensor) -> dict[str, Any]:
+        """Return the values of all parameters, checked. Raises ValueError."""
+        return {parameter.name: parameter.check(values[parameter.name], z) for parameter in self.parameters}
+
+    def words(self, values: Mapping[str, Any]) -> str:
+        """The title of an answer with these checked values."""
+        return self.title.format(**{each.name: each.words(values[each.name]) for each in self.parameters})
+
+    def apply(self, z: Tensor, values: Mapping[str, Any], other: Tensor | None = None) -> Tensor:
+        """Return the edited latents, of z's type. z, values and other must have been checked.
+
+        Raises ValueError if that type cannot hold them.
+        """
+        second = {"other": other.detach().to(z)} if self.takes_other else {}
+        edited = self.function(z.detach().clone(), **second, **values).to(z)
+        if edited.shape != z.shape:
+            raise ValueError(f"edit {self.name!r} must keep the shape {tuple(z.shape)}, got {tuple(edited.shape)}")
+        if self.takes_other:
+            return within("other", f"up to {other.abs().max():.3g}", edited)
+        cause = next((each.name for each in self.parameters if isinstance(each, Number)), self.name)
+        return within(cause, values.get(cause, "more"), edited)
+
+    def form(self, shape: Sequence[int], has_other: bool) -> dict[str, Any]:
+        """The edit's form in the viewer, as JSON: name, label, controls, and what it needs that is missing here."""
+        controls = [parameter.control(shape) for parameter in self.parameters]
+        needs = [control.pop("needs") for control in controls if "needs" in control]
+        if self.takes_other and not has_other:
+            needs.append("needs other=, the latents of a second clip")
+        return {"name": self.name, "label": self.label, "controls": controls, "needs": next(filter(None, needs), "")}
+
+
+EDITS: dict[str, Edit] = {}
+
+
+def edit(name: str, *parameters: Parameter, title: str, label: str = "") -> Callable[[Function], Function]:
+    """Declare a function of latents as an edit: add it to EDITS and check what it is called with.
+
+    Args:
+        name: the `operation` of a request. A second declaration of a name replaces the first one.
+        parameters: the function's arguments after z, and after `other` if it takes the latents of a second clip.
+        title, label: as `Edit` describes them; the label is the name if it is empty.
+    """
+
+    def declare(function: Function) -> Function:
+        arguments = signature(function)
+        takes_other = "other" in arguments.parameters
+        declared = ["z", *(["other"] if takes_other else []), *(parameter.name for parameter in parameters)]
+        if (takes := list(arguments.parameters)) != declared:
+            raise ValueError(
+                f"edit {name!r} must take {', '.join(declared)}, but its function takes {', '.join(takes)}"
+            )
+        made = EDITS[name] = Edit(name, parameters, title, label or name, function, takes_other)
+
+        @wraps(function)
+        def checked(*args, **kwargs) -> Tensor:
+            values = arguments.bind(*args, **kwargs).arguments
+            z, other = values.pop("z"), values.pop("other", None)
+            check_editable(z)
+            if takes_other:
+                check_other(z, other)
+            return made.apply(z, made.check(values, z), other)
+
+        return checked
+
+    return declare
+
+
+def requested(request: Mapping[str, Any], z: Tensor, has_other: bool) -> tuple[Edit, dict[str, Any]]:
+    """Return the edit that a request asks for and its checked values.
+
+    request: {"operation": "zero", "channel": 0}: the name of an edit, and each of its parameters. Raises ValueError.
+    """
+    name = request.get("operation")
+    if not isinstance(name, str) or name not in EDITS:
+        rules = "; ".join(f"{each.name}: {', '.join(p.name for p in each.parameters)}" for each in EDITS.values())
+        raise ValueError(f"edit must have an operation and what it takes ({rules}), got {dict(request)}")
+    wanted, given = EDITS[name], set(request) - {"operation"}
+    if given != {parameter.name for parameter in wanted.parameters}:
+        takes, others = ", ".join(p.name for p in wanted.parameters), ", ".join(sorted(map(str, given))) or "nothing"
+        raise ValueError(f"{name} takes {takes}, got {others}")
+    if wanted.takes_other and not has_other:
+        raise ValueError(f"{name} needs other, the latents of a second clip")
+    return wanted, wanted.check(request, z)
+
+
+def within(name: str, value: Any, edited: Tensor) -> Tensor:
+    """Return edited latents; refuse the argument that took them beyond what their type can hold."""
+    if not torch.isfinite(edited).all():
+        largest = torch.finfo(edited.dtype).max
+        raise ValueError(f"{name} must keep z within {edited.dtype}, at most {largest:.3g}, got {value}")
+    return edited
+
+
+# ---- the edits -----------------------------------------------------------------------------------------------------
+
+
+@edit("zero", Channel(), title="zero {channel}")
+def zero_channel(z: Tensor, channel: int) -> Tensor:
+    """Set a channel to 0: the mean of the prior that the KL term pulls to, not the mean of the channel."""
+    z[:, channel] = 0
+    return z
+
+
+@edit("amplify", Channel(), Number("factor", -2, 4, step=0.25, default=2), title="{channel} × {factor}")
+def amplify_channel(z: Tensor, channel: int, factor: float) -> Tensor:
+    """Multiply a channel's differences from its mean over the clip: mean + factor * (z - mean).
+
+    The mean stays, so the contrast changes: a factor of 0 leaves the mean alone, 1 changes nothing but rounding.
+    """
+    values = z[:, channel].to(torch.promote_types(z.dtype, torch.float32))  # a mean rounded to 16 bits would move
+    weight = torch.tensor(factor, dtype=values.dtype, device=z.device)  # beyond the type: infinite, so it is refused
+    z[:, channel] = torch.lerp(values.mean(), values, weight).to(z)
+    return z
+
+
+@edit("shift", Channel(), LatentFrames(), title="{channel} shifted by {latent_frames}", label="shift in time")
 def shift_channel(z: Tensor, channel: int, latent_frames: int) -> Tensor:
-    """z with a channel moved in time, later where latent_frames is above 0; at the border the edge frame is repeated.
+    """Move a channel in time, later if latent_frames is above 0; the edge frame fills what becomes free.
 
     latent_frames: from -(L - 1) to L - 1.
     """
-    changed = copy_of(z)
-    channel, last = index_of("channel", channel, z.shape[1]), z.shape[2] - 1
-    source = (torch.arange(last + 1, device=z.device) - check_shift(latent_frames, z)).clamp(0, last)
-    changed[:, channel] = z[:, channel, source]
-    return changed
+    last = z.shape[2] - 1
+    source = (torch.arange(last + 1, device=z.device) - latent_frames).clamp(0, last)
+    z[:, channel] = z[:, channel, source]
+    return z
 
 
+@edit("swap", Channel(), title="{channel} of the other clip", label="swap with the other clip")
 def swap_channel(z: Tensor, other: Tensor, channel: int) -> Tensor:
-    """z with a channel of `other`, latents of the same shape; the second half of a swap is the same of (other, z)."""
-    changed = copy_of(z)
-    check_other(z, other)
-    channel = index_of("channel", channel, z.shape[1])
-    changed[:, channel] = other[:, channel].detach().to(z)
-    return _within("other", f"up to {other.abs().max():.3g}", changed)
+    """Take a channel from `other`, latents of the same shape; swap_channel(other, z, channel) is the other half."""
+    z[:, channel] = other[:, channel]
+    return z
 
 
+@edit(
+    "interpolate",
+    Number("weight", 0, 1, step=0.05, default=0.5, label="weight of the other", strict=True),
+    title="interpolated, weight {weight}",
+)
 def interpolate(z: Tensor, other: Tensor, weight: float) -> Tensor:
-    """(1 - weight) * z + weight * other; weight from 0 to 1, exact at both ends."""
-    changed = copy_of(z)
-    check_other(z, other)
-    if not 0 <= finite("weight", weight) <= 1:
-        raise ValueError(f"weight must be from 0 to 1, got {weight}")
-    return _within("other", f"up to {other.abs().max():.3g}", torch.lerp(changed, other.detach().to(z), float(weight)))
+    """Return (1 - weight) * z + weight * other; weight is from 0 to 1, and both ends are exact."""
+    return torch.lerp(z, other, weight)
+
+
+@edit(
+    "cell",
+    Cell(),
+    Number("amount", -6, 6, step=0.5, default=3, label="amount, std of the channel", form="{:+g} std"),
+    Channel(or_all=True),
+    title="cell {cell} of {channel} {amount}",
+    label="one cell",
+)
+def change_cell_by_std(z: Tensor, cell: Sequence[int], amount: float, channel: int | None) -> Tensor:
+    """Add `amount` standard deviations of each channel over the clip to one cell, in one channel or in all (None)."""
+    return add_to_cell(z, cell, amount * moments_of(as_float64(z), (1, 2, 3)).std, channel)
 
 
 def change_cell(
     z: Tensor, cell: Sequence[int], amount: float | Sequence[float] | Tensor, channel: int | None = None
 ) -> Tensor:
-    """z with `amount` added to one cell.
+    """Add `amount` to one cell and return new latents.
 
     Args:
         cell: (latent frame, row, column).
-        amount: in the units of z: a number, or with channel None one a channel.
+        amount: in the units of z; a number, or if channel is None also one for each channel.
         channel: the only one that changes; None: all.
     """
-    changed = copy_of(z)
-    frame, row, column = cell_of(cell, z)
-    if channel is None:
-        added = torch.from_numpy(per_channel("amount", amount, z.shape[1])).to(z)
-        changed[0, :, frame, row, column] += added
-    else:
-        changed[0, index_of("channel", channel, z.shape[1]), frame, row, column] += finite("amount", amount)
-    return _within("amount", amount, changed)
+    check_editable(z)
+    cell = Cell().check(cell, z)
+    if channel is not None:
+        channel, amount = index_of("channel", channel, z.shape[1]), finite("amount", amount)
+    amounts = per_channel("amount", amount, z.shape[1])
+    return within("amount", amount, add_to_cell(z.detach().clone(), cell, amounts, channel))
 
 
-def check_shift(latent_frames: int, z: Tensor) -> int:
-    last = z.shape[2] - 1
-    return integer_within("latent_frames", latent_frames, -last, last)
-
-
-def _within(name: str, value, changed: Tensor) -> Tensor:
-    """changed, where its type could hold it."""
-    if not torch.isfinite(changed).all():
-        raise _beyond(name, value, changed)
-    return changed
-
-
-def _beyond(name: str, value, z: Tensor) -> ValueError:
-    return ValueError(f"{name} must keep z within {z.dtype}, at most {torch.finfo(z.dtype).max:.3g}, got {value}")
+def add_to_cell(z: Tensor, cell: Sequence[int], amounts: np.ndarray, channel: int | None) -> Tensor:
+    """Add amounts (C,) to one cell of z in place, in one channel or in all (None). Nothing is checked."""
+    chosen = slice(None) if channel is None else channel
+    z[(0, chosen, *cell)] += torch.as_tensor(amounts[chosen]).to(z)
+    return z

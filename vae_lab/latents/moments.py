@@ -1,53 +1,58 @@
-"""Mean, standard deviation and kurtosis of latents, and what their posterior knows. Arrays in, arrays out: no model.
+"""Moments of latents (1, C, L, h, w), and what their posterior knows. Arrays in, arrays out, computed in float64.
 
-Latents are (1, C, L, h, w), as `vae.encode(x).latent_dist` gives them for one clip: channels, latent frames, rows and
-columns of cells. All is computed in float64.
+`vae.encode(x).latent_dist` gives latents of this shape for one clip: channels, latent frames, rows and columns.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
+from ..figures import latents as pictures
+from ..utils.tables import table_of
 from .arrays import check_latent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 MOST_LOGVAR = 174  # exp(174 / 2) is within float32
 ACTIVE_VARIANCE = 0.01  # Burda, Grosse, Salakhutdinov 2016, arXiv:1509.00519, section 5.2: active above this
 
 
 class Moments(NamedTuple):
-    """What `channel_moments` (arrays (C,)) and `frame_moments` (arrays (C, L)) return."""
+    """Moments by channel, arrays (C,), from `channel_moments`; by latent frame, (C, L), from `frame_moments`."""
 
     mean: np.ndarray
     std: np.ndarray
-    """Of the population, so divided by the number of values; exactly 0 where all are equal."""
+    """Population standard deviation (divided by the number of values); exactly 0 if all values are equal."""
     kurtosis: np.ndarray
-    """Excess (Fisher's): fourth central moment / variance**2 - 3. 0 for a Gaussian, NaN where std is 0."""
+    """Excess (Fisher's): fourth central moment / variance**2 - 3. 0 for a Gaussian, NaN if std is 0."""
 
 
 def channel_moments(z: Tensor | np.ndarray) -> Moments:
-    """Moments of each channel over all cells of all latent frames: arrays (C,)."""
-    return _moments(check_latent(z), (1, 2, 3))
+    """Measure each channel over all cells of all latent frames: arrays (C,)."""
+    return moments_of(check_latent(z), (1, 2, 3))
 
 
 def frame_moments(z: Tensor | np.ndarray) -> Moments:
-    """Moments of each channel in each latent frame, over its cells: arrays (C, L)."""
-    return _moments(check_latent(z), (2, 3))
+    """Measure each channel in each latent frame, over its cells: arrays (C, L)."""
+    return moments_of(check_latent(z), (2, 3))
 
 
-def _moments(values: np.ndarray, axes: Sequence[int]) -> Moments:
+def moments_of(values: np.ndarray, axes: tuple[int, ...]) -> Moments:
+    """Measure checked values (C, L, h, w) over these axes."""
     mean = values.mean(axis=axes, keepdims=True)
     squares = (values - mean) ** 2
-    constant = values.max(axis=axes) == values.min(axis=axes)  # there rounding alone would give a std
+    constant = values.max(axis=axes) == values.min(axis=axes)  # rounding alone would give them a std
     variance = np.where(constant, 0, squares.mean(axis=axes))
     kurtosis = np.full(variance.shape, np.nan)
     np.divide((squares**2).mean(axis=axes), variance**2, out=kurtosis, where=variance**2 > 0)
-    return Moments(mean.squeeze(tuple(axes)), np.sqrt(variance), kurtosis - 3)
+    return Moments(mean.squeeze(axes), np.sqrt(variance), kurtosis - 3)
 
 
 class PosteriorStatistics(NamedTuple):
-    """What `posterior_statistics` returns: one number a channel, arrays (C,)."""
+    """The result of `posterior_statistics`: one number a channel, arrays (C,)."""
 
     std: np.ndarray
     """Mean posterior standard deviation over the cells: how far a sample is from the mode."""
@@ -58,10 +63,9 @@ class PosteriorStatistics(NamedTuple):
 
     @property
     def active(self) -> np.ndarray:
-        """(C,) bool: whether the posterior mean varies by more than 0.01 (Burda et al. 2016, arXiv:1509.00519).
+        """(C,) bool: whether the variance of the posterior mean is above 0.01 (Burda et al. 2016, arXiv:1509.00519).
 
-        They take the covariance over the inputs; here it is over the cells of the clip that was given, so that a clip
-        without content has no active channel.
+        They measure it over a data set. Here it is over the cells of one clip, so a uniform clip has no active channel.
         """
         return self.mean_variance > ACTIVE_VARIANCE
 
@@ -74,25 +78,23 @@ class PosteriorStatistics(NamedTuple):
         ]
         return "\n".join(lines)
 
-    def table(self):
-        """A pandas DataFrame, one row a channel: posterior_std, kl, mean_variance, active."""
-        from pandas import DataFrame, RangeIndex
-
+    def table(self) -> "DataFrame":
+        """One row a channel: posterior_std, kl, mean_variance, active."""
         columns = dict(posterior_std=self.std, kl=self.kl, mean_variance=self.mean_variance, active=self.active)
-        return DataFrame(columns, RangeIndex(len(self.std), name="channel"))
+        return table_of(columns, "channel")
 
-    def plot(self):
-        """A matplotlib Figure: KL and variance of the posterior mean of every channel."""
-        from ..figures.latents import posterior_bars
-
-        return posterior_bars(self.kl, self.mean_variance, ACTIVE_VARIANCE)
+    def plot(self) -> "Figure":
+        """KL and variance of the posterior mean of every channel."""
+        return pictures.posterior_bars(self.kl, self.mean_variance, ACTIVE_VARIANCE)
 
 
-def posterior_statistics(posterior) -> PosteriorStatistics:
-    """Of the posterior of one clip: anything with `.mean` and `.std` or `.logvar`, each (1, C, L, h, w).
+def posterior_statistics(posterior: Any) -> PosteriorStatistics:
+    """Measure the posterior of one clip.
 
-    Such are vae_lab's DiagonalGaussian and diffusers' DiagonalGaussianDistribution (`vae.encode(x).latent_dist`).
-    Raises ValueError where there is neither, where the shapes differ, and for a std of 0: its KL is infinite.
+    posterior: anything with `.mean` and either `.std` or `.logvar`, each (1, C, L, h, w), such as vae_lab's
+      DiagonalGaussian or diffusers' DiagonalGaussianDistribution (`vae.encode(x).latent_dist`).
+
+    Raises ValueError if they are missing, if their shapes differ, or if a std is 0: the KL would be infinite.
     """
     has_std = hasattr(posterior, "std")
     if not hasattr(posterior, "mean") or not (has_std or hasattr(posterior, "logvar")):

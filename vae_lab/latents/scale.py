@@ -1,19 +1,25 @@
-"""Are shift and scale of latents used the right way round? What the statistics of one clip can tell of it."""
+"""Check from the statistics of one clip whether shift and scale of its latents are used the right way round."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from .arrays import LARGEST, per_channel
-from .moments import channel_moments
+from ..figures import latents as pictures
+from ..utils.tables import table_of
+from .arrays import LARGEST, check_latent, per_channel
+from .moments import Moments, moments_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 HYPOTHESES = {
     "raw": "as the encoder gives them: (z - latents_mean) / latents_std is standard",
     "normalised": "normalised already: (raw - latents_mean) / latents_std",
-    "normalised twice": "normalised twice, as if normalize had been called for denormalize",
-    "denormalised": "raw * latents_std + latents_mean, as if denormalize had been called for normalize",
-    "multiplied": "(raw - latents_mean) * latents_std, multiplied where it should be divided",
+    "normalised twice": "normalised twice: normalize was called instead of denormalize",
+    "denormalised": "raw * latents_std + latents_mean: denormalize was called instead of normalize",
+    "multiplied": "(raw - latents_mean) * latents_std: multiplied instead of divided",
 }
 MISTAKES = {
     "normalised": ("look normalised already", "give raw ones, latents * latents_std + latents_mean"),
@@ -24,34 +30,33 @@ MISTAKES = {
     ),
 }
 MISTAKES["multiplied"] = MISTAKES["denormalised"]  # one clip hardly tells the two apart
-# The rule of `decisive`, in nats. Content makes the std of a clip smaller by as much as ten times, and hardly ever
-# larger in all channels: what explains wider latents needs less. The numbers are chosen so that none of 59 clips (17
-# frames of 22 photographs, synthetic clips, data/*.mp4), encoded by the lab's weights, is warned of when it is used
-# rightly: with their shift and scale, Open-Sora's, or the scale of SD, SDXL, SD 3, FLUX, CogVideoX or HunyuanVideo.
-# Of normalised ones with Open-Sora's shift and scale 28 are noticed, of denormalised ones 21; with the lab's own
-# scale, below 2, none and 7.
-FITS = 0.35  # the other hypothesis: mean over the channels, at most
-BETTER = 0.5  # than "raw" by so much: mean over the channels, at least
+# The rule of `decisive`, in nats. A clip's std is often smaller than the data's, by up to ten times, but hardly ever
+# larger in all channels: so a hypothesis that explains wider latents needs less evidence. Chosen on 59 clips (17 frames
+# of 22 photographs, synthetic clips, data/*.mp4), encoded by the lab's weights: none is warned of when used rightly
+# with their shift and scale, Open-Sora's, or the scale of SD, SDXL, SD 3, FLUX, CogVideoX or HunyuanVideo. With
+# Open-Sora's shift and scale 28 of the 59 normalised ones are noticed and 21 of the denormalised ones; with the lab's
+# own scale, below 2, none and 7.
+FITS = 0.35  # mean over the channels of the other hypothesis, at most
+BETTER = 0.5  # by how much it must beat "raw": mean over the channels, at least
 BETTER_EVERYWHERE = 0.1  # and in each channel
-BETTER_WIDER = 0.2  # where it assumes a larger std than "raw" in each channel: mean over the channels, at least
+BETTER_WIDER = 0.2  # instead of BETTER if it assumes a larger std than "raw" in each channel
 
 
 class ScaleCheck(NamedTuple):
-    """What `scale_check` returns."""
+    """The result of `scale_check`."""
 
     mean: np.ndarray
-    """(C,): measured,"""
+    """(C,), measured"""
     std: np.ndarray
-    """(C,)"""
+    """(C,), measured"""
     latents_mean: np.ndarray
-    """(C,): and assumed."""
+    """(C,), assumed of raw latents"""
     latents_std: np.ndarray
-    """(C,)"""
+    """(C,), assumed of raw latents"""
     divergence: dict[str, np.ndarray]
-    """Hypothesis (key of HYPOTHESES) -> (C,): KL divergence of the channel's Gaussian from the one that is expected.
+    """Hypothesis (key of HYPOTHESES) -> (C,): KL divergence of the channel's Gaussian from the expected one, in nats.
 
-    In nats. It is the same as that from N(0, 1) after what the hypothesis says has been undone. Infinite for a channel
-    that is constant.
+    It equals the divergence from N(0, 1) after undoing what the hypothesis says. Infinite for a constant channel.
     """
 
     @property
@@ -61,16 +66,15 @@ class ScaleCheck(NamedTuple):
 
     @property
     def best(self) -> str:
-        """The hypothesis of the smallest total; of equals the first, so "raw" where there is nothing to tell."""
+        """The hypothesis with the smallest total, the first one among equals: "raw" if nothing tells them apart."""
         return min(self.total, key=self.total.get)
 
     @property
     def decisive(self) -> bool:
-        """Whether one clip is enough to say that the latents are not raw but what `best` says.
+        """Whether this one clip is enough to say that the latents are what `best` says, and not raw.
 
-        A clip is no data set: a dull one has a tenth of the std that the data have. So the other hypothesis must fit
-        by itself, and better than "raw" in every channel. Where latents_std is between about 0.5 and 2, most clips
-        cannot tell.
+        A clip is no data set: a uniform one can have a tenth of the data's std. So the other hypothesis must fit well,
+        and better than "raw" in every channel. With latents_std between about 0.5 and 2 most clips cannot tell.
         """
         best, raw = self.divergence[self.best], self.divergence["raw"]
         if not (np.isfinite(best).all() and best.mean() <= FITS):
@@ -84,7 +88,7 @@ class ScaleCheck(NamedTuple):
 
     @property
     def warning(self) -> str:
-        """One sentence where the latents are not raw by `decisive`, otherwise empty."""
+        """One sentence if `decisive` says that the latents are not raw, otherwise empty."""
         if not self.decisive:
             return ""
         number, (what, remedy) = len(self.mean), MISTAKES[self.best]
@@ -100,27 +104,19 @@ class ScaleCheck(NamedTuple):
         totals = [f"  {name}: {total:.2f} nats" for name, total in self.total.items()]
         return "\n".join([f"ScaleCheck: {verdict}", *totals])
 
-    def table(self):
-        """A pandas DataFrame, one row a hypothesis: total, one column a channel (nats), and what it means."""
-        from pandas import DataFrame
+    def table(self) -> "DataFrame":
+        """One row a hypothesis: total, one column a channel (nats), and its meaning."""
+        columns = {"total": list(self.total.values())}
+        columns |= {f"channel {c}": values for c, values in enumerate(np.stack(list(self.divergence.values())).T)}
+        return table_of(columns | {"meaning": [HYPOTHESES[name] for name in self.total]}, "hypothesis", self.total)
 
-        rows = {
-            name: {"total": values.sum()}
-            | {f"channel {channel}": value for channel, value in enumerate(values)}
-            | {"meaning": HYPOTHESES[name]}
-            for name, values in self.divergence.items()
-        }
-        return DataFrame.from_dict(rows, orient="index").rename_axis("hypothesis")
-
-    def plot(self):
-        """A matplotlib Figure: mean and std of every channel, and where each hypothesis expects them."""
-        from ..figures.latents import scale_picture
-
-        return scale_picture(self.mean, self.std, expectations(self.latents_mean, self.latents_std))
+    def plot(self) -> "Figure":
+        """Mean and std of every channel, and where each hypothesis expects them."""
+        return pictures.scale_picture(self.mean, self.std, expectations(self.latents_mean, self.latents_std))
 
 
 def expectations(latents_mean: np.ndarray, latents_std: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Hypothesis -> (mean, std), each (C,): of latents whose raw ones are N(latents_mean, latents_std**2)."""
+    """Hypothesis -> (mean, std) of latents, each (C,), if raw ones are N(latents_mean, latents_std**2)."""
     m, s = latents_mean, latents_std
     return {
         "raw": (m, s),
@@ -131,18 +127,23 @@ def expectations(latents_mean: np.ndarray, latents_std: np.ndarray) -> dict[str,
     }
 
 
-def scale_check(z: Tensor | np.ndarray, latents_mean, latents_std) -> ScaleCheck:
+def scale_check(z: Tensor | np.ndarray, latents_mean: Any, latents_std: Any) -> ScaleCheck:
     """Compare the channels of latents with what shift and scale assume of raw ones, and with four mistakes.
 
     Args:
-        z: (1, C, L, h, w), said to be raw.
+        z: (1, C, L, h, w), which should be raw.
         latents_mean, latents_std: of raw latents: a number, C of them, or a tensor such as `vae.shift`, `vae.scale`.
-          For diffusers' scaling_factor 0 and 1 / scaling_factor.
+          For diffusers' scaling_factor: 0 and 1 / scaling_factor.
 
     The KL divergence of N(mean, std**2) from the expected N(m, s**2) is (std**2 + (mean - m)**2) / (2 s**2) - 1/2 -
-    log(std / s) nats. With a latents_mean of 0 "denormalised" and "multiplied" are the same.
+    log(std / s) nats. If latents_mean is 0, "denormalised" and "multiplied" are the same.
     """
-    mean, std, _ = channel_moments(z)
+    return scale_check_of(moments_of(check_latent(z), (1, 2, 3)), latents_mean, latents_std)
+
+
+def scale_check_of(moments: Moments, latents_mean: Any, latents_std: Any) -> ScaleCheck:
+    """Check the moments of each channel, arrays (C,), as `scale_check` does."""
+    mean, std, _ = moments
     latents_mean = per_channel("latents_mean", latents_mean, len(mean))
     latents_std = per_channel("latents_std", latents_std, len(mean))
     if latents_std.min() <= 0:

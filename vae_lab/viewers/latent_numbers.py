@@ -10,11 +10,15 @@ from ..latents.moments import ACTIVE_VARIANCE
 from ..latents.statistics import LatentReport, Spectrum
 from ..utils.text import count
 
-MOST_FRAMES = 256  # that a latent frame can stand for: eight times the ratio of any model that is known
+MOST_FRAMES = 256  # for one latent frame: eight times the ratio of any known model
+NUMBERS = 200_000  # bytes of pictures.ROOM for statistics; the picture and the script have the rest
 
 
 def numbers_within(report: LatentReport, room: int, max_bytes: int) -> tuple[dict[str, Any], list[str], int]:
-    """Statistics and relations as JSON, what the viewer says of what is left out of them, and their bytes."""
+    """Return statistics and relations as JSON, notes about what is left out of them, and their bytes.
+
+    Raises ValueError if they cannot fit into `room` bytes of max_bytes.
+    """
     correlation, every, notes = None, 1, []
     if len("0, ") * report.correlation.size < room // 2:
         correlation = _numbers(report.correlation)
@@ -22,8 +26,8 @@ def numbers_within(report: LatentReport, room: int, max_bytes: int) -> tuple[dic
         correlation = None
         notes.append(f"The correlations between {len(report.correlation)} channels are left out: they are too many.")
     while True:
-        found = {"statistics": _statistics(report, every), "relations": _relations(report, correlation, every)}
-        size = len(json.dumps(found))
+        numbers = {"statistics": _statistics(report, every), "relations": _relations(report, correlation, every)}
+        size = len(json.dumps(numbers))
         if size <= room:
             break
         if every >= max(report.shape[1:]):
@@ -34,7 +38,7 @@ def numbers_within(report: LatentReport, room: int, max_bytes: int) -> tuple[dic
         every = max(every + 1, every * size // room)  # nearly in proportion
     if every > 1:
         notes.append(f"The curves of the statistics have one of {every} latent frames, lags and frequencies.")
-    return found, [" ".join([*notes, f"So all stays under {max_bytes / 1e6:.3g} MB."])] if notes else [], size
+    return numbers, [" ".join([*notes, f"So all stays under {max_bytes / 1e6:.3g} MB."])] if notes else [], size
 
 
 def _statistics(report: LatentReport, every: int) -> dict[str, Any]:

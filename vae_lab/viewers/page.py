@@ -4,21 +4,14 @@ import base64
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
 from typing import Any
-
-import numpy as np
-
-from .pictures import MAX_PAGE_BYTES, Curve, Panel, View, player_data
 
 SCRIPTS = (
     *("common.js", "charts.js", "player.js", "padding.js", "sizes.js"),
     *("latent_pictures.js", "latent_numbers.js", "latent_change.js", "latents.js"),
 )
-
-
-# ---- pages ---------------------------------------------------------------------------------------------------------
 
 
 def asset(name: str) -> str:
@@ -69,20 +62,3 @@ def page_parts(title: str, viewer: Iterable[str], facts: Mapping[str, str] | Non
     }
     for index, part in enumerate(re.split(r"{{(\w+)}}", asset("page.html"))):  # names are the odd ones
         yield from parts[part] if index % 2 else [part]
-
-
-def frame_player(
-    panels: Mapping[str, np.ndarray],
-    title: str,
-    fps: float,
-    curves: Sequence[Curve] = (),
-    groups: Sequence[range] = (),
-    chunk_starts: Sequence[int] = (),
-    facts: Mapping[str, str] | None = None,
-    first_frame: int = 0,
-    max_bytes: int = MAX_PAGE_BYTES,
-) -> str:
-    """A page with a frame player. panels: title -> frames uint8 (T, H, W, 3); the rest as in `player_data`."""
-    one_view = [Panel(name, [View(name, name, frames)]) for name, frames in panels.items()]
-    data = player_data(one_view, fps, curves, groups, chunk_starts, first_frame, max_bytes)
-    return page(title, section(data, text=title), facts)

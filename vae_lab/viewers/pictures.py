@@ -11,15 +11,16 @@ import numpy as np
 from PIL import Image
 
 from ..figures.style import COLOURS
+from ..shapes import Timeline
 from ..utils.checks import positive_int
 from ..utils.text import count, ordinal
 from ..video.frames import check_frames
 
 MAX_PAGE_BYTES = 32_000_000  # of compressed frames in a page
 MAX_VIEWER_BYTES = 4_000_000  # of a viewer with everything in it
-ROOM = 500_000  # of those, for what is not frames: the picture, the numbers and the script
-MAX_SIDE = 16383  # pixels, the largest of WebP
-FEWEST_FRAMES = 8  # before frames are shrunk, they are left out, down to so many
+ROOM = 500_000  # of those, for everything but pictures: the PNG that stands in, the numbers and the script
+MAX_SIDE = 16383  # pixels, the most that WebP allows
+FEWEST_FRAMES = 8  # frames are left out until so few remain, then they are shrunk
 
 
 class Curve(NamedTuple):
@@ -32,7 +33,7 @@ class Curve(NamedTuple):
 
 
 class View(NamedTuple):
-    """What a panel can show."""
+    """One of the things that a panel can show."""
 
     name: str
     """On the button that chooses it."""
@@ -43,7 +44,7 @@ class View(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One place beside the others; it has buttons where it has several views."""
+    """One place beside the others; several views get buttons."""
 
     name: str
     views: Sequence[View]
@@ -51,27 +52,152 @@ class Panel(NamedTuple):
     """Its views have a picture for each latent frame, drawn as large as the frames."""
 
 
+# ---- the budget ----------------------------------------------------------------------------------------------------
+
+
+class Thinning(NamedTuple):
+    """The frames of a clip that are kept as pictures: every `stride`-th one, shrunk `shrink` times in both sides."""
+
+    num_frames: int
+    stride: int = 1
+    shrink: int = 1
+
+    def of(self, frames: np.ndarray) -> list[np.ndarray]:
+        """The kept frames of uint8 (T, H, W, 3), as small as they are kept."""
+        kept = frames[:: self.stride]
+        return (
+            [np.asarray(Image.fromarray(frame).reduce(self.shrink)) for frame in kept]
+            if self.shrink > 1
+            else list(kept)
+        )
+
+
+class PictureBudget:
+    """The bytes that all pictures of a page may take. It hands out shares and says what did not fit.
+
+    Args:
+        max_bytes: of the whole page, as its reader limited them.
+        reserved: the part of them that is not for pictures; at most half.
+    """
+
+    def __init__(self, max_bytes: int, reserved: int = 0):
+        self.max_bytes = positive_int("max_bytes", max_bytes)
+        if self.max_bytes < 2 * reserved:
+            raise ValueError(f"max_bytes must be at least {2 * reserved}, got {max_bytes}")
+        self.left = self._all = self.max_bytes - reserved
+
+    def share(self, part: float) -> int:
+        """A part, from 0 to 1, of the bytes that are left."""
+        return int(self.left * part)
+
+    def latents(self, views: Sequence[View], room: int) -> tuple[list[dict[str, Any]], list[str]]:
+        """Compress views of latents that fit into `room` bytes: (JSON of these views, names of those left out)."""
+        shown, left_out = [], []
+        for view in views:
+            images, size = [], 0
+            for frame in view.frames:
+                images.append(as_text(webp(frame)))
+                size += len(images[-1])
+                if size > room:  # the rest of this view need not be compressed
+                    left_out.append(view.name)
+                    break
+            else:
+                room, self.left = room - size, self.left - size
+                shown.append(view_data(view.name, view.title, images, view.frames.shape[1:3]))
+        return shown, left_out
+
+    def frames(self, clips: Sequence[np.ndarray], room: int) -> tuple[list[list[str]], Thinning]:
+        """Compress clips of equal length into `room` bytes: (pictures of each clip, what is kept of it).
+
+        Every second (third, ...) frame is kept if all would be more, down to FEWEST_FRAMES, and then they are shrunk.
+        Three frames of each clip give a first estimate; the compressed size then decides.
+
+        Raises ValueError if even single pixels would be more.
+        """
+        num_frames, room = len(clips[0]), max(room, 1)
+        probe = sorted({0, num_frames // 2, num_frames - 1})
+        estimate = sum(len(as_text(webp(clip[t]))) for clip in clips for t in probe) * num_frames / len(probe)
+        most = max(1, num_frames // FEWEST_FRAMES)
+        stride, shrink = min(most, ceil(estimate / room)), max(1, round(sqrt(estimate / most / room)))
+        while True:
+            images = [[as_text(webp(frame, shrink)) for frame in clip[::stride]] for clip in clips]
+            size = sum(len(image) for strip in images for image in strip)
+            if size <= room:
+                self.left -= size
+                return images, Thinning(num_frames, stride, shrink)
+            if stride < most:
+                stride += 1
+            else:
+                shrink = self.shrink_further(shrink, size, room, max(max(clip.shape[1:3]) for clip in clips))
+
+    def shrink_further(self, shrink: int, size: int, room: int, largest: int) -> int:
+        """The next factor to shrink pictures by, which now take `size` bytes for `room`. `largest`: their longest side.
+
+        Raises ValueError if they are single pixels already.
+        """
+        if shrink >= largest:
+            raise ValueError(
+                f"max_bytes ({self.max_bytes}) must hold at least {size} bytes, one pixel of every frame kept"
+            )
+        return max(shrink + 1, round(shrink * sqrt(size / room)))
+
+    def note(self, thinning: Thinning, left_out: Sequence[str] = ()) -> str:
+        """One sentence about the pictures that are missing, empty if none is. left_out: names of views of latents."""
+        parts = []
+        if thinning.stride > 1:
+            parts.append(f"every {ordinal(thinning.stride)} of {thinning.num_frames} frames is kept")
+        if thinning.shrink > 1:
+            parts.append(f"pictures are shrunk {thinning.shrink} times in height and width (means, not exact pixels)")
+        if left_out:
+            views = count(len(left_out), "view")
+            parts.append(f"{views} of the latents cannot be chosen ({left_out[0]} the first of them)")
+        text = " and ".join(parts)
+        return f"{text[0].upper()}{text[1:]}, so that all pictures stay under {self._all / 1e6:.3g} MB." if text else ""
+
+
+def thinning_note(num_frames: int, stride: int, shrink: int, max_bytes: int) -> str:
+    """`PictureBudget.note` of a budget of max_bytes."""
+    return PictureBudget(max_bytes).note(Thinning(num_frames, stride, shrink))
+
+
+def webp(frame: np.ndarray, shrink: int = 1) -> bytes:
+    """Encode a frame, uint8 (H, W, 3), as lossless WebP, first downscaled by `shrink`."""
+    buffer = io.BytesIO()
+    _shrunk(frame, shrink).save(buffer, "WEBP", lossless=True, quality=50, method=2)
+    return buffer.getvalue()
+
+
+def _shrunk(frame: np.ndarray, shrink: int) -> Image.Image:
+    image = Image.fromarray(frame)
+    return image.reduce(shrink) if shrink > 1 else image
+
+
+def as_text(picture: bytes) -> str:
+    """Bytes as base64, for JSON."""
+    return base64.b64encode(picture).decode()
+
+
+# ---- the frame player ----------------------------------------------------------------------------------------------
+
+
 def player_data(
     panels: Sequence[Panel],
     fps: float,
     curves: Sequence[Curve] = (),
-    groups: Sequence[range] = (),
-    chunk_starts: Sequence[int] = (),
+    timeline: Timeline | None = None,
     first_frame: int = 0,
-    max_bytes: int = MAX_PAGE_BYTES,
+    budget: PictureBudget | None = None,
 ) -> dict[str, Any]:
-    """What the frame player shows, as JSON: panels side by side and one slider, Play and set of keys for all of them.
+    """Return the frame player's JSON: panels side by side under one slider, Play and one set of keys.
 
     Args:
-        panels: at least one, all of frames with the same T; kept without loss (WebP).
+        panels: at least one, all of clips of T frames; kept without loss (WebP).
         fps: speed of Play.
-        curves: plotted over t with the current frame marked; infinite values are left out of the plot.
-        groups: the frames (counted from 0 in the clip) that each latent frame stands for.
-        chunk_starts: frames (likewise) at which a chunk that is encoded alone begins; marked in the plot.
+        curves: plotted over t, with the current frame marked; infinite values are left out of the plot.
+        timeline: which frames each latent frame stands for and where chunks begin; both are marked in the plot.
         first_frame: number of the first frame in its file, where frames are counted from.
-        max_bytes: where the compressed pictures would be more, only every second (third, …) frame is kept, and where
-          FEWEST_FRAMES would still be more, they are shrunk; latents may take half, and views beyond are left out. The
-          player says so.
+        budget: frames are left out or shrunk to stay within it; latents may take half of it, and further views are left
+          out. The player says so. None: MAX_PAGE_BYTES.
     """
     clips = [view.frames for panel in panels if not panel.latent for view in panel.views]
     if not clips:
@@ -82,38 +208,46 @@ def player_data(
         check_frames(frames)
         if len(frames) != len(clips[0]):
             raise ValueError(f"panels must have the same number of frames, got {len(frames)} and {len(clips[0])}")
-    num_frames = len(clips[0])
+    groups = timeline.groups if timeline else []
     for panel in panels:
         if panel.latent and any(len(view.frames) != len(groups) for view in panel.views):
             raise ValueError(f"panel {panel.name!r} must have a picture for each of {len(groups)} latent frames")
+        for view in panel.views:
+            if max(view.frames.shape[1:3]) > MAX_SIDE:
+                size = view.frames.shape[1:3]
+                raise ValueError(f"{view.title!r} must be at most {MAX_SIDE} pixels high and wide, got {size}")
     for curve in curves:
-        if len(curve.values) != num_frames:
-            raise ValueError(f"curve {curve.name!r} must have a value for each of {num_frames} frames")
+        if len(curve.values) != len(clips[0]):
+            raise ValueError(f"curve {curve.name!r} must have a value for each of {len(clips[0])} frames")
         if np.isnan(np.asarray(curve.values, float)).any():
             raise ValueError(f"curve {curve.name!r} must hold numbers, got NaN")
-    for view in (view for panel in panels for view in panel.views):
-        if max(view.frames.shape[1:3]) > MAX_SIDE:
-            raise ValueError(
-                f"{view.title!r} must be at most {MAX_SIDE} pixels high and wide, got {view.frames.shape[1:3]}"
-            )
-    panels, left_out, images, stride, shrink = fit_pictures(panels, num_frames, positive_int("max_bytes", max_bytes))
-    shown = [
-        {
-            "name": panel.name,
-            "latent": panel.latent,
-            "views": [
-                view_data(view.name, view.title, strip, view.frames.shape[1:3], 1 if panel.latent else shrink)
-                for view, strip in zip(panel.views, strips, strict=True)
-            ],
-        }
-        for panel, strips in zip(panels, images, strict=True)
+    budget = budget or PictureBudget(MAX_PAGE_BYTES)
+    for_frames, left_out = budget.left - budget.share(1 / 2), []
+    shown: dict[int, list[dict[str, Any]]] = {}
+    for index, panel in enumerate(panels):
+        if panel.latent:
+            shown[index], names = budget.latents(panel.views, budget.left - for_frames)
+            left_out += names
+    strips, thinning = budget.frames(clips, budget.left)
+    pictures = iter(strips)
+    for index, panel in enumerate(panels):
+        if not panel.latent:
+            shown[index] = [
+                view_data(view.name, view.title, next(pictures), view.frames.shape[1:3], thinning.shrink)
+                for view in panel.views
+            ]
+    data = [
+        {"name": panel.name, "latent": panel.latent, "views": shown[index]}
+        for index, panel in enumerate(panels)
+        if shown[index]
     ]
-    note = thinning_note(num_frames, stride, shrink, max_bytes, left_out)
-    return assemble(shown, num_frames, stride, note, fps, curves, groups, chunk_starts, first_frame)
+    starts = timeline.chunk_starts if timeline else []
+    note = budget.note(thinning, left_out)
+    return assemble(data, len(clips[0]), thinning.stride, note, fps, curves, groups, starts, first_frame)
 
 
 def view_data(name: str, title: str, images: Any, size: Sequence[int], shrink: int = 1) -> dict[str, Any]:
-    """A view of a panel, as JSON. images: compressed pictures of frames of `size` (H, W), shrunk so many times."""
+    """Return the JSON of a panel's view. images: compressed pictures of frames of `size` (H, W), shrunk by `shrink`."""
     height, width = (-(-side // shrink) for side in size)
     return {"name": name, "title": title, "images": images, "height": height, "width": width}
 
@@ -129,7 +263,7 @@ def assemble(
     chunk_starts: Sequence[int] = (),
     first_frame: int = 0,
 ) -> dict[str, Any]:
-    """`player_data` of compressed pictures, of every `stride`-th of num_frames frames."""
+    """Return `player_data` of compressed pictures, of every `stride`-th of num_frames frames."""
     latent_of = {t: index for index, group in enumerate(groups) for t in group}
     return {
         "kind": "player",
@@ -148,97 +282,6 @@ def assemble(
         "curves": [{"name": c.name, "colour": c.colour, "unit": c.unit} for c in curves],
         "latentColour": COLOURS["latent"],
     }
-
-
-def fit_pictures(panels: Sequence[Panel], num_frames: int, max_bytes: int):
-    """(panels, names of latent views left out, compressed pictures by panel and view, keep every so many-th frame,
-    shrink so many times): what stays under max_bytes.
-
-    Latents may take half of it. Then three frames of each view say about how much is too much; what was compressed
-    says whether it still is.
-    """
-    panels, left_out, strips, latent_bytes = fit_latents(panels, max_bytes // 2)
-    room = max_bytes - latent_bytes
-    probe = sorted({0, num_frames // 2, num_frames - 1})
-    views = [view for panel in panels if not panel.latent for view in panel.views]
-    estimate = sum(len(_webp(view.frames[t])) for view in views for t in probe) * num_frames / len(probe)
-    most = max(1, num_frames // FEWEST_FRAMES)
-    stride, shrink = min(most, ceil(estimate / room)) or 1, 1
-    if estimate / most > room:
-        shrink = max(1, round(sqrt(estimate / most / room)))
-    largest = max(max(view.frames.shape[1:3]) for view in views)
-    while True:
-        images = [strips.get(id(panel)) or _strips(panel, stride, shrink) for panel in panels]
-        size = sum(len(image) for panel in images for strip in panel for image in strip)
-        if size <= max_bytes:
-            return panels, left_out, images, stride, shrink
-        if stride < most:
-            stride += 1
-        elif shrink < largest:
-            shrink = max(shrink + 1, round(shrink * sqrt(size / max_bytes)))
-        else:
-            raise ValueError(f"max_bytes ({max_bytes}) must hold at least {size} bytes, one pixel of every frame kept")
-
-
-def fit_latents(panels: Sequence[Panel], room: int):
-    """(panels, names of latent views left out, compressed pictures by id of panel, their bytes): latents that fit in
-    `room` bytes, in the order of their views; panels of frames stay.
-    """
-    kept, left_out, strips, used = [], [], {}, 0
-    for panel in panels:
-        if panel.latent:
-            fitting = []
-            for view in panel.views:
-                images, size = [], 0
-                for frame in view.frames:
-                    images.append(_webp(frame))
-                    size += len(images[-1])
-                    if used + size > room:  # the rest of it need not be compressed
-                        left_out.append(view.name)
-                        break
-                else:
-                    used += size
-                    fitting.append((view, images))
-            panel = panel._replace(views=[view for view, _ in fitting])
-            strips[id(panel)] = [images for _, images in fitting]
-        if panel.views:
-            kept.append(panel)
-    return kept, left_out, strips, used
-
-
-def _strips(panel: Panel, stride: int, shrink: int) -> list[list[str]]:
-    return [[_webp(frame, shrink) for frame in view.frames[::stride]] for view in panel.views]
-
-
-def thinning_note(num_frames: int, stride: int, shrink: int, max_bytes: int, left_out: Sequence[str] = ()) -> str:
-    """What a player says of pictures that it does not have, "" where it has all."""
-    parts = []
-    if stride > 1:
-        parts.append(f"every {ordinal(stride)} of {num_frames} frames is kept")
-    if shrink > 1:
-        parts.append(f"pictures are shrunk {shrink} times in height and width (means, not exact pixels)")
-    if left_out:
-        parts.append(
-            f"{count(len(left_out), 'view')} of the latents cannot be chosen ({left_out[0]} the first of them)"
-        )
-    if not parts:
-        return ""
-    text = " and ".join(parts)
-    return f"{text[0].upper()}{text[1:]}, so that all pictures stay under {max_bytes / 1e6:.3g} MB."
-
-
-def webp(frame: np.ndarray, shrink: int = 1) -> bytes:
-    """A frame uint8 (H, W, 3) compressed without loss, but for shrinking it so many times."""
-    buffer = io.BytesIO()
-    image = Image.fromarray(frame)
-    if shrink > 1:
-        image = image.reduce(shrink)
-    image.save(buffer, "WEBP", lossless=True, quality=50, method=2)
-    return buffer.getvalue()
-
-
-def _webp(frame: np.ndarray, shrink: int = 1) -> str:
-    return base64.b64encode(webp(frame, shrink)).decode()
 
 
 def _finite(value: float) -> float | None:

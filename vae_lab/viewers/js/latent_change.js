@@ -1,35 +1,50 @@
-// What a change of the latents does when it is decoded. The kernel answers, where there is one; answers are kept.
+// What an edit of the latents does when it is decoded. The kernel answers, if there is one; answers are kept.
+// data.changes.edits are the forms of latents/edits.py: {name, label, controls, needs}. A control is a number, the
+// channel or the cell; the viewer's own channel and cell are used, so only numbers and "all channels" are kept here.
 function latentChange(lab, section) {
   const { data, state, choose, latent } = lab;
-  const [, length] = data.size;
   const changes = data.changes;
-  const change = { operation: "zero", factor: 2, shift: length > 1 ? 1 : 0, weight: 0.5, amount: 3, every: false, gain: data.gain };
   const AWAY = "This change is not kept in this page, and a page has no kernel to decode it (LatentViewer.precompute).";
   const PATIENCE = 20; // seconds without an answer, after which it can be asked for again
   let pending = null, ticking = null, drawn = null, original = null, opened = false;
+  let edit = changes.edits[0], gain = data.gain;
   const failed = new Map();
-  const OPERATIONS = [["zero", "zero"], ["amplify", "amplify"], ["shift", "shift in time"], ["swap", "swap with the other clip"], ["interpolate", "interpolate"], ["cell", "one cell"]];
-  const changeOptions = element(section, "div", { class: "controls" });
-  const operationControl = choiceControl(changeOptions, "change", OPERATIONS, change.operation, (operation) => { change.operation = operation; lab.redraw(); });
-  const operationButtons = [...operationControl.querySelectorAll("button")];
-  const lacking = ([name]) => {
-    if (["swap", "interpolate"].includes(name) && !changes.other) return "needs other=, the latents of a second clip";
-    return name === "shift" && length === 1 ? "needs two latent frames" : "";
+  const options = element(section, "div", { class: "controls" });
+  const named = changes.edits.map(({ name, label }) => [name, label]);
+  const editControl = choiceControl(options, "change", named, edit.name, (name) => { edit = formOf(name); lab.redraw(); });
+  const editButtons = [...editControl.querySelectorAll("button")];
+  const formOf = (name) => changes.edits.find((each) => each.name === name);
+
+  // Each control of a form: {edit, value() for a request, take(value of a request), show()}; take of a cell or channel
+  // returns what is to be chosen in the viewer.
+  const KINDS = {
+    number(control) {
+      let now = control.limits.value;
+      const slider = sliderControl(options, control.label, control.limits, (value) => { now = value; lab.redraw(); });
+      return { box: slider.parentNode, value: () => now, take: (value) => { now = value; }, show: () => setSlider(slider, now) };
+    },
+    channel({ orAll }) {
+      let all = false;
+      const box = orAll ? choiceControl(options, "of", [[false, "the channel"], [true, "all channels"]], all, (every) => { all = every; lab.redraw(); }) : null;
+      const show = () => box?.querySelectorAll("button").forEach((each, i) => each.setAttribute("aria-pressed", Boolean(i) === all));
+      const take = (channel) => { all = channel === null; return all ? {} : { channel }; };
+      return { box, value: () => (all ? null : state.channel), take, show };
+    },
+    cell() {
+      const limits = { min: 0, max: data.size[1] - 1, value: state.cellFrame };
+      const slider = sliderControl(options, "in latent frame", limits, (value) => { state.cellFrame = value; lab.redraw(); });
+      const take = ([cellFrame, row, column]) => ({ cellFrame, row, column, at: latent() === cellFrame ? state.at : lab.firstOf(cellFrame) });
+      return { box: slider.parentNode, value: () => [state.cellFrame, state.row, state.column], take, show: () => setSlider(slider, state.cellFrame) };
+    },
   };
-  const parameters = {};
-  const parameter = (operation, name, limits, key, owner = change) => {
-    const input = sliderControl(changeOptions, name, { ...limits, value: owner[key] }, (value) => { owner[key] = value; lab.redraw(); });
-    (parameters[operation] ??= []).push([input.parentNode, input, () => owner[key]]);
-  };
-  parameter("amplify", "factor", { min: -2, max: 4, step: 0.25 }, "factor");
-  parameter("shift", "latent frames", { min: Math.min(-1, 1 - length), max: Math.max(1, length - 1) }, "shift");
-  parameter("interpolate", "weight of the other", { min: 0, max: 1, step: 0.05 }, "weight");
-  parameter("cell", "in latent frame", { min: 0, max: length - 1 }, "cellFrame", state);
-  parameter("cell", "amount, std of the channel", { min: -6, max: 6, step: 0.5 }, "amount");
-  const everyControl = choiceControl(changeOptions, "of", [[false, "the channel"], [true, "all channels"]], false, (every) => { change.every = every; lab.redraw(); });
-  parameters.cell.push([everyControl]);
-  const decodeButton = element(changeOptions, "button", { type: "button", class: "decode" }, "Decode");
-  const gainControl = choiceControl(changeOptions, "difference", data.gains.map((g) => [g, `×${g}`]), change.gain, (gain) => { change.gain = gain; lab.redraw(); });
+  function setSlider(slider, value) {
+    slider.value = value;
+    slider.nextElementSibling.textContent = String(value).replace("-", "−");
+  }
+  const controls = changes.edits.flatMap((form) => form.controls.map((control) => ({ ...KINDS[control.kind](control), form, name: control.name, kind: control.kind })));
+  const controlsOf = (form) => controls.filter((control) => control.form === form);
+  const decodeButton = element(options, "button", { type: "button", class: "decode" }, "Decode");
+  const gainControl = choiceControl(options, "difference", data.gains.map((g) => [g, `×${g}`]), gain, (chosen) => { gain = chosen; lab.redraw(); });
   const status = element(section, "p", { class: "status", role: "status" });
   const keptList = element(section, "p", { class: "kept" });
   const results = element(section, "div", { class: "panels results" });
@@ -42,33 +57,16 @@ function latentChange(lab, section) {
   const effectChart = shape(results, "svg", { class: "chart" });
   const changeNote = element(section, "p", { class: "note" });
 
-  function question() {
-    const { operation } = change, { channel } = state;
-    return {
-      zero: { operation, channel },
-      amplify: { operation, channel, factor: change.factor },
-      shift: { operation, channel, latent_frames: change.shift },
-      swap: { operation, channel },
-      interpolate: { operation, weight: change.weight },
-      cell: { operation, cell: [state.cellFrame, state.row, state.column], amount: change.amount, channel: change.every ? null : channel },
-    }[operation];
-  }
+  const request = () => ({ operation: edit.name, ...Object.fromEntries(controlsOf(edit).map((control) => [control.name, control.value()])) });
   const keyOf = (asked) => JSON.stringify(Object.entries(asked).sort());
-  const answerTo = (key) => changes.answers.find((answer) => keyOf(answer.question) === key);
-  function choseAgain(asked) {
-    change.operation = asked.operation;
-    change.factor = asked.factor ?? change.factor;
-    change.shift = asked.latent_frames ?? change.shift;
-    change.weight = asked.weight ?? change.weight;
-    change.amount = asked.amount ?? change.amount;
-    change.every = asked.operation === "cell" && asked.channel === null;
-    const [cellFrame, row, column] = asked.cell ?? [];
-    const cell = asked.cell ? { at: latent() === cellFrame ? state.at : lab.firstOf(cellFrame), row, column, cellFrame } : {};
-    choose({ channel: asked.channel ?? state.channel, ...cell });
+  const answerTo = (key) => changes.answers.find((answer) => keyOf(answer.request) === key);
+  function chooseAgain(asked) {
+    edit = formOf(asked.operation);
+    choose(Object.assign({}, ...controlsOf(edit).map((control) => control.take(asked[control.name]))));
   }
 
   function ask() {
-    const asked = question(), key = keyOf(asked);
+    const asked = request(), key = keyOf(asked);
     if (!lab.link || !changes.live || answerTo(key) || (pending?.key === key && waited() < PATIENCE)) return;
     failed.delete(key);
     pending = { key, since: performance.now() };
@@ -76,9 +74,9 @@ function latentChange(lab, section) {
     lab.redraw();
   }
   decodeButton.addEventListener("click", ask);
-  // An answer goes to its own question, so that one that comes late never takes the place of a newer one.
+  // An answer goes to its own request, so a late one never takes the place of a newer one.
   function answered(message) {
-    const key = keyOf(message.question);
+    const key = keyOf(message.request);
     if (pending?.key === key) pending = null;
     if (message.error) failed.set(key, message.error);
     else {
@@ -90,24 +88,22 @@ function latentChange(lab, section) {
   }
 
   function draw() {
-    const able = Boolean(lab.link && changes.live), kept = changes.answers.map((answer) => answer.question.operation);
-    operationButtons.forEach((each, i) => {
-      each.setAttribute("aria-pressed", OPERATIONS[i][0] === change.operation);
-      each.title = lacking(OPERATIONS[i]) || (able || kept.includes(OPERATIONS[i][0]) ? "" : changes.reason || AWAY);
+    const able = Boolean(lab.link && changes.live), kept = changes.answers.map((answer) => answer.request.operation);
+    editButtons.forEach((each, i) => {
+      const { name, needs } = changes.edits[i];
+      each.setAttribute("aria-pressed", name === edit.name);
+      each.title = needs || (able || kept.includes(name) ? "" : changes.reason || AWAY);
       each.disabled = Boolean(each.title);
     });
-    for (const [operation, list] of Object.entries(parameters)) {
-      for (const [control, input, value] of list) {
-        control.hidden = operation !== change.operation;
-        if (input) { input.value = value(); input.nextElementSibling.textContent = String(value()).replace("-", "−"); }
-      }
+    for (const control of controls) {
+      if (control.box) control.box.hidden = control.form !== edit;
+      control.show();
     }
-    everyControl.querySelectorAll("button").forEach((each, i) => each.setAttribute("aria-pressed", Boolean(i) === change.every));
-    section.classList.toggle("onecell", change.operation === "cell");
-    const key = keyOf(question()), answer = answerTo(key);
+    section.classList.toggle("onecell", edit.controls.some(({ kind }) => kind === "cell"));
+    const key = keyOf(request()), answer = answerTo(key);
     if (!opened && !answer && changes.answers.length) { // begin with what can be shown
       opened = true;
-      choseAgain(changes.answers[0].question);
+      chooseAgain(changes.answers[0].request);
       return;
     }
     opened = true;
@@ -127,8 +123,8 @@ function latentChange(lab, section) {
 
     keptList.textContent = !changes.answers.length ? "" : able ? "decoded so far: " : "kept in this page: ";
     for (const each of changes.answers) {
-      const mine = keyOf(each.question) === key;
-      element(keptList, "button", { type: "button", "aria-pressed": mine }, each.name).addEventListener("click", () => choseAgain(each.question));
+      const mine = keyOf(each.request) === key;
+      element(keptList, "button", { type: "button", "aria-pressed": mine }, each.name).addEventListener("click", () => chooseAgain(each.request));
     }
     changeNote.textContent = changes.note;
     gainControl.hidden = !answer;
@@ -153,7 +149,7 @@ function latentChange(lab, section) {
     const [base, mine] = [original, drawn];
     base.pictures ??= await base.ready;
     mine.pictures ??= await mine.ready;
-    if (mine !== drawn || base !== original || state.tab !== "change" || keyOf(question()) !== key) return; // another was chosen meanwhile
+    if (mine !== drawn || base !== original || state.tab !== "change" || keyOf(request()) !== key) return; // the reader has moved on
     const index = Math.floor(state.at / changes.decoded.stride);
     const { height: tall, width: wide, stride } = changes.decoded;
     const first = pixelsOf(base.pictures[index]), second = pixelsOf(mine.pictures[index]);
@@ -161,10 +157,10 @@ function latentChange(lab, section) {
     for (let i = 0; i < first.data.length; i += 4) {
       let sum = 0;
       for (let c = i; c < i + 3; c += 1) {
-        if (answer.differences) second.data[c] = (second.data[c] + first.data[c]) & 255; // was kept as a difference
+        if (answer.differences) second.data[c] = (second.data[c] + first.data[c]) & 255; // kept as a difference
         sum += Math.abs(second.data[c] - first.data[c]);
       }
-      const level = 3 * Math.min(255, Math.round((sum / 3) * change.gain));
+      const level = 3 * Math.min(255, Math.round((sum / 3) * gain));
       map.data.set([errorScale[level], errorScale[level + 1], errorScale[level + 2], 255], i);
     }
     [[before, first], [after, second], [difference, map]].forEach(([{ canvas }, image]) => {
@@ -174,7 +170,7 @@ function latentChange(lab, section) {
     const t = index * stride;
     before.title.textContent = `decoded, frame ${t}`;
     after.title.textContent = `changed, frame ${t}`;
-    difference.title.textContent = `difference ×${change.gain}, RMS ${digits(answer.rms[t])}`;
+    difference.title.textContent = `difference ×${gain}, RMS ${digits(answer.rms[t])}`;
     const beside = lab.room >= 900;
     const share = ((beside ? lab.room - 330 : lab.room) - 20) / 3;
     const fit = Math.min(share / wide, (0.42 * window.innerHeight) / tall);

@@ -1,12 +1,12 @@
-// Latents: every channel over time with the frames it stands for, its numbers, and what a change of it does when decoded.
-// Here is what its four tabs share: the frame, the channel and the cell that are chosen. Each tab is in a file of its own.
-// link, where a kernel answers: {ask(question), listen(callback) -> stop}. Without it only what is in the data is shown.
+// Latents: every channel over time with the frames it stands for, its numbers, and what an edit does when decoded.
+// This file holds what the four tabs share: the chosen frame, channel and cell. Each tab has a file.
+// link, if a kernel answers: {ask(request), listen(callback) -> stop}. Without it only what is in the data is shown.
 function mountLatents(root, data, link) {
   const [channels, length, height, width] = data.size;
   const steps = data.groups ? data.numFrames : length;
   const latentAt = data.groups ? data.groups.flatMap(([from, to], l) => Array(to - from).fill(l)) : [...Array(length).keys()];
   const names = [...Array(channels).keys()].map((c) => `channel ${c}`);
-  // What the tabs are given
+  // What the tabs get
   const state = { tab: "latents", at: 0, channel: 0, row: height >> 1, column: width >> 1, cellFrame: 0 };
   const values = data.values && new Float32Array(bytesOf(data.values).buffer);
   let playing = null;
@@ -55,7 +55,7 @@ function mountLatents(root, data, link) {
     state.row = Math.min(height - 1, Math.max(0, state.row));
     state.column = Math.min(width - 1, Math.max(0, state.column));
     state.at = Math.min(steps - 1, Math.max(0, state.at));
-    // A cell stays in the latent frame in which it was chosen, so that its effect can be looked at in other frames
+    // A cell stays in the latent frame in which it was chosen, so that the reader can see its effect in other frames
     if (("row" in changes || "column" in changes) && !("cellFrame" in changes)) state.cellFrame = latent();
     redraw();
   }

@@ -1,10 +1,10 @@
-// The same viewers as a widget (anywidget's interface). A question is a trait: while the kernel is busy ipywidgets keeps
-// only the last one, so that questions do not queue up. Answers come as messages of their own.
+// The same viewers as a widget (anywidget's interface). A request is a trait: while the kernel is busy ipywidgets keeps
+// only the last one, so that requests do not queue up. Answers come as messages.
 export default {
   render({ model, el }) {
     const link = {
-      ask(question) {
-        model.set("question", { number: performance.now(), question });
+      ask(request) {
+        model.set("request", { number: performance.now(), request });
         model.save_changes();
       },
       listen(callback) {

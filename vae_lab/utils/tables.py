@@ -1,0 +1,19 @@
+"""Results as tables."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def table_of(columns: Mapping[str, Any], rows: str, labels: Iterable | None = None) -> "DataFrame":
+    """Return a pandas DataFrame of columns (name -> one value a row).
+
+    rows: what a row stands for, the name of the index, which holds `labels` or counts from 0.
+    """
+    from pandas import DataFrame, Index  # here, because it takes half a second
+
+    table = DataFrame(columns)
+    table.index = table.index if labels is None else Index(labels)
+    return table.rename_axis(rows)
