@@ -8,10 +8,34 @@ from .arrays import (
     per_channel as per_channel,
 )
 from .edits import (
+    EDITS as EDITS,
+)
+from .edits import (
+    Cell as Cell,
+)
+from .edits import (
+    Channel as Channel,
+)
+from .edits import (
+    Edit as Edit,
+)
+from .edits import (
+    LatentFrames as LatentFrames,
+)
+from .edits import (
+    Number as Number,
+)
+from .edits import (
     amplify_channel as amplify_channel,
 )
 from .edits import (
     change_cell as change_cell,
+)
+from .edits import (
+    change_cell_by_std as change_cell_by_std,
+)
+from .edits import (
+    edit as edit,
 )
 from .edits import (
     interpolate as interpolate,
@@ -24,6 +48,9 @@ from .edits import (
 )
 from .edits import (
     zero_channel as zero_channel,
+)
+from .effects import (
+    CellFootprint as CellFootprint,
 )
 from .effects import (
     ChannelEffects as ChannelEffects,
@@ -42,6 +69,9 @@ from .effects import (
 )
 from .effects import (
     Paint as Paint,
+)
+from .effects import (
+    cell_footprint as cell_footprint,
 )
 from .effects import (
     channel_effects as channel_effects,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from inspect import signature
-from typing import Any, TypeVar
+from typing import Any, ParamSpec
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from ..utils.checks import finite, index_of, integer_within
 from .arrays import as_float64, check_editable, check_other, per_channel
 from .moments import moments_of
 
-Function = TypeVar("Function", bound=Callable[..., Tensor])
+Arguments = ParamSpec("Arguments")
 
 # ---- what an edit takes --------------------------------------------------------------------------------------------
 
@@ -154,11 +154,12 @@ class Edit:
 
         Raises ValueError if that type cannot hold them.
         """
-        second = {"other": other.detach().to(z)} if self.takes_other else {}
+        other = other if self.takes_other else None
+        second = {} if other is None else {"other": other.detach().to(z)}
         edited = self.function(z.detach().clone(), **second, **values).to(z)
         if edited.shape != z.shape:
             raise ValueError(f"edit {self.name!r} must keep the shape {tuple(z.shape)}, got {tuple(edited.shape)}")
-        if self.takes_other:
+        if other is not None:
             return within("other", f"up to {other.abs().max():.3g}", edited)
         cause = next((each.name for each in self.parameters if isinstance(each, Number)), self.name)
         return within(cause, values.get(cause, "more"), edited)
@@ -175,7 +176,9 @@ class Edit:
 EDITS: dict[str, Edit] = {}
 
 
-def edit(name: str, *parameters: Parameter, title: str, label: str = "") -> Callable[[Function], Function]:
+def edit(
+    name: str, *parameters: Parameter, title: str, label: str = ""
+) -> Callable[[Callable[Arguments, Tensor]], Callable[Arguments, Tensor]]:
     """Declare a function of latents as an edit: add it to EDITS and check what it is called with.
 
     Args:
@@ -184,7 +187,7 @@ def edit(name: str, *parameters: Parameter, title: str, label: str = "") -> Call
         title, label: as `Edit` describes them; the label is the name if it is empty.
     """
 
-    def declare(function: Function) -> Function:
+    def declare(function: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
         arguments = signature(function)
         takes_other = "other" in arguments.parameters
         declared = ["z", *(["other"] if takes_other else []), *(parameter.name for parameter in parameters)]
@@ -195,7 +198,7 @@ def edit(name: str, *parameters: Parameter, title: str, label: str = "") -> Call
         made = EDITS[name] = Edit(name, parameters, title, label or name, function, takes_other)
 
         @wraps(function)
-        def checked(*args, **kwargs) -> Tensor:
+        def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Tensor:
             values = arguments.bind(*args, **kwargs).arguments
             z, other = values.pop("z"), values.pop("other", None)
             check_editable(z)

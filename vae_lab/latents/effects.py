@@ -17,7 +17,7 @@ from ..utils.checks import check_video, finite, index_of, positive_int
 from ..utils.tables import table_of
 from ..utils.text import count
 from .arrays import check_editable, check_other
-from .edits import EDITS, change_cell, change_cell_by_std
+from .edits import EDITS, LatentFrames, change_cell, change_cell_by_std
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +56,7 @@ class Effect(NamedTuple):
     @property
     def psnr(self) -> float:
         """PSNR between the two in dB, over all frames, for a data range of 2; infinite if they are equal."""
-        return float(psnr_ofrms(self.total))
+        return float(psnr_of_rms(self.total))
 
     def __repr__(self) -> str:
         worst = int(self.rms.argmax())
@@ -67,11 +67,11 @@ class Effect(NamedTuple):
 
     def table(self) -> "DataFrame":
         """One row a frame: rms, psnr."""
-        return table_of(dict(rms=self.rms, psnr=psnr_ofrms(self.rms)), "frame")
+        return table_of(dict(rms=self.rms, psnr=psnr_of_rms(self.rms)), "frame")
 
     def plot(self) -> "Figure":
         """Both clips, their difference, and the RMS of every frame."""
-        return pictures.effect_picture(self.original, self.changed, self.rms)
+        return pictures.effect_picture(self.original.numpy(), self.changed.numpy(), self.rms)
 
 
 def effect(decode: Decode, z: Tensor, changed: Tensor) -> Effect:
@@ -104,7 +104,7 @@ class ChannelEffects(NamedTuple):
     @property
     def psnr(self) -> np.ndarray:
         """(C, K) in dB for a data range of 2; infinite if nothing changed."""
-        return psnr_ofrms(self.rms)
+        return psnr_of_rms(self.rms)
 
     def __repr__(self) -> str:
         lines = [f"ChannelEffects: RMS of pixels in [-1, 1] by {', '.join(self.names)}"]
@@ -132,10 +132,12 @@ def channel_effects(
     check_editable(z)
     if other is not None:
         check_other(z, other)
-    edits = {"zero": ("zero", {}), f"amplify {finite('factor', factor):g}": ("amplify", {"factor": factor})}
+    edits: dict[str, tuple[str, dict]] = {
+        "zero": ("zero", {}),
+        f"amplify {finite('factor', factor):g}": ("amplify", {"factor": factor}),
+    }
     if z.shape[2] > 1:
-        (by,) = EDITS["shift"].parameters[1:]
-        edits[f"shift {by.check(latent_frames, z):+d}"] = ("shift", {by.name: latent_frames})
+        edits[f"shift {LatentFrames().check(latent_frames, z):+d}"] = ("shift", {"latent_frames": latent_frames})
     if other is not None:
         edits["swap"] = ("swap", {})
     original = decoded_by(decode, z)
@@ -173,7 +175,7 @@ class Interpolation(NamedTuple):
     def plot(self, frame: int = 0) -> "Figure":
         """One frame at every step, over the cross-fade of the same frame."""
         index = index_of("frame", frame, self.frames.shape[2])
-        return pictures.interpolation_picture(self.weights, self.frames, index)
+        return pictures.interpolation_picture(self.weights, self.frames.numpy(), index)
 
 
 def interpolation(decode: Decode, z: Tensor, other: Tensor, steps: int = 5) -> Interpolation:
@@ -295,7 +297,9 @@ def footprint_of(before: Tensor, after: Tensor, cell: Sequence[int], share: floa
     """Compare two decoded clips (1, C', T, H, W), of latents that differ in one cell."""
     _check_one_shape(before, after)
     difference = (after - before).abs().amax(dim=1)[0].numpy()
-    return CellFootprint(tuple(map(int, cell)), difference, float(share))
+    latent_frame, row, column = map(int, cell)
+    return CellFootprint((latent_frame, row, column), difference, float(share))
 
 
-Paint, paint = CellFootprint, cell_footprint  # their former names
+Paint = CellFootprint  # its former name
+paint = cell_footprint  # its former name

@@ -80,7 +80,7 @@ def write_latents(path: str | Path, z: Tensor) -> None:
         if z.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
             raise ValueError(f"z must be float16, bfloat16, float32 or float64 in {path.suffix}, got {z.dtype}")
         array = (z.float() if z.dtype == torch.bfloat16 else z).numpy()
-        np.save(path, array) if path.suffix == ".npy" else np.savez(path, **{NAME: array})
+        np.save(path, array) if path.suffix == ".npy" else np.savez(path, latents=array)
 
 
 def _check_suffix(path: Path) -> None:

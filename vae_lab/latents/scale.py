@@ -67,7 +67,8 @@ class ScaleCheck(NamedTuple):
     @property
     def best(self) -> str:
         """The hypothesis with the smallest total, the first one among equals: "raw" if nothing tells them apart."""
-        return min(self.total, key=self.total.get)
+        total = self.total
+        return min(total, key=total.__getitem__)
 
     @property
     def decisive(self) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from ..figures import latents as pictures
+from ..utils.checks import is_number
 from ..utils.tables import table_of
 from ..utils.text import count
 from .arrays import check_latent
@@ -54,7 +55,7 @@ def time_correlation(z: Tensor | np.ndarray, max_lag: int | None = None) -> np.n
     values = check_latent(z)
     last = values.shape[1] - 1
     max_lag = last if max_lag is None else max_lag
-    if isinstance(max_lag, bool) or not isinstance(max_lag, Integral) or not 0 <= max_lag <= last:
+    if not is_number(max_lag, Integral) or not 0 <= max_lag <= last:
         raise ValueError(f"max_lag must be an integer from 0 to L - 1 = {last}, got {max_lag!r}")
     return _time_correlation_of(values, int(max_lag))
 

@@ -66,7 +66,9 @@ def compare_frames(
         timeline = timeline_of(num_frames, timeline)
         panels.append(_latent_panel(latent, timeline))
     colours = cycle(OTHER_COLOURS)
-    curves = [Curve(name, values, NAMED_COLOURS.get(name) or next(colours)) for name, values in quality.items()]
+    curves = [
+        Curve(name, values.tolist(), NAMED_COLOURS.get(name) or next(colours)) for name, values in quality.items()
+    ]
     data = player_data(panels, fps, curves, None if latent is None else timeline, first_frame, budget)
     text = f"Frame viewer: {count(num_frames, 'frame')} of {height}x{width} (height x width), panels "
     text += ", ".join(panel.name for panel in panels)

@@ -142,11 +142,15 @@ def explore_latents(
             "note": "",
         },
     }
-    answers = LatentAnswers(codec, z, other, num_frames, budget, data["changes"]) if codec else None
-    film = (None, None) if clip is None else (clip, groups)
-    return LatentViewer(
-        data, _text(report, num_frames), lambda: latent_filmstrip(values, *film, columns=6), report, answers
-    )
+    answers = None
+    if codec is not None and num_frames is not None:
+        answers = LatentAnswers(codec, z, other, num_frames, budget, data["changes"])
+
+    def film():
+        """PCA and every channel over latent frames, under the frames that each one stands for."""
+        return latent_filmstrip(values, clip, None if clip is None else groups, columns=6)
+
+    return LatentViewer(data, _text(report, num_frames), film, report, answers)
 
 
 def _pictures_and_numbers(
@@ -253,10 +257,10 @@ def _codec(vae: Any, z: Tensor, num_frames: int, name: str) -> Codec:
         raise ValueError(f"vae must decode to frames (1, 3, T, H, W), but {codec.name} decodes z to {shape}")
     codec.timeline(num_frames, z.shape[2])
     if not codec.any_length and shape[2] != num_frames:
-        longer = codec.decoded_shape((*z.shape[:2], z.shape[2] + 1, *z.shape[3:]), num_frames)[2]
+        longer = codec.decoded_shape((*z.shape[:2], z.shape[2] + 1, *z.shape[3:]), num_frames) or shape
         decodes = f"{codec.name} decodes {count(z.shape[2], 'latent frame')} to {count(shape[2], 'frame')}"
         raise ValueError(
             f"{name} must be as many as z decodes to, got {num_frames}: {decodes}, so some frames are not in z or in "
-            f"others of its latent frames; lengths that fit are {shape[2]} and {longer}"
+            f"others of its latent frames; lengths that fit are {shape[2]} and {longer[2]}"
         )
     return codec
