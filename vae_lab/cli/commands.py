@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import shapes
 from ..utils import exit_codes
@@ -99,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_model(command: argparse.ArgumentParser, name: str) -> None:
-    optional = dict(default="lab") if name.startswith("-") else dict(metavar="CHECKPOINT")
+    optional: dict[str, Any] = dict(default="lab") if name.startswith("-") else dict(metavar="CHECKPOINT")
     command.add_argument(
         name, help='"lab", "lab-frame-group", a folder, a weight file or a Hub id (owner/name)', **optional
     )

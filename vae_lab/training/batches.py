@@ -64,8 +64,10 @@ class Inputs:
             items = [[(key, length) for key in step] for step, length in zip(keys, lengths, strict=True)]
             drawn = batches(self.clips, config.size, items, config.workers)
         for step_keys, length in zip(keys, lengths, strict=True):
-            inputs = self._encoded(next(drawn)) if self.cache is None else self._cached(stage, step_keys, length)
-            yield Batch(*inputs, [_noise_seed(key) for key in step_keys])
+            pixels, latents = (
+                self._encoded(next(drawn)) if self.cache is None else self._cached(stage, step_keys, length)
+            )
+            yield Batch(pixels, latents, [_noise_seed(key) for key in step_keys])
 
     def measured(self) -> Tensor:
         """Pixels (MEASURED_CLIPS, 3, T, H, W) that no step uses."""
@@ -92,8 +94,9 @@ class Inputs:
             return pixels, None if self.spatial is None else encode(self.spatial, pixels)
 
     def _cached(self, stage: Stage, keys: list[tuple], length: int) -> tuple[Tensor | None, Tensor]:
-        latents, frames = zip(*[self.cache.window(key, length) for key in keys], strict=True)
-        latents = torch.from_numpy(np.stack(latents)).transpose(1, 2).to(self.device)
+        assert self.cache is not None
+        windows, frames = zip(*[self.cache.window(key, length) for key in keys], strict=True)
+        latents = torch.from_numpy(np.stack(windows)).transpose(1, 2).to(self.device)
         if stage.target == "latents":
             return None, latents
         return to_pixels(torch.from_numpy(np.stack(frames)).to(self.device)), latents

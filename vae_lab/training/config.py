@@ -33,7 +33,7 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def config_class(cls: _Class) -> _Class:
     """Make a frozen, keyword-only dataclass whose constructor also reads `half` (see `renamed`), with a warning."""
-    made = dataclass(frozen=True, kw_only=True)(cls)
+    made: Any = dataclass(frozen=True, kw_only=True)(cls)
     init = made.__init__
 
     @wraps(init)

@@ -133,7 +133,7 @@ class Draws(Dataset):
         return torch.from_numpy(self.clips.draw(key, num_frames, self.size))
 
 
-def batches(clips: Clips, size: int, items: Sequence[Sequence[tuple]], workers: int) -> Iterator[Tensor]:
+def batches(clips: Clips, size: int, items: Sequence[list[tuple]], workers: int) -> Iterator[Tensor]:
     """Draw one batch, uint8 (B, T, size, size, 3), for each list of (key, num_frames), in that order."""
     return iter(DataLoader(Draws(clips, size), batch_sampler=items, num_workers=workers))
 

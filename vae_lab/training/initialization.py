@@ -12,18 +12,21 @@ SiLU is not linear, but silu(x) - silu(-x) = x. Every carried channel x therefor
 convolution takes their difference.
 """
 
+from collections.abc import Sequence
 from functools import singledispatch
+from typing import cast
 
 import torch
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from ..spatial_vae import SpatialVAE
-from ..temporal_vae import ResnetBlock, TemporalVAE
+from ..temporal_vae import DownBlock, ResnetBlock, TemporalVAE, UpBlock
 
 PIXEL_CONSTANT = 3.0  # pixels lie in [-1, 1]
 LATENT_CONSTANT = 10.0  # scaled latents lie within a few units; 3 and 100 are 0.8 and 1.9 dB worse after 600 steps
 FIRST_LOGVAR = -6.0  # of the posterior: its noise has standard deviation 0.05, much less than the latents
+Conv = nn.Conv2d | nn.Conv3d
 SPARE = 0.3  # factor on the random weights of channels that carry nothing yet
 
 
@@ -53,7 +56,7 @@ class _Trunk:
         held = {channel for pair in self.constants(width) for channel in pair}
         return [channel for channel in range(width) if channel not in held]
 
-    def check_room(self, widths, in_channels: int) -> None:
+    def check_room(self, widths: Sequence[int], in_channels: int) -> None:
         for width in widths:
             if width // self.groups < 4 or len(self.carriers(width)) < 2 * in_channels:
                 raise ValueError(
@@ -61,9 +64,9 @@ class _Trunk:
                     f"beside two constants a group, got {width} channels in {self.groups} groups"
                 )
 
-    def set_constants(self, conv: nn.Module, copies: int = 1) -> None:
+    def set_constants(self, conv: Conv, copies: int = 1) -> None:
         """Set the constant channels of a convolution's output: by its bias or, without one, from those of its input."""
-        inputs = self.constants(conv.in_channels) if conv.bias is None else None
+        inputs = self.constants(conv.in_channels) if conv.bias is None else []
         for number, pair in enumerate(self.constants(conv.out_channels // copies)):
             for side, channel in enumerate(pair):
                 rows = slice(copies * channel, copies * (channel + 1))
@@ -73,7 +76,7 @@ class _Trunk:
                 else:
                     conv.bias[rows] = (self.constant, -self.constant)[side]
 
-    def carry(self, conv: nn.Module, *kernels: Tensor) -> None:
+    def carry(self, conv: Conv, *kernels: Tensor) -> None:
         """Make a convolution apply each kernel to every carried channel alone: one output channel per kernel."""
         copies = len(kernels)
         conv.weight.zero_()
@@ -89,7 +92,7 @@ class _Trunk:
         carriers = self.carriers(width)
         return list(zip(carriers[::2], carriers[1::2], strict=False))
 
-    def enter(self, conv: nn.Module, kernel: Tensor, channels: int) -> None:
+    def enter(self, conv: Conv, kernel: Tensor, channels: int) -> None:
         """Make a convolution put input channel k on the first channel of pair k, and its negative on the second."""
         conv.weight *= SPARE
         for k, (one, twin) in enumerate(self.pairs(conv.out_channels)):
@@ -101,10 +104,11 @@ class _Trunk:
             conv.bias.zero_()
             self.set_constants(conv)
 
-    def leave(self, conv: nn.Module, kernel: Tensor, channels: int) -> None:
+    def leave(self, conv: Conv, kernel: Tensor, channels: int) -> None:
         """Make a convolution undo `enter` after GroupNorm and SiLU: output k is input channel k at its old scale."""
         size = conv.in_channels // self.groups
         gain = self.constant / (size / 2) ** 0.5  # the norm's standard deviation, 2 of `size` channels being constants
+        assert conv.bias is not None
         conv.weight *= SPARE
         conv.bias.zero_()
         for k, (one, twin) in zip(range(channels), self.pairs(conv.in_channels), strict=False):
@@ -112,13 +116,14 @@ class _Trunk:
             conv.weight[k, one] = gain * kernel
             conv.weight[k, twin] = -gain * kernel
 
-    def branch(self, conv: nn.Module) -> None:
+    def branch(self, conv: Conv) -> None:
         """Hide the constants, next to which the picture is small, from the first convolution of a residual branch."""
         for pair in self.constants(conv.in_channels):
             conv.weight[:, pair] = 0
 
 
-def _start_posterior(quant_conv: nn.Module, post_quant_conv: nn.Module, latent_channels: int) -> None:
+def _start_posterior(quant_conv: Conv, post_quant_conv: Conv, latent_channels: int) -> None:
+    assert quant_conv.bias is not None and post_quant_conv.bias is not None
     quant_conv.weight[:latent_channels] = 0
     quant_conv.weight[latent_channels:] *= 0.1
     post_quant_conv.weight.zero_()
@@ -190,13 +195,13 @@ def _start_temporal(vae: TemporalVAE) -> None:
         if resnet.conv_shortcut is not None:
             trunk.carry(resnet.conv_shortcut.conv, point)
     trunk.enter(encoder.conv_in.conv, own, channels)
-    for block in encoder.down_blocks:
-        if block.downsampler is not None:
-            trunk.carry(block.downsampler.conv, last)  # the last frame of the group, causal or not
+    for down in cast(list[DownBlock], encoder.down_blocks):
+        if down.downsampler is not None:
+            trunk.carry(down.downsampler.conv, last)  # the last frame of the group, causal or not
     trunk.leave(encoder.conv_out.conv, point, channels)
     _start_posterior(vae.quant_conv.conv, vae.post_quant_conv.conv, vae.config.latent_channels)
     trunk.enter(decoder.conv_in.conv, own, channels)
-    for block in decoder.up_blocks:
-        if block.upsampler is not None:
-            trunk.carry(block.upsampler.conv, between, own)
+    for up in cast(list[UpBlock], decoder.up_blocks):
+        if up.upsampler is not None:
+            trunk.carry(up.upsampler.conv, between, own)
     trunk.leave(decoder.conv_out.conv, own, channels)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
+from diffusers import ModelMixin
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -111,7 +112,7 @@ class _Run:
         perceptual = None if config.perceptual is None else perceptual_distance(config.perceptual).to(device)
         self.objective = accelerator.prepare(Objective(config, self.half, self.spatial, perceptual))
         self.average = AveragedModel(self.half, multi_avg_fn=_moving_average(config.ema_decay))
-        averaged = self.average.module
+        averaged: ModelMixin = self.average.module
         self.reconstructing = averaged if self.spatial is None else stack(self.spatial, averaged)
         self.made_of = fingerprint(clips, self.spatial)
         self.inputs = Inputs(config, clips, self.spatial, device, accelerator.process_index)
@@ -149,7 +150,7 @@ class _Run:
         config, accelerator, state = self.config, self.accelerator, self.state
         optimizer = torch.optim.AdamW(self.half.parameters(), stage.learning_rate, weight_decay=config.weight_decay)
         schedule = get_cosine_schedule_with_warmup(optimizer, min(config.warmup_steps, stage.steps // 2), stage.steps)
-        if state.step > first:
+        if saved is not None and state.step > first:
             optimizer.load_state_dict(saved["optimizer"])
             schedule.load_state_dict(saved["schedule"])
         optimizer = accelerator.prepare(optimizer)

@@ -47,11 +47,12 @@ class Objective(nn.Module):
         """
         config, codec = self.config, codec_of(self.vae)
         source = x if latents is None else latents
+        target = x if stage.target == "pixels" else latents
+        assert source is not None and target is not None  # a stage has what it encodes and what it aims at
         posterior = codec.posterior(source)
         z = posterior.mean + posterior.std * noise_like(posterior.mean, seeds)
         y = codec.decode(z, source.shape[2])
-        target = x if stage.target == "pixels" else latents
-        if latents is not None and stage.target == "pixels":
+        if self.spatial is not None and latents is not None and stage.target == "pixels":
             y = self.spatial.decode(y).sample
         if y.shape != target.shape:
             raise ValueError(
@@ -62,7 +63,7 @@ class Objective(nn.Module):
         values = {"mse": error.square().mean(), "l1": error.abs().mean(), "kl": kl_per_element(posterior)}
         loss = config.mse_weight * values["mse"] + config.l1_weight * values["l1"] + config.kl_weight * values["kl"]
         if stage.identity_weight and source.shape[2] == 1:
-            values["identity"] = (posterior.mean - latents).square().mean()
+            values["identity"] = (posterior.mean - source).square().mean()
             loss = loss + stage.identity_weight * values["identity"]
         if self.perceptual is not None and stage.target == "pixels":
             images, targets = (v.transpose(1, 2).flatten(0, 1) for v in (y, target))

@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from ..checkpoints.loading import load
@@ -17,7 +18,7 @@ from .config import STARTS, TrainConfig
 from .initialization import start_as_interpolation
 
 
-def new_parts(config: TrainConfig) -> tuple[nn.Module, SpatialVAE | None]:
+def new_parts(config: TrainConfig) -> tuple[ModelMixin, SpatialVAE | None]:
     """Make the model that a run trains (`new_half`) and, for part "temporal", load the frozen 2D half in front of it.
 
     Raises ValueError if they do not fit each other or the size of the clips.
@@ -29,7 +30,7 @@ def new_parts(config: TrainConfig) -> tuple[nn.Module, SpatialVAE | None]:
     return half, spatial
 
 
-def new_half(config: TrainConfig) -> nn.Module:
+def new_half(config: TrainConfig) -> ModelMixin:
     """Make the half, or whole VAE, that a run trains: from `config.model` and the seed, or from a checkpoint.
 
     Raises ValueError if it cannot be built.
@@ -92,7 +93,7 @@ def rescaled(spatial: SpatialVAE, scaling_factor: float) -> SpatialVAE:
     return other
 
 
-def check_sizes(config: TrainConfig, half: nn.Module, spatial: SpatialVAE | None, name: str = "size") -> None:
+def check_sizes(config: TrainConfig, half: ModelMixin, spatial: SpatialVAE | None, name: str = "size") -> None:
     """Refuse halves that do not fit each other, and clips that do not fit them. name: what messages call the size."""
     if spatial is not None:
         given, taken = spatial.config.latent_channels, half.config.in_channels
@@ -115,7 +116,7 @@ def stack(spatial: SpatialVAE, temporal: TemporalVAE) -> VideoVAE:
     return VideoVAE.of_halves(spatial, temporal, latents_mean=[0.0] * channels, latents_std=[1.0] * channels)
 
 
-def finished(half: nn.Module, spatial: SpatialVAE | None, z: Tensor) -> nn.Module:
+def finished(half: ModelMixin, spatial: SpatialVAE | None, z: Tensor) -> nn.Module:
     """Return the trained VAE, joined with its frozen 2D half if it has one, with the statistics of raw latents z."""
     return codec_of(half if spatial is None else stack(spatial, half)).calibrated(z)
 

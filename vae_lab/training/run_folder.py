@@ -72,9 +72,10 @@ class RunFolder:
     @contextmanager
     def explained(self, task: str, *errors: type[Exception]) -> Iterator[None]:
         """Turn an OSError, or one of `errors`, into a TrainingError that names the last good checkpoint."""
+        expected: tuple[type[Exception], ...] = (OSError, *errors)
         try:
             yield
-        except (OSError, *errors) as error:
+        except expected as error:
             raise TrainingError(f"could not {task} ({reason(error)}); {self.last_good()}") from error
 
     def write(self, config: TrainConfig, state: dict[str, Any]) -> None:

@@ -110,7 +110,7 @@ def _palette(random: np.random.Generator) -> list[tuple[int, int, int]]:
     colours = random.uniform(0, 1, (int(random.integers(2, 9)), 3))
     if random.random() < 0.6:  # saturated: most channels near their ends
         colours = np.where(random.random(colours.shape) < 0.6, np.round(colours) * 0.9 + colours * 0.1, colours)
-    return [tuple(int(v) for v in colour * 255) for colour in colours]
+    return [(int(red), int(green), int(blue)) for red, green, blue in colours * 255]
 
 
 def _shape(random: np.random.Generator, radius: float, palette, outline) -> Callable:
@@ -173,11 +173,12 @@ def _mixed(random: np.random.Generator, num_frames: int, size: int) -> np.ndarra
     a, b = (layer(random, num_frames, size) for layer in layers)
     kind = random.random()
     if kind < 0.4:
-        mask = random.uniform(0, 1)
+        mask = np.array(random.uniform(0, 1))
     elif kind < 0.8:
         mask = (_drawn_layer(random, num_frames, size)[..., :1] > 0.5).astype(float)
     elif kind < 0.9:  # a fade
-        mask = np.linspace(*random.uniform(0, 1, 2), num_frames)[:, None, None, None]
+        start, stop = random.uniform(0, 1, 2)
+        mask = np.linspace(start, stop, num_frames)[:, None, None, None]
     else:  # a cut
         mask = (np.arange(num_frames) < random.integers(num_frames + 1)).astype(float)[:, None, None, None]
     return a * mask + b * (1 - mask)
