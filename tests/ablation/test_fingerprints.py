@@ -94,6 +94,43 @@ def test_imports_are_followed_into_packages(tmp_path, monkeypatch):
         assert code_version("wing.start") != before
 
 
+def test_names_of_fronts_are_followed_to_their_homes(tmp_path, monkeypatch):
+    """A front loads its names lazily, so its code does not show where they are; its stub does."""
+    sources = {
+        "wing/start.py": "from ..front import f\nfrom .. import top\n",
+        "wing/uses_a_front.py": "from .. import front\nfront.g()\n",
+        "wing/absolute.py": "import numpy\nfrom vae_lab.front import f\n",
+        "wing/__init__.py": "",
+        "front/__init__.py": "lazy = 1\n",
+        "front/__init__.pyi": "from .home import inner as f\nfrom .other import g as g\n",
+        "front/home.py": "from . import deep\n",
+        **dict.fromkeys(["front/deep.py", "front/other.py", "front/unused.py", "far/place.py", "__init__.py"], ""),
+        "__init__.pyi": "from . import front as front\nfrom .far import up as top\nfrom .far import down as down\n",
+        "far/__init__.py": "",
+        "far/__init__.pyi": "from .place import up as up\nfrom .figures import down as down\n",
+    }
+    for name, text in sources.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(fingerprints, "FOLDER", tmp_path)
+    wanted = "wing wing.start front front.home front.deep far far.place"
+    assert set(fingerprints._with_imports("wing.start")) == set(wanted.split())
+    wanted = "wing wing.uses_a_front front front.home front.deep front.other"
+    assert set(fingerprints._with_imports("wing.uses_a_front")) == set(wanted.split())
+    message = "code that counts must import vae_lab by relative names, got 'from vae_lab.front import f'"
+    with pytest.raises(ValueError, match=message):
+        fingerprints._with_imports("wing.absolute")
+
+
+def test_a_trial_needs_no_front():
+    """Each module of a trial imports from the module that owns a name: fronts count for their own code alone."""
+    modules = fingerprints._with_imports("ablation.trial")
+    assert {"ablation.trial", "ablation.metrics", "families", "training.loop", "training.synthetic"} <= set(modules)
+    wings = {name.partition(".")[0] for name in modules}
+    assert wings.isdisjoint({"viewers", "lessons", "cli", "reconstruct", "figures"})
+    assert {"ablation.results", "ablation.plan", "ablation.runner", "ablation.store"}.isdisjoint(modules)
+
+
 def test_a_module_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="module must be one of vae_lab, by its dotted name in it, got 'trials'"):
         code_version("trials")

@@ -516,7 +516,7 @@ TRIAL = dict(key="{key}", config={}, metrics={}, frames={}, error="", traceback=
             dict(frames={"a": {"psnr": ["x"]}}), dict(error=None), dict(seconds="x"),
         )
     ],
-    ids=str,
+    ids=lambda text: text[:40],
 )  # fmt: skip
 def test_a_damaged_trial_is_named(finished, base, text):
     out, result = finished

@@ -1,4 +1,4 @@
-"""What a trial of an ablation is: a training, and how its model is used and measured; and what a variant changes."""
+"""The config of a trial: a training, and how its model is used and measured. Variants change some of its fields."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -14,13 +14,13 @@ class TrialConfig(TrainConfig):
     """A training, and how its model is used and measured afterwards. `seed` is set by the ablation."""
 
     micro_frame_size: int | None = MICRO_FRAME_SIZE
-    """Frames a chunk when the model is used; None: one piece. Of VideoVAEs; others have no chunks."""
+    """Frames per chunk when the model is used; None: no chunks. VideoVAEs only."""
     used_spatial_scaling_factor: float | None = None
-    """What 2D latents are multiplied by when the model is used; None: as in training. Of half "temporal"."""
+    """Factor on 2D latents when the model is used; None: as in training. Part "temporal" only."""
     measured_frames: int = 34
-    """Of each measured clip."""
+    """Frames of each measured clip."""
     measured_size: int = 64
-    """Pixels of a side of the measured clips."""
+    """Height and width of the measured clips, in pixels."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -34,20 +34,20 @@ class TrialConfig(TrainConfig):
 
     @property
     def makes_video_vae(self) -> bool:
-        """Whether the model is the lab's stack of two halves."""
+        """Whether the trained model is a VideoVAE, the lab's stack of two halves."""
         return self.part == "temporal" or (self.part == "whole" and "class_name" not in self.model)
 
     @property
     def training(self) -> TrainConfig:
-        """What of it decides the weights."""
+        """The fields that decide the weights."""
         return TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
 
 
 def changed(base: TrialConfig, difference: Mapping[str, Any]) -> TrialConfig:
-    """The config that differs from `base` by these fields.
+    """Return a copy of `base` with these fields changed.
 
-    A table in "model" changes the arguments it names; with a "class_name" it is the whole model. A table in "stages"
-    is stage name -> fields to change; a list takes the place of all stages.
+    A table "model" changes the arguments that it names; with a "class_name" it replaces the model. A table "stages"
+    maps names of stages to the fields that change; a list replaces all stages.
     """
     values = base.to_dict()
     for name, value in renamed(difference).items():

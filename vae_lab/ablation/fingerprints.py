@@ -1,4 +1,4 @@
-"""Hashes that say what a result was computed from: code, files and settings."""
+"""Hashes of what a result was computed from: code, files and settings."""
 
 import ast
 import hashlib
@@ -7,18 +7,28 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-FOLDER = Path(__file__).parents[1]  # of the package
+FOLDER = Path(__file__).parents[1]  # the folder of the package
+PACKAGE = __name__.partition(".")[0]
 
 
 @cache
 def code_version(module: str, libraries: Sequence[str] = ()) -> str:
-    """12 hex digits: a hash of a module of the package, of all that it imports of the package, wherever in it, and of
-    the installed versions of `libraries`.
+    """Hash a module of the package, every module of the package that it needs, and installed versions of libraries.
 
-    Comments, docstrings and layout do not count, nor do modules that draw results and compute none (`figures` and what
-    ends in it). module: its dotted name within the package. libraries: names as pip knows them, in a tuple.
+    Comments, docstrings and layout do not count, nor do modules that only draw (`figures`, and names that end in it).
+    Imports are followed wherever they stand in a module; a name that comes from a front is looked up in its stub.
+
+    Args:
+        module: its dotted name within the package.
+        libraries: names that pip knows, in a tuple.
+
+    Returns:
+        12 hex digits.
+
+    Raises:
+        ValueError: there is no such module, or a module imports the package by its absolute name.
     """
     digest = hashlib.sha256()
     for name, tree in sorted(_with_imports(module).items()):
@@ -29,7 +39,7 @@ def code_version(module: str, libraries: Sequence[str] = ()) -> str:
 
 
 def content_hash(path: Path) -> str:
-    """16 hex digits: of a file's bytes, or of the names and bytes of all files in a folder and the folders in it."""
+    """Hash a file's bytes, or the names and bytes of all files in a folder and its subfolders: 16 hex digits."""
     digest = hashlib.sha256()
     for file in sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]:
         digest.update(f"{file.relative_to(path).as_posix()}\n".encode())
@@ -39,50 +49,78 @@ def content_hash(path: Path) -> str:
 
 
 def key_of(*parts: Any) -> str:
-    """16 hex digits: of plain values, as JSON holds them."""
+    """Hash plain values that JSON can hold: 16 hex digits."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _with_imports(module: str) -> dict[str, ast.Module]:
-    """The syntax trees of a module ("wing.module") and of all modules that it needs, by their dotted names."""
+    """Return the syntax trees of a module ("wing.module") and of all modules that it needs, by their dotted names."""
     if _path_of(module) is None:
         raise ValueError(f"module must be one of {FOLDER.name}, by its dotted name in it, got {module!r}")
-    found, waiting = {}, [module]
+    trees: dict[str, ast.Module] = {}
+    waiting = [module]
     while waiting:
         name = waiting.pop()
         path = _path_of(name)
-        if name in found or path is None or _draws(name):
+        if name in trees or path is None or any(part.endswith("figures") for part in name.split(".")):
             continue
-        found[name] = ast.parse(path.read_text("utf-8"))
-        waiting += _imported(found[name], name if path.name == "__init__.py" else name.rpartition(".")[0])
-    return found
+        trees[name] = ast.parse(path.read_text("utf-8"))
+        above = name.rpartition(".")[0]  # the package around a module runs too
+        package = name if path.name == "__init__.py" else above
+        waiting += [above, *(module for each in _imports(trees[name], package) for module in _modules_behind(each))]
+    return trees
 
 
 def _path_of(name: str) -> Path | None:
-    """The file of a module by its dotted name within the package; None where there is none, as for a function."""
+    """Return the file of a module, by its dotted name within the package; None if it is no module."""
     path = FOLDER.joinpath(*name.split("."))
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if name and file.is_file()), None)
 
 
-def _draws(name: str) -> bool:
-    """Whether a module draws results and computes none."""
-    return any(part.endswith("figures") for part in name.split("."))
+class _Import(NamedTuple):
+    """`from base import name as alias`."""
+
+    base: str
+    name: str
+    alias: str
 
 
-def _imported(tree: ast.Module, package: str) -> list[str]:
-    """What relative imports in a module of `package` may name: modules, and names that may be modules."""
-    found = []
+def _imports(tree: ast.Module, package: str) -> list[_Import]:
+    """Return what a module of `package` imports from anywhere in the whole package, with dotted names within it."""
+    above = package.split(".") if package else []
+    imports = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
-            above = package.split(".") if package else []
-            base = [*above[: len(above) - node.level + 1], *(node.module.split(".") if node.module else [])]
-            found += [".".join(base), *(".".join([*base, alias.name]) for alias in node.names)]
-            found += [".".join(base[:length]) for length in range(1, len(base))]  # their packages run too
-    return found
+            base = [*above[: len(above) - node.level + 1], *([node.module] if node.module else [])]
+            imports += [_Import(".".join(base), name.name, name.asname or name.name) for name in node.names]
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
+            if any(name and name.partition(".")[0] == PACKAGE for name in names):
+                raise ValueError(f"code that counts must import {PACKAGE} by relative names, got {ast.unparse(node)!r}")
+    return imports
+
+
+def _modules_behind(imported: _Import) -> list[str]:
+    """Return the modules that an import needs: its base, and the module that it names or the home of the name.
+
+    A front that is imported as a module needs the homes of all its names.
+    """
+    whole = f"{imported.base}.{imported.name}".strip(".")
+    is_module = _path_of(whole) is not None
+    homes = _front(whole if is_module else imported.base)
+    if not is_module:
+        homes = [home for home in homes if home.alias == imported.name]
+    return [imported.base, whole, *(module for home in homes for module in _modules_behind(home))]
+
+
+def _front(package: str) -> list[_Import]:
+    """Return the imports in the stub of a front, whose own code loads names lazily; none for another module."""
+    stub = FOLDER.joinpath(*package.split("."), "__init__.pyi")
+    return _imports(ast.parse(stub.read_text("utf-8")), package) if stub.is_file() else []
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
-    """All texts that stand alone as a statement are taken out."""
+    """Remove every text that is a statement of its own."""
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
             statements = getattr(node, name, None)

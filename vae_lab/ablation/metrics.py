@@ -1,4 +1,4 @@
-"""What is measured of a trial, and how it is called, everywhere."""
+"""The metrics of a trial: their names, meanings and units, and the words for a difference."""
 
 from typing import NamedTuple
 
@@ -6,32 +6,32 @@ UNDECIDED, SAME = "cannot tell", "the same"
 
 
 class Metric(NamedTuple):
-    """One of METRICS."""
+    """A metric of a trial: how it is called, and what its values mean."""
 
     name: str
-    """In a sentence."""
+    """Its name in a sentence."""
     meaning: str
     unit: str = ""
     better: int = 0
-    """1: more of it is better, -1: less of it; 0: neither."""
+    """1: more is better, -1: less is better, 0: neither."""
     one: str = ""
-    """Where it has no unit: what has the value 1."""
+    """For a metric without unit: what has the value 1."""
 
     @property
     def label(self) -> str:
-        """At an axis."""
+        """Its name at an axis."""
         if self.one:
             return f"{self.name} (1: {self.one})"
         return f"{self.name} in {self.unit}" if self.unit else self.name
 
     @property
     def directions(self) -> tuple[str, str]:
-        """What a larger and a smaller value are called: "better" and "worse", or "more" and "less" of the others."""
+        """The words for a larger and for a smaller value: "better" and "worse" or, if neither is, "more" and "less"."""
         return {1: ("better", "worse"), -1: ("worse", "better"), 0: ("more", "less")}[self.better]
 
     def verdict(self, low: float, high: float) -> str:
-        """What the interval of a difference from the base says: one of the `directions`, SAME where it is 0 alone,
-        UNDECIDED where 0 is in it or it is NaN.
+        """Return what the interval of a difference from the base says: one of the `directions`, SAME if both ends are
+        0, UNDECIDED if it includes 0 or is NaN.
         """
         if low == high == 0:
             return SAME
@@ -40,33 +40,34 @@ class Metric(NamedTuple):
         return self.directions[low < 0]
 
 
-METRICS = {  # what is not of a model is NaN
+METRICS = {  # a metric that does not apply to a model is NaN
     "time_error": Metric(
         "time error",
-        "RMS error of 2D latents that went through the temporal half, where their standard deviation is 1: what "
-        "compressing time costs, without what the 2D half loses",
+        "RMS error of 2D latents that went through the temporal half, in their standard deviations: what compressing "
+        "time costs, without what the 2D half loses",
         better=-1,
         one="std of 2D latents",
     ),
     "psnr": Metric("PSNR", "mean over the frames of all measured clips", "dB", better=1),
-    "image_psnr": Metric("PSNR of images", "of single frames, each encoded alone", "dB", better=1),
+    "image_psnr": Metric("PSNR of images", "PSNR of single frames, each encoded alone", "dB", better=1),
     "identity": Metric(
         "squared distance from 2D latents",
-        "mean squared distance of an image's latent from its 2D latent (of stacks whose channels are as many)",
+        "mean squared distance of an image's latent from its 2D latent (if both have the same number of channels)",
     ),
     "kl": Metric("KL", "divergence of the posterior from N(0, 1)", "nats per element"),
     "active_channels": Metric(
         "active channels",
-        "latent channels whose posterior mean varies over the clips by more than latent_moments.ACTIVE_VARIANCE",
+        "latent channels whose posterior mean has a variance over the clips above latents.ACTIVE_VARIANCE",
     ),
-    "latent_std": Metric("std of latents", "of all raw latents"),
-    "compression": Metric("compression", "numbers of a measured clip for one of its latent"),
+    "latent_std": Metric("std of latents", "standard deviation of all raw latents"),
+    "compression": Metric("compression", "numbers in a measured clip per number in its latent"),
     "leak": Metric(
-        "leak", "largest effect of a frame on a latent that may not see it, for the largest that is allowed"
+        "leak",
+        "largest effect of a frame on a latent that must not see it, as a fraction of the largest permitted effect",
     ),
-    "parameters": Metric("parameters", "that are trained"),
+    "parameters": Metric("parameters", "number of trained parameters"),
     "training_gflop": Metric(
         "training", "floating point operations of the training, forward and backward, in 1e9", "GFLOP"
     ),
 }
-METRICS_BY_FRAME = ("time_error", "psnr")  # of these, also frame by frame
+METRICS_BY_FRAME = ("time_error", "psnr")  # also measured frame by frame

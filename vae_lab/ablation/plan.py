@@ -1,4 +1,4 @@
-"""What an ablation has to run: trials, and the keys that their results are kept under. Nothing here needs torch."""
+"""The trials of an ablation, and the keys under which their results are stored. This module does not need torch."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,22 +22,22 @@ class Trial(NamedTuple):
     variant: str
     seed: int
     config: TrialConfig
-    """With absolute paths: a worker may be in another folder."""
+    """With absolute paths: a worker may run in another folder."""
     key: str
     training_key: str
     source_key: str
-    """Of the clips and weights that it reads."""
+    """Hash of the clips and weights that the trial reads."""
 
 
 def check_name(name: str) -> None:
-    """Refuse what is no name of a folder for tables."""
+    """Refuse a name that cannot be a folder for tables."""
     fits = isinstance(name, str) and 0 < len(name) <= 100 and not name.startswith(".") and not {*name} & {*"/\\\0"}
     if not fits or name in RESERVED:
         raise ValueError(f"name must be that of a folder in out, other than {', '.join(RESERVED)}, got {name!r}")
 
 
 def planned(base, variants, seeds, data: Path | None, out: Path, version: str) -> list[Trial]:
-    """All trials, variant after variant, the base first."""
+    """Return all trials, variant after variant, the base first. Refuse what cannot be one ablation."""
     if not isinstance(base, TrialConfig):
         raise ValueError(f"base must be a TrialConfig, got {type(base).__name__}")
     if data is not None and not data.is_dir():
@@ -46,14 +46,14 @@ def planned(base, variants, seeds, data: Path | None, out: Path, version: str) -
         raise ValueError(f"out ({out}) must not lie in data ({data}), of which it would become a part")
     seeds = _whole_numbers(seeds)
     configs = configs_of(base, variants)
-    known: dict[Path, str] = {}
-    sources = {name: _sources(config, data, known) for name, config in configs.items()}
+    hashes: dict[Path, str] = {}
     trials = []
-    for name in configs:
+    for name, variant in configs.items():
+        sources = _sources(variant, data, hashes)
         for seed in seeds:
-            config = replace(configs[name], seed=seed)
-            keys = (key_of(version, sources[name], decisive(c)) for c in (config, config.training))
-            trials.append(Trial(name, seed, _with_absolute_paths(config), *keys, key_of(sources[name])))
+            config = replace(variant, seed=seed)
+            keys = (key_of(version, sources, decisive(c)) for c in (config, config.training))
+            trials.append(Trial(name, seed, _with_absolute_paths(config), *keys, key_of(sources)))
     return trials
 
 
@@ -69,7 +69,7 @@ def _whole_numbers(seeds: Sequence[int]) -> list[int]:
 
 
 def configs_of(base: TrialConfig, variants: Mapping[str, Mapping[str, Any]]) -> dict[str, TrialConfig]:
-    """Name -> config, the base among them. Refuses what is unknown, or the same twice."""
+    """Return the config of the base and of each variant, by name. Refuse unknown fields, and two equal configs."""
     if not isinstance(variants, Mapping) or not variants:
         raise ValueError(f"variants must be a table of at least one name -> differences, got {variants!r}")
     try:
@@ -97,57 +97,58 @@ def configs_of(base: TrialConfig, variants: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def the_same(name: str, other: str) -> ValueError:
-    """The error for a variant that is another one, or the base."""
+    """Return the error for a variant that equals another one, or the base."""
     return ValueError(f"variant {name!r} is the same as {called(other)}")
 
 
 def called(name: str) -> str:
-    """A variant in a message."""
+    """Return how messages call a variant."""
     return "the base" if name == BASE else f"variant {name!r}"
 
 
 def decisive(config) -> dict[str, Any]:
-    """What of a config decides a trial's numbers. The seed does too; it is the same here for all variants."""
+    """Return the fields of a config that decide a trial's numbers."""
     return {name: value for name, value in config.to_dict().items() if name not in RUNTIME_FIELDS}
 
 
 def _paths(config: TrialConfig) -> dict[str, Path]:
-    """The checkpoints that a trial reads, by field; "lab" and its like are names, not paths."""
+    """Return the checkpoints that a trial reads, by field. Names such as "lab" stand for bundled weights."""
     names = {"spatial": config.spatial} if config.part == "temporal" else {}
     names |= {"start": config.start} if config.start not in STARTS else {}
     return {field: lab_weights(name) if name in LAB_WEIGHTS else Path(name) for field, name in names.items()}
 
 
 def _with_absolute_paths(config: TrialConfig) -> TrialConfig:
-    found = {field: path for field, path in _paths(config).items() if getattr(config, field) not in LAB_WEIGHTS}
-    return replace(config, **{field: str(path.absolute()) for field, path in found.items() if path.exists()})
+    paths = {field: path for field, path in _paths(config).items() if getattr(config, field) not in LAB_WEIGHTS}
+    return replace(config, **{field: str(path.absolute()) for field, path in paths.items() if path.exists()})
 
 
-def _sources(config: TrialConfig, data: Path | None, known: dict[Path, str]) -> list:
-    """What a trial reads: clips, weights, the code of a perceptual distance. A Hub id stands for itself.
+def _sources(config: TrialConfig, data: Path | None, hashes: dict[Path, str]) -> list:
+    """Return plain values that identify what a trial reads: clips, weights, the code of a perceptual distance.
 
-    known: hashes of checkpoints that were read before.
+    A Hub id stands for itself. hashes: a cache of the hashes of checkpoints.
     """
     parts: list = [None]
     if data is not None:
         files = [(path.relative_to(data).as_posix(), path.stat()) for path in sorted(data.rglob("*")) if path.is_file()]
         parts = [[[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]]
     for path in _paths(config).values():
-        if path.exists() and path not in known:
-            beside = path.parent / "config.json"  # of a weight file
+        if path.exists() and path not in hashes:
+            beside = path.parent / "config.json"  # a weight file is read with the config beside it
             files = [path, beside] if path.is_file() and beside.exists() else [path]
-            known[path] = key_of(*map(content_hash, files))
-        parts.append(known.get(path, str(path)))
+            hashes[path] = key_of(*map(content_hash, files))
+        parts.append(hashes.get(path, str(path)))
     if config.perceptual is not None:
         parts.append(_code_of(config.perceptual.partition(":")[0]))
     return parts
 
 
 def _code_of(module: str) -> str:
+    """Return the hash of a module's file; its name if it has none. Refuse a module that is not available."""
     try:
-        found = find_spec(module)
-    except (Exception, SystemExit):  # the package around it is run
-        found = None
-    if found is None:
+        spec = find_spec(module)
+    except (Exception, SystemExit):  # find_spec runs the package around the module
+        spec = None
+    if spec is None:
         raise ValueError(f'perceptual must be "module:name" of what can be had here, there is no module {module!r}')
-    return content_hash(Path(found.origin)) if found.origin and Path(found.origin).is_file() else module
+    return content_hash(Path(spec.origin)) if spec.origin and Path(spec.origin).is_file() else module

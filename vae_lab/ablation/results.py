@@ -1,4 +1,4 @@
-"""What came out of an ablation, as pandas tables and pictures: means, spread over seeds, paired differences."""
+"""The results of an ablation as pandas tables, pictures and sentences: means, spread over seeds, paired differences."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,18 +24,18 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Ablation:
-    """What `run_ablation` returns. Variants stand in the order they were given, the base first."""
+    """The results that `run_ablation` returns. The base comes first, then the variants in the order of the call."""
 
     trials: pd.DataFrame
-    """One row a trial: variant, seed, the metrics (NaN where a model has none), seconds, error ("" if none), key."""
+    """One row per trial: variant, seed, the metrics (NaN if one does not apply), seconds, error ("" if none), key."""
     frames: pd.DataFrame
-    """One row a measured frame: variant, seed, clip, frame (from 0), time_error and psnr (`trial_metrics`)."""
+    """One row per measured frame: variant, seed, clip, frame (from 0), and METRICS_BY_FRAME."""
     metrics: Mapping[str, Metric]
-    """Name of each metric in the tables -> what it is."""
+    """The metrics in the tables, by name."""
 
     @classmethod
     def of_results(cls, results: Iterable[Mapping[str, Any]], metrics: Mapping[str, Metric]) -> "Ablation":
-        """Of finished trials as they are kept, with their variant, seed and key."""
+        """Build from finished trials as `TrialFolder.read` returns them, with their variant and seed."""
         results = list(results)
         rows = [
             {name: r[name] for name in ("variant", "seed")}
@@ -48,13 +48,14 @@ class Ablation:
             | {name: series[t] for name, series in values.items()}
             for r in results
             for clip, values in r["frames"].items()
-            for t in range(len(next(iter(values.values()))))  # as many of each
+            for t in range(len(next(iter(values.values()))))  # all have the same length
         ]
         columns = ["variant", "seed", "clip", "frame", *METRICS_BY_FRAME]
         return cls(pd.DataFrame(rows), pd.DataFrame(frames, columns=columns), metrics)
 
     @property
     def variants(self) -> list[str]:
+        """The names of the base and the variants."""
         return list(dict.fromkeys(self.trials["variant"]))
 
     @property
@@ -63,11 +64,11 @@ class Ablation:
         return self.trials[self.trials["error"] != ""]
 
     def table(self, *metrics: str) -> pd.DataFrame:
-        """One row for each variant and metric (all, if none is named), over the seeds whose trials did not fail.
+        """Return one row per metric (default: all) and variant, over the seeds whose trials did not fail.
 
-        n: seeds. mean, std: over them (std with n - 1). difference: the mean of variant minus base, seed by seed; low,
-        high: its confidence interval of 95 % by Student's t, which takes differences as normal; pairs: seeds in it.
-        Each interval stands alone: of twenty, one misses.
+        n is the number of seeds; mean and std are over them (std with n - 1). difference is the mean of variant minus
+        base, seed by seed, over `pairs` seeds; low and high are its 95 % confidence interval by Student's t, which
+        assumes normal differences. Nothing corrects for many intervals: about one in twenty misses.
         """
         names = metrics or tuple(self.metrics)
         check_known("an ablation's table", names, list(self.metrics))
@@ -84,14 +85,14 @@ class Ablation:
         return pd.DataFrame(rows, columns=columns).astype({"pairs": "Int64"})
 
     def only(self, *variants: str) -> "Ablation":
-        """The base and these variants."""
+        """Keep only the base and these variants."""
         check_known("an ablation", variants, self.variants, "variant")
         kept = [BASE, *variants]
         parts = (frame[frame["variant"].isin(kept)].reset_index(drop=True) for frame in (self.trials, self.frames))
         return Ablation(*parts, self.metrics)
 
     def value(self, variant: str, metric: str, column: str = "mean") -> float:
-        """One number of `table(metric)`, for a sentence."""
+        """Return one number of `table(metric)`; NaN if it is missing."""
         check_known("an ablation", [variant], self.variants, "variant")
         rows = self.table(metric).set_index("variant")
         check_known("an ablation's table", [column], [name for name in rows.columns if name != "metric"], "column")
@@ -99,7 +100,7 @@ class Ablation:
         return np.nan if pd.isna(value) else float(value)
 
     def write(self, folder: Path) -> None:
-        """TABLES as CSV files, numbers with all their digits."""
+        """Write TABLES as CSV files, with all digits."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in zip(TABLES, (self.trials, self.frames, self.table()), strict=True):
             with write_beside(folder / f"{name}.csv") as beside:
@@ -130,9 +131,9 @@ class Ablation:
 
     @styled
     def plot(self, metric: str | None = None, label: str | None = None):
-        """A matplotlib Figure: every trial as a dot, seeds joined; beside it the paired differences, with intervals.
+        """Draw every trial as a dot, with lines that join equal seeds, and beside it the differences with intervals.
 
-        metric: one of `metrics`; None: the first. label: at its axis; None: what `metrics` has.
+        metric: a name in `metrics`; None: the first one. label: for its axis; None: that of the metric.
         """
         from matplotlib.ticker import MaxNLocator
 
@@ -162,12 +163,12 @@ class Ablation:
         left.set(xlabel=f"{label}, a dot a seed, bar: mean")
         right.set(xlabel="difference from the base, 95 % interval")
         for axis in (left, right):
-            axis.xaxis.set_major_locator(MaxNLocator(5))  # numbers of seven characters still have a gap between them
+            axis.xaxis.set_major_locator(MaxNLocator(5))  # leaves a gap between numbers of seven characters
         return figure
 
     @styled
     def plot_frames(self, metric: str = "time_error", clips: Sequence[str] | None = None):
-        """A matplotlib Figure: a metric over frames, mean over seeds and clips; the band spans the seeds' means.
+        """Draw a metric over frames: the mean over seeds and clips, and a band that spans the seeds' means.
 
         metric: one of METRICS_BY_FRAME. clips: names of measured clips; None: all.
         """
@@ -190,31 +191,35 @@ class Ablation:
             axis.fill_between(by_seed.index, by_seed.min(axis=1), by_seed.max(axis=1), color=colour, alpha=0.15)
         axis.set(xlabel="frame", ylabel=self.metrics[metric].label)
         texts = axis.legend(axis.lines, map(str, range(len(shown)))).get_texts()
-        for text, variant in zip(texts, shown, strict=True):  # a label of matplotlib's must not begin with _
+        for text, variant in zip(texts, shown, strict=True):  # matplotlib hides a label that begins with _
             text.set_text(variant)
         return figure
 
 
 def _std(values: pd.Series) -> float:
-    """With n - 1; exactly 0 where all are equal, NaN of one."""
+    """Return the standard deviation with n - 1: exactly 0 if all values are equal, NaN for one value."""
     return 0.0 if len(values) > 1 and values.nunique() == 1 else values.std()
 
 
 def paired_difference(values: pd.Series, base: pd.Series) -> dict[str, float]:
-    """Mean of values minus base over the seeds (index) that both have, with its interval by Student's t."""
+    """Return the mean of values minus base over the seeds (index) that both have, with its interval by Student's t.
+
+    The interval is that of `scipy.stats.ttest_rel`; NaN if there are fewer than 2 pairs.
+    """
     differences = (values - base).dropna()
     pairs, mean = len(differences), differences.mean()
-    half = np.nan
-    if pairs > 1:
-        half = stdtrit(pairs - 1, (1 + CONFIDENCE) / 2) * differences.std() / np.sqrt(pairs)
-    return {"difference": mean, "low": mean - half, "high": mean + half, "pairs": pairs}
+    error = differences.std() / np.sqrt(pairs) if pairs > 1 else np.nan
+    half_width = stdtrit(pairs - 1, (1 + CONFIDENCE) / 2) * error  # scipy.stats would take 0.5 s to import
+    return {"difference": mean, "low": mean - half_width, "high": mean + half_width, "pairs": pairs}
 
 
-ROUNDING = 1e-9  # an interval narrower than this share of the values has no width: what is counted is without chance
+# ---- sentences -----------------------------------------------------------------------------------------------------
+
+ROUNDING = 1e-9  # an interval narrower than this share of the values is one point: chance plays no part in the metric
 
 
 class Prose(str):
-    """Text that Jupyter shows as Markdown, and that prints as it is."""
+    """A text that Jupyter shows as Markdown."""
 
     def _repr_markdown_(self) -> str:
         return str(self)
@@ -223,38 +228,43 @@ class Prose(str):
         return str(self)
 
 
-def interval(ablation: "Ablation", variant: str, metric: str) -> tuple[float, float]:
-    """(low, high) of the paired difference, variant minus base, as `Ablation.table` has them; NaN below 2 pairs."""
+def interval(ablation: Ablation, variant: str, metric: str) -> tuple[float, float]:
+    """Return (low, high) of the difference from the base in `Ablation.table`; NaN if there are fewer than 2 pairs."""
     return ablation.value(variant, metric, "low"), ablation.value(variant, metric, "high")
 
 
 def verdict(metric: str, low: float, high: float) -> str:
-    """What the interval of a difference from the base says: "better" or "worse" of time_error, psnr and image_psnr,
-    "more" or "less" of others, "the same" where it is 0 alone, "cannot tell" where 0 is in it or it is NaN.
+    """Return what the interval of a difference from the base says (see `Metric.verdict`).
+
+    "better" or "worse" for time_error, psnr and image_psnr; "more" or "less" for other metrics; "the same" if both ends
+    are 0; "cannot tell" if it includes 0 or is NaN.
     """
     return METRICS[metric].verdict(low, high)
 
 
-def say(ablation: "Ablation", *metrics: str) -> Prose:
-    """A sentence on each variant against the base for each of these metrics, as a Markdown list. Such as: time error
-    0.2842 against the base's 0.2870: better by 0.0028, or 1.0 % (95 % interval of 3 seeds: 0.0014 to 0.0042).
+def say(ablation: Ablation, *metrics: str) -> Prose:
+    """Compare each variant with the base by each of these metrics, one sentence each, as a Markdown list.
+
+    For example: time error 0.2842 against the base's 0.2870: better by 0.0028, or 1.0 % (95 % interval of 3 seeds:
+    0.0014 to 0.0042).
     """
-    base, *variants = ablation.variants
-    lines = [f"- **{v}**: {_sentence(ablation, metric, base, v)}." for metric in metrics for v in variants]
+    lines = []
+    for metric in metrics:
+        base, *rows = ablation.table(metric).itertuples()
+        lines += [f"- **{row.variant}**: {_sentence(metric, base.mean, row)}." for row in rows]
     return Prose("\n".join(lines))
 
 
-def _sentence(ablation: "Ablation", metric: str, base: str, variant: str) -> str:
-    columns = ("mean", "difference", "low", "high", "pairs")
-    mean, difference, low, high, pairs = (ablation.value(variant, metric, column) for column in columns)
-    own_base = ablation.value(base, metric)
+def _sentence(metric: str, base_mean: float, row) -> str:
+    """Compare a variant, as a row of `Ablation.table`, with the mean of the base."""
+    mean, difference, low, high, pairs = row.mean, row.difference, row.low, row.high, row.pairs
     name, unit = METRICS[metric].name, METRICS[metric].unit and f" {METRICS[metric].unit}"
     if isnan(difference):
         return f"{name} {'none' if isnan(mean) else f'{mean:.3g}{unit}'}, so there is nothing to compare"
-    size, half, seeds = max(abs(mean), abs(own_base)), (high - low) / 2, count(int(pairs), "seed")
+    size, half, seeds = max(abs(mean), abs(base_mean)), (high - low) / 2, count(int(pairs), "seed")
     counted = half <= ROUNDING * size
     digits = max(_decimals(size, 3), _decimals(abs(difference) if counted else half, 2))
-    text = f"{name} {mean:.{digits}f} against the base's {own_base:.{digits}f}{unit}"
+    text = f"{name} {mean:.{digits}f} against the base's {base_mean:.{digits}f}{unit}"
     if isnan(low):
         return f"{text}, with one seed, which says nothing of chance"
     said = verdict(metric, low, high)
@@ -264,8 +274,8 @@ def _sentence(ablation: "Ablation", metric: str, base: str, variant: str) -> str
         span = f"{low:+.{digits}f} to {high:+.{digits}f}"
         return f"{text}: {seeds} cannot tell (95 % interval of the difference: {span})"
     text = f"{text}: {said} by {abs(difference):.{digits}f}"
-    if own_base and METRICS[metric].unit != "dB":  # a share of decibels means nothing
-        share = abs(difference / own_base)
+    if base_mean and METRICS[metric].unit != "dB":  # a share of decibels means nothing
+        share = abs(difference / base_mean)
         text += f", or {100 * share:.{1 if share < 0.1 else 0}f} %" if share > 0.001 else ", or less than 0.1 %"
     if counted:
         return f"{text}, with each of {seeds}"
@@ -274,14 +284,14 @@ def _sentence(ablation: "Ablation", metric: str, base: str, variant: str) -> str
 
 
 def _decimals(value: float, significant: int) -> int:
-    """Decimals that show so many digits of a positive number; of 0 and NaN none are needed."""
+    """Return how many decimals show that many significant digits of a positive number; 0 for 0 and NaN."""
     return max(0, significant - 1 - floor(log10(value))) if value > 0 else 0
 
 
-def over_frames(ablation: "Ablation", where: str) -> "Ablation":
-    """The same ablation, its time_error (RMS) over some frames of the measured clips alone.
+def over_frames(ablation: Ablation, where: str) -> Ablation:
+    """Return the ablation with time_error (RMS) over some frames of the measured clips only.
 
-    where: which, as `pandas.DataFrame.query` takes it, of frame (from 0) and clip: "frame < 4".
+    where: the frames, as an expression for `pandas.DataFrame.query` of frame (from 0) and clip, such as "frame < 4".
     """
     frames = ablation.frames.query(where)
     if frames.empty:

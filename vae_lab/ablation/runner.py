@@ -1,7 +1,6 @@
-"""Ablations: variants of one config, each trained and measured with several seeds, as a table with intervals.
+"""Run ablations: train and measure variants of one config with several seeds, through joblib or Dask.
 
-Every trial is kept when it is finished, so an ablation that was stopped, by whatever, goes on where it stood, and one
-that is finished is only read.
+Every finished trial is saved. An interrupted ablation resumes after the last one, and a finished ablation is only read.
 """
 
 import sys
@@ -20,6 +19,7 @@ from ..utils import exit_codes
 from ..utils.checks import check_above, check_known
 from ..utils.extras import needs_extra
 from ..utils.files import locked
+from ..utils.text import first_line
 from .config import TrialConfig
 from .fingerprints import code_version, key_of
 from .metrics import METRICS
@@ -31,13 +31,15 @@ with needs_extra("train"):
     from joblib import Parallel, delayed
     from joblib.parallel import get_active_backend
 
-# What decides a trial's numbers beside our code
 LIBRARIES = ("torch", "diffusers", "accelerate", "numpy", "pillow", "av", "scikit-image")
-SCALED = ("steps", "warmup_steps", "cached_clips")  # what a larger ablation has more of
+"""Libraries whose versions decide a trial's numbers, as the package's code does."""
+SCALED = ("steps", "warmup_steps", "cached_clips")
+"""Fields of a config that `read_ablation_file` scales."""
+_UNFINISHED = dict(metrics={}, frames={}, error="", traceback="", seconds=float("nan"))  # a result without measurements
 
 
 class AblationError(RuntimeError):
-    """The ablation cannot go on; what is finished is kept."""
+    """The ablation cannot continue. Finished trials are saved."""
 
 
 def run_ablation(
@@ -56,28 +58,27 @@ def run_ablation(
     """Train and measure `base` and each variant of it with each seed, and compare them seed by seed.
 
     Trials run through joblib: n_jobs=2 uses two cores, and `with joblib.parallel_config("dask"):` around the same call
-    a Dask cluster whose workers all see `out`. A trial computes on one thread, so its numbers do not depend on how many
-    run beside it: on one machine they are the same to the bit. One whose worker dies is tried again, alone.
+    uses a Dask cluster whose workers all see `out`. A trial computes on one thread, so its numbers are the same to the
+    bit on one machine, however many run beside it. A trial whose worker dies is run again, alone. If another ablation
+    is running in `out`, this one waits for it; trials that they share are run once.
 
     Args:
-        base: its `seed` is not looked at.
-        variants: name -> the fields that are another, as `trial_config.changed` takes them:
+        base: the reference config. Its `seed` is ignored.
+        variants: name -> the fields that differ from the base (see `changed`):
           {"replicate": {"model": {"time_pad_mode": "replicate"}}, "short chunks": {"micro_frame_size": 5}}.
-        seeds: each decides first weights, training clips and noise of a trial of base and of every variant.
-        out: a folder of finished trials. Several ablations may share it, and then run no trial twice.
-        name: of the folder in `out` that gets `trials.csv`, `frames.csv` and `table.csv`.
-        data: a folder of videos to train on, or None for made content. `out` must not lie in it.
-        n_jobs: trials at once, as joblib takes it; None: what joblib.parallel_config says, else one.
-        retry_failed: run trials again that failed; else they stay what they are, rows with an error.
-        keep_models: leave the models that are trained now in out/scratch, for good; else they are removed when all
-          trials are finished. (2D latents stay there for other ablations.) A trial that is only read has no model.
+        seeds: the base and every variant have one trial per seed, which decides first weights, clips and noise.
+        out: the folder of finished trials. Ablations that share it run no trial twice.
+        name: the folder in `out` for `trials.csv`, `frames.csv` and `table.csv`.
+        data: a folder of videos to train on; None: synthetic clips. `out` must not lie in it.
+        n_jobs: how many trials run at once (see joblib); None: as joblib.parallel_config says, else one.
+        retry_failed: run failed trials again, instead of returning their saved errors.
+        keep_models: keep the models that this call trains in out/scratch, instead of removing them when all trials are
+          finished. (2D latents always stay there, for other ablations.) Saved trials are not trained again for it.
 
     Raises:
-        ValueError: a variant that changes an unknown field (near ones are named), is another one or the base itself,
-          or cannot be built; before anything is trained. A folder of another version of the code.
-        AblationError: results cannot be written, or no trial can be started at all.
-
-    Where another ablation is at work in `out`, this one waits: what they share is run once.
+        ValueError: before any training, if a variant changes an unknown field (close ones are named), equals another
+          variant or the base, or cannot be built; or if `out` holds trials of another version of the code.
+        AblationError: results cannot be written, or no trial can be started.
     """
     check_name(name)
     if n_jobs is not None and (type(n_jobs) is not int or n_jobs == 0):
@@ -93,24 +94,23 @@ def run_ablation(
     waits = partial(tqdm.write, f"waits for another ablation in {folder.path}", file=sys.stderr)
     with locked(folder.path / ".lock", on_wait=waits if progress else None):
         folder.open(version)
-        if retry_failed:
-            _forget_failed(folder, trials)
+        for trial in trials if retry_failed else ():
+            if (folder.read(trial.key) or {}).get("error"):
+                folder.forget(trial.key)
         _run(folder, trials, data, n_jobs, progress)
-        for trial in trials:  # those of a run that was killed before it came so far are among them
+        for trial in trials:  # also trainings of earlier runs that were killed before this line
             (folder.keep_training if keep_models else folder.remove_training)(trial.training_key)
-        results = [
-            dict(variant=trial.variant, seed=trial.seed, key=trial.key) | folder.read(trial.key) for trial in trials
-        ]
+        results = [dict(variant=trial.variant, seed=trial.seed) | folder.read(trial.key) for trial in trials]
         ablation = Ablation.of_results(results, METRICS)
         ablation.write(folder.path / name)
     return ablation
 
 
 def read_ablation_file(path: str | Path, scale: float = 1.0) -> dict[str, Any]:
-    """Arguments of `run_ablation` in a TOML file: `seeds`, a table [base] of a TrialConfig with its [[base.stages]],
-    and a table [variants.NAME] for each variant. Errors name the file.
+    """Read the arguments of `run_ablation` from a TOML file. Errors name the file.
 
-    scale: of every stage's steps, warm-up and cached clips, in base and variants: 5 for five times the training.
+    The file has `seeds`, a table [base] of a TrialConfig with its [[base.stages]], and a table [variants.NAME] for each
+    variant. scale: factor on the SCALED fields in base and variants: 5 for five times the training.
     """
     check_above("scale", scale, 0)
     try:
@@ -121,31 +121,31 @@ def read_ablation_file(path: str | Path, scale: float = 1.0) -> dict[str, Any]:
                 raise ValueError(f"an ablation needs a table [{name}]")
         scaled = {name: _scaled(values[name], scale) for name in ("base", "variants")}
         return values | scaled | {"base": TrialConfig.from_dict(scaled["base"])}
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # of TOML and of text: ValueErrors
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # errors of TOML and UTF-8 are ValueErrors
         raise ValueError(f"{path}: {error}") from error
 
 
 def _scaled(values: Any, scale: float) -> Any:
-    """A table of a config with its SCALED numbers, at any depth, times `scale`; none becomes 0 that was not."""
-    if isinstance(values, Mapping):
-        return {
-            name: _times(value, scale) if name in SCALED and type(value) is int else _scaled(value, scale)
-            for name, value in values.items()
-        }
-    return [_scaled(value, scale) for value in values] if isinstance(values, list) else values
-
-
-def _times(number: int, scale: float) -> int:
-    return max(min(number, 1), ceil(round(number * scale, 9)))
+    """Multiply the SCALED numbers in a table, at any depth, by `scale`. A number above 0 stays above 0."""
+    if isinstance(values, list):
+        return [_scaled(value, scale) for value in values]
+    if not isinstance(values, Mapping):
+        return values
+    return {
+        name: max(min(value, 1), ceil(round(value * scale, 9)))
+        if name in SCALED and type(value) is int
+        else _scaled(value, scale)
+        for name, value in values.items()
+    }
 
 
 # ---- running -------------------------------------------------------------------------------------------------------
 
 
 def _run(folder: TrialFolder, trials: Sequence[Trial], data: Path | None, n_jobs: int | None, progress: bool) -> None:
-    """Run what is not finished yet.
+    """Run the trials that are not finished.
 
-    Where a worker died, now or in a run before, what it may have been at is run again in a worker of its own.
+    If a worker died, in this or an earlier run, the trials that it may have been running are run again, each alone.
     """
     missing = {trial.key: trial for trial in trials if folder.read(trial.key) is None}
     if not missing:
@@ -167,26 +167,26 @@ def _run(folder: TrialFolder, trials: Sequence[Trial], data: Path | None, n_jobs
 
 
 def _check_buildable(configs: Mapping[str, TrialConfig], variants: set[str]) -> None:
-    """Of these variants; each must be another model, or another config beside it, than all others."""
-    from .trial import model_config  # only where there is something to run: with it come torch and diffusers
+    """Refuse variants, among `variants`, that cannot be built, and configs that differ only by spelt-out defaults."""
+    from .trial import model_config  # imported only if there are trials to run: it needs torch and diffusers
 
-    whole: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name, config in configs.items():
         try:
             model = model_config(config)
-        except Exception as error:  # a class of diffusers may fail with any on a value it was not made for
+        except Exception as error:  # diffusers' classes may raise anything on values that they do not take
             if name not in variants:
-                continue  # finished, when what it is built of was still there
+                continue  # finished, when its checkpoints still existed
             kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
             raise ValueError(f"{called(name)} cannot be built: {kind}{error}") from error
         key = key_of(decisive(config) | {"model": model})
-        if key in whole:
-            raise the_same(name, whole[key])
-        whole[key] = name
+        if key in names:
+            raise the_same(name, names[key])
+        names[key] = name
 
 
 def _version() -> str:
-    """Of the code that is here: a worker's may be another one."""
+    """Return the hash of the code in this process; that of a worker may differ."""
     return code_version("ablation.trial", LIBRARIES)
 
 
@@ -195,7 +195,7 @@ def _arguments(folder: TrialFolder, trial: Trial, data: Path | None) -> tuple:
 
 
 def _batch(folder: TrialFolder, tasks: Sequence[Trial], data, n_jobs, bar: tqdm) -> Exception | None:
-    """Run these; returns what ended it before its time. What goes wrong in a trial is its result, no error here."""
+    """Run these trials. Return the error that stopped the workers, if any; a trial's own error is in its result."""
     backend = get_active_backend()[0]
     if type(backend).__name__ == "DaskDistributedBackend":
         return _on_dask(backend.client, folder, tasks, data, bar)
@@ -205,23 +205,25 @@ def _batch(folder: TrialFolder, tasks: Sequence[Trial], data, n_jobs, bar: tqdm)
             bar.update()
     except AblationError:
         raise
-    except Exception as error:  # joblib's errors for workers that died are of many kinds
+    except Exception as error:  # joblib raises many kinds of errors for workers that died
         return error
     return None
 
 
 def _on_dask(client, folder: TrialFolder, tasks: Sequence[Trial], data, bar: tqdm) -> None:
-    """With futures of its own: joblib's wait for ever for a task that Dask has given up, after several workers died."""
+    """Run trials as Dask futures. (joblib waits for ever for a task that Dask gave up because several workers died.)"""
     from distributed import as_completed
 
-    submit = lambda trial: client.submit(_work, *_arguments(folder, trial, data), pure=False)  # noqa: E731
+    def submit(trial: Trial):
+        return client.submit(_work, *_arguments(folder, trial, data), pure=False)
+
     futures, blamed = {submit(trial): trial for trial in tasks}, []
     try:
         for future in as_completed(futures):
             if future.exception() is None:
                 bar.update()
             else:
-                blamed.append(futures[future])  # perhaps for another trial that was given to the same worker
+                blamed.append(futures[future])  # but another trial on the same worker may have killed it
         for trial in blamed:
             if (error := submit(trial).exception()) is not None:
                 _give_up(folder, trial, error)
@@ -231,7 +233,7 @@ def _on_dask(client, folder: TrialFolder, tasks: Sequence[Trial], data, bar: tqd
 
 
 def _alone(folder: TrialFolder, trial: Trial, data) -> None:
-    """Run a trial in a process with no other one beside it; where that dies too, the trial has failed."""
+    """Run a trial alone in a process; if that dies too, the trial has failed."""
     try:
         Parallel(n_jobs=2, backend="loky")([delayed(_work)(*_arguments(folder, trial, data))])
     except Exception as error:
@@ -241,20 +243,23 @@ def _alone(folder: TrialFolder, trial: Trial, data) -> None:
 def _give_up(folder: TrialFolder, trial: Trial, error: Exception) -> None:
     if isinstance(error, AblationError):
         raise error
-    reason = f"WorkerDied: its worker died, and again in another try: {_first_line(error)}"
-    folder.finish(trial.key, _result(trial.config, error=reason))
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    text = f"WorkerDied: its worker died, and again in another try: {reason}"
+    folder.finish(trial.key, _UNFINISHED | {"config": trial.config.to_dict(), "error": text})
 
 
 def _work(
     folder: TrialFolder, values: dict[str, Any], key: str, training_key: str, source_key: str, data: str | None
 ) -> None:
-    """One trial, in a worker."""
+    """Run one trial, in a worker."""
     from .trial import run_trial
 
-    if folder.read(key) is not None:  # a cluster may give a task out twice
+    if folder.read(key) is not None:  # a cluster may run a task twice
         return
-    if (found := folder.version()) != _version():
-        raise AblationError(f"a worker has another version of the code ({_version()}) than the ablation ({found})")
+    if folder.version() != _version():
+        raise AblationError(
+            f"a worker has another version of the code ({_version()}) than the ablation ({folder.version()})"
+        )
     config, begin = TrialConfig.from_dict(values), perf_counter()
     try:
         folder.start(key)
@@ -265,28 +270,11 @@ def _work(
 
 
 def _measured(run_trial, config: TrialConfig, *places) -> dict[str, Any]:
-    """What the trial gives, or its error."""
+    """Run a trial; return its measurements or its error."""
     try:
-        measured = run_trial(config, *places)
+        measured = run_trial(config, *places)._asdict()
     except exit_codes.Terminated:
         raise
     except (Exception, SystemExit) as error:
-        return _result(config, error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
-    return _result(config, metrics=measured.metrics, frames=measured.frames)
-
-
-def _result(config: TrialConfig, metrics=None, frames=None, error: str = "", traceback: str = "") -> dict[str, Any]:
-    return {
-        "config": config.to_dict(), "metrics": metrics or {}, "frames": frames or {}, "error": error,
-        "traceback": traceback, "seconds": float("nan"),
-    }  # fmt: skip
-
-
-def _forget_failed(folder: TrialFolder, trials: Sequence[Trial]) -> None:
-    for trial in trials:
-        if (folder.read(trial.key) or {}).get("error"):
-            folder.forget(trial.key)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+        measured = dict(error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+    return _UNFINISHED | {"config": config.to_dict()} | measured

@@ -1,4 +1,4 @@
-"""What an ablation keeps on disk: a file for each finished trial, named by what decides its numbers."""
+"""The folder of an ablation: one file per finished trial, named by a hash of what decides its numbers."""
 
 import json
 import shutil
@@ -10,36 +10,37 @@ from typing import Any
 from ..utils.files import write_beside
 
 VERSION_FILE, TRIALS, STARTED, SCRATCH = "code_version", "trials", "started", "scratch"
-FIELDS = ("config", "metrics", "frames", "error", "traceback", "seconds")  # of a finished trial, beside its key
-KEPT = "kept"  # a file in the folder of a training that is not to be removed
+FIELDS = ("config", "metrics", "frames", "error", "traceback", "seconds")  # in a finished trial, beside its key
+KEPT = "kept"  # a file that protects the folder of a training from removal
 RESERVED = (VERSION_FILE, TRIALS, STARTED, SCRATCH)
 
 
 @dataclass(frozen=True)
 class TrialFolder:
-    """The folder of an ablation. All its processes, on whatever machine, must see it under this path.
+    """The folder of an ablation. All its processes, on any machine, must see it under this path.
 
-    code_version: of the code that computes the trials. trials/KEY.json: a finished trial. started/KEY: its worker is at
-    work, or died. scratch/: models, until all trials of an ablation are finished, and 2D latents.
+    code_version is the hash of the code that computes the trials. trials/KEY.json is a finished trial. started/KEY
+    exists while a worker runs that trial, and stays if the worker dies. scratch/ holds models until all trials of an
+    ablation are finished, and 2D latents.
     """
 
     path: Path
 
     def check(self, version: str) -> None:
-        """Refuse a folder of other code, whose numbers would stand beside ours."""
+        """Refuse a folder with trials of another version of the code."""
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out must be a folder, {self.path} is a file")
         file = self.path / VERSION_FILE
-        if file.exists() and (found := self.version()) != version:
+        if file.exists() and self.version() != version:
             raise ValueError(
-                f"{self.path} holds trials of another version of the code ({found}, this is {version}): their numbers "
-                f"are not to be compared with new ones; choose another folder, or remove it"
+                f"{self.path} holds trials of another version of the code ({self.version()}, this is {version}): their "
+                f"numbers are not to be compared with new ones; choose another folder, or remove it"
             )
         if not file.exists() and (self.path / TRIALS).exists():
             raise ValueError(f"{self.path} holds trials of unknown code: {VERSION_FILE} is missing")
 
     def open(self, version: str) -> None:
-        """`check`, and make what is missing. The folder itself must be there, and locked."""
+        """Check the folder and add what is missing. It must exist, and be locked."""
         self.check(version)
         if not (self.path / VERSION_FILE).exists():
             with write_beside(self.path / VERSION_FILE) as beside:
@@ -48,57 +49,58 @@ class TrialFolder:
             (self.path / name).mkdir(exist_ok=True)
 
     def version(self) -> str:
-        """Of the code whose trials are here."""
+        """Return the hash of the code that computed these trials."""
         return (self.path / VERSION_FILE).read_text("utf-8").strip()
 
     def read(self, key: str) -> dict[str, Any] | None:
-        """A finished trial, or None."""
+        """Return a finished trial, or None. A damaged file raises ValueError."""
         file = self.path / TRIALS / f"{key}.json"
         if not file.exists():
             return None
         try:
             trial = json.loads(file.read_text("utf-8"))
             if not _is_trial(trial, key):
-                raise ValueError(f"a trial has {', '.join(FIELDS)}, and its own key")
+                raise ValueError(f"a trial has {', '.join(FIELDS)}, and the key in its name")
             return trial
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{file} is damaged ({error}): remove it, and the trial is run again") from error
 
     def start(self, key: str) -> None:
+        """Note that a worker runs this trial."""
         (self.path / STARTED / key).touch()
 
     def finish(self, key: str, trial: Mapping[str, Any]) -> None:
-        """Keep a finished trial. A file that is only half written is never at its place."""
+        """Save a finished trial. The file of a trial is never incomplete."""
         with write_beside(self.path / TRIALS / f"{key}.json") as beside:
             beside.write_text(json.dumps({"key": key} | dict(trial), indent=1) + "\n", "utf-8")
         (self.path / STARTED / key).unlink(missing_ok=True)
 
     def in_flight(self) -> set[str]:
-        """Keys of trials that were started and did not finish."""
+        """Return the keys of trials that were started and did not finish."""
         return {path.name for path in (self.path / STARTED).iterdir()}
 
     def forget(self, key: str) -> None:
-        """Let a finished trial be run again."""
+        """Remove a finished trial, so that it is run again."""
         (self.path / TRIALS / f"{key}.json").unlink(missing_ok=True)
 
     def training(self, key: str) -> Path:
-        """Where a training is at work."""
+        """Return the folder of a training."""
         return self.path / SCRATCH / "trainings" / key
 
     def latents(self, key: str) -> Path:
-        """Where trainings on the same clips, behind the same weights, keep 2D latents that they share."""
+        """Return the folder of the 2D latents that trainings on the same clips and weights share."""
         return self.path / SCRATCH / "latents" / key
 
     def keep_training(self, key: str) -> None:
-        """Let it stay, where there is one, whatever is removed later."""
+        """Exempt a training from later clean-up, if there is one."""
         if self.training(key).exists():
             (self.training(key) / KEPT).touch()
 
     def remove_training(self, key: str) -> None:
-        """Unless it is to be kept. At no moment there is a half of it at its place."""
+        """Remove a training that is not exempt, in one step: its folder is never incomplete."""
         training = self.training(key)
         removed = training.with_name(f"{key}.removed")
-        shutil.rmtree(removed, ignore_errors=True)  # of a run that was killed here
+        shutil.rmtree(removed, ignore_errors=True)  # left by a run that was killed here
         if training.exists() and not (training / KEPT).exists():
             training.rename(removed)
             shutil.rmtree(removed, ignore_errors=True)
@@ -106,6 +108,7 @@ class TrialFolder:
 
 
 def _is_trial(trial: Any, key: str) -> bool:
+    """Return whether a file's content has the fields of a trial, with values of the right kinds."""
     try:
         numbers = [*trial["metrics"].values(), trial["seconds"]]
         for series in trial["frames"].values():
