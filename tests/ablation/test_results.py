@@ -81,11 +81,11 @@ def test_only_and_value(ablation):
     assert set(some.frames["variant"]) == {"base", "broken"}
     assert some.value("broken", "psnr") == 22
     assert some.value("broken", "psnr", "difference") == 0.5
-    with pytest.raises(ValueError, match="an ablation has no variant 'brokken'; near it: broken"):
+    with pytest.raises(ValueError, match="an ablation has no variant 'brokken'; close matches: broken"):
         ablation.only("brokken")
-    with pytest.raises(ValueError, match="an ablation's table has no field 'psn'; near it: psnr"):
+    with pytest.raises(ValueError, match="an ablation's table has no field 'psn'; close matches: psnr"):
         ablation.table("psn")
-    with pytest.raises(ValueError, match="an ablation's table has no column 'means'; near it: mean"):
+    with pytest.raises(ValueError, match="an ablation's table has no column 'means'; close matches: mean"):
         ablation.value("base", "psnr", "means")
 
 
@@ -137,11 +137,11 @@ def test_plot_frames(ablation):
     hidden = Ablation.of_results([result("base", 0, 1.0), result("_hidden", 0, 2.0)], METRICS)
     shown = hidden.plot_frames("psnr").axes[0].get_legend().get_texts()
     assert [text.get_text() for text in shown] == ["base", "_hidden"]
-    with pytest.raises(ValueError, match="what is kept by frame has no metric 'leak'; there are time_error, psnr"):
+    with pytest.raises(ValueError, match="what is kept by frame has no metric 'leak'; choose from time_error, psnr"):
         ablation.plot_frames("leak")
     with pytest.raises(ValueError, match="there is no psnr of these trials and clips to draw"):
         ablation.plot_frames("psnr", clips=[])
-    with pytest.raises(ValueError, match="an ablation has no clip 'c'; there are a, b"):
+    with pytest.raises(ValueError, match="an ablation has no clip 'c'; choose from a, b"):
         ablation.plot_frames("psnr", clips=["a", "c"])
     low, high = axis.collections[0].get_paths()[0].vertices[:, 1].min(), 0.4
     assert (low, high) == pytest.approx((0.3, 0.4))

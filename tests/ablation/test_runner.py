@@ -443,10 +443,10 @@ def test_a_second_ablation_in_the_folder_waits(finished, base, capsys):
 @pytest.mark.parametrize(
     ("variants", "message"),
     [
-        ({"a": {"micro_frame_sise": 5}}, "variant 'a': TrialConfig has no field 'micro_frame_sise'; near it: micro_fr"),
-        ({"a": {"model": {"pad_mod": "reflect"}}}, "variant 'a' cannot be built: .* no field 'pad_mod'; near it: pa"),
-        ({"a": {"stages": {"latent": {"steps": 5}}}}, "variant 'a': stages has no field 'latent'; near it: latents"),
-        ({"a": {"stages": {"latents": {"step": 5}}}}, "variant 'a': Stage has no field 'step'; near it: steps"),
+        ({"a": {"micro_frame_sise": 5}}, "variant 'a': TrialConfig has no field 'micro_frame_sise'; close matches: mi"),
+        ({"a": {"model": {"pad_mod": "reflect"}}}, "variant 'a' cannot be built: .*field 'pad_mod'; close matches: pa"),
+        ({"a": {"stages": {"latent": {"steps": 5}}}}, "variant 'a': stages has no field 'latent'; close matches: lat"),
+        ({"a": {"stages": {"latents": {"step": 5}}}}, "variant 'a': Stage has no field 'step'; close matches: steps"),
         ({"a": {"size": 0}}, "variant 'a': size must be at least 1, got 0"),
         ({"a": {"size": 20}}, r"variant 'a' cannot be built: size \(20\) must be a multiple of the spatial ratio"),
         ({"a": {"model": {"base_channels": 13, "norm_num_groups": 2}}}, "variant 'a' cannot be built: .* multiple of"),
@@ -462,7 +462,7 @@ def test_a_second_ablation_in_the_folder_waits(finished, base, capsys):
         ({"a": {"measured_size": 20}}, r"variant 'a' cannot be built: measured_size \(20\) must be a multiple of the"),
         ({"a": {"cached_clips": 1.5}}, "variant 'a': cached_clips must be an integer of at least 0 .*, got 1.5"),
         ({"a": {"image_fraction": "0.3"}}, "variant 'a': image_fraction must be a number of at least 0, got '0.3'"),
-        ({"a": {"spatial": 5}}, "variant 'a': spatial must be a text, got 5"),
+        ({"a": {"spatial": 5}}, "variant 'a': spatial must be a non-empty string, got 5"),
         ({"a": {"stages": []}}, "variant 'a': stages must hold at least one Stage"),
         ({"a": {"stages": {"latents": 5}}}, "variant 'a': stages must be a list of stages or a table of stage name"),
         ({"a": {"model": {"base_channels": {1, 2}}}}, "variant 'a': Object of type set is not JSON serializable"),
@@ -599,7 +599,7 @@ def test_a_worker_with_other_code_is_refused(base, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seeds = [0]\nvariant = 3", "an ablation has no field 'variant'; near it: variants"),
+        ("seeds = [0]\nvariant = 3", "an ablation has no field 'variant'; close matches: variants"),
         ("seeds = [0]\n[variants]", r"an ablation needs a table \[base\]"),
         ("[base]\npart = 'temporal'\n[variants]", "TrialConfig needs a value for 'stages'"),
         ("seeds = [0", "file.toml: "),

@@ -91,7 +91,7 @@ def test_nothing_is_claimed_where_there_is_nothing():
 def test_several_metrics_and_an_unknown_one():
     found = ablation_of("kl", base=[1.0, 1.0], a=[1.0, 1.0])
     assert len(say(found, "kl", "kl").splitlines()) == 2
-    with pytest.raises(ValueError, match="an ablation's table has no field 'lk'; there are kl"):
+    with pytest.raises(ValueError, match="an ablation's table has no field 'lk'; choose from kl"):
         say(found, "lk")
 
 

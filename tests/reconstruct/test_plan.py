@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
     ("arguments", "message"),
     [
         (["clip.mkv", "out", "--size", "16x20000"], "size must be at most 16383 pixels high and wide for a page"),
-        (["clip.mkv", "out", "--device", "quantum"], "device 'quantum' is not"),
+        (["clip.mkv", "out", "--device", "quantum"], "device 'quantum' is not available"),
         (["clip.mkv", "out", "--frames", "7"], "clip.mkv has 6 frames, so it has no frames 0 to 6"),
         (["clip.mkv", "out", "--start", "6"], "clip.mkv has 6 frames, so it has no frame 6"),
         (["clip.mkv", "clip.mkv"], "OUT must be a folder"),
@@ -51,7 +51,7 @@ def test_refused_before_a_model_is_loaded(folder, monkeypatch, capsys, arguments
 
 
 def test_a_folder_at_work_is_refused_before_a_model_is_loaded(folder, tmp_path):
-    with WorkFolder(tmp_path / "out").locked(), pytest.raises(ValueError, match="another run is at work in"):
+    with WorkFolder(tmp_path / "out").locked(), pytest.raises(ValueError, match="another run is using"):
         Plan(folder / "clip.mkv", tmp_path / "out")
 
 

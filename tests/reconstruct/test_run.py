@@ -315,7 +315,7 @@ def test_another_run_starts_anew_and_says_so(models, source, tmp_path, monkeypat
         call = dict(vae=vae, source=source, out=out)
         stopped_after(1, monkeypatch, lambda call=call: reconstruct_file(**call))
         assert WorkFolder(out).done() in (28, 32)
-        with pytest.warns(UserWarning, match=rf"held \d+ frames of a run with another {name}: started anew"):
+        with pytest.warns(UserWarning, match=rf"held \d+ frames of a run with a different {name}: starting over"):
             stopped_after(0, monkeypatch, lambda call=call | changes: reconstruct_file(**call))
         assert not any(out.iterdir())  # nothing of either is left
     stopped_after(1, monkeypatch, lambda: reconstruct_file(vae, source, out))
@@ -326,7 +326,7 @@ def test_another_run_starts_anew_and_says_so(models, source, tmp_path, monkeypat
 
 def test_two_at_once_are_refused(models, source, tmp_path):
     vae = VideoVAE.from_pretrained(models["stream"])
-    with WorkFolder(tmp_path / "out").locked(), pytest.raises(ValueError, match="another run is at work in .*out"):
+    with WorkFolder(tmp_path / "out").locked(), pytest.raises(ValueError, match="another run is using .*out"):
         reconstruct_file(vae, source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -382,7 +382,7 @@ def test_a_full_disk_stops_with_what_was_done(models, tmp_path, monkeypatch, hur
     assert re.search(r"^vae-lab reconstruct: cannot write .*: File too large; nothing was written$", stopped(3_000))
     assert not (tmp_path / "out").exists()
     for size, kept in (((calm + noisy) // 2, 68), ((noisy + page) // 2, 100)):
-        message = rf"cannot write .*: File too large; {kept} of 100 frames are done and kept in .*goes on from there"
+        message = rf"cannot write .*: File too large; {kept} of 100 frames are done and kept in .*resumes from there"
         assert re.search(message, stopped(size))
         assert [path.name for path in (tmp_path / "out").iterdir()] == [".reconstruct"]
     assert main(arguments) == 0  # with room again it goes on
@@ -400,11 +400,11 @@ def test_a_source_that_breaks_off_is_reconstructed_as_far_as_it_goes(models, sou
     assert main([*arguments, "--frames", "100"]) == 2
     assert "breaks off" in capsys.readouterr().err and not out.exists()
     with pytest.warns(
-        UserWarning, match=r"broken.mp4 breaks off after (\d+) frames: \1 frames before are reconstructed"
+        UserWarning, match=r"broken.mp4 breaks off after (\d+) frames: reconstructing the \1 frames before"
     ):
         assert main(arguments) == 1
     errors = capsys.readouterr().err
-    number = int(re.search(r"broken.mp4 breaks off after (\d+) frames; that much was reconstructed", errors)[1])
+    number = int(re.search(r"broken.mp4 breaks off after (\d+) frames; it was reconstructed up to there", errors)[1])
     assert 20 < number < 100
     assert sorted(path.name for path in out.iterdir()) == sorted(OUTPUTS)
     assert len(read_video(out / "reconstruction.mp4")) == number
@@ -428,7 +428,7 @@ def test_a_source_that_changes_under_the_work(models, source, tmp_path, hurried)
     with pytest.warns(UserWarning) as warned:  # the same command: what is there, to the end
         reconstruct_file(vae, copy, out)
     texts = [str(warning.message) for warning in warned]
-    assert "breaks off" in texts[0] and "of a run with another number of frames: started anew" in texts[1]
+    assert "breaks off" in texts[0] and "of a run with a different number of frames: starting over" in texts[1]
     assert sorted(path.name for path in out.iterdir()) == sorted(OUTPUTS)
 
 
@@ -446,7 +446,7 @@ def test_a_number_of_frames_that_is_wrong_by_one(counted, message, models, sourc
     with pytest.raises(StoppedError, match=message):
         reconstruct_file(vae, source, tmp_path / "out", info=info)
     assert len(read_video(tmp_path / "out" / PARTIAL)) in (93, 99)
-    with pytest.warns(UserWarning, match="another number of frames: started anew"):
+    with pytest.warns(UserWarning, match="a different number of frames: starting over"):
         reconstruct_file(vae, source, tmp_path / "out")
     assert len(read_video(tmp_path / "out" / "reconstruction.mp4")) == 100
 

@@ -26,8 +26,8 @@ def test_a_config_survives_json_and_toml(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (dict(part="temporal", stages=[STAGE], kl_wieght=1), "has no field 'kl_wieght'; near it: kl_weight"),
-        (dict(part="temporal", stages=[STAGE | dict(step=1)]), "Stage has no field 'step'; near it: steps"),
+        (dict(part="temporal", stages=[STAGE], kl_wieght=1), "has no field 'kl_wieght'; close matches: kl_weight"),
+        (dict(part="temporal", stages=[STAGE | dict(step=1)]), "Stage has no field 'step'; close matches: steps"),
         (dict(part="temporal"), "TrainConfig needs a value for 'stages'"),
         (dict(part="temporal", stages=[dict(name="a", steps=1)]), "Stage needs a value for 'learning_rate'"),
         (dict(part="temporal", stages=STAGE), r"stages must be a list of tables \(\[\[stages\]\] in TOML\)"),

@@ -326,7 +326,7 @@ def test_a_full_disk_stops_with_the_last_good_checkpoint(tmp_path):
         (dict(seed=-1), "seed must be an integer of at least 0"),
         (
             dict(model=TEMPORAL | dict(base_chanels=8)),
-            r"model \(TemporalVAE\) has no field 'base_chanels'; near it: base_c",
+            r"model \(TemporalVAE\) has no field 'base_chanels'; close matches: base_c",
         ),
         (dict(size=20), r"size \(20\) must be a multiple of the spatial ratio \(8\)"),
         (dict(model=TEMPORAL | dict(in_channels=3)), r"model in_channels \(3\) must equal the 4 latent channels"),
@@ -417,7 +417,7 @@ def test_a_whole_vae_is_trained_from_pixels(tmp_path, model):
     [
         (dict(model=dict(class_name="AutoencoderKLWann")), "class_name must be .* an AutoencoderKL class of diffusers"),
         (dict(model=COGVIDEOX, start="interpolation"), 'start must be "random" or a checkpoint for AutoencoderKLCogV'),
-        (dict(model=COGVIDEOX | dict(latent_chanels=4)), "has no field 'latent_chanels'; near it: latent_channels"),
+        (dict(model=COGVIDEOX | dict(latent_chanels=4)), "has no field 'latent_chanels'; close matches: latent_chan"),
         (dict(model=COGVIDEOX | dict(block_out_channels=[])), "AutoencoderKLCogVideoX. cannot be built"),
     ],
 )

@@ -31,7 +31,7 @@ def test_numbers_come_back_as_python_numbers():
         (check_above, ("gain", 0, 0), "gain must be above 0 and finite, got 0"),
         (check_above, ("gain", float("inf"), 0), "gain must be above 0 and finite, got inf"),
         (check_above, ("gain", "much", 0), "gain must be above 0 and finite, got much"),
-        (check_text, ("name", ""), "name must be a text, got ''"),
+        (check_text, ("name", ""), "name must be a non-empty string, got ''"),
         (check_one_of, ("half", "third", ("a", "b")), "half must be one of a, b, got 'third'"),
     ],
 )

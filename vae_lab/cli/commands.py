@@ -167,7 +167,7 @@ def run_reconstruct(args: argparse.Namespace) -> int:
     _print_facts(describe(summary))
     print(f"wrote        {', '.join(str(args.output / name) for name in OUTPUTS)}")
     if plan.info.breaks_off:
-        print(f"vae-lab reconstruct: {plan.info.breaks_off}; that much was reconstructed", file=sys.stderr)
+        print(f"vae-lab reconstruct: {plan.info.breaks_off}; it was reconstructed up to there", file=sys.stderr)
         return exit_codes.STOPPED
     return 0
 

@@ -57,7 +57,7 @@ class Plan:
         check_device(self.device)
         if self.info.breaks_off:
             frames = count(self.info.num_frames, "frame")
-            warnings.warn(f"{self.info.breaks_off}: {frames} before are reconstructed", stacklevel=4)
+            warnings.warn(f"{self.info.breaks_off}: reconstructing the {frames} before", stacklevel=4)
 
     def frames(self, done: int = 0) -> Iterator[np.ndarray]:
         """Read the frames after the first `done` ones.
@@ -113,4 +113,4 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {device!r} is not to be had here: {first_line(error)}") from None
+        raise ValueError(f"device {device!r} is not available: {first_line(error)}") from None

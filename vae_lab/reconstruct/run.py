@@ -169,7 +169,7 @@ class _Job:
         if done:
             self._resume()
             if progress:
-                print(f"going on     after {done} of {count(total, 'frame')}")
+                print(f"resuming     after {done} of {count(total, 'frame')}")
         frames = self.plan.frames(done)
         disable = None if progress else True  # None: shown on a terminal only
         with tqdm(total=total, initial=done, desc="reconstruct", unit="frame", disable=disable) as bar:
@@ -193,7 +193,7 @@ class _Job:
         except Exception as error:  # libraries raise anything on damaged files
             raise StoppedError(
                 f"what an earlier run left in {self.work.path} is damaged ({type(error).__name__}); delete that folder "
-                "to start anew"
+                "to start over"
             ) from error
 
     def _make_segment(

@@ -53,7 +53,7 @@ class WorkFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         keep = True
         try:
-            with locked(self.path / ".lock", refusal=ValueError(f"another run is at work in {self.out}")):
+            with locked(self.path / ".lock", refusal=ValueError(f"another run is using {self.out}")):
                 try:
                     yield
                 finally:
@@ -81,8 +81,8 @@ class WorkFolder:
             if self.segments and before:  # segments without run.json are what a finished run could not remove
                 others = [name for name in now["run"] if before["run"].get(name) != now["run"][name]]
                 warnings.warn(
-                    f"{self.path} held {count(self.done(), 'frame')} of a run with another {', '.join(others)}: "
-                    "started anew",
+                    f"{self.path} held {count(self.done(), 'frame')} of a run with a different {', '.join(others)}: "
+                    "starting over",
                     stacklevel=2,
                 )
             self.clear()
@@ -108,7 +108,7 @@ class WorkFolder:
             return "nothing was written"
         return (
             f"{done} of {count(sum(run['lengths']), 'frame')} are done and kept in {self.path}, "
-            "and the same command goes on from there"
+            "and the same command resumes from there"
         )
 
     def clear(self) -> None:

@@ -68,7 +68,7 @@ def check_above(name: str, value: Any, low: float) -> None:
 def check_text(name: str, value: Any) -> None:
     """Refuse anything but a text that is not empty."""
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{name} must be a text, got {value!r}")
+        raise ValueError(f"{name} must be a non-empty string, got {value!r}")
 
 
 def check_one_of(name: str, value: Any, allowed: Iterable[str]) -> None:
@@ -83,8 +83,8 @@ def check_known(kind: str, names: Iterable[str], known: Sequence[str], what: str
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(str(name), known)
-            these = f"near it: {', '.join(near)}" if near else f"there are {', '.join(known)}"
-            raise ValueError(f"{kind} has no {what} {name!r}; {these}")
+            advice = f"close matches: {', '.join(near)}" if near else f"choose from {', '.join(known)}"
+            raise ValueError(f"{kind} has no {what} {name!r}; {advice}")
 
 
 # ---- tensors -------------------------------------------------------------------------------------------------------
