@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NUMPY_PAD = {"constant": "constant", "replicate": "edge", "reflect": "reflect"}  # torch's name -> numpy's
+NUMPY_PAD: dict[str, Any] = {
+    "constant": "constant",
+    "replicate": "edge",
+    "reflect": "reflect",
+}  # torch's name -> numpy's
 
 
 def _cell_axis(height: float, width: float, columns: float, rows: float) -> tuple[Figure, Axes]:
@@ -57,7 +61,7 @@ def _rows(kernel_size: int, stride: int, dilation: int, num_frames: int, pad_mod
         outputs = conv_output_size(size, kernel_size, stride, dilation, padding)
         if pad_mode == "reflect" and padding >= size:
             raise ValueError(f'pad_mode "reflect" needs more than {padding} frames to pad as many, got {size}')
-        copies = np.pad(np.arange(size), (padding, 0), mode=NUMPY_PAD[pad_mode])[:padding].tolist()
+        copies = np.pad(np.arange(size), (padding, 0), NUMPY_PAD[pad_mode])[:padding].tolist()
         rows.append(_Row(size, [None] * padding if pad_mode == "constant" else copies))
         size = outputs
     return [*rows, _Row(size, [])]
@@ -69,7 +73,8 @@ def _seen(rows: Sequence[_Row], output: int, kernel_size: int, stride: int, dila
     for row in reversed(rows[:-1]):
         first = [j * stride - len(row.copies) for j in seen[0] if j >= 0]
         cells = {start + tap * dilation for start in first for tap in range(kernel_size)}
-        seen.insert(0, cells | {row.copies[cell] for cell in cells if cell < 0} - {None})
+        copied = {row.copies[cell] for cell in cells if cell < 0}
+        seen.insert(0, cells | {cell for cell in copied if cell is not None})
     return seen
 
 

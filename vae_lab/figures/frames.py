@@ -114,7 +114,7 @@ def evenly_chosen(num_frames: int, at_most: int = 6) -> list[int]:
 
 def picture_grid(
     figure: FigureBase,
-    rows: Mapping[str, Sequence[np.ndarray]],
+    rows: Mapping[str, np.ndarray | Sequence[np.ndarray]],
     titles: Sequence[str] = (),
     captions: Mapping[str, Sequence[str]] | None = None,
 ) -> None:

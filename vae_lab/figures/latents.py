@@ -6,7 +6,7 @@ COLOURS has none for single channels: they take their colours from a scale, whic
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,7 +77,7 @@ def latent_filmstrip(
     pictures = latent_pictures(latent)
     some = "" if len(latent) <= rows else f"; {count(rows, 'channel')} of {len(latent)}"
     pictures = dict(list(pictures.items())[: len(pictures) - max(0, len(latent) - rows)])
-    if groups is not None:
+    if frames is not None and groups is not None:
         if len(groups) != latent.shape[1]:
             raise ValueError(f"groups must be one for each of {latent.shape[1]} latent frames, got {len(groups)}")
         if groups[-1].stop != len(frames):
@@ -311,7 +311,7 @@ def interpolation_picture(weights: np.ndarray, frames: np.ndarray, frame: int = 
     cell = min(1.8, (WIDTH - 1) / len(weights))
     height = cell * max(chosen.shape[3] / chosen.shape[4], 0.3) + 0.06
     figure = new_figure(0.8 + 2 * height)
-    rows = {"latents": chosen, "pixels\n(cross-fade)": fades}
+    rows: dict[str, Iterable[np.ndarray]] = {"latents": chosen, "pixels\n(cross-fade)": fades}
     pictures = {name: [_as_pictures(step)[0] for step in steps] for name, steps in rows.items()}
     picture_grid(figure, pictures, [f"{weight:.2f}" for weight in weights])
     figure.suptitle(f"weight of the other clip; frame {frame}")

@@ -199,7 +199,7 @@ def _changed(before: tuple[bytes, ...], after: tuple[bytes, ...]) -> int:
 
 
 def _verdict(module: nn.Module, before: _Call, after: _Call) -> _Verdict:
-    if before.output is None or not before.inputs:
+    if before.output is None or after.output is None or not before.inputs:
         return _Verdict()
     outputs = len(before.output)
     # a convolution that is padded outside of the module has fewer outputs than inputs, although its stride may be 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..utils.checks import check_at_least, check_video, positive_int
@@ -52,7 +53,7 @@ class Periodogram(NamedTuple):
         return np.arange(1, len(self.power) + 1) % self.num_periods == 0
 
 
-def periodogram(curve: Sequence[float], period: int, flat: float | None = None) -> Periodogram | None:
+def periodogram(curve: ArrayLike, period: int, flat: float | None = None) -> Periodogram | None:
     """Return the periodogram of the whole periods of a curve; None if it has fewer than two.
 
     The mean, at frequency 0, is left out. With whole periods, each multiple of 1 / period is one of the frequencies, so
@@ -63,18 +64,18 @@ def periodogram(curve: Sequence[float], period: int, flat: float | None = None) 
     """
     from scipy import signal
 
-    curve, period = np.asarray(curve, np.float64), positive_int("period", period)
-    if curve.ndim != 1 or not np.isfinite(curve).all():
-        raise ValueError(f"curve must be one row of finite numbers, got shape {curve.shape}")
+    values, period = np.asarray(curve, np.float64), positive_int("period", period)
+    if values.ndim != 1 or not np.isfinite(values).all():
+        raise ValueError(f"curve must be one row of finite numbers, got shape {values.shape}")
     if period < 2:
         raise ValueError(f"period must be at least 2, got {period}: every frequency is a multiple of 1")
-    num_periods = len(curve) // period
+    num_periods = len(values) // period
     if num_periods < 2:
         return None
-    curve = curve[: num_periods * period]
-    frequencies, power = (values[1:] for values in signal.periodogram(curve, scaling="spectrum"))
+    values = values[: num_periods * period]
+    frequencies, power = (row[1:] for row in signal.periodogram(values, scaling="spectrum"))
     result = Periodogram(frequencies, power, period, num_periods, 0.0)
-    if curve.std() <= (FLAT * np.abs(curve).mean() if flat is None else flat):
+    if values.std() <= (FLAT * np.abs(values).mean() if flat is None else flat):
         return result
     return result._replace(share=float(power[result.harmonics].sum() / power.sum()))
 
@@ -171,18 +172,18 @@ def chunk_invariance(
         raise ValueError(f"run must be a function of x and the lengths of its chunks, got {type(run).__name__}")
     check_video("x", x)
     check_at_least("tolerance", tolerance, 0)
-    plans = [tuple(positive_int("lengths in plans", length) for length in plan) for plan in plans]
-    if len(plans) < 2:
-        raise ValueError(f"plans must be at least 2, one to compare with and another, got {len(plans)}")
-    for plan in plans:
+    cuts = [tuple(positive_int("lengths in plans", length) for length in plan) for plan in plans]
+    if len(cuts) < 2:
+        raise ValueError(f"plans must be at least 2, one to compare with and another, got {len(cuts)}")
+    for plan in cuts:
         if sum(plan) != x.shape[2]:
             raise ValueError(f"each of plans must add up to the {x.shape[2]} frames of x, got {plan}: {sum(plan)}")
-    reference = repeatable_output(lambda x: run(x, plans[0]), x)
+    reference = repeatable_output(lambda x: run(x, cuts[0]), x)
     scale = reference.abs().max().item()
     results = []
-    for index, plan in enumerate(plans):
+    for index, plan in enumerate(cuts):
         with torch.no_grad():
-            y = apply_map(lambda x, plan=plan: run(x, plan), x) if index else reference
+            y = apply_map(lambda x: run(x, plan), x) if index else reference  # noqa: B023 - called before plan changes
         if y.shape != reference.shape:
             results.append(PlanResult(plan, tuple(y.shape), None, float("inf"), None))
             continue

@@ -141,7 +141,9 @@ def receptive_field(f: VideoMap, x: Tensor, share: float = SHARE, seed: int = 0)
     @cache
     def profile(place: tuple[int, ...]) -> list[np.ndarray]:
         """For each axis, the sums of the gradient's absolute values, for the output at this place."""
-        (gradient,) = torch.autograd.grad(y[(..., *place)], x, weights, retain_graph=True, materialize_grads=True)
+        (gradient,) = torch.autograd.grad(
+            y[:, :, place[0], place[1], place[2]], x, weights, retain_graph=True, materialize_grads=True
+        )
         absolute = gradient.abs().double()
         return [absolute.sum([d for d in range(5) if d != 2 + k]).cpu().numpy() for k in range(3)]
 
@@ -161,11 +163,11 @@ def _axis_field(
     ends = bisect_left(range(outputs), True, key=lambda j: along(j)[-1] > 0)  # the first that sees the input's end
     phases = -(-outputs // inputs)
     spread = np.linspace(0, outputs - 1, SPREAD).round().astype(int).tolist()
-    best = (-1,)
+    best = (-1, False, 0, 0)
     for j in {*range(max(0, ends - phases), ends), *spread, outputs // 2}:
         seen = np.flatnonzero(along(j))
         size = int(np.ptp(seen)) + 1 if len(seen) else 0
-        whole = not size or (seen[0] > 0 and seen[-1] < inputs - 1)
+        whole = not size or bool(seen[0] > 0 and seen[-1] < inputs - 1)
         best = max(best, (size, whole, -abs(j - outputs // 2), j))  # of equals the one nearest to the middle
     size, whole, _, output = best
     graph, reason = trace.field(k, inputs, outputs)

@@ -108,7 +108,9 @@ def probe(
     """
     codec = codec_of(vae)
     subject = Subject(codec, codec.chunk or positive_int("num_frames", num_frames), size)
-    results, texts, notes = {}, {}, {}
+    results: dict[str, Any] = {}
+    texts: dict[str, str] = {}
+    notes: dict[str, str] = {}
     for name in progress(list(PROBES)):
         try:
             measured = PROBES[name].measure(subject)

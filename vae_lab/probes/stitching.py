@@ -20,6 +20,7 @@ from ..utils.checks import check_one_of, positive_int
 from .maps import AXES
 
 if TYPE_CHECKING:
+    from diffusers import ModelMixin
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
@@ -38,9 +39,9 @@ class StitchError(NamedTuple):
 
     A sample with a value above 0 belongs further on. An output of the wrong size is compared where the sizes overlap.
     """
-    size: tuple[int, int, int]
+    size: tuple[int, ...]
     """(T, H, W) of the output."""
-    expected_size: tuple[int, int, int]
+    expected_size: tuple[int, ...]
     """(T, H, W) that the output should have."""
     tiles: int
     """How often the tiler called the function."""
@@ -70,7 +71,8 @@ class StitchError(NamedTuple):
     def _place(self) -> tuple[int, int, int, int]:
         distance = np.abs(self.error)
         first = np.argmax(distance > distance.max() - EXACT / 2)  # the first of equals, whatever their rounding
-        return tuple(int(i) for i in np.unravel_index(first, distance.shape))
+        axis, t, row, column = (int(i) for i in np.unravel_index(first, distance.shape))
+        return axis, t, row, column
 
     def __repr__(self) -> str:
         where = "latent samples"
@@ -204,8 +206,8 @@ def stitch_error(
         raise ValueError("tiled must return finite numbers, got NaN or infinity")
     if tiles < 2:
         raise ValueError(f"tiled must need several tiles, it called the function {tiles} times: size {_times(size)}")
-    common = tuple(slice(0, min(a, b)) for a, b in zip(output.shape[2:], expected.shape[2:], strict=True))
-    difference = output.detach().cpu().double()[(0, slice(None), *common)] - expected[(0, slice(None), *common)]
+    t, h, w = map(min, output.shape[2:], expected.shape[2:])
+    difference = output.detach().cpu().double()[0, :, :t, :h, :w] - expected[0, :, :t, :h, :w]
     error = (difference / ramps.slopes()).numpy()
     return StitchError(error, tuple(output.shape[2:]), tuple(expected.shape[2:]), tiles, direction)
 
@@ -276,7 +278,7 @@ def diffusers_tiling(vae: nn.Module, direction: str = "encode", axis: str = "spa
 
 
 def diffusers_stitch_error(
-    vae: nn.Module,
+    vae: ModelMixin,
     direction: str = "encode",
     axis: str = "space",
     size: Sequence[int] | None = None,
@@ -300,7 +302,7 @@ def diffusers_stitch_error(
     return stitch_error(tiled, size or (ratio, ratio), ratio, direction, frames, temporal_ratio)
 
 
-def _folded(vae: nn.Module) -> int:
+def _folded(vae: ModelMixin) -> int:
     """Side of the squares of pixels that become channels outside encoder and decoder (Wan 2.2; LTX does it inside)."""
     inside = hasattr(vae.encoder, "patch_size")
     return 1 if inside else vae.config.get("patch_size") or 1

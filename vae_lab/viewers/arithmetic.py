@@ -39,10 +39,10 @@ FLOAT32_BYTES = 4
 LATENT_CHANNELS = 4
 
 
-def _or_error(function: Callable[[], Any]) -> Any:
+def _or_error(function: Callable[..., Any], *args: object) -> Any:
     """What the function returns, or {"error": the library's own words} where it refuses its arguments."""
     try:
-        return function()
+        return function(*args)
     except ValueError as error:
         return {"error": str(error)}
 
@@ -73,25 +73,21 @@ def padding_table() -> dict[str, Any]:
     """
     frames = _values(PADDING_LIMITS["frames"])
     kernels, strides, dilations = (_values(PADDING_LIMITS[name]) for name in ("kernel", "stride", "dilation"))
-    layers = {f"{k},{s},{d}": _or_error(lambda k=k, s=s, d=d: _layer(k, s, d, frames))
-              for k in kernels for s in strides for d in dilations}  # fmt: skip
+    layers = {f"{k},{s},{d}": _or_error(_layer, k, s, d, frames) for k in kernels for s in strides for d in dilations}
     most = max(layer["padding"] for layer in layers.values() if "padding" in layer)
     return {
         "limits": _controls(PADDING_LIMITS, {}),
         "modes": list(PAD_MODES),
         "layers": layers,
         "sources": {
-            mode: [
-                [_or_error(lambda m=mode, t=t, p=p: _sources(m, t, p)) for p in range(most + 1)] for t in frames
-            ]
-            for mode in PAD_MODES
+            mode: [[_or_error(_sources, mode, t, p) for p in range(most + 1)] for t in frames] for mode in PAD_MODES
         },
-    }  # fmt: skip
+    }
 
 
 def _layer(kernel_size: int, stride: int, dilation: int, frames: range) -> dict[str, Any]:
     padding = time_padding(kernel_size, stride, dilation)
-    outputs = [_or_error(lambda t=t: conv_output_size(t, kernel_size, stride, dilation, padding)) for t in frames]
+    outputs = [_or_error(conv_output_size, t, kernel_size, stride, dilation, padding) for t in frames]
     return {"padding": padding, "outputs": outputs}
 
 
