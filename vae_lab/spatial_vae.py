@@ -1,6 +1,7 @@
 """The 2D half of the video VAE: diffusers' AutoencoderKL, applied to each frame alone."""
 
 from collections.abc import Callable, Sequence
+from inspect import signature
 
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
@@ -55,21 +56,11 @@ class SpatialVAE(ModelMixin, ConfigMixin):
                     f"block_out_channels {tuple(block_out_channels)} must each be a multiple of "
                     f"norm_num_groups ({norm_num_groups})"
                 )
-        self.autoencoder = AutoencoderKL(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            down_block_types=("DownEncoderBlock2D",) * len(block_out_channels),
-            up_block_types=("UpDecoderBlock2D",) * len(block_out_channels),
-            block_out_channels=tuple(block_out_channels),
-            layers_per_block=layers_per_block,
-            latent_channels=latent_channels,
-            norm_num_groups=norm_num_groups,
-            act_fn=act_fn,
-            mid_block_add_attention=mid_block_add_attention,
-            use_quant_conv=use_quant_conv,
-            use_post_quant_conv=use_post_quant_conv,
-            scaling_factor=scaling_factor,
-        )
+        levels = len(block_out_channels)
+        blocks = dict(down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels)
+        shared = signature(AutoencoderKL).parameters.keys() & signature(SpatialVAE).parameters.keys()
+        # every argument that both classes have
+        self.autoencoder = AutoencoderKL(**blocks, **{name: self.config[name] for name in shared})
 
     @property
     def spatial_compression_ratio(self) -> int:

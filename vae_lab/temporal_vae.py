@@ -5,6 +5,7 @@ codebook. Names are diffusers'; `checkpoints.open_sora` maps Open-Sora's keys to
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -43,15 +44,16 @@ class FrameGroupNorm(nn.GroupNorm):
 
 
 class Layers:
-    """Makes the layers of one TemporalVAE, so that every block gets the config's norm, activation and padding.
+    """Makes the layers of one TemporalVAE, so that every block follows the same config.
 
     Args:
         norm: "group" is torch's GroupNorm on the 5-D tensor: its statistics run over all frames, as in the released
           model. "frame_group" has separate statistics for each frame, which makes the model truly causal.
+        num_res_blocks: residual blocks in each level and in each mid block.
         padding: arguments of every CausalConv3d.
     """
 
-    def __init__(self, norm: str, norm_num_groups: int, act_fn: str, **padding: Any):
+    def __init__(self, norm: str, norm_num_groups: int, act_fn: str, num_res_blocks: int, **padding: Any):
         if norm not in NORMS:
             raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
         if act_fn not in ACTIVATIONS:
@@ -59,6 +61,7 @@ class Layers:
         self._norm = nn.GroupNorm if norm == "group" else FrameGroupNorm
         self._num_groups = positive_int("norm_num_groups", norm_num_groups)
         self._padding = padding
+        self.num_res_blocks = num_res_blocks
         self.act = ACTIVATIONS[act_fn]
 
     def norm(self, channels: int) -> nn.GroupNorm:
@@ -99,11 +102,10 @@ class ResnetBlock(nn.Module):
 class MidBlock(nn.Module):
     """`num_res_blocks` residual blocks; the first changes `in_channels` to `out_channels`."""
 
-    def __init__(self, in_channels: int, out_channels: int, num_res_blocks: int, layers: Layers):
+    def __init__(self, in_channels: int, out_channels: int, layers: Layers):
         super().__init__()
-        self.resnets = nn.ModuleList(
-            ResnetBlock(in_channels if j == 0 else out_channels, out_channels, layers) for j in range(num_res_blocks)
-        )
+        widths = [in_channels] + [out_channels] * layers.num_res_blocks
+        self.resnets = nn.ModuleList(ResnetBlock(*pair, layers) for pair in pairwise(widths))
 
     def forward(self, x: Tensor, convolve: Convolve = at_once) -> Tensor:
         for resnet in self.resnets:
@@ -114,8 +116,8 @@ class MidBlock(nn.Module):
 class DownBlock(MidBlock):
     """Residual blocks, then, if `downsample` is set, a convolution of stride 2 in time: T -> T // 2."""
 
-    def __init__(self, in_channels: int, out_channels: int, num_res_blocks: int, layers: Layers, downsample: bool):
-        super().__init__(in_channels, out_channels, num_res_blocks, layers)
+    def __init__(self, in_channels: int, out_channels: int, layers: Layers, downsample: bool):
+        super().__init__(in_channels, out_channels, layers)
         self.downsampler = layers.conv(out_channels, out_channels, time_stride=2) if downsample else None
 
     def forward(self, x: Tensor, convolve: Convolve = at_once) -> Tensor:
@@ -126,8 +128,8 @@ class DownBlock(MidBlock):
 class UpBlock(MidBlock):
     """Residual blocks, then, if `upsample` is set, a convolution to twice the channels, moved into time: T -> 2 * T."""
 
-    def __init__(self, in_channels: int, out_channels: int, num_res_blocks: int, layers: Layers, upsample: bool):
-        super().__init__(in_channels, out_channels, num_res_blocks, layers)
+    def __init__(self, in_channels: int, out_channels: int, layers: Layers, upsample: bool):
+        super().__init__(in_channels, out_channels, layers)
         self.upsampler = layers.conv(out_channels, 2 * out_channels) if upsample else None
 
     def forward(self, x: Tensor, convolve: Convolve = at_once) -> Tensor:
@@ -147,22 +149,14 @@ def depth_to_time(x: Tensor, factor: int = 2) -> Tensor:
 class Encoder(nn.Module):
     """(B, in_channels, T, H, W) -> (B, 2 * latent_channels, T // temporal_ratio, H, W)."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        latent_channels: int,
-        widths: Sequence[int],
-        num_res_blocks: int,
-        temporal_downsample: Sequence[bool],
-        layers: Layers,
-    ):
+    def __init__(self, in_channels: int, latent_channels: int, widths: list[int], halve: list[bool], layers: Layers):
         super().__init__()
         self.conv_in = layers.conv(in_channels, widths[0], bias=False)
         self.down_blocks = nn.ModuleList(
-            DownBlock(widths[max(i - 1, 0)], width, num_res_blocks, layers, downsample)
-            for i, (width, downsample) in enumerate(zip(widths, (*temporal_downsample, False), strict=True))
+            DownBlock(widths[max(i - 1, 0)], width, layers, downsample)
+            for i, (width, downsample) in enumerate(zip(widths, [*halve, False], strict=True))
         )
-        self.mid_block = MidBlock(widths[-1], widths[-1], num_res_blocks, layers)
+        self.mid_block = MidBlock(widths[-1], widths[-1], layers)
         self.norm_out = layers.norm(widths[-1])
         self.act = layers.act()
         self.conv_out = layers.conv(widths[-1], 2 * latent_channels, kernel_size=1)
@@ -177,21 +171,13 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """(B, latent_channels, L, H, W) -> (B, out_channels, L * temporal_ratio, H, W). The last level comes first."""
 
-    def __init__(
-        self,
-        latent_channels: int,
-        out_channels: int,
-        widths: Sequence[int],
-        num_res_blocks: int,
-        temporal_downsample: Sequence[bool],
-        layers: Layers,
-    ):
+    def __init__(self, latent_channels: int, out_channels: int, widths: list[int], double: list[bool], layers: Layers):
         super().__init__()
         self.conv_in = layers.conv(latent_channels, widths[-1])
-        self.mid_block = MidBlock(widths[-1], widths[-1], num_res_blocks, layers)
-        levels = list(enumerate(zip(widths, (False, *temporal_downsample), strict=True)))
+        self.mid_block = MidBlock(widths[-1], widths[-1], layers)
+        levels = list(enumerate(zip(widths, [False, *double], strict=True)))
         self.up_blocks = nn.ModuleList(
-            UpBlock(widths[min(i + 1, len(widths) - 1)], width, num_res_blocks, layers, upsample)
+            UpBlock(widths[min(i + 1, len(widths) - 1)], width, layers, upsample)
             for i, (width, upsample) in reversed(levels)
         )
         self.norm_out = layers.norm(widths[0])
@@ -240,13 +226,8 @@ class TemporalVAE(ModelMixin, ConfigMixin):
         is_causal: bool = True,
     ):
         super().__init__()
-        for name, value in (
-            ("in_channels", in_channels),
-            ("latent_channels", latent_channels),
-            ("base_channels", base_channels),
-            ("num_res_blocks", num_res_blocks),
-        ):
-            positive_int(name, value)
+        for name in ("in_channels", "latent_channels", "base_channels", "num_res_blocks"):
+            positive_int(name, self.config[name])
         if len(temporal_downsample) != len(channel_multipliers) - 1:
             raise ValueError(
                 f"temporal_downsample must have one flag for each channel multiplier except the last "
@@ -257,11 +238,11 @@ class TemporalVAE(ModelMixin, ConfigMixin):
                 raise ValueError(f"{name} must be True or False, got {flags if len(flags) > 1 else flags[0]!r}")
         widths = [base_channels * positive_int("channel_multipliers", m) for m in channel_multipliers]
         padding = dict(pad_mode=pad_mode, time_pad_mode=time_pad_mode, is_causal=is_causal)
-        layers = Layers(norm, norm_num_groups, act_fn, **padding)
-        self.encoder = Encoder(in_channels, latent_channels, widths, num_res_blocks, temporal_downsample, layers)
+        layers = Layers(norm, norm_num_groups, act_fn, num_res_blocks, **padding)
+        self.encoder = Encoder(in_channels, latent_channels, widths, list(temporal_downsample), layers)
         self.quant_conv = layers.conv(2 * latent_channels, 2 * latent_channels, kernel_size=1)
         self.post_quant_conv = layers.conv(latent_channels, latent_channels, kernel_size=1)
-        self.decoder = Decoder(latent_channels, in_channels, widths, num_res_blocks, temporal_downsample, layers)
+        self.decoder = Decoder(latent_channels, in_channels, widths, list(temporal_downsample), layers)
 
     @property
     def temporal_compression_ratio(self) -> int:
