@@ -204,8 +204,8 @@ class Codec:
         fitting = [timeline for timeline in timelines if timeline.num_latents == latent_frames]
         if len(fitting) != 1:
             raise ValueError(
-                f"{self.name} made {latent_frames} latent frames of {num_frames} frames, which does not tell the "
-                f"frames that each stands for (temporal ratio {ratio or 'not told'}); take another length"
+                f"{self.name} made {latent_frames} latent frames of {num_frames} frames, so it is unknown which frames "
+                f"each stands for (temporal ratio {ratio or 'unknown'}); take another length"
             )
         return fitting[0]
 
@@ -414,7 +414,6 @@ class _CogVideoX(Codec):
 
 
 FAMILIES["AutoencoderKLCogVideoX"] = _CogVideoX
-LAB_CLASSES = (VideoVAE, TemporalVAE, SpatialVAE)  # until nothing tests classes any more
 
 
 # ---- a model as two functions --------------------------------------------------------------------------------------
@@ -480,11 +479,6 @@ def encode(vae: Any, x: Tensor) -> Tensor:
 def decode(vae: Any, z: Tensor, num_frames: int) -> Tensor:
     """`Codec.decode` of a model."""
     return codec_of(vae).decode(z, num_frames)
-
-
-def micro_frame_size_of(vae: Any) -> int | None:
-    """`Codec.chunk` of a model."""
-    return codec_of(vae).chunk
 
 
 def groups_of(vae: Any, num_frames: int, latent_frames: int) -> list[range]:

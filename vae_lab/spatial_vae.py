@@ -58,8 +58,7 @@ class SpatialVAE(ModelMixin, ConfigMixin):
                 )
         levels = len(block_out_channels)
         blocks = dict(down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels)
-        shared = signature(AutoencoderKL).parameters.keys() & signature(SpatialVAE).parameters.keys()
-        # every argument that both classes have
+        shared = signature(AutoencoderKL).parameters.keys() & signature(SpatialVAE).parameters.keys()  # by name
         self.autoencoder = AutoencoderKL(**blocks, **{name: self.config[name] for name in shared})
 
     @property

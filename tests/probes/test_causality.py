@@ -43,7 +43,7 @@ def test_a_ratio_that_is_not_told_has_to_follow_from_the_length():
     vae = wan()
     vae.register_to_config(scale_factor_temporal=None)
     assert maps_of(vae, 17).groups == frame_groups(17)
-    with pytest.raises(ValueError, match="made 3 latent frames of 9 frames, which does not tell .*ratio not told"):
+    with pytest.raises(ValueError, match="made 3 latent frames of 9 frames, so it is unknown .*ratio unknown"):
         maps_of(vae, 9)
 
 

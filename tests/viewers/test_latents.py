@@ -219,7 +219,7 @@ def test_shift_and_scale_are_read_from_every_kind_of_model(vae):
 def test_groups_are_told_without_running_the_model(vae):
     assert groups_of(vae, 18, 6) == shapes.frame_groups(18)
     assert groups_of(wan(), 17, 5) == shapes.frame_groups(17)
-    with pytest.raises(ValueError, match="VideoVAE made 5 latent frames of 18 frames, which does not tell"):
+    with pytest.raises(ValueError, match="VideoVAE made 5 latent frames of 18 frames, so it is unknown which"):
         groups_of(vae, 18, 5)
 
 
@@ -572,7 +572,7 @@ def test_many_values_are_left_out_and_it_is_said():
         (dict(frames=CLIP, num_frames=17), r"num_frames \(17\) must be that of frames, 18; it can be left out"),
         (dict(num_frames=0), "num_frames must be"),
         (dict(vae=small_vae()), "num_frames must be given with vae if there are no frames"),
-        (dict(vae=small_vae(), num_frames=9), "VideoVAE made 6 latent frames of 9 frames, which does not tell"),
+        (dict(vae=small_vae(), num_frames=9), "VideoVAE made 6 latent frames of 9 frames, so it is unknown which"),
         (dict(num_frames=10**9), "num_frames must be at most 256 for each of 6 latent frames, got 1000000000"),
         (dict(frames=CLIP.frames[:, :16]), "frames must have the aspect ratio of z: 16x48 pixels"),
         (dict(frames=CLIP.frames[:, :1, :1]), "frames must have the aspect ratio of z: 1x1 pixels"),

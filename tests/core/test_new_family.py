@@ -1,0 +1,122 @@
+"""A newcomer's errand: a video VAE of another library with its own conventions, and one `register` for all of it."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from vae_lab import DiagonalGaussian, families, load, synthetic_clip, to_tensor
+from vae_lab.ablation.config import TrialConfig
+from vae_lab.ablation.trial import measure
+from vae_lab.checkpoints import inspect
+from vae_lab.families import Codec, codec_of, maps_of, register
+from vae_lab.probes.report import probe
+from vae_lab.reconstruct import reconstruct
+from vae_lab.training.config import Stage
+from vae_lab.viewers import explore_latents
+
+STRIDE = (2, 4, 4)
+DECODER = "sharp"
+
+
+class PatchVAE(ModelMixin, ConfigMixin):
+    """Patches of 2x4x4 pixels <-> latents. It returns moments, and its decoder must be told a mode and a length."""
+
+    @register_to_config
+    def __init__(self, width: int = 6, sigma: float = 0.5):
+        super().__init__()
+        self.analysis = nn.Conv3d(3, 2 * width, STRIDE, STRIDE)
+        self.synthesis = nn.ConvTranspose3d(width, 3, STRIDE, STRIDE)
+
+    def encode(self, x):
+        front = -x.shape[2] % STRIDE[0]
+        return self.analysis(F.pad(x, (0, 0, 0, 0, front, 0)))
+
+    def decode(self, z, mode, num_frames):
+        assert mode == DECODER
+        return self.synthesis(z)[:, :, -num_frames:]
+
+
+@pytest.fixture
+def vae(monkeypatch):
+    monkeypatch.setattr(families, "FAMILIES", dict(families.FAMILIES))
+    monkeypatch.setattr(families, "_CLASSES", dict(families._CLASSES))
+
+    @register(PatchVAE)
+    class PatchCodec(Codec):
+        temporal_ratio, spatial_ratio = STRIDE[:2]
+        any_length = True
+
+        def posterior(self, x):
+            return DiagonalGaussian(self.vae.encode(x))
+
+        def decode(self, z, num_frames):
+            return self.vae.decode(z, DECODER, num_frames)
+
+        def mean_std(self, channels):
+            return torch.zeros(channels), torch.full((channels,), self.vae.config.sigma)
+
+    torch.manual_seed(0)
+    return PatchVAE().eval()
+
+
+CLIP = synthetic_clip("shapes", 7, (30, 34))
+
+
+def test_its_maps(vae):
+    maps = maps_of(vae, num_frames=5)
+    assert maps.z.shape == (1, 6, 3, 4, 4) and maps.groups == [range(1), range(1, 3), range(3, 5)]
+
+
+def test_its_reconstruction(vae):
+    report = reconstruct(vae, CLIP)
+    assert report.latent_shape == (6, 4, 8, 9)  # padded to 32x36
+    x = to_tensor(np.pad(CLIP.frames, ((0, 0), (0, 2), (0, 2), (0, 0)), mode="edge"))
+    with torch.no_grad():
+        y = codec_of(vae).reconstruct(x).sample[..., :30, :34]
+    mse = (y.clamp(-1, 1) - x[..., :30, :34]).square().mean((0, 1, 3, 4))
+    assert report.quality["full"].psnr == pytest.approx((10 * torch.log10(4 / mse)).numpy(), rel=1e-4)
+
+
+def test_its_probe(vae):
+    report = probe(vae, num_frames=4, size=16)
+    text = report.describe()
+    assert not report.notes, report.notes
+    assert text["encoder"].startswith("causal: ") and text["decoder"].startswith("causal: ")
+    assert report.seams.starts == (0, 4, 8)
+    assert "4+4+4: the same to the bit" in repr(report.chunks)  # chunks of 3 are padded, so they have more latents
+
+
+def test_its_latents_explored_and_edited(vae):
+    x = to_tensor(CLIP.frames[:, :28, :32])
+    with torch.no_grad():
+        z = codec_of(vae).encode(x)
+    viewer = explore_latents(z, x, vae=vae)
+    assert viewer.data["groups"] == [[0, 1], [1, 3], [3, 5], [5, 7]]
+    viewer.precompute([{"operation": "zero", "channel": 2}])
+
+
+def test_its_trial(vae):
+    stages = [Stage(name="one", steps=1, learning_rate=1e-3)]
+    measured = measure(vae, TrialConfig(part="spatial", size=16, measured_size=16, measured_frames=5, stages=stages))
+    assert measured.metrics["leak"] == 0 and measured.metrics["psnr"] > 0
+    assert measured.metrics["compression"] == 5 * 16 * 16 * 3 / (6 * 3 * 4 * 4)
+
+
+def test_its_checkpoint(vae, tmp_path):
+    vae.save_pretrained(tmp_path)
+    again = load(tmp_path)
+    assert type(again) is PatchVAE and codec_of(again).identity() == codec_of(vae).identity()
+    info = inspect(tmp_path)
+    assert (info.layout, info.class_name) == ("diffusers", "PatchVAE") and not info.differences
+    assert info.parameters == {"analysis": 1164, "synthesis": 579}
+
+
+def test_its_checkpoint_is_unknown_to_a_lab_that_has_not_registered_it(vae, tmp_path):
+    vae.save_pretrained(tmp_path)
+    del families._CLASSES["PatchVAE"], families.FAMILIES["PatchVAE"]
+    with pytest.raises(ValueError, match="no known layout .*'PatchVAE'.* vae_lab.families.register adds"):
+        load(tmp_path)
