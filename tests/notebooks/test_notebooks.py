@@ -110,6 +110,7 @@ BREAKAGES = {  # what is broken -> (module, text, broken text, notebook that mus
 }  # fmt: skip
 
 
+@pytest.mark.notebook
 @pytest.mark.parametrize("name", BREAKAGES)
 def test_a_broken_library_breaks_a_notebook(name, tmp_path, monkeypatch):
     module, text, broken, number = BREAKAGES[name]
@@ -214,6 +215,7 @@ def tiny_notebook(folder, name: str, *sources: str):
     (folder / name).write_text(json.dumps(nbformat.v4.new_notebook(cells=cells)))
 
 
+@pytest.mark.notebook
 def test_plain_notebooks_have_pages_too(tmp_path):
     """No heading, no question, no cell, a name with a quote; a second run takes the place of the first."""
     (tmp_path / "in").mkdir()
@@ -248,6 +250,7 @@ QUESTIONS: Questions = {"one and one": Question(2, "Two: one and one.", "Count t
     assert "<a href='09_sums.html'>09 · Sums</a></td><td>What is one and one?</td>" in index
 
 
+@pytest.mark.notebook
 def test_the_last_picture_of_a_live_view_is_in_its_page(tmp_path):
     (tmp_path / "in").mkdir()
     source = """import base64, io, ipywidgets
@@ -291,6 +294,7 @@ def test_the_pages_take_no_place_but_their_own(tmp_path):
         site.build(kept, tmp_path / "out")
 
 
+@pytest.mark.notebook
 @pytest.mark.parametrize(
     ("source", "error"),
     [("$\\frac$", "00_fails.ipynb: cannot convert the formula"), ("\ud800", "surrogates not allowed")],
@@ -307,6 +311,7 @@ def test_what_cannot_be_a_page_leaves_the_pages_as_they_were(tmp_path, source, e
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
+@pytest.mark.notebook
 def test_a_failing_notebook_leaves_the_pages_as_they_were(tmp_path):
     (tmp_path / "in").mkdir()
     tiny_notebook(tmp_path / "in", "00_fine.ipynb", "# Fine")

@@ -173,6 +173,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [1, 2, 3, 5, 7, 9])
 def test_stopped_anywhere_it_ends_with_the_same_bits(spatial, tmp_path, stop_at):
     def stop(progress):

@@ -100,6 +100,7 @@ def whole_size(widget: Viewer) -> int:
     return len(json.dumps(widget.data)) + len(Viewer._esm) + len(str(widget._css)) + len(data["image/png"])
 
 
+@pytest.mark.slow
 def test_a_viewer_stays_under_its_limit_and_says_what_it_left_out():
     noise = np.random.default_rng(0).integers(0, 256, (40, 160, 160, 3), np.uint8)
     widget = compare_frames({"noise": noise, "negative": 255 - noise})
