@@ -16,11 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NUMPY_PAD: dict[str, Any] = {
-    "constant": "constant",
-    "replicate": "edge",
-    "reflect": "reflect",
-}  # torch's name -> numpy's
+NUMPY_PAD: dict[str, Any] = {"constant": "constant", "replicate": "edge", "reflect": "reflect"}
+"""torch's name of a padding mode -> numpy's."""
 
 
 def _cell_axis(height: float, width: float, columns: float, rows: float) -> tuple[Figure, Axes]:
@@ -35,8 +32,9 @@ def _cell(axis: Axes, x: float, y: float, width: float, height: float, colour: s
     """Draw a cell with its text; one that is not lit is faint."""
     from matplotlib.patches import Rectangle
 
-    look = {"facecolor": COLOURS[colour], "edgecolor": "white", "linewidth": 1.2, "alpha": 1.0 if lit else 0.28}
-    axis.add_artist(Rectangle((x, y), width, height, **look))  # add_patch would look for limits, which are set
+    cell = Rectangle((x, y), width, height, facecolor=COLOURS[colour], edgecolor="white", linewidth=1.2)
+    cell.set_alpha(1.0 if lit else 0.28)
+    axis.add_artist(cell)  # add_patch would compute limits, which are set
     tone = "white" if lit and colour == "input" else "black"
     axis.text(x + width / 2, y + height / 2, str(text), ha="center", va="center", color=tone, fontsize=9)
 
@@ -61,7 +59,7 @@ def _rows(kernel_size: int, stride: int, dilation: int, num_frames: int, pad_mod
         outputs = conv_output_size(size, kernel_size, stride, dilation, padding)
         if pad_mode == "reflect" and padding >= size:
             raise ValueError(f'pad_mode "reflect" needs more than {padding} frames to pad as many, got {size}')
-        copies = np.pad(np.arange(size), (padding, 0), NUMPY_PAD[pad_mode])[:padding].tolist()
+        copies = np.pad(np.arange(size), (padding, 0), mode=NUMPY_PAD[pad_mode])[:padding].tolist()
         rows.append(_Row(size, [None] * padding if pad_mode == "constant" else copies))
         size = outputs
     return [*rows, _Row(size, [])]
@@ -73,8 +71,8 @@ def _seen(rows: Sequence[_Row], output: int, kernel_size: int, stride: int, dila
     for row in reversed(rows[:-1]):
         first = [j * stride - len(row.copies) for j in seen[0] if j >= 0]
         cells = {start + tap * dilation for start in first for tap in range(kernel_size)}
-        copied = {row.copies[cell] for cell in cells if cell < 0}
-        seen.insert(0, cells | {cell for cell in copied if cell is not None})
+        copied = (row.copies[cell] for cell in cells if cell < 0)
+        seen.insert(0, cells | {copy for copy in copied if copy is not None})
     return seen
 
 

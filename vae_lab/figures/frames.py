@@ -13,7 +13,7 @@ from ..video.frames import check_frames
 from .style import COLOURS, OTHER_COLOURS, mark_borders, new_axis, new_figure, show_image, styled
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure, FigureBase
+    from matplotlib.figure import Figure, SubFigure
 
 ERROR_GAIN = 4  # differences are multiplied by this before they are shown
 LABEL_HEIGHT = 20  # pixels
@@ -113,7 +113,7 @@ def evenly_chosen(num_frames: int, at_most: int = 6) -> list[int]:
 
 
 def picture_grid(
-    figure: FigureBase,
+    figure: Figure | SubFigure,
     rows: Mapping[str, np.ndarray | Sequence[np.ndarray]],
     titles: Sequence[str] = (),
     captions: Mapping[str, Sequence[str]] | None = None,
@@ -190,13 +190,12 @@ def frame_curves(
         colours: name -> key of COLOURS; the other curves take OTHER_COLOURS.
         chunk_starts: frames at which a chunk begins; marked by dashed lines.
     """
-    figure, axis = new_axis(2.8)
+    figure, axis = new_axis(2.8, xlabel=xlabel, ylabel=ylabel)
     others = cycle(OTHER_COLOURS)
     for name, values in curves.items():
         colour = COLOURS[colours[name]] if colours and name in colours else next(others)
         axis.plot(values, marker=".", label=name, color=colour)
     mark_borders(axis, chunk_starts)
-    axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend()
     return figure
 

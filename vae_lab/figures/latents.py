@@ -6,7 +6,7 @@ COLOURS has none for single channels: they take their colours from a scale, whic
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +18,12 @@ from .style import COLOURS, LINE, OTHER_COLOURS, WIDTH, new_axis, new_figure, sh
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-    from matplotlib.figure import Figure, FigureBase
+    from matplotlib.figure import Figure, SubFigure
 
 PIXELS = "RMS difference\n(pixels in [-1, 1])"
 
 
-def _plot_channels(figure: FigureBase, axes: Sequence[Axes], *values: np.ndarray, x: Any = None) -> None:
+def _plot_channels(figure: Figure | SubFigure, axes: Sequence[Axes], *values: np.ndarray, x: Any = None) -> None:
     """Draw a curve for each channel, (C, N) on each axis, over x or 0 ... N - 1, and the scale that tells channels."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -112,7 +112,7 @@ def short_numbers(title: str) -> str:
 
 
 @styled
-def moment_curves(mean: np.ndarray, std: np.ndarray, figure: FigureBase | None = None) -> FigureBase:
+def moment_curves(mean: np.ndarray, std: np.ndarray, figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
     """Draw mean and standard deviation of every channel over latent frames, each (C, L)."""
     figure = figure or new_figure(2.8)
     axes = figure.subplots(1, 2)
@@ -125,7 +125,7 @@ def moment_curves(mean: np.ndarray, std: np.ndarray, figure: FigureBase | None =
 
 
 @styled
-def correlation_matrix(matrix: np.ndarray, figure: FigureBase | None = None) -> FigureBase:
+def correlation_matrix(matrix: np.ndarray, figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
     """Draw the correlations between channels, (C, C) from -1 to 1, with numbers if there are at most 16 channels."""
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -145,7 +145,7 @@ def correlation_matrix(matrix: np.ndarray, figure: FigureBase | None = None) -> 
 
 
 @styled
-def lag_curves(correlation: np.ndarray, figure: FigureBase | None = None) -> FigureBase:
+def lag_curves(correlation: np.ndarray, figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
     """Draw the correlation of each channel with itself some latent frames later, (C, lags + 1)."""
     figure = figure or new_figure(2.8)
     axis = figure.subplots()
@@ -159,8 +159,8 @@ def lag_curves(correlation: np.ndarray, figure: FigureBase | None = None) -> Fig
 
 @styled
 def spectrum_curves(
-    frequency: np.ndarray, power: np.ndarray, unit: str, figure: FigureBase | None = None
-) -> FigureBase:
+    frequency: np.ndarray, power: np.ndarray, unit: str, figure: Figure | SubFigure | None = None
+) -> Figure | SubFigure:
     """Draw power (C, F) over frequency (F,), both logarithmic; points without power are left out."""
     figure = figure or new_figure(2.8)
     axis = figure.subplots()
@@ -219,7 +219,7 @@ def scale_picture(mean: np.ndarray, std: np.ndarray, expected: Mapping[str, tupl
 def report_picture(report: Any) -> Figure:
     """Draw moments, correlations and spectra of a `latents.latent_report`."""
     figure = new_figure(8.4)
-    top, middle, bottom = figure.subfigures(3, 1, height_ratios=[2.6, 3.2, 2.6])
+    top, middle, bottom = figure.subfigures(3, 1, height_ratios=[2.6, 3.2, 2.6], squeeze=False)[:, 0]
     moment_curves(report.frames.mean, report.frames.std, top)
     left, right = middle.subfigures(1, 2)
     correlation_matrix(report.correlation, left)
@@ -243,7 +243,7 @@ def effect_picture(original: np.ndarray, changed: np.ndarray, rms: np.ndarray, c
     chosen = evenly_chosen(len(before), columns)
     height = (WIDTH - 1) / columns * max(before.shape[1] / before.shape[2], 0.3) + 0.06
     figure = new_figure(2.4 + 3 * height)
-    above, below = figure.subfigures(2, 1, height_ratios=[0.3 + 3 * height, 2.1])
+    above, below = figure.subfigures(2, 1, height_ratios=[0.3 + 3 * height, 2.1], squeeze=False)[:, 0]
     picture_grid(above, {name: frames[chosen] for name, frames in rows.items()}, [f"t = {t}" for t in chosen])
     axis = below.subplots()
     axis.plot(rms, marker=".", color=COLOURS["error"])
@@ -255,13 +255,12 @@ def effect_picture(original: np.ndarray, changed: np.ndarray, rms: np.ndarray, c
 @styled
 def channel_effect_bars(names: Sequence[str], rms: np.ndarray) -> Figure:
     """Draw the RMS difference (C, K) that each of K edits makes, grouped by channel."""
-    figure, axis = new_axis(2.8)
     channels, changes = np.shape(rms)
+    figure, axis = new_axis(2.8, xlabel="channel", ylabel=PIXELS, xlim=(-0.6, channels - 0.4))
     colours = (COLOURS["padding"], COLOURS["latent"], COLOURS["spatial"], *OTHER_COLOURS)
     for index, name in enumerate(names):
         places = np.arange(channels) + (index - (changes - 1) / 2) * 0.8 / changes
         axis.bar(places, np.asarray(rms)[:, index], 0.8 / changes, color=colours[index % len(colours)], label=name)
-    axis.set(xlabel="channel", ylabel=PIXELS, xlim=(-0.6, channels - 0.4))
     whole_numbers(axis.xaxis)
     axis.grid(False, axis="x")
     axis.legend()
@@ -311,7 +310,7 @@ def interpolation_picture(weights: np.ndarray, frames: np.ndarray, frame: int = 
     cell = min(1.8, (WIDTH - 1) / len(weights))
     height = cell * max(chosen.shape[3] / chosen.shape[4], 0.3) + 0.06
     figure = new_figure(0.8 + 2 * height)
-    rows: dict[str, Iterable[np.ndarray]] = {"latents": chosen, "pixels\n(cross-fade)": fades}
+    rows = {"latents": chosen, "pixels\n(cross-fade)": np.stack(fades)}
     pictures = {name: [_as_pictures(step)[0] for step in steps] for name, steps in rows.items()}
     picture_grid(figure, pictures, [f"{weight:.2f}" for weight in weights])
     figure.suptitle(f"weight of the other clip; frame {frame}")

@@ -49,7 +49,8 @@ def dependency_heatmap(
     inputs, outputs = matrix.shape
     if last_seen is not None and len(last_seen) != outputs:
         raise ValueError(f"last_seen must have one entry for each of {outputs} output frames, got {len(last_seen)}")
-    figure, axis = new_axis(min(10, max(2.8, 1.5 + 0.24 * outputs)), min(12, 4.6 + 0.2 * inputs))
+    height, width = min(10, max(2.8, 1.5 + 0.24 * outputs)), min(12, 4.6 + 0.2 * inputs)
+    figure, axis = new_axis(height, width, title=title, xlabel="input frame", ylabel="output frame", facecolor="white")
     beyond = np.zeros(matrix.shape, bool)
     if last_seen is not None:
         beyond = np.arange(inputs)[:, None] > np.asarray(last_seen)[None]
@@ -63,8 +64,7 @@ def dependency_heatmap(
         if shown.count():
             scale = LinearSegmentedColormap.from_list(name, [_tint(COLOURS[name]), COLOURS[name]])
             figure.colorbar(show_image(axis, shown.T, norm=norm, cmap=scale, aspect="auto"), ax=axis, label=label)
-    axis.set(xlim=(-0.5, inputs - 0.5), ylim=(outputs - 0.5, -0.5), xlabel="input frame", ylabel="output frame")
-    axis.set(title=title, facecolor="white")
+    axis.set(xlim=(-0.5, inputs - 0.5), ylim=(outputs - 0.5, -0.5))
     axis.grid(False)
     whole_numbers(axis.xaxis, axis.yaxis)
     return figure
@@ -78,7 +78,8 @@ def chunk_differences(differences: Mapping[str, np.ndarray], reference: str) -> 
         differences: plan -> the largest difference of each output frame; zeros are not drawn.
         reference: the first plan, with which the others are compared.
     """
-    figure, axis = new_axis(3)
+    title = f"compared with chunks of {reference}"
+    figure, axis = new_axis(3, xlabel="output frame", ylabel="largest difference", title=title)
     values = np.concatenate([np.zeros(0), *differences.values()])
     low, high = _log_limits(values)
     colours = (COLOURS["error"], *OTHER_COLOURS)
@@ -88,7 +89,6 @@ def chunk_differences(differences: Mapping[str, np.ndarray], reference: str) -> 
         axis.plot(shown, marker=".", label=label, color=colours[index % len(colours)])
     longest = max(map(len, differences.values()), default=1)
     axis.set(yscale="log", ylim=(low / 2, high * 2), xlim=(-0.5, longest - 0.5))
-    axis.set(xlabel="output frame", ylabel="largest difference", title=f"compared with chunks of {reference}")
     whole_numbers(axis.xaxis)
     if differences:
         axis.legend()
@@ -101,7 +101,8 @@ def module_changes(changes: Mapping[str, float]) -> Figure:
 
     changes: name -> the largest change of an output frame that must not change.
     """
-    figure, axis = new_axis(1.2 + 0.32 * max(1, len(changes)))
+    label = "largest change of an output frame that must not change"
+    figure, axis = new_axis(1.2 + 0.32 * max(1, len(changes)), xlabel=label)
     axis.grid(False)
     if changes:
         axis.barh(range(len(changes)), list(changes.values()), color=COLOURS["error"])
@@ -110,7 +111,6 @@ def module_changes(changes: Mapping[str, float]) -> Figure:
         axis.text(0.5, 0.5, "no module moved its past", ha="center", va="center", transform=axis.transAxes)
     axis.set_yticks(range(len(changes)), list(changes), fontsize=8)
     axis.invert_yaxis()
-    axis.set(xlabel="largest change of an output frame that must not change")
     return figure
 
 
@@ -133,7 +133,7 @@ def receptive_field_mass(
         chunk: length of a chunk, drawn for comparison so that it ends where `reached` does.
     """
     mass = np.asarray(mass)
-    figure, axis = new_axis(3)
+    figure, axis = new_axis(3, xlabel=unit, ylabel="share of the gradient", title=title)
     low, high = _log_limits(mass)
     first, last = reached[0] - 0.5, reached[1] + 0.5
     bulk = f"{share:.0%} of the gradient: {window[1] - window[0] + 1}"
@@ -142,10 +142,9 @@ def receptive_field_mass(
     for edge, label in ((first, f"any gradient: {reached[1] - reached[0] + 1}"), (last, None)):
         axis.axvline(edge, color=COLOURS["input"], linewidth=1, linestyle="--", label=label)
     if chunk is not None:
-        line = {"linewidth": 4, "solid_capstyle": "butt", "label": f"one chunk: {chunk}"}
-        axis.plot([last - chunk, last], [high, high], color=LINE, **line)
+        (line,) = axis.plot([last - chunk, last], [high, high], color=LINE, label=f"one chunk: {chunk}")
+        line.set(linewidth=4, solid_capstyle="butt")
     axis.set(yscale="log" if mass.any() else "linear", ylim=(low / 2, high * 2), xlim=(-0.5, len(mass) - 0.5))
-    axis.set(xlabel=unit, ylabel="share of the gradient", title=title)
     whole_numbers(axis.xaxis)
     axis.grid(False, axis="x")
     axis.legend(loc="upper left")
@@ -171,15 +170,15 @@ def seam_curves(
         spectrum: (frequencies in cycles per sample, power, which are multiples of 1 / period); None: not drawn.
     """
     figure = new_figure(5.2)
-    rows = figure.subfigures(2, 1)
-    along = rows[0].subplots()
+    above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    along = above.subplots()
     along.plot(error, marker=".", color=COLOURS["error"], label="error")
     # a change lies between two samples
     along.plot(np.arange(len(jump)) + 0.5, jump, marker=".", color=COLOURS["padding"], label="change of the error")
     mark_borders(along, starts)
     along.set(xlabel=noun, ylabel="RMS, in units of the clip", ylim=(0, None))
     along.legend()
-    place, *over_frequency = rows[1].subplots(1, 2 if spectrum else 1, squeeze=False)[0]
+    place, *over_frequency = below.subplots(1, 2 if spectrum else 1, squeeze=False)[0]
     place.bar(range(len(by_place)), by_place, color=COLOURS["error"])
     place.set(xlabel=f"place of the {noun} in its chunk", ylabel="RMS error", xlim=(-0.7, len(by_place) - 0.3))
     whole_numbers(along.xaxis, place.xaxis)
@@ -188,8 +187,8 @@ def seam_curves(
         (axis,) = over_frequency
         width = 0.8 * frequencies[0]  # frequencies are multiples of the first
         axis.bar(frequencies, power, width, color=COLOURS["padding"], label="other frequencies")
-        multiples = {"color": COLOURS["error"], "label": "1 / chunk and its multiples"}
-        axis.bar(frequencies[harmonics], power[harmonics], width, **multiples)
+        bars = axis.bar(frequencies[harmonics], power[harmonics], width, color=COLOURS["error"])
+        bars.set_label("1 / chunk and its multiples")
         axis.set(xlabel=f"frequency of the error, cycles per {noun}", ylabel="power")
         axis.legend()
     return figure
@@ -201,14 +200,13 @@ def static_changes(mean: np.ndarray, largest: np.ndarray, starts: Sequence[int] 
 
     mean, largest: (T - 1,) absolute changes, from frame 0 to 1 first. starts: where chunks begin; dashed lines.
     """
-    figure, axis = new_axis(2.8)
+    title = "output for a clip in which nothing moves"
+    figure, axis = new_axis(2.8, xlabel="output frame", ylabel="absolute change from\nthe frame before", title=title)
     frames = range(1, len(mean) + 1)
     axis.plot(frames, largest, marker=".", color=COLOURS["error"], label="largest")
     axis.plot(frames, mean, marker=".", color=COLOURS["output"], label="mean")
     mark_borders(axis, starts)
     axis.set(xlim=(-0.5, len(mean) + 0.5), ylim=(0, 1.05 * float(np.max(largest)) or 1))
-    axis.set(xlabel="output frame", ylabel="absolute change from\nthe frame before")
-    axis.set_title("output for a clip in which nothing moves")
     whole_numbers(axis.xaxis)
     axis.legend()
     return figure

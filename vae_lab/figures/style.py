@@ -63,16 +63,18 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return Figure(figsize=(width, height))
 
 
-def new_axis(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
-    """Return a Figure, sides in inches, and its only axis."""
+def new_axis(height: float, width: float = WIDTH, **labels: Any) -> tuple[Figure, Axes]:
+    """Return a Figure, sides in inches, and its only axis, on which properties such as xlabel and title are set."""
     figure = new_figure(height, width)
-    return figure, figure.subplots()
+    axis = figure.subplots()
+    axis.set(**labels)
+    return figure, axis
 
 
 def whole_numbers(*axes: Axis) -> None:
     """Put ticks at whole numbers only."""
     for axis in axes:
-        axis.get_major_locator().set_params(integer=True)
+        axis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
 
 
 def mark_borders(axis: Axes, starts: Iterable[float]) -> None:

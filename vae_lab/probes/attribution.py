@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -244,18 +245,12 @@ def _main_output(output: Any) -> Tensor | None:
 
 @contextmanager
 def _hooks(model: nn.Module, before: Callable, after: Callable) -> Iterator[None]:
-    """before(path, args, kwargs) and after(path, output) around each call of a module, until the block ends."""
-    handles = []
-    try:
+    """Run before(path, module, args, kwargs) and after(path, module, args, output) around each call in the block."""
+    with ExitStack() as hooks:
         for path, module in model.named_modules():
-            handles.append(
-                module.register_forward_pre_hook(lambda _m, a, k, path=path: before(path, a, k), with_kwargs=True)
-            )
-            handles.append(module.register_forward_hook(lambda _m, _a, output, path=path: after(path, output)))
+            hooks.enter_context(module.register_forward_pre_hook(partial(before, path), with_kwargs=True))
+            hooks.enter_context(module.register_forward_hook(partial(after, path)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _watch(model: nn.Module, f: VideoMap, x: Tensor) -> tuple[list[_Call], Tensor]:
@@ -264,12 +259,12 @@ def _watch(model: nn.Module, f: VideoMap, x: Tensor) -> tuple[list[_Call], Tenso
     begun = Counter[str]()
     open_calls: list[tuple] = []
 
-    def before(path, args, kwargs):
+    def before(path, _, args, kwargs):
         begun[path] += 1
         inputs = [_fingerprints(value) for value in (*args, *kwargs.values()) if _is_video(value)]
         open_calls.append((path, begun[path] - 1, begun.total(), inputs))
 
-    def after(path, output):
+    def after(path, _, args, output):
         path, number, start, inputs = open_calls.pop()
         result = _main_output(output)
         prints = None if result is None else _fingerprints(result)
@@ -290,7 +285,7 @@ def _outputs(
     kept: dict[tuple[str, int], Tensor] = {}
     numbers = Counter[str]()
 
-    def after(path, output):
+    def after(path, _, args, output):
         if (path, numbers[path]) in prints:
             kept[path, numbers[path]] = _main_output(output).detach().clone()
         numbers[path] += 1

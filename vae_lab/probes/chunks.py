@@ -13,12 +13,13 @@ from torch import Tensor
 
 from ..utils.checks import check_at_least, check_video, positive_int
 from ..utils.text import count
-from .maps import apply_map, elided, largest_by_frame, repeatable_output
+from .maps import VideoMap, apply_map, elided, largest_by_frame, repeatable_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+Run = Callable[[Tensor, tuple[int, ...]], Tensor]
 FLAT = 1e-6  # of the size of values: a smaller variation is the rounding of float32
 
 
@@ -73,7 +74,7 @@ def periodogram(curve: ArrayLike, period: int, flat: float | None = None) -> Per
     if num_periods < 2:
         return None
     values = values[: num_periods * period]
-    frequencies, power = (row[1:] for row in signal.periodogram(values, scaling="spectrum"))
+    frequencies, power = (column[1:] for column in signal.periodogram(values, scaling="spectrum"))
     result = Periodogram(frequencies, power, period, num_periods, 0.0)
     if values.std() <= (FLAT * np.abs(values).mean() if flat is None else flat):
         return result
@@ -156,9 +157,7 @@ class ChunkInvariance(NamedTuple):
         return chunk_differences(shown, first.name)
 
 
-def chunk_invariance(
-    run: Callable[[Tensor, tuple[int, ...]], Tensor], x: Tensor, plans: Sequence[Sequence[int]], tolerance: float = 0.0
-) -> ChunkInvariance:
+def chunk_invariance(run: Run, x: Tensor, plans: Sequence[Sequence[int]], tolerance: float = 0.0) -> ChunkInvariance:
     """Measure whether x gives the same result however it is cut into chunks along time.
 
     Args:
@@ -178,12 +177,16 @@ def chunk_invariance(
     for plan in cuts:
         if sum(plan) != x.shape[2]:
             raise ValueError(f"each of plans must add up to the {x.shape[2]} frames of x, got {plan}: {sum(plan)}")
-    reference = repeatable_output(lambda x: run(x, cuts[0]), x)
+
+    def in_chunks(plan: tuple[int, ...]) -> VideoMap:
+        return lambda x: run(x, plan)
+
+    reference = repeatable_output(in_chunks(cuts[0]), x)
     scale = reference.abs().max().item()
     results = []
     for index, plan in enumerate(cuts):
         with torch.no_grad():
-            y = apply_map(lambda x: run(x, plan), x) if index else reference  # noqa: B023 - called before plan changes
+            y = apply_map(in_chunks(plan), x) if index else reference
         if y.shape != reference.shape:
             results.append(PlanResult(plan, tuple(y.shape), None, float("inf"), None))
             continue

@@ -135,21 +135,18 @@ def receptive_field(f: VideoMap, x: Tensor, share: float = SHARE, seed: int = 0)
     if not y.requires_grad:
         raise ValueError("f must let gradients through: it must not use no_grad or detach")
     weights = torch.randn(y.shape[:2], generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(y)
-
     middle = [size // 2 for size in y.shape[2:]]
 
     @cache
-    def profile(place: tuple[int, ...]) -> list[np.ndarray]:
+    def profile(t: int, h: int, w: int) -> list[np.ndarray]:
         """For each axis, the sums of the gradient's absolute values, for the output at this place."""
-        (gradient,) = torch.autograd.grad(
-            y[:, :, place[0], place[1], place[2]], x, weights, retain_graph=True, materialize_grads=True
-        )
+        (gradient,) = torch.autograd.grad(y[..., t, h, w], x, weights, retain_graph=True, materialize_grads=True)
         absolute = gradient.abs().double()
         return [absolute.sum([d for d in range(5) if d != 2 + k]).cpu().numpy() for k in range(3)]
 
     def field(k: int) -> AxisField:
         def along(j: int) -> np.ndarray:
-            return profile((*middle[:k], j, *middle[k + 1 :]))[k]
+            return profile(*middle[:k], j, *middle[k + 1 :])[k]
 
         return _axis_field(along, k, x.shape[2 + k], y.shape[2 + k], share, trace)
 
@@ -163,13 +160,13 @@ def _axis_field(
     ends = bisect_left(range(outputs), True, key=lambda j: along(j)[-1] > 0)  # the first that sees the input's end
     phases = -(-outputs // inputs)
     spread = np.linspace(0, outputs - 1, SPREAD).round().astype(int).tolist()
-    best = (-1, False, 0, 0)
+    candidates = []
     for j in {*range(max(0, ends - phases), ends), *spread, outputs // 2}:
         seen = np.flatnonzero(along(j))
         size = int(np.ptp(seen)) + 1 if len(seen) else 0
-        whole = not size or bool(seen[0] > 0 and seen[-1] < inputs - 1)
-        best = max(best, (size, whole, -abs(j - outputs // 2), j))  # of equals the one nearest to the middle
-    size, whole, _, output = best
+        whole = not size or (seen[0] > 0 and seen[-1] < inputs - 1)
+        candidates.append((size, whole, -abs(j - outputs // 2), j))
+    size, whole, _, output = max(candidates)  # of equals the one nearest to the middle
     graph, reason = trace.field(k, inputs, outputs)
     if graph is not None and graph < size:
         graph, reason = None, f"the operations that were followed give {graph:.0f}, but the gradient reaches {size}"

@@ -72,18 +72,18 @@ class ProbeReport(NamedTuple):
 
     leaks: Leaks | None
     attribution: tuple[LeakAttribution, LeakAttribution] | None
-    """Of the encoder and of the decoder."""
+    """The modules that leak: in the encoder, in the decoder."""
     fields: tuple[ReceptiveField, ReceptiveField] | None
-    """Of a latent of the encoder, in frames; of a frame of the decoder, in latents. If the model has halves, those of
-    the half that compresses time, without chunks."""
+    """What a latent of the encoder sees, in frames; what a frame of the decoder sees, in latents. If the model has
+    halves, only the half that compresses time is measured, without chunks."""
     chunks: ChunkInvariance | None
     """Latents of the clip in one piece, and of its chunks: encoded one by one, or streamed if the model streams."""
     seams: SeamProfile | None
-    """Of a moving clip's reconstruction, at the borders of its chunks."""
+    """Errors in the reconstruction of a moving clip, at the borders of its chunks."""
     static: StaticVideo | None
-    """Of the reconstruction of a clip in which nothing moves."""
+    """Motion in the reconstruction of a clip in which nothing moves."""
     results: dict[str, Any]
-    """All that was measured, by name: also the results of rows that were added to PROBES."""
+    """Everything measured, by name, including the results of rows that were added to PROBES."""
     texts: dict[str, str]
     """Title -> text about the results."""
     notes: dict[str, str]
@@ -140,7 +140,7 @@ def _verdict(leak: FutureLeak, attribution: LeakAttribution) -> str:
     if not leak.leaks:
         return f"causal: {count(leak.forbidden_pairs, 'pair')} that must not depend on each other, all exactly 0"
     share = leak.largest / leak.largest_allowed if leak.largest_allowed else float("inf")
-    where = f"first through {attribution.first}" if attribution.first else "through none of its modules"
+    where = f"first through {attribution.first}" if attribution.first else "through no module of the model"
     return (
         f"NOT causal: {leak.pairs} of {leak.forbidden_pairs} forbidden pairs move, by up to {leak.largest:.1e} "
         f"({share:.1%} of the largest permitted effect)\n{where}"

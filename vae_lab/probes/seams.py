@@ -119,12 +119,12 @@ class SeamProfile(NamedTuple):
     @property
     def error_periodogram(self) -> Periodogram | None:
         """Periodogram of `error`; None without a period, or with fewer than two whole periods."""
-        return None if self.period is None else periodogram(self.error, self.period, self._rounding)
+        return periodogram(self.error, self.period, self._rounding) if self.period else None
 
     @property
     def jump_periodogram(self) -> Periodogram | None:
         """Periodogram of `jump`, which is one sample shorter; None as above."""
-        return None if self.period is None else periodogram(self.jump, self.period, self._rounding)
+        return periodogram(self.jump, self.period, self._rounding) if self.period else None
 
     def __repr__(self) -> str:
         noun, spectra = AXES[self.axis], {"error": self.error_periodogram, "jump": self.jump_periodogram}

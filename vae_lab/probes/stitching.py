@@ -20,7 +20,6 @@ from ..utils.checks import check_one_of, positive_int
 from .maps import AXES
 
 if TYPE_CHECKING:
-    from diffusers import ModelMixin
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
@@ -59,7 +58,7 @@ class StitchError(NamedTuple):
         return list(AXES)[self._place()[0]] if self.largest >= EXACT else None
 
     @property
-    def at(self) -> tuple[int, int, int] | None:
+    def at(self) -> tuple[int, ...] | None:
         """(frame, row, column) of the largest misplacement, the first of equals; None if nothing is misplaced."""
         return self._place()[1:] if self.largest >= EXACT else None
 
@@ -68,11 +67,10 @@ class StitchError(NamedTuple):
         """Whether every sample is in its place (to a thousandth of a latent sample) and the size is right."""
         return self.largest < EXACT and self.size == self.expected_size
 
-    def _place(self) -> tuple[int, int, int, int]:
+    def _place(self) -> tuple[int, ...]:
         distance = np.abs(self.error)
         first = np.argmax(distance > distance.max() - EXACT / 2)  # the first of equals, whatever their rounding
-        axis, t, row, column = (int(i) for i in np.unravel_index(first, distance.shape))
-        return axis, t, row, column
+        return tuple(map(int, np.unravel_index(first, distance.shape)))
 
     def __repr__(self) -> str:
         where = "latent samples"
@@ -241,7 +239,7 @@ class _Stand(nn.Module):
         return (self.function(x), None) if self.returns_cache else self.function(x)
 
 
-def diffusers_tiling(vae: nn.Module, direction: str = "encode", axis: str = "space") -> Tiled:
+def diffusers_tiling(vae, direction: str = "encode", axis: str = "space") -> Tiled:
     """Return the tiling code of a diffusers video VAE, for `stitch_error`. The VAE's attributes hold the tile sizes.
 
     It calls `tiled_encode` or `tiled_decode` (axis "space"), `_temporal_tiled_encode` or `_temporal_tiled_decode`
@@ -278,7 +276,7 @@ def diffusers_tiling(vae: nn.Module, direction: str = "encode", axis: str = "spa
 
 
 def diffusers_stitch_error(
-    vae: ModelMixin,
+    vae,
     direction: str = "encode",
     axis: str = "space",
     size: Sequence[int] | None = None,
@@ -302,7 +300,7 @@ def diffusers_stitch_error(
     return stitch_error(tiled, size or (ratio, ratio), ratio, direction, frames, temporal_ratio)
 
 
-def _folded(vae: ModelMixin) -> int:
+def _folded(vae) -> int:
     """Side of the squares of pixels that become channels outside encoder and decoder (Wan 2.2; LTX does it inside)."""
     inside = hasattr(vae.encoder, "patch_size")
     return 1 if inside else vae.config.get("patch_size") or 1
