@@ -89,7 +89,7 @@ def test_each_lesson_has_its_notebook_and_asks_what_that_asks():
         assert asked[name] == set(module.QUESTIONS), name
 
 
-MADE_UP = '''"""The questions of notebook 09."""
+MADE_UP = '''"""The questions of notebook 99."""
 
 from .quiz import Question, Questions
 
@@ -99,16 +99,16 @@ QUESTIONS: Questions = {NAME: Question(2, "Two: one and one.", "Count them.", [(
 
 @pytest.fixture
 def write_lesson(tmp_path, monkeypatch):
-    """A function that puts lesson_09_made_up.py where lessons are looked for, asking one question."""
+    """A function that puts lesson_99_made_up.py where lessons are looked for, asking one question."""
 
     def write(name: str) -> None:
-        (tmp_path / "lesson_09_made_up.py").write_text(MADE_UP.replace("NAME", repr(name)))
+        (tmp_path / "lesson_99_made_up.py").write_text(MADE_UP.replace("NAME", repr(name)))
         monkeypatch.setattr(vae_lab.lessons, "__path__", [*vae_lab.lessons.__path__, str(tmp_path)])
         catalogue._questions.cache_clear()
 
     yield write
     catalogue._questions.cache_clear()
-    sys.modules.pop("vae_lab.lessons.lesson_09_made_up", None)
+    sys.modules.pop("vae_lab.lessons.lesson_99_made_up", None)
 
 
 def test_a_new_lesson_is_one_module(write_lesson):
@@ -121,5 +121,5 @@ def test_a_new_lesson_is_one_module(write_lesson):
 
 def test_two_lessons_must_not_ask_the_same_question(write_lesson):
     write_lesson("false alarms")
-    with pytest.raises(ValueError, match="lesson_09_made_up asks 'false alarms', but an earlier lesson does too"):
+    with pytest.raises(ValueError, match="lesson_99_made_up asks 'false alarms', but an earlier lesson does too"):
         questions()
