@@ -25,7 +25,7 @@ NOT_RUN = re.compile(r"<!-- not run: [^\n]+ -->\n```python\n.*?^```$", re.S | re
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"")
 # Paths in backticks that a reader would look for in the repository
 PATH = re.compile(r"`((?:vae_lab|tests|data|docs|scripts|notebooks|benchmarks)/[\w./-]*)`")
-TO_BE_WRITTEN = ("brightness.py", "09_tiling.ipynb", "lesson_09_tiling.py")  # by a reader of docs/extending.md
+TO_BE_WRITTEN = ("contrast.py", "09_tiling.ipynb", "lesson_09_tiling.py")  # by a reader of docs/extending.md
 SLOW = {"ablations.md": {"steps=240": "steps=3", "cached_clips=96": "cached_clips=6", "(0, 1, 2)": "(0,)"}}
 
 
