@@ -12,7 +12,11 @@ import pytest
 import torch
 
 from tests.helpers import ROOT, script
+from vae_lab import families
 from vae_lab.cli.commands import build_parser
+from vae_lab.latents.edits import EDITS
+from vae_lab.metrics import FRAME_METRICS
+from vae_lab.probes.report import PROBES
 
 TRACKED = subprocess.run(
     ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md"], cwd=ROOT, capture_output=True, text=True
@@ -26,6 +30,7 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"")
 # Paths in backticks that a reader would look for in the repository
 PATH = re.compile(r"`((?:vae_lab|tests|data|docs|scripts|notebooks|benchmarks)/[\w./-]*)`")
 TO_BE_WRITTEN = ("contrast.py", "09_tiling.ipynb", "lesson_09_tiling.py")  # by a reader of docs/extending.md
+TABLES = (families.FAMILIES, families._CLASSES, EDITS, FRAME_METRICS, PROBES)
 SLOW = {"ablations.md": {"steps=240": "steps=3", "cached_clips=96": "cached_clips=6", "(0, 1, 2)": "(0,)"}}
 
 
@@ -99,12 +104,15 @@ def test_commands_are_understood(page):
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """An empty folder with the repository's data, as the examples expect it."""
+    """An empty folder with the repository's data, as the examples expect it. What they register is forgotten."""
     (tmp_path / "data").symlink_to(ROOT / "data")
     monkeypatch.chdir(tmp_path)
-    before = torch.is_grad_enabled()
+    gradients, tables = torch.is_grad_enabled(), [(table, dict(table)) for table in TABLES]
     yield tmp_path
-    torch.set_grad_enabled(before)
+    torch.set_grad_enabled(gradients)
+    for table, before in tables:
+        table.clear()
+        table.update(before)
 
 
 def examples(page: Path) -> list[str]:

@@ -18,7 +18,8 @@ from vae_lab.probes.report import PROBES, Probe, Subject, probe
 def test_the_released_kind_of_model():
     report = probe(small_vae(), size=16)
     text = report.describe()
-    assert list(text) == ["encoder", "decoder", "latent sees", "frame sees", "chunks", "seams", "static"]
+    titles = ["encoder", "decoder", "latent sees", "frame sees", "chunks", "seams", "static"]
+    assert list(text)[: len(titles)] == titles  # then those of rows that were added
     assert text["encoder"].startswith("NOT causal: 40 of 40 forbidden pairs move, by up to ")
     assert "\nfirst through temporal.encoder.down_blocks.0.resnets.0.norm1 GroupNorm: " in text["encoder"]
     assert "temporal.decoder.mid_block.resnets.0.norm1 GroupNorm" in text["decoder"]
@@ -58,7 +59,7 @@ def test_other_families_and_what_cannot_be_measured():
 def test_progress_sees_every_measurement_and_gradients_stay_as_they_were():
     seen = []
     probe(small_vae().temporal, num_frames=5, progress=lambda names: seen.extend(names) or names)
-    assert seen == ["causality", "fields", "chunks", "seams"] and torch.is_grad_enabled()
+    assert seen == list(PROBES) and torch.is_grad_enabled()
 
 
 def test_a_model_that_is_none():
