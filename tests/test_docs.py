@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from urllib.parse import unquote
 
 import pytest
@@ -150,10 +151,9 @@ def test_the_changelog_leads_from_paths_that_are_gone_to_paths_that_are_there():
 
 
 def exists(dotted: str) -> bool:
-    """Whether `vae_lab.module` can be imported, or `vae_lab.module.name` is a module or a name in one."""
+    """Whether the module `vae_lab.module` can be imported, or `vae_lab.module.name` is there."""
     try:
-        import_module(dotted)
-    except ModuleNotFoundError:
-        module, _, name = dotted.rpartition(".")
-        return module != "vae_lab" and exists(module) and hasattr(import_module(module), name)
+        import_module(dotted) if dotted.count(".") == 1 else resolve_name(dotted)
+    except (ImportError, AttributeError):
+        return False
     return True
