@@ -1,5 +1,7 @@
 """The benchmarks run, on small models. What they measure is for `make bench`: no test looks at times."""
 
+import pytest
+
 from benchmarks import cached_latents, streaming
 from tests.helpers import small_vae
 from tests.helpers.training import TEMPORAL, spatial_config
@@ -20,6 +22,7 @@ def test_cached_latents_prints_a_ratio(tmp_path, capsys):
     assert ratio > 0 and f"cached latents: {ratio:.1f} times the steps per second" in printed
 
 
+@pytest.mark.slow
 def test_streaming_prints_a_ratio_and_peaks(tmp_path, capsys):
     small_vae(temporal=dict(norm="frame_group")).save_pretrained(tmp_path)
     sizes = ["--rounds", "2", "--frames", "8", "--size", "8", "--piece", "4", "--lengths", "5", "9"]

@@ -99,6 +99,7 @@ def trial_files(out: Path) -> dict[str, str]:
 # ---- what comes out ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_variant_and_seed_is_a_row(finished):
     _, result = finished
     assert list(zip(result.trials["variant"], result.trials["seed"], strict=True)) == [
@@ -236,6 +237,7 @@ def test_other_content_is_another_trial(finished, base, tmp_path):
     assert set(again.trials["key"]).isdisjoint(result.trials["key"])
 
 
+@pytest.mark.slow
 def test_what_a_checkpoint_is_said_to_be_and_clips_of_the_same_size_count_too(base, tmp_path):
     """A weight file means what the config.json beside it says; a changed video need not change its size."""
     folder, videos = tmp_path / "spatial", tmp_path / "videos"
@@ -267,6 +269,7 @@ def test_what_a_checkpoint_is_said_to_be_and_clips_of_the_same_size_count_too(ba
         run_ablation(trial, {"a": {"kl_weight": 1.0}}, (0,), videos / "out", data=tmp_path / "link")
 
 
+@pytest.mark.slow
 def test_paths_are_those_of_the_caller(base, tmp_path, monkeypatch):
     """A worker that is in another folder reads what the caller means."""
     get_reusable_executor().shutdown(wait=True)
@@ -282,6 +285,7 @@ def test_paths_are_those_of_the_caller(base, tmp_path, monkeypatch):
     assert found[0] == found[1] != found[2] == found[3]
 
 
+@pytest.mark.slow
 def test_threads_take_turns(finished, base, tmp_path):
     """What torch and diffusers do while a model is made is of the whole process."""
     _, result = finished
@@ -310,6 +314,7 @@ def wait_for(condition, seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_killed_it_loses_at_most_what_was_in_flight(finished, spatial, tmp_path):
     _, result = finished
     file, out = tmp_path / "file.toml", tmp_path / "out"
@@ -333,6 +338,7 @@ def test_killed_it_loses_at_most_what_was_in_flight(finished, spatial, tmp_path)
     assert read["psnr"].tolist() == result.trials["psnr"].iloc[:6].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("death", ["Always", "Once"])
 def test_a_worker_that_dies(base, tmp_path, monkeypatch, death):
     """Its trial is run again alone; where it dies again it is a row with an error. The others are not harmed."""
@@ -353,6 +359,7 @@ def test_a_worker_that_dies(base, tmp_path, monkeypatch, death):
     assert not list((tmp_path / "out" / "started").iterdir())
 
 
+@pytest.mark.slow
 def test_a_trial_that_ends_the_whole_process_is_passed_in_the_next_run(spatial, tmp_path):
     """One job runs in the process itself. What was in flight when it died is then run in a worker."""
     file = tmp_path / "file.toml"
@@ -381,6 +388,7 @@ def test_a_finished_trial_that_looks_started_stays(finished, base):
     assert trial_files(out)[f"{first}.json"] == before[f"{first}.json"]
 
 
+@pytest.mark.slow
 def test_results_that_cannot_be_written_stop_it(spatial, tmp_path):
     """The kernel refuses files above 1 kB; no trial is said to have failed."""
     (tmp_path / "file.toml").write_text(TOML.format(spatial=spatial))
@@ -395,6 +403,7 @@ def test_results_that_cannot_be_written_stop_it(spatial, tmp_path):
     assert trial_files(tmp_path / "out") == {}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_the_same_call_on_a_dask_cluster_one_of_whose_workers_is_killed(finished, base, tmp_path):
     from distributed import Client, LocalCluster
@@ -587,6 +596,7 @@ def test_the_bundled_files_share_their_base():
     assert sorted(sum(base == other for other in bases) for base in bases) == [1] * 3 + [7] * 7
 
 
+@pytest.mark.slow
 def test_a_worker_with_other_code_is_refused(base, tmp_path, monkeypatch):
     """As on a cluster whose machines were not all brought up to date: `workers` see other versions of libraries."""
     get_reusable_executor().shutdown(wait=True)
@@ -613,6 +623,7 @@ def test_files_that_are_refused(tmp_path, text, message):
     assert str(error.value).startswith(str(tmp_path / "file.toml"))
 
 
+@pytest.mark.slow
 def test_the_command_tells_of_failed_trials(finished, spatial, tmp_path, capsys):
     out, _ = finished
     (tmp_path / "mine.toml").write_text(

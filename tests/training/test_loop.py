@@ -195,6 +195,7 @@ def test_stopped_anywhere_it_ends_with_the_same_bits(spatial, tmp_path, stop_at)
     assert (tmp_path / "parts" / "checkpoint.pt").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_with_the_same_bits(tmp_path):
     path = write_toml(tmp_path, 40)
     run = dict(cwd=ROOT, env=quiet_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -217,6 +218,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(tmp_path):
     assert same(weights(a), weights(b))
 
 
+@pytest.mark.slow
 def test_an_interrupt_says_where_to_go_on(tmp_path):
     run = dict(cwd=ROOT, env=quiet_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     run |= dict(preexec_fn=heeding_interrupts)
@@ -297,6 +299,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path,
     assert same(weights(train(spatial_config(), tmp_path, progress=False)), weights(whole))
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_with_the_last_good_checkpoint(tmp_path):
     path, out = write_toml(tmp_path, 9), tmp_path / "out"
     first = tmp_path / "first"
@@ -367,6 +370,7 @@ def test_a_perceptual_distance_is_named_by_its_module(tmp_path):
 # ---- several processes ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_twice_the_batch(tmp_path):
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
               "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m"]  # fmt: skip
@@ -427,6 +431,7 @@ def test_whole_vaes_that_cannot_be_built(changes, message):
         new_half(video_config(**changes))
 
 
+@pytest.mark.slow
 def test_layers_that_draw_are_seeded_too(tmp_path, monkeypatch):
     """Dropout: whatever torch's generator has given before, also to a run that goes on in the middle."""
     wan = dict(class_name="AutoencoderKLWan", base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, dropout=0.3,

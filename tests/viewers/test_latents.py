@@ -223,6 +223,7 @@ def test_groups_are_told_without_running_the_model(vae):
         groups_of(vae, 18, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "num_frames", "latent_frames", "fitting"),
     [(wan, 16, 4, (13, 17)), (wan, 18, 5, (17, 21)), (ltx, 16, 2, (9, 17)), (cogvideox, 12, 3, (9, 16))],
@@ -468,6 +469,7 @@ def pictures_of(data: dict) -> int:
     return sum(len(image) for view in views for image in view["images"]) + len(data["values"] or "")
 
 
+@pytest.mark.slow
 def test_answers_make_room_for_one_another_and_it_is_said():
     clip = synthetic_clip("texture", 17, (128, 128))
     z = torch.randn(1, 4, 5, 16, 16, generator=torch.Generator().manual_seed(0)) * 30
