@@ -17,7 +17,7 @@ To use a class of another library everywhere, declare once what differs from dif
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -83,6 +83,11 @@ class Codec:
         self.name = type(vae).__name__
 
     @property
+    def config(self) -> Mapping[str, Any]:
+        """The model's config; empty if it has none."""
+        return getattr(self.vae, "config", {})
+
+    @property
     def device(self) -> torch.device:
         """The device of the model's inputs."""
         return getattr(self.vae, "device", None) or next(self.vae.parameters()).device
@@ -106,8 +111,8 @@ class Codec:
     def temporal_ratio(self) -> int | None:
         """Frames per latent frame; None if unknown: then `timeline` derives it from the number of latent frames."""
         names = ("temporal_compression_ratio", "scale_factor_temporal")  # diffusers' classes do not agree on a name
-        configured = (self.vae.config[name] for name in names if self.vae.config.get(name))
-        return next(configured, vars(self.vae).get(names[0]))
+        configured = (self.config[name] for name in names if self.config.get(name))
+        return next(configured, None) or getattr(self.vae, names[0], None)
 
     @property
     def chunk(self) -> int | None:
@@ -218,7 +223,7 @@ class Codec:
         buffers = dict(self.vae.named_buffers()) if isinstance(self.vae, nn.Module) else {}
         given = {}
         for name in ("latents_mean", "latents_std", "shift_factor", "scaling_factor"):
-            value = self.vae.config.get(name)
+            value = self.config.get(name)
             value = buffers.get(name) if value is None else value
             if value is not None:
                 given[name] = torch.as_tensor(value, dtype=torch.float32).flatten()
@@ -232,7 +237,7 @@ class Codec:
 
     def identity(self) -> str:
         """Return a hash of the class, the type, the config and every weight."""
-        config = {name: value for name, value in getattr(self.vae, "config", {}).items() if not name.startswith("_")}
+        config = {name: value for name, value in self.config.items() if not name.startswith("_")}
         parts = [self.name, str(self.dtype), config]
         digest = hashlib.sha256(json.dumps(parts, default=str, sort_keys=True).encode())
         hash_weights(digest, self.vae.state_dict())
@@ -251,7 +256,7 @@ class Codec:
 
     def calibrated(self, z: Tensor) -> nn.Module:
         """Return the model with its latent statistics (scaling factor, or mean and std) measured on raw latents z."""
-        if "scaling_factor" in self.vae.config:
+        if "scaling_factor" in self.config:
             self.vae.register_to_config(scaling_factor=1 / z.std().item())
         return self.vae
 
@@ -342,10 +347,7 @@ class _Spatial(_Lab):
         return torch.zeros(channels), torch.ones(channels)  # encode scales them already
 
     def calibrated(self, z: Tensor) -> SpatialVAE:
-        factor = self.vae.config.scaling_factor / z.std().item()
-        other = SpatialVAE.from_config(self.vae.config, scaling_factor=factor)
-        other.load_state_dict(self.vae.state_dict())
-        return other
+        return self.vae.with_scaling_factor(self.vae.config.scaling_factor / z.std().item())
 
 
 class _Temporal(_Lab):

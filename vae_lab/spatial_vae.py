@@ -61,6 +61,12 @@ class SpatialVAE(ModelMixin, ConfigMixin):
         shared = signature(AutoencoderKL).parameters.keys() & signature(SpatialVAE).parameters.keys()  # by name
         self.autoencoder = AutoencoderKL(**blocks, **{name: self.config[name] for name in shared})
 
+    def with_scaling_factor(self, scaling_factor: float) -> "SpatialVAE":
+        """Make a SpatialVAE with copies of the same weights and another scaling_factor."""
+        other = SpatialVAE.from_config(self.config, scaling_factor=scaling_factor)
+        other.load_state_dict(self.state_dict())
+        return other.to(self.device, self.dtype).train(self.training)
+
     @property
     def spatial_compression_ratio(self) -> int:
         """Pixels per latent cell along height and along width."""

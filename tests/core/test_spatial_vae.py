@@ -41,6 +41,14 @@ def test_sample_is_scaled_too(vae):
     assert not torch.equal(ours.sample(torch.Generator().manual_seed(0)), ours.mode())
 
 
+def test_another_scaling_factor_keeps_weights_type_and_mode(vae):
+    x = torch.rand(1, 3, 2, 16, 16) * 2 - 1
+    other = vae.with_scaling_factor(2 * 0.18215)
+    torch.testing.assert_close(other.encode(x).latent_dist.mode(), 2 * vae.encode(x).latent_dist.mode())
+    assert not other.training and other.autoencoder is not vae.autoencoder
+    assert SpatialVAE(**SMALL_SPATIAL).double().with_scaling_factor(1.0).dtype == torch.float64
+
+
 def test_forward_and_ratio(vae):
     x = torch.rand(1, 3, 2, 8, 8) * 2 - 1
     torch.testing.assert_close(vae(x).sample, vae.decode(vae.encode(x).latent_dist.mode()).sample)

@@ -22,7 +22,7 @@ from ..probes.dependency import future_leak
 from ..training.config import TrainConfig
 from ..training.loop import train
 from ..training.losses import Objective, kl_per_element
-from ..training.models import check_sizes, new_parts, rescaled, stack
+from ..training.models import check_sizes, new_parts, stack
 from ..utils.files import locked
 from ..video.clips import HELD_OUT_PHOTOS, photo_clip, synthetic_clip
 from ..video.frames import to_tensor
@@ -86,7 +86,7 @@ def as_used(vae: nn.Module, config: TrialConfig) -> nn.Module:
     halves, factor = codec_of(vae).halves, config.used_spatial_scaling_factor
     if halves is not None:
         if factor is not None:
-            vae = stack(rescaled(halves.spatial, factor), halves.temporal)
+            vae = stack(halves.spatial.with_scaling_factor(factor), halves.temporal)
         vae = codec_of(vae).with_chunk(config.micro_frame_size)
     return vae.eval()
 

@@ -82,15 +82,8 @@ def frozen_spatial(source: str, scaling_factor: float | None = None) -> SpatialV
     if not isinstance(spatial, SpatialVAE):
         raise ValueError(f"spatial must be a checkpoint with a 2D half of the lab, {source} is {type(vae).__name__}")
     if scaling_factor is not None:
-        spatial = rescaled(spatial, scaling_factor)
+        spatial = spatial.with_scaling_factor(scaling_factor)
     return spatial.requires_grad_(False)
-
-
-def rescaled(spatial: SpatialVAE, scaling_factor: float) -> SpatialVAE:
-    """Copy a 2D half with another scaling_factor and the same weights."""
-    other = SpatialVAE.from_config(spatial.config, scaling_factor=scaling_factor)
-    other.load_state_dict(spatial.state_dict())
-    return other
 
 
 def check_sizes(config: TrainConfig, half: ModelMixin, spatial: SpatialVAE | None, name: str = "size") -> None:
