@@ -191,6 +191,21 @@ def test_our_own_folders(tmp_path):
     assert load(tmp_path / "v", dtype=torch.float64).shift.dtype == torch.float64
 
 
+@pytest.mark.parametrize("name", ["best.safetensors", "best.pt"])
+def test_a_named_file_is_loaded_and_not_the_usual_one_beside_it(tmp_path, name):
+    usual, best = small_vae(), small_vae()
+    for parameter in best.parameters():
+        parameter.data.fill_(0.5)
+    usual.save_pretrained(tmp_path)
+    save = save_file if name.endswith(".safetensors") else torch.save
+    save(best.state_dict(), tmp_path / name)
+    assert same_weights(load(tmp_path / name), best) and same_weights(load(tmp_path), usual)
+    assert load(tmp_path / name, dtype=torch.float64).scale.dtype == torch.float64
+    save({"other": torch.zeros(1)}, tmp_path / name)
+    with pytest.raises(ValueError, match="does not fit its architecture\n.*missing keys"):
+        load(tmp_path / name)
+
+
 def test_sharded_folder(tmp_path):
     vae = small_vae()
     vae.save_pretrained(tmp_path, max_shard_size="40KB")

@@ -293,6 +293,9 @@ def _load_open_sora(checkpoint: _Checkpoint, spatial_config: SpatialConfig, dtyp
 def _load_pretrained(checkpoint: _Checkpoint, dtype: torch.dtype) -> ModelMixin:
     for file in checkpoint.files:  # so that a broken file is named, whatever diffusers does with it
         read_headers([file])
+    name = checkpoint.files[0].name
+    if name != _weights_name(checkpoint.layout) and "-of-" not in name:  # diffusers would not read it, nor say so
+        return _load_named_file(checkpoint, dtype)
     with _building(checkpoint.source):
         vae, info = checkpoint.cls.from_pretrained(
             checkpoint.folder,
@@ -305,3 +308,12 @@ def _load_pretrained(checkpoint: _Checkpoint, dtype: torch.dtype) -> ModelMixin:
     missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     _refuse(checkpoint.source, KeyDifferences(missing, unexpected, mismatched))
     return vae
+
+
+def _load_named_file(checkpoint: _Checkpoint, dtype: torch.dtype) -> ModelMixin:
+    """Load a weight file that has not the name that `save_pretrained` gives it."""
+    with _building(checkpoint.source):
+        vae = checkpoint.cls.from_config(dict(checkpoint.config))
+    _refuse(checkpoint.source, _differences(read_headers(checkpoint.files)[0], checkpoint, vae))
+    vae.load_state_dict(read_tensors(checkpoint.files))
+    return vae.to(dtype)
