@@ -26,6 +26,9 @@ from .edits import (
     Number as Number,
 )
 from .edits import (
+    Parameter as Parameter,
+)
+from .edits import (
     amplify_channel as amplify_channel,
 )
 from .edits import (

@@ -24,133 +24,120 @@ from .arrays import as_float64, check_editable, check_other, per_channel
 from .moments import moments_of
 
 Arguments = ParamSpec("Arguments")
+AXES = ("latent frame", "row", "column")
 
 # ---- what an edit takes --------------------------------------------------------------------------------------------
 
 
-# Each kind of parameter has a name, the key in a request, and three methods: check(value, z) returns the value that the
-# edit's function gets or raises ValueError; words(value) stand in a title; control(shape) is the control for latents of
-# a shape in the viewer's form, as JSON, whose `kind` latent_change.js knows how to draw.
-
-
 @dataclass(frozen=True)
-class Channel:
-    """A channel: the one that the viewer's reader has chosen. With or_all it may be None, which means all channels."""
+class Parameter:
+    """One argument of an edit. `Channel`, `Cell`, `Number` and `LatentFrames` make them."""
 
-    name: str = "channel"
-    or_all: bool = False
+    kind: str
+    """How latent_change.js draws its control: "channel", "cell" or "number"."""
+    name: str
+    """Of the argument, and of the key in a request."""
+    check: Callable[[Any, Tensor], Any]
+    """(value, z) -> the value for the edit's function; raises ValueError."""
+    words: Callable[[Any], str]
+    """A checked value -> its words in a title."""
+    control: Callable[[Sequence[int]], dict[str, Any]]
+    """Shape of z -> what else the control needs, as JSON; "needs" is a text that says why it cannot be used here."""
 
-    def check(self, value: int | None, z: Tensor) -> int | None:
-        return None if value is None and self.or_all else index_of(self.name, value, z.shape[1])
 
-    def words(self, value: int | None) -> str:
-        return "all channels" if value is None else f"channel {value}"
+def Channel(name: str = "channel", or_all: bool = False) -> Parameter:
+    """A channel: the one chosen in the viewer. With or_all it may be None, which means all channels."""
+    return Parameter(
+        "channel",
+        name,
+        check=lambda value, z: None if or_all and value is None else index_of(name, value, z.shape[1]),
+        words=lambda value: "all channels" if value is None else f"channel {value}",
+        control=lambda shape: {"orAll": or_all},
+    )
 
-    def control(self, shape: Sequence[int]) -> dict[str, Any]:
-        return {"kind": "channel", "name": self.name, "orAll": self.or_all}
 
+def Cell(name: str = "cell") -> Parameter:
+    """A cell, (latent frame, row, column): the one chosen in the viewer."""
 
-@dataclass(frozen=True)
-class Cell:
-    """A cell, (latent frame, row, column): the one that the viewer's reader has chosen."""
-
-    name: str = "cell"
-
-    def check(self, value: Sequence[int], z: Tensor) -> tuple[int, ...]:
+    def check(value: Any, z: Tensor) -> tuple[int, ...]:
         if not isinstance(value, Sequence) or len(value) != 3:
-            raise ValueError(f"{self.name} must be (latent frame, row, column), got {value!r}")
-        names = (f"latent frame of {self.name}", f"row of {self.name}", f"column of {self.name}")
-        return tuple(map(index_of, names, value, z.shape[2:]))
+            raise ValueError(f"{name} must be (latent frame, row, column), got {value!r}")
+        return tuple(index_of(f"{axis} of {name}", *each) for axis, *each in zip(AXES, value, z.shape[2:], strict=True))
 
-    def words(self, value: tuple[int, ...]) -> str:
-        return str(value)
-
-    def control(self, shape: Sequence[int]) -> dict[str, Any]:
-        return {"kind": "cell", "name": self.name}
+    return Parameter("cell", name, check, words=str, control=lambda shape: {})
 
 
-@dataclass(frozen=True)
-class Number:
+def Number(
+    name: str,
+    low: float,
+    high: float,
+    step: float = 1,
+    default: float = 0,
+    label: str = "",
+    form: str = "{:g}",
+    strict: bool = False,
+) -> Parameter:
     """A finite number, chosen by a slider from low to high.
 
     Args:
         label: beside the slider; the name if it is empty.
         form: how a title writes the number, for `str.format`.
-        strict: refuse numbers below low or above high; otherwise Python may ask for any finite number.
+        strict: refuse numbers outside of low and high; otherwise Python may ask for any finite number.
     """
 
-    name: str
-    low: float
-    high: float
-    step: float = 1
-    default: float = 0
-    label: str = ""
-    form: str = "{:g}"
-    strict: bool = False
+    def check(value: Any, z: Tensor) -> float:
+        if strict and not low <= finite(name, value) <= high:
+            raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value}")
+        return finite(name, value)
 
-    def check(self, value: float, z: Tensor) -> float:
-        number = finite(self.name, value)
-        if self.strict and not self.low <= number <= self.high:
-            raise ValueError(f"{self.name} must be from {self.low:g} to {self.high:g}, got {value}")
-        return number
-
-    def words(self, value: float) -> str:
-        return self.form.format(value)
-
-    def control(self, shape: Sequence[int]) -> dict[str, Any]:
-        limits = {"min": self.low, "max": self.high, "step": self.step, "value": self.default}
-        return {"kind": "number", "name": self.name, "label": self.label or self.name, "limits": limits}
+    control = {"label": label or name, "min": low, "max": high, "step": step, "value": default}
+    return Parameter("number", name, check, words=form.format, control=lambda shape: control)
 
 
-@dataclass(frozen=True)
-class LatentFrames:
+def LatentFrames(name: str = "latent_frames") -> Parameter:
     """A whole number of latent frames to move by, from -(L - 1) to L - 1: later if it is above 0."""
 
-    name: str = "latent_frames"
+    def control(shape: Sequence[int]) -> dict[str, Any]:
+        last = shape[2] - 1
+        slider = {"label": "latent frames", "min": -last, "max": last, "step": 1, "value": 1}
+        return slider if last else slider | {"needs": "needs two latent frames"}
 
-    def check(self, value: int, z: Tensor) -> int:
-        last = z.shape[2] - 1
-        return integer_within(self.name, value, -last, last)
+    return Parameter(
+        "number",
+        name,
+        check=lambda value, z: integer_within(name, value, 1 - z.shape[2], z.shape[2] - 1),
+        words=lambda value: f"{value:+d} latent frame{'' if abs(value) == 1 else 's'}",
+        control=control,
+    )
 
-    def words(self, value: int) -> str:
-        return f"{value:+d} latent frame{'' if abs(value) == 1 else 's'}"
-
-    def control(self, shape: Sequence[int]) -> dict[str, Any]:
-        most = max(1, shape[2] - 1)
-        limits = {"min": -most, "max": most, "step": 1, "value": 1}
-        needs = "" if shape[2] > 1 else "needs two latent frames"
-        return {"kind": "number", "name": self.name, "label": "latent frames", "limits": limits, "needs": needs}
-
-
-Parameter = Channel | Cell | Number | LatentFrames
 
 # ---- an edit -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Edit:
-    """What `edit` declares of a function."""
+    """A function of latents, as `edit` declares it."""
 
     name: str
     parameters: tuple[Parameter, ...]
     title: str
     """Of an answer, with each parameter's words in braces: "{channel} × {factor}"."""
     label: str
-    """On the button of the viewer that chooses this edit."""
+    """On the viewer's button that chooses this edit."""
     function: Callable[..., Tensor]
     takes_other: bool
     """Whether the function takes `other`, the latents of a second clip."""
 
     def check(self, values: Mapping[str, Any], z: Tensor) -> dict[str, Any]:
         """Return the values of all parameters, checked. Raises ValueError."""
-        return {parameter.name: parameter.check(values[parameter.name], z) for parameter in self.parameters}
+        return {each.name: each.check(values[each.name], z) for each in self.parameters}
 
     def words(self, values: Mapping[str, Any]) -> str:
         """The title of an answer with these checked values."""
         return self.title.format(**{each.name: each.words(values[each.name]) for each in self.parameters})
 
     def apply(self, z: Tensor, values: Mapping[str, Any], other: Tensor | None = None) -> Tensor:
-        """Return the edited latents, of z's type. z, values and other must have been checked.
+        """Return edited latents of z's type. z, values and other must have been checked.
 
         Raises ValueError if that type cannot hold them.
         """
@@ -161,13 +148,13 @@ class Edit:
             raise ValueError(f"edit {self.name!r} must keep the shape {tuple(z.shape)}, got {tuple(edited.shape)}")
         if other is not None:
             return within("other", f"up to {other.abs().max():.3g}", edited)
-        cause = next((each.name for each in self.parameters if isinstance(each, Number)), self.name)
+        cause = next((each.name for each in self.parameters if each.kind == "number"), self.name)
         return within(cause, values.get(cause, "more"), edited)
 
     def form(self, shape: Sequence[int], has_other: bool) -> dict[str, Any]:
-        """The edit's form in the viewer, as JSON: name, label, controls, and what it needs that is missing here."""
-        controls = [parameter.control(shape) for parameter in self.parameters]
-        needs = [control.pop("needs") for control in controls if "needs" in control]
+        """The form in the viewer for z of a shape, as JSON: name, label, controls, and why it cannot be used here."""
+        controls = [{"kind": each.kind, "name": each.name} | each.control(shape) for each in self.parameters]
+        needs = [control.get("needs", "") for control in controls]
         if self.takes_other and not has_other:
             needs.append("needs other=, the latents of a second clip")
         return {"name": self.name, "label": self.label, "controls": controls, "needs": next(filter(None, needs), "")}
@@ -190,7 +177,7 @@ def edit(
     def declare(function: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
         arguments = signature(function)
         takes_other = "other" in arguments.parameters
-        declared = ["z", *(["other"] if takes_other else []), *(parameter.name for parameter in parameters)]
+        declared = ["z", *(["other"] if takes_other else []), *(each.name for each in parameters)]
         if (takes := list(arguments.parameters)) != declared:
             raise ValueError(
                 f"edit {name!r} must take {', '.join(declared)}, but its function takes {', '.join(takes)}"
@@ -217,16 +204,16 @@ def requested(request: Mapping[str, Any], z: Tensor, has_other: bool) -> tuple[E
     request: {"operation": "zero", "channel": 0}: the name of an edit, and each of its parameters. Raises ValueError.
     """
     name = request.get("operation")
+    takes = {each.name: ", ".join(parameter.name for parameter in each.parameters) for each in EDITS.values()}
     if not isinstance(name, str) or name not in EDITS:
-        rules = "; ".join(f"{each.name}: {', '.join(p.name for p in each.parameters)}" for each in EDITS.values())
+        rules = "; ".join(f"{known}: {keys}" for known, keys in takes.items())
         raise ValueError(f"edit must have an operation and what it takes ({rules}), got {dict(request)}")
-    wanted, given = EDITS[name], set(request) - {"operation"}
-    if given != {parameter.name for parameter in wanted.parameters}:
-        takes, others = ", ".join(p.name for p in wanted.parameters), ", ".join(sorted(map(str, given))) or "nothing"
-        raise ValueError(f"{name} takes {takes}, got {others}")
-    if wanted.takes_other and not has_other:
+    asked, given = EDITS[name], set(request) - {"operation"}
+    if given != {each.name for each in asked.parameters}:
+        raise ValueError(f"{name} takes {takes[name]}, got {', '.join(sorted(map(str, given))) or 'nothing'}")
+    if asked.takes_other and not has_other:
         raise ValueError(f"{name} needs other, the latents of a second clip")
-    return wanted, wanted.check(request, z)
+    return asked, asked.check(request, z)
 
 
 def within(name: str, value: Any, edited: Tensor) -> Tensor:

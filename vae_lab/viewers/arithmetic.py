@@ -1,4 +1,4 @@
-"""Explorers of padding and of sizes: every answer is looked up in tables made by the library's own formulas."""
+"""Explorers of padding and sizes: the browser looks every answer up in tables that the library's formulas made."""
 
 from collections.abc import Callable, Sequence
 from numbers import Integral
@@ -26,11 +26,15 @@ from ..shapes import (
 from ..utils.text import count
 from .widgets import Viewer
 
-# ---- arithmetic ----------------------------------------------------------------------------------------------------
-
-
-PADDING_LIMITS = {"frames": (1, 20), "kernel": (1, 5), "stride": (1, 3), "dilation": (1, 3), "layers": (1, 3)}
-SIZE_LIMITS = {"frames": (1, 102), "height": (8, 1024), "width": (8, 1024)}  # 102 frames: six chunks of 17
+PADDING_LIMITS = {
+    "frames": range(1, 21),
+    "kernel": range(1, 6),
+    "stride": range(1, 4),
+    "dilation": range(1, 4),
+    "layers": range(1, 4),
+}
+SIDES = range(SPATIAL_RATIO, 1025, SPATIAL_RATIO)
+SIZE_LIMITS = {"frames": range(1, 103), "height": SIDES, "width": SIDES}  # 102 frames: six chunks of 17
 CHUNKS = (None, 5, 9, 17, 33)
 RATIOS = (1, 2, 4, 8)
 # The widest tensor of SDXL's 2D decoder: block_out_channels[1] channels at full size, `micro_batch_size` frames at once
@@ -39,24 +43,20 @@ FLOAT32_BYTES = 4
 LATENT_CHANNELS = 4
 
 
-def _or_error(function: Callable[..., Any], *args: object) -> Any:
-    """What the function returns, or {"error": the library's own words} where it refuses its arguments."""
+def _or_error(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function; if it refuses its arguments, return {"error": its message}."""
     try:
         return function(*args)
     except ValueError as error:
         return {"error": str(error)}
 
 
-def _values(limits: tuple[int, int], step: int = 1) -> range:
-    return range(limits[0], limits[1] + 1, step)
-
-
-def _controls(limits: dict[str, tuple[int, int]], steps: dict[str, int]) -> dict[str, dict[str, int]]:
-    return {name: {"min": low, "max": high, "step": steps.get(name, 1)} for name, (low, high) in limits.items()}
+def _sliders(limits: dict[str, range]) -> dict[str, dict[str, int]]:
+    return {name: {"min": values[0], "max": values[-1], "step": values.step} for name, values in limits.items()}
 
 
 def check_within(name: str, value: object, allowed: Sequence) -> Any:
-    """The start value, an integer as int; refuse one that the page has no answer for."""
+    """Return a start value, integers as int; refuse one that the page has no answer for."""
     if value not in allowed or isinstance(value, bool):
         shown = f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else f"one of {tuple(allowed)}"
         if isinstance(allowed, range) and allowed.step > 1:
@@ -66,56 +66,56 @@ def check_within(name: str, value: object, allowed: Sequence) -> Any:
 
 
 def padding_table() -> dict[str, Any]:
-    """Padding, outputs and what padding cells are made of, for every kernel, stride, dilation, length and pad mode.
+    """Tabulate padding, outputs and the content of padding cells, for every kernel, stride, dilation, length and mode.
 
     `layers["k,s,d"]`: {"padding", "outputs": [outputs of 1, 2, ... frames]}; `sources[mode][frames - 1][padding]`: the
     frame that each padding cell copies (None: a zero). Refused arguments are {"error": message}.
     """
-    frames = _values(PADDING_LIMITS["frames"])
-    kernels, strides, dilations = (_values(PADDING_LIMITS[name]) for name in ("kernel", "stride", "dilation"))
-    layers = {f"{k},{s},{d}": _or_error(_layer, k, s, d, frames) for k in kernels for s in strides for d in dilations}
-    most = max(layer["padding"] for layer in layers.values() if "padding" in layer)
+    frames, kernels, strides, dilations, _ = PADDING_LIMITS.values()
+    layers = {f"{k},{s},{d}": _or_error(_layer, k, s, d) for k in kernels for s in strides for d in dilations}
+    paddings = range(max(layer["padding"] for layer in layers.values() if "padding" in layer) + 1)
     return {
-        "limits": _controls(PADDING_LIMITS, {}),
+        "limits": _sliders(PADDING_LIMITS),
         "modes": list(PAD_MODES),
         "layers": layers,
         "sources": {
-            mode: [[_or_error(_sources, mode, t, p) for p in range(most + 1)] for t in frames] for mode in PAD_MODES
+            mode: [[_or_error(_sources, mode, t, padding) for padding in paddings] for t in frames]
+            for mode in PAD_MODES
         },
     }
 
 
-def _layer(kernel_size: int, stride: int, dilation: int, frames: range) -> dict[str, Any]:
+def _layer(kernel_size: int, stride: int, dilation: int) -> dict[str, Any]:
     padding = time_padding(kernel_size, stride, dilation)
+    frames = PADDING_LIMITS["frames"]
     outputs = [_or_error(conv_output_size, t, kernel_size, stride, dilation, padding) for t in frames]
     return {"padding": padding, "outputs": outputs}
 
 
 def _sources(mode: str, num_frames: int, padding: int) -> list[int | None]:
-    """The frame in each padding cell, read off the real padding of frames that are numbered from 1."""
+    """The frame in each padding cell, read from the real padding of frames that are numbered from 1."""
     conv = CausalConv3d(1, 1, (padding + 1, 1, 1), pad_mode=mode)
     numbers = torch.arange(1.0, num_frames + 1).view(1, 1, -1, 1, 1)
     with torch.no_grad():
-        conv(numbers)  # refuses what the real layer refuses, in its words
+        conv(numbers)  # raises the real layer's errors
     padded = F.pad(numbers, (0, 0, 0, 0, padding, 0), mode=mode).flatten().int().tolist()
     return [number - 1 if number else None for number in padded[:padding]]
 
 
 def size_table() -> dict[str, Any]:
-    """Chunks, groups of frames, latent sizes and compression, for every length, chunk length and temporal ratio."""
-    frames = _values(SIZE_LIMITS["frames"])
-    sides = _values(SIZE_LIMITS["height"], SPATIAL_RATIO)
-    key = lambda chunk: "null" if chunk is None else str(chunk)  # noqa: E731  as JSON writes it
+    """Tabulate chunks, groups of frames, latent sizes and compression, for every length, chunk and temporal ratio."""
+    frames = SIZE_LIMITS["frames"]
+    chunks = {"null" if chunk is None else str(chunk): chunk for chunk in CHUNKS}  # keys as JSON writes them
 
     def compression(t: int, ratio: int, chunk: int | None) -> float:
         size = (t, SPATIAL_RATIO, SPATIAL_RATIO)  # height and width cancel out
         return compression_ratio(size, latent_size(size, ratio, micro_frame_size=chunk))
 
     return {
-        "limits": _controls(SIZE_LIMITS, {"height": SPATIAL_RATIO, "width": SPATIAL_RATIO}),
+        "limits": _sliders(SIZE_LIMITS),
         "chunks": list(CHUNKS),
         "ratios": list(RATIOS),
-        "chunkLengths": {key(chunk): [chunk_lengths(t, chunk) for t in frames] for chunk in CHUNKS},
+        "chunkLengths": {key: [chunk_lengths(t, chunk) for t in frames] for key, chunk in chunks.items()},
         "tables": {
             str(ratio): {
                 "padding": [front_padding(t, ratio) for t in frames],
@@ -125,15 +125,15 @@ def size_table() -> dict[str, Any]:
             for ratio in RATIOS
         },
         "compression": {
-            key(chunk): {str(ratio): [compression(t, ratio, chunk) for t in frames] for ratio in RATIOS}
-            for chunk in CHUNKS
+            key: {str(ratio): [compression(t, ratio, chunk) for t in frames] for ratio in RATIOS}
+            for key, chunk in chunks.items()
         },
-        "latentSides": [latent_size((1, side, SPATIAL_RATIO))[1] for side in sides],
+        "latentSides": [latent_size((1, side, SPATIAL_RATIO))[1] for side in SIDES],
         "spatialRatio": SPATIAL_RATIO,
         "latentChannels": LATENT_CHANNELS,
         "decoder": DECODER,
         "bytes": FLOAT32_BYTES,
-    }  # fmt: skip
+    }
 
 
 def explore_padding(
@@ -144,26 +144,29 @@ def explore_padding(
     layers: int = 1,
     pad_mode: str = "constant",
 ) -> Viewer:
-    """The time axis of causal convolutions: padding, windows, outputs, what an output sees, the formula, torch's line.
+    """Show causal convolutions along time: padding, windows, outputs, what an output sees, the formula, torch's line.
 
-    The arguments are where its controls start; `layers` of the same convolution can be stacked.
+    The controls start at the arguments; `layers` is the number of equal convolutions on top of one another.
     """
-    given = {"frames": num_frames, "kernel": kernel_size, "stride": stride, "dilation": dilation, "layers": layers}
-    names = ("num_frames", "kernel_size", "stride", "dilation", "layers")
-    start = {
-        key: check_within(name, value, range(PADDING_LIMITS[key][0], PADDING_LIMITS[key][1] + 1))
-        for (key, value), name in zip(given.items(), names, strict=True)
+    given = {
+        "frames": check_within("num_frames", num_frames, PADDING_LIMITS["frames"]),
+        "kernel": check_within("kernel_size", kernel_size, PADDING_LIMITS["kernel"]),
+        "stride": check_within("stride", stride, PADDING_LIMITS["stride"]),
+        "dilation": check_within("dilation", dilation, PADDING_LIMITS["dilation"]),
+        "layers": check_within("layers", layers, PADDING_LIMITS["layers"]),
+        "mode": check_within("pad_mode", pad_mode, PAD_MODES),
     }
-    table = padding_table()
-    check_within("pad_mode", pad_mode, table["modes"])
-    figure = lambda: padding_diagram(kernel_size, stride, dilation, num_frames, pad_mode, layers=layers)  # noqa: E731
-    figure()  # refuses, as the controls do, what no convolution can be
+
+    def figure():
+        return padding_diagram(kernel_size, stride, dilation, num_frames, pad_mode, layers=layers)
+
+    figure()  # refuses what no convolution can be, as the controls do
     text = (
         f"Padding explorer: kernel {kernel_size}, stride {stride}, dilation {dilation}, {count(num_frames, 'frame')}, "
         f"{count(layers, 'layer')}, pad mode {pad_mode}"
     )
-    start |= {"mode": pad_mode, "output": start["frames"]}
-    return Viewer({"kind": "padding", "start": start, "colours": COLOURS} | table, text, figure)
+    start = given | {"output": given["frames"]}
+    return Viewer({"kind": "padding", "start": start, "colours": COLOURS} | padding_table(), text, figure)
 
 
 def explore_sizes(
@@ -173,17 +176,14 @@ def explore_sizes(
     micro_frame_size: int | None = MICRO_FRAME_SIZE,
     temporal_ratio: int = TEMPORAL_RATIO,
 ) -> Viewer:
-    """Which frames go into which latent frame: chunks, padding, latent size, compression and memory.
+    """Show which frames go into which latent frame: chunks, padding, latent size, compression and memory.
 
-    The arguments are where its controls start.
+    The controls start at the arguments.
     """
-    given = {"frames": num_frames, "height": height, "width": width}
     start = {
-        key: check_within(name, value, range(low, high + 1, 1 if key == "frames" else SPATIAL_RATIO))
-        for (key, value), name in zip(given.items(), ("num_frames", "height", "width"), strict=True)
-        for low, high in [SIZE_LIMITS[key]]
-    }
-    start |= {
+        "frames": check_within("num_frames", num_frames, SIZE_LIMITS["frames"]),
+        "height": check_within("height", height, SIDES),
+        "width": check_within("width", width, SIDES),
         "chunk": check_within("micro_frame_size", micro_frame_size, CHUNKS),
         "ratio": check_within("temporal_ratio", temporal_ratio, RATIOS),
         "latent": 0,

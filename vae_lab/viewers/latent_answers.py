@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..families import Codec
-from ..latents.edits import Cell, Edit, requested
+from ..latents.edits import Edit, requested
 from ..latents.effects import Effect, decoded_by, effect_of, footprint_of
 from ..utils.text import count
 from ..video.frames import to_frames
@@ -113,7 +113,7 @@ class LatentAnswers:
             f"{edit.words(values)}: RMS difference {effect.total:.3g} over all frames (pixels from −1 to 1), PSNR "
             f"{effect.psnr:.2f} dB between decoded and changed; most in frame {worst}, RMS {effect.rms[worst]:.3g}."
         )
-        for cell in (values[each.name] for each in edit.parameters if isinstance(each, Cell)):
+        for cell in (values[each.name] for each in edit.parameters if each.kind == "cell"):
             reach = footprint_of(before, after, cell)
             text += f" It changes {reach.touched}; by at least {reach.share:.0%} of the largest change {reach.main}."
         return text

@@ -1,7 +1,7 @@
 """The latent viewer: what is in the latents of one clip, and what editing them does to the frames."""
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +39,10 @@ class LatentViewer(Viewer):
 
     request = traitlets.Dict().tag(sync=True)  # {"number": differs each time, "request": EditRequest}, by the browser
 
-    def __init__(
-        self,
-        data: Mapping[str, Any],
-        text: str,
-        figure: Callable[[], Any],
-        report: LatentReport,
-        answers: LatentAnswers | None,
-    ):
-        super().__init__(data, text, figure)
-        self.report = report
-        self.answers = answers
+    report: LatentReport
+    """The statistics that it shows."""
+    answers: LatentAnswers | None = None
+    """What decodes; None without a vae."""
 
     @traitlets.observe("request")
     def _requested(self, change) -> None:
@@ -142,15 +135,16 @@ def explore_latents(
             "note": "",
         },
     }
-    answers = None
-    if codec is not None and num_frames is not None:
-        answers = LatentAnswers(codec, z, other, num_frames, budget, data["changes"])
 
     def film():
         """PCA and every channel over latent frames, under the frames that each one stands for."""
         return latent_filmstrip(values, clip, None if clip is None else groups, columns=6)
 
-    return LatentViewer(data, _text(report, num_frames), film, report, answers)
+    viewer = LatentViewer(data, _text(report, num_frames), film)
+    viewer.report = report
+    if codec is not None and num_frames is not None:
+        viewer.answers = LatentAnswers(codec, z, other, num_frames, budget, viewer.data["changes"])
+    return viewer
 
 
 def _pictures_and_numbers(

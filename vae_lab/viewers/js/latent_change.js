@@ -19,8 +19,8 @@ function latentChange(lab, section) {
   // returns what is to be chosen in the viewer.
   const KINDS = {
     number(control) {
-      let now = control.limits.value;
-      const slider = sliderControl(options, control.label, control.limits, (value) => { now = value; lab.redraw(); });
+      let now = control.value;
+      const slider = sliderControl(options, control.label, control, (value) => { now = value; lab.redraw(); });
       return { box: slider.parentNode, value: () => now, take: (value) => { now = value; }, show: () => setSlider(slider, now) };
     },
     channel({ orAll }) {
