@@ -30,8 +30,7 @@ compare_frames({"original": clip, "2D only": clip[:, ::-1].copy(), "full": 255 -
 }
 TRAINING = [
     """from vae_lab import synthetic_clip, to_tensor
-from vae_lab.train_config import TrainConfig
-from vae_lab.training import train
+from vae_lab.training import TrainConfig, train
 from vae_lab.viewers import TrainingView
 model = dict(block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=1, mid_block_add_attention=False)
 stage = dict(name="pixels", steps=60, learning_rate=1e-3, batch_size=2)

@@ -1,8 +1,9 @@
-"""Latents from a file and to one: .safetensors, .pt, .npy and .npz. No code in a file is ever run."""
+"""Read latents from .safetensors, .pt, .npy and .npz files, and write them. Code in a file is never run."""
 
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,21 +14,20 @@ from ..utils.text import first_line
 from .arrays import check_latent
 
 SUFFIXES = (".safetensors", ".pt", ".npy", ".npz")
-NAME = "latents"  # of the tensor in files that give names
-CODE = ("unsupported global", "unsupported class", "object arrays cannot be loaded")  # in torch's and numpy's words
+NAME = "latents"  # of the tensor, in files that name theirs
+CODE = ("unsupported global", "unsupported class", "object arrays cannot be loaded")  # in messages of torch and numpy
 
 
 def read_latents(path: str | Path, key: str | None = None) -> Tensor:
-    """The latents of one clip in a file: (1, C, L, h, w), float32 (float64 stays float64).
+    """Read the latents of one clip: (1, C, L, h, w), float32 (float64 stays float64).
 
     Args:
-        path: .safetensors, .pt (a tensor, or names to tensors), .npy or .npz. A file may leave the first axis out:
+        path: .safetensors, .pt (a tensor, or a dict of tensors), .npy or .npz. The first axis may be missing:
           (C, L, h, w) is one clip too.
-        key: name of the tensor where a file holds several.
+        key: the name of the tensor, if the file holds several; only this one is read.
 
-    Of a file of several tensors only the one that is meant is looked at. Raises FileNotFoundError, or ValueError with
-    the file and what is wrong: not a latent file, damaged or cut off, objects that could run code, several tensors and
-    no key, another rank, more than one clip, integers, NaN.
+    Raises FileNotFoundError, or ValueError with the file and the reason: not a latent file, damaged or truncated,
+    objects that could run code, several tensors and no key, another rank, more than one clip, integers, NaN.
     """
     if key is not None and not isinstance(key, str):
         raise ValueError(f"key must be text, got {key!r}")
@@ -35,14 +35,14 @@ def read_latents(path: str | Path, key: str | None = None) -> Tensor:
     _check_suffix(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file")
-    with path.open("rb") as file, warnings.catch_warnings(action="ignore"):  # torch warns of pickles that it refuses
+    with path.open("rb") as file, warnings.catch_warnings(action="ignore"):  # torch warns about pickles that it refuses
         try:
-            found = _READERS[path.suffix](file)
+            content = _READERS[path.suffix](file)
         except Exception as error:  # the readers fail in many ways on damaged files
             raise _unreadable(path, error) from None
-        name = _chosen(path, found, key)
+        name = _chosen(path, content, key)
         try:
-            values = found if name is None else found[name]
+            values = content if name is None else content[name]
         except Exception as error:
             raise _unreadable(path, error) from None
     if isinstance(values, np.ndarray):
@@ -61,9 +61,9 @@ def read_latents(path: str | Path, key: str | None = None) -> Tensor:
 
 
 def write_latents(path: str | Path, z: Tensor) -> None:
-    """Write latents (1, C, L, h, w) so that `read_latents` reads them; the suffix decides how.
+    """Write latents (1, C, L, h, w) in the format of the suffix, so that `read_latents` reads them.
 
-    The type stays, but for bfloat16 in .npy and .npz, which numpy has not: it becomes float32, with the same values.
+    The type stays, except for bfloat16 in .npy and .npz, which numpy lacks: it becomes float32 with the same values.
     In .safetensors and .npz the tensor is called "latents". Refuses what `read_latents` would refuse.
     """
     path = Path(path)
@@ -75,7 +75,7 @@ def write_latents(path: str | Path, z: Tensor) -> None:
     if path.suffix == ".safetensors":
         save_file({NAME: z}, path)
     elif path.suffix == ".pt":
-        torch.save(z.clone(), path)  # a view would be saved with all that it is a view of
+        torch.save(z.clone(), path)  # otherwise a view is saved with its whole storage
     else:
         if z.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
             raise ValueError(f"z must be float16, bfloat16, float32 or float64 in {path.suffix}, got {z.dtype}")
@@ -111,17 +111,17 @@ _READERS = {
 }
 
 
-def _chosen(path: Path, found, key: str | None):
-    """The name of the tensor that is meant; None where it has none."""
-    if not isinstance(found, Mapping):
+def _chosen(path: Path, content: Any, key: str | None) -> str | None:
+    """The name of the tensor to read; None if it has no name."""
+    if not isinstance(content, Mapping):
         if key is not None:
             raise ValueError(f"{path} holds one tensor without a name, so key must be None, got {key!r}")
         return None
-    names = ", ".join(map(str, found)) or "none"
-    if key is None and len(found) != 1:
+    names = ", ".join(map(str, content)) or "none"
+    if key is None and len(content) != 1:
         raise ValueError(
-            f"{path} holds {len(found)} tensors, key must be one of their names: {names} (read_latents takes it)"
+            f"{path} holds {len(content)} tensors, key must be one of their names: {names} (read_latents takes it)"
         )
-    if key is not None and key not in found:
+    if key is not None and key not in content:
         raise ValueError(f"{path} holds no tensor {key!r}; key must be one of: {names}")
-    return key if key is not None else next(iter(found))
+    return key if key is not None else next(iter(content))

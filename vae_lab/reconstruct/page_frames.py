@@ -1,9 +1,7 @@
 """Frames of a long clip for its page and contact sheet: chosen and compressed as they pass, and kept on disk."""
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
-from math import sqrt
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile
@@ -13,7 +11,16 @@ from PIL import Image
 
 from ..figures.frames import evenly_chosen
 from ..utils.checks import positive_int
-from ..viewers.pictures import FEWEST_FRAMES, MAX_PAGE_BYTES, MAX_SIDE, thinning_note, view_data, webp
+from ..viewers.pictures import (
+    FEWEST_FRAMES,
+    MAX_PAGE_BYTES,
+    MAX_SIDE,
+    PictureBudget,
+    Thinning,
+    as_text,
+    view_data,
+    webp,
+)
 
 
 class FrameStore:
@@ -31,7 +38,7 @@ class FrameStore:
     def __init__(self, num_frames: int, panels: Sequence[str], size: tuple[int, int], max_bytes: int = MAX_PAGE_BYTES):
         check_page_size("frames", size)
         self._num_frames, self._size = positive_int("num_frames", num_frames), size
-        self.panels, self._max_bytes = list(panels), positive_int("max_bytes", max_bytes)
+        self.panels, self._budget = list(panels), PictureBudget(max_bytes)
         self._sheet = evenly_chosen(self._num_frames)
         self._bytes: dict[int, int] = {}  # of every frame that the page keeps
         self._places: dict[int, Path] = {}
@@ -56,7 +63,7 @@ class FrameStore:
                 self._places[t] = path
                 if t % self.stride == 0:
                     self._bytes[t] = self._bytes.get(t, 0) + (entry.file_size + 2) // 3 * 4  # as base64
-        while sum(self._bytes.values()) > self._max_bytes and 2 * self.stride <= self._num_frames // FEWEST_FRAMES:
+        while sum(self._bytes.values()) > self._budget.left and 2 * self.stride <= self._num_frames // FEWEST_FRAMES:
             self.stride *= 2
             self._bytes = {t: size for t, size in self._bytes.items() if t % self.stride == 0}
 
@@ -68,21 +75,19 @@ class FrameStore:
         """Return panels for `viewers.pictures.assemble`, which read their pictures from disk on demand, and a note."""
         kept, shrink, small = range(0, self._num_frames, self.stride), 1, {}
         size = sum(self._bytes.values())
-        while size > self._max_bytes:  # so few frames that they stay in memory
-            shrink = max(shrink + 1, round(shrink * sqrt(size / self._max_bytes)))
-            small = {(t, name): _text(webp(self._decoded(t, name), shrink)) for name in self.panels for t in kept}
-            if shrink > max(self._size):
-                raise ValueError(f"max_bytes ({self._max_bytes}) must hold at least {size} bytes, one pixel a frame")
+        while size > self._budget.left:  # so few frames that they stay in memory
+            shrink = self._budget.shrink_further(shrink, size, self._budget.left, max(self._size))
+            small = {(t, name): as_text(webp(self._decoded(t, name), shrink)) for name in self.panels for t in kept}
             size = sum(map(len, small.values()))
 
         def strip(name: str):
-            return lambda: [lambda t=t: small.get((t, name)) or _text(self._read(t, name)) for t in kept]
+            return lambda: [lambda t=t: small.get((t, name)) or as_text(self._read(t, name)) for t in kept]
 
         panels = [
             {"name": name, "latent": False, "views": [view_data(name, name, strip(name), self._size, shrink)]}
             for name in self.panels
         ]
-        return panels, thinning_note(self._num_frames, self.stride, shrink, self._max_bytes)
+        return panels, self._budget.note(Thinning(self._num_frames, self.stride, shrink))
 
     def close(self) -> None:
         """Close the file that pictures were read from."""
@@ -110,7 +115,3 @@ def check_page_size(name: str, size: tuple[int, int]) -> None:
 def new_file(path: Path) -> ZipFile:
     """Open a new file for `FrameStore.write`, without compression: the pictures are compressed already."""
     return ZipFile(path, "w", ZIP_STORED)
-
-
-def _text(picture: bytes) -> str:
-    return base64.b64encode(picture).decode()

@@ -51,7 +51,7 @@ def _statistics(report: LatentReport, every: int) -> dict[str, Any]:
             notes.append(f"Shift and scale: {verdict}.")
         notes.append(f"Distance from what each use of shift and scale gives, in nats over all channels: {totals}.")
     else:
-        notes.append("Shift and scale are not checked: neither latents_mean and latents_std nor a vae tell them.")
+        notes.append("Shift and scale are not checked: neither latents_mean and latents_std nor a vae give them.")
     if report.posterior:
         verdict = repr(report.posterior).splitlines()[0].removeprefix("PosteriorStatistics: ")
         rule = f"its posterior mean varies by more than {ACTIVE_VARIANCE} over the cells (Burda et al. 2016)"

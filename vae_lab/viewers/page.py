@@ -1,4 +1,4 @@
-"""A viewer as a page: HTML around its data and script, which opens offline."""
+"""A viewer as a page that opens offline: HTML around its data and script."""
 
 import base64
 import html
@@ -15,23 +15,25 @@ SCRIPTS = (
 
 
 def asset(name: str) -> str:
-    """A file of `viewers/js/`, as text."""
+    """Return the text of a file of `viewers/js/`."""
     return (files(__package__) / "js" / name).read_text("utf-8")
 
 
 def script() -> str:
-    """The viewers' JavaScript: `mountViewer(root, data)`, and `mountAll()` for the sections of a page."""
+    """Return the viewers' JavaScript: `mountViewer(root, data)`, and `mountAll()` for the sections of a page."""
     return "\n".join(asset(name) for name in SCRIPTS)
 
 
 def section(data: Mapping[str, Any], picture: bytes | None = None, text: str = "") -> str:
-    """A viewer's place in a page, with its data in it. picture, text: a PNG and its words where there is no script."""
+    """Return a viewer's place in a page, with its data. picture, text: a PNG and its words, shown without script."""
     return "".join(section_parts(data, picture, text))
 
 
 def section_parts(data: Mapping[str, Any], picture: bytes | None = None, text: str = "") -> Iterator[str]:
-    """`section` piece by piece. In place of any list or text in `data` there may be a function that gives it: it is
-    called when the piece is asked for, so that pictures need not all be in memory.
+    """Yield `section` in pieces.
+
+    Any list or text in `data` may be a function that returns it. It is called when its piece is written, so that the
+    pictures need not be in memory all at once.
     """
     static = f"<p>{html.escape(text)}</p>"
     if picture:
@@ -39,17 +41,17 @@ def section_parts(data: Mapping[str, Any], picture: bytes | None = None, text: s
         static = f'<img src="data:image/png;base64,{png}" alt="{html.escape(text)}">'
     yield '<section class="vae-lab"><script type="application/json">'
     for part in json.JSONEncoder(allow_nan=False, default=lambda function: function()).iterencode(data):
-        yield part.replace("<", "\\u003c")  # nothing in it can end the script
+        yield part.replace("<", "\\u003c")  # so that no text can end the script
     yield f"</script><noscript>{static}<p>This needs JavaScript to answer.</p></noscript></section>"
 
 
 def page(title: str, viewer: str, facts: Mapping[str, str] | None = None) -> str:
-    """A whole page around one `section`; facts: name -> text, a table under it."""
+    """Return a whole page around one `section`. facts: name -> text, a table below it."""
     return "".join(page_parts(title, [viewer], facts))
 
 
 def page_parts(title: str, viewer: Iterable[str], facts: Mapping[str, str] | None = None) -> Iterator[str]:
-    """`page` piece by piece, around the pieces of a section."""
+    """Yield `page` in pieces, around the pieces of a section."""
     rows = "".join(
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in (facts or {}).items()
     )
@@ -60,5 +62,5 @@ def page_parts(title: str, viewer: Iterable[str], facts: Mapping[str, str] | Non
         "style": [asset("page.css") + asset("viewer.css")],
         "script": [script()],
     }
-    for index, part in enumerate(re.split(r"{{(\w+)}}", asset("page.html"))):  # names are the odd ones
+    for index, part in enumerate(re.split(r"{{(\w+)}}", asset("page.html"))):  # every second part is a name
         yield from parts[part] if index % 2 else [part]

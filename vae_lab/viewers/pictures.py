@@ -155,11 +155,6 @@ class PictureBudget:
         return f"{text[0].upper()}{text[1:]}, so that all pictures stay under {self._all / 1e6:.3g} MB." if text else ""
 
 
-def thinning_note(num_frames: int, stride: int, shrink: int, max_bytes: int) -> str:
-    """`PictureBudget.note` of a budget of max_bytes."""
-    return PictureBudget(max_bytes).note(Thinning(num_frames, stride, shrink))
-
-
 def webp(frame: np.ndarray, shrink: int = 1) -> bytes:
     """Encode a frame, uint8 (H, W, 3), as lossless WebP, first downscaled by `shrink`."""
     buffer = io.BytesIO()

@@ -1,8 +1,8 @@
-"""Widgets for JupyterLab that answer in the browser; `save_html` makes pages of them.
+"""Widgets for JupyterLab that answer in the browser; `save_html` turns them into pages.
 
-Each viewer carries all it can show, so it works the same in JupyterLab and in a page that is opened offline; only
-`explore_latents` asks the kernel, for decoded changes that it does not hold. Where there are no widgets a viewer is a
-PNG picture and a text that says the same.
+A viewer carries everything that it can show, so it works the same in JupyterLab and in a page opened offline. Only
+`explore_latents` asks the kernel, for edits that it has not decoded yet. Without widgets a viewer is a PNG picture and
+a text that says the same.
 """
 
 import base64
@@ -26,11 +26,11 @@ from ..utils.files import write_beside
 from ..video.frames import to_frames
 from . import page
 
-MAX_PICTURE_BYTES = 150_000  # of the PNG: base64 and the script with it stay within pages.ROOM
+MAX_PICTURE_BYTES = 150_000  # of the PNG, so that its base64 and the script stay within pictures.ROOM
 
 
 class Viewer(anywidget.AnyWidget):
-    """A picture with controls that needs no kernel after it is made. `text` says what it shows."""
+    """A picture with controls that needs no kernel once it exists. `text` says what it shows."""
 
     _esm = page.script() + page.asset("widget.js")
     _css = page.asset("viewer.css")
@@ -42,7 +42,7 @@ class Viewer(anywidget.AnyWidget):
         self._figure = figure
 
     def picture(self) -> bytes:
-        """The PNG that stands in for the viewer where there are no widgets."""
+        """Return the PNG that stands in for the viewer without widgets."""
         return _png(self._figure())
 
     def __repr__(self) -> str:
@@ -56,7 +56,7 @@ class Viewer(anywidget.AnyWidget):
 
 
 def save_html(widget: Viewer, path: str | Path, title: str = "") -> Path:
-    """Write a page whose controls work with no kernel and no network; returns its path. The folder must exist."""
+    """Write a page whose controls work without kernel and network, into a folder that exists. Returns its path."""
     if not isinstance(widget, Viewer):
         raise ValueError(f"widget must be a viewer of vae_lab.viewers, got {type(widget).__name__}")
     if not isinstance(title, str):
@@ -74,10 +74,10 @@ def save_html(widget: Viewer, path: str | Path, title: str = "") -> Path:
 
 
 class VideoUpload(ipywidgets.VBox):
-    """A button that takes a video from the reader's computer; `path` is then a file for `read_video`, before that None.
+    """A button that uploads a video from the reader's computer. `path` is None until then, and a file for `read_video`.
 
-    What is uploaded goes to a temporary folder, gone with the kernel. A JupyterLab that `make lab` started takes up to
-    200 MB; one started otherwise drops what is above 10 MB without a word: copy the file and give its path instead.
+    Uploads go to a temporary folder that is deleted with the kernel. A JupyterLab started by `make lab` takes up to
+    200 MB; others silently drop files above 10 MB: copy such a file to the server and use its path instead.
     """
 
     def __init__(self):
@@ -107,8 +107,8 @@ class TrainingView(ipywidgets.VBox):
     """Loss, PSNR and a clip's reconstruction while `train` runs: display it, then `train(config, out, watch=view)`.
 
     Args:
-        x: the clip that is reconstructed, (1, 3, T, H, W) in [-1, 1].
-        every: seconds between two pictures, at least; the last step is always drawn.
+        x: the clip to reconstruct, (1, 3, T, H, W) in [-1, 1].
+        every: the least number of seconds between two pictures; the last step is always drawn.
     """
 
     def __init__(self, x: Tensor, every: float = 4.0):
@@ -117,7 +117,7 @@ class TrainingView(ipywidgets.VBox):
         super().__init__([self._said, self._picture])
 
     def __call__(self, progress) -> None:
-        """Take a `training.Progress`."""
+        """Draw a `training.Progress`, unless the last picture is too recent."""
         row = progress.log[-1]
         if row["step"] < progress.steps and time.monotonic() < self._drawn + self._every:
             return
@@ -139,7 +139,7 @@ class TrainingView(ipywidgets.VBox):
 
 
 def _png(figure) -> bytes:
-    """256 colours, to stay small, and where it still is too large, fewer pixels."""
+    """Draw a figure as a small PNG: in 256 colours, and with fewer pixels if it is still too large."""
     for dpi in (80, 56, 40, 28):
         drawn, buffer = io.BytesIO(), io.BytesIO()
         figure.savefig(drawn, format="png", dpi=dpi)

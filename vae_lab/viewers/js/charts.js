@@ -9,7 +9,7 @@ function ticksBetween(low, high, count) {
   return ticks;
 }
 
-// A number to three significant digits, with an exponent only where it is large or small, and with a real minus.
+// A number to three significant digits, with an exponent if it is large or small, and with a real minus sign.
 function digits(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
@@ -23,7 +23,7 @@ function tickText(value) {
 }
 
 // spec: {title, x: numbers, lines: [values over x], names, chosen, xLabel, logX, logY, references: [[y, text], ...], at: x marked}
-// What is null, or not above 0 on a logarithmic axis, is left out.
+// Values that are null, or not above 0 on a logarithmic axis, are left out.
 function lineChart(svg, width, height, spec) {
   const LEFT = 52, RIGHT = 30, TOP = 24, BOTTOM = 36;
   svg.textContent = "";
@@ -41,7 +41,7 @@ function lineChart(svg, width, height, spec) {
     let low = put(numbers.reduce((a, b) => Math.min(a, b))), high = put(numbers.reduce((a, b) => Math.max(a, b)));
     const least = log ? 0.3 : 1e-12 * Math.max(1, Math.abs(high)); // an axis is never a point
     if (high - low < least) { const more = log ? (least - high + low) / 2 : 0.5; low -= more; high += more; }
-    if (from > to) { const margin = 0.05 * (high - low); low -= margin; high += margin; } // of y: lines keep off the edges
+    if (from > to) { const margin = 0.05 * (high - low); low -= margin; high += margin; } // y only: lines keep away from the edges
     const place = (value) => from + ((to - from) * (put(value) - low)) / (high - low);
     const ticks = log ? decades(low, high, count) : ticksBetween(low, high, count);
     return [place, ticks];
@@ -89,7 +89,7 @@ function lineChart(svg, width, height, spec) {
     }
     if (spec.lines.length > 1 && (spec.lines.length <= 8 || chosen)) ends.push({ x: end[0], y: end[1], index, chosen });
   }
-  // A reference's name stands over or under its line, at the end where no other line is near.
+  // A reference's name stands above or below its line, at the end that other lines are farthest from.
   for (const [value, text] of references) {
     const room = 7 * text.length, spots = [];
     for (const [at, anchor, from] of [[LEFT + 4, "start", LEFT], [width - RIGHT - 4, "end", width - RIGHT - room]]) {
@@ -102,7 +102,7 @@ function lineChart(svg, width, height, spec) {
     spots.sort((a, b) => b[0] - a[0]);
     if (spots.length) shape(svg, "text", { x: spots[0][1], y: spots[0][3], "text-anchor": spots[0][2], class: "over" }, text);
   }
-  // Numbers at the ends of the lines, moved apart where they would lie on one another.
+  // Numbers at the ends of the lines, moved apart so that they do not overlap.
   const LINE = 12;
   ends.sort((a, b) => a.y - b.y);
   ends.forEach((end, i) => { if (i) end.y = Math.max(end.y, ends[i - 1].y + LINE); });

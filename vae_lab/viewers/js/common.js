@@ -29,7 +29,7 @@ function sliderControl(parent, name, { min, max, step = 1, value }, input) {
   return range;
 }
 
-// Buttons of which one is pressed. options: [[value, text], ...]; `choose` is called with the value.
+// Buttons, one of them pressed. options: [[value, text], ...]; `choose` is called with the value.
 function choiceControl(parent, name, options, value, choose) {
   const control = element(parent, "span", { class: "control" }, name);
   const group = element(control, "span", { class: "choice", role: "group", "aria-label": name || options[0][1] });
@@ -38,7 +38,7 @@ function choiceControl(parent, name, options, value, choose) {
     button.addEventListener("click", (event) => {
       buttons.forEach((other) => other.setAttribute("aria-pressed", other === button));
       choose(option);
-      if (event.detail) button.closest(".vae-lab").focus({ preventScroll: true }); // after a mouse click the keys go on
+      if (event.detail) button.closest(".vae-lab").focus({ preventScroll: true }); // so that the keys still work after a mouse click
     });
     return button;
   });
@@ -65,11 +65,11 @@ function decodePicture(image) {
   return createImageBitmap(new Blob([bytesOf(image)], { type: "image/webp" }), { colorSpaceConversion: "none" });
 }
 
-// Make `root` the viewer that data.kind names. link: to the kernel, where there is one. Returns {ready, close}.
+// Make `root` the viewer that data.kind names. link: to the kernel, if there is one. Returns {ready, close}.
 function mountViewer(root, data, link) {
   root.classList.add("vae-lab");
   root.setAttribute("tabindex", "0");
-  // JupyterLab's keys are not ours. It asks from the element with the focus outwards, and its own selectors match any.
+  // Keep JupyterLab's shortcuts out: it looks for this attribute from the element with the focus outwards.
   root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
   return { player: mountPlayer, padding: mountPadding, sizes: mountSizes, latents: mountLatents }[data.kind](root, data, link);
 }

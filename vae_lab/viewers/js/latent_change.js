@@ -1,6 +1,6 @@
 // What an edit of the latents does when it is decoded. The kernel answers, if there is one; answers are kept.
-// data.changes.edits are the forms of latents/edits.py: {name, label, controls, needs}. A control is a number, the
-// channel or the cell; the viewer's own channel and cell are used, so only numbers and "all channels" are kept here.
+// data.changes.edits are the forms that latents/edits.py declares: {name, label, controls, needs}. The channel and the
+// cell of an edit are those that the viewer's state holds; numbers and "all channels" are kept here.
 function latentChange(lab, section) {
   const { data, state, choose, latent } = lab;
   const changes = data.changes;
@@ -15,8 +15,8 @@ function latentChange(lab, section) {
   const editButtons = [...editControl.querySelectorAll("button")];
   const formOf = (name) => changes.edits.find((each) => each.name === name);
 
-  // Each control of a form: {edit, value() for a request, take(value of a request), show()}; take of a cell or channel
-  // returns what is to be chosen in the viewer.
+  // A control of each kind: {box, value() for a request, take(a request's value), show()}. take returns what it changes
+  // in the viewer's state.
   const KINDS = {
     number(control) {
       let now = control.value;
@@ -101,7 +101,7 @@ function latentChange(lab, section) {
     }
     section.classList.toggle("onecell", edit.controls.some(({ kind }) => kind === "cell"));
     const key = keyOf(request()), answer = answerTo(key);
-    if (!opened && !answer && changes.answers.length) { // begin with what can be shown
+    if (!opened && !answer && changes.answers.length) { // begin with an answer that is there
       opened = true;
       chooseAgain(changes.answers[0].request);
       return;
@@ -128,7 +128,7 @@ function latentChange(lab, section) {
     }
     changeNote.textContent = changes.note;
     gainControl.hidden = !answer;
-    if (!answer || drawn?.answer !== answer) { // nothing else is shown in its place
+    if (!answer || drawn?.answer !== answer) { // never show another answer in its place
       results.hidden = true;
       delete lab.root.dataset.answerFrame;
     }

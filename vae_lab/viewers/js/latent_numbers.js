@@ -48,9 +48,9 @@ function latentRelations(lab, section) {
   const { data, state, choose, names } = lab;
   const relations = data.relations;
   const relationBox = element(section, "div", { class: "relations" });
-  let drawn = null; // how the matrix was drawn last: a step in time leaves it as it is
+  let drawn = null; // how the matrix was drawn last; a step in time does not redraw it
   const matrix = shape(relationBox, "svg", { class: "chart" });
-  if (!relations.correlation) matrix.setAttribute("hidden", ""); // left out, and the note says so
+  if (!relations.correlation) matrix.setAttribute("hidden", ""); // it was left out, and a note says so
   const curves = element(relationBox, "div", { class: "curves" });
   const [overLag, overSpace, overTime] = [0, 1, 2].map(() => shape(curves, "svg", { class: "chart" }));
   for (const text of relations.notes) element(section, "p", { class: "note" }, text);

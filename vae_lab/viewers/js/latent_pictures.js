@@ -1,4 +1,5 @@
 // Latents as pictures: the current latent frame, and the film of all of them under the frames that they stand for.
+
 // A picture on which a cell can be chosen and is marked. pick(row, column) is called on a click.
 function cellPicture(lab, parent, label, pick) {
   const [, , height, width] = lab.data.size;
@@ -66,7 +67,7 @@ function latentPictures(lab, section) {
   });
 
   function layout() {
-    const GAP = 10, LEAST = 30, { room } = lab; // LEAST: where a channel's number has its place
+    const GAP = 10, LEAST = 30, { room } = lab; // LEAST: the width that a channel's number needs
     const [tall, wide] = data.frames ? [data.frames.height, data.frames.width] : [height, width];
     const fits = (scale) => {
       const perRow = Math.max(1, Math.floor((room + GAP) / (Math.max(wide * scale, LEAST) + GAP)));
@@ -89,7 +90,7 @@ function latentPictures(lab, section) {
     film.style.setProperty("--film", column + "px");
     for (const [, , canvas] of strips) Object.assign(canvas.style, { width: width * zoom + "px", height: height * zoom + "px" });
     for (const [, canvas] of thumbs) {
-      const scale = (column - 2) / 2 / Math.max(data.frames.height, data.frames.width); // two beside one another
+      const scale = (column - 2) / 2 / Math.max(data.frames.height, data.frames.width); // two side by side
       Object.assign(canvas.style, { width: data.frames.width * scale + "px", height: data.frames.height * scale + "px" });
     }
   }

@@ -1,5 +1,5 @@
 // The time axis of causal convolutions: padding, windows, outputs, and what a chosen output sees.
-// Every number comes from tables that Python filled in from vae_lab.shapes and the real modules.
+// Every number comes from tables that Python made with vae_lab.shapes and the real modules.
 function mountPadding(root, data) {
   const state = { ...data.start };
   let room = 0, hovered = null;
@@ -17,7 +17,7 @@ function mountPadding(root, data) {
   const lines = element(root, "table", { class: "lines" });
   element(root, "p", { class: "help" }, "Click or hover an output to see what it sees, a frame to see which outputs see it. Keys: ← → choose the output, Home and End.");
 
-  // The layers one after another: how many cells come in, how many are padded in front, and of what they are made.
+  // The layers one after another: how many cells come in, how many are padded in front, and what those hold.
   function solve() {
     const layer = data.layers[`${state.kernel},${state.stride},${state.dilation}`];
     if (layer.error) return { error: layer.error };
@@ -117,7 +117,7 @@ function mountPadding(root, data) {
       }
     });
 
-    // Below: one line for each output with everything it sees, so that all windows are in view at once.
+    // Below: one line for each output with everything it sees, so that all windows are visible at once.
     const top = py(last) + ROW + 22, line = Math.min(14, 150 / outputs);
     shape(svg, "text", { x: 0, y: top - 8 }, `What each output sees of the input${last > 1 ? ` through ${last} layers` : " (its window)"}`);
     all.forEach((one, j) => {

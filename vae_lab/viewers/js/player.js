@@ -7,7 +7,7 @@ function mountPlayer(root, data) {
   root.setAttribute("aria-label", "Frame player");
   if (data.note) element(root, "p", { class: "note" }, data.note);
 
-  // A panel shows one of its views (titles with images); views are switched by buttons.
+  // A panel shows one of its views (a title with images); buttons switch between views.
   const options = element(root, "div", { class: "controls" });
   const strip = element(root, "div", { class: "panels" });
   const panels = data.panels.map((panel) => {

@@ -1,4 +1,4 @@
-// Which frames go into which latent frame. Every number comes from tables that Python filled in from vae_lab.shapes.
+// Which frames go into which latent frame. Every number comes from tables that Python made with vae_lab.shapes.
 function mountSizes(root, data) {
   const state = { ...data.start };
   let room = 0, hovered = null;
