@@ -1,5 +1,6 @@
 """What holds the project together: packages, floors, types, the wheel, notebooks without outputs."""
 
+import ast
 import json
 import os
 import re
@@ -133,6 +134,21 @@ def test_tests_mirror_the_wings():
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
     assert wings - {"utils"} <= folders
     assert folders <= wings | {"core", "browser", "notebooks"}
+
+
+def public_functions(path):
+    """(name, node) of each function that others can call, methods of public classes included."""
+    nodes = [("", node) for node in ast.parse(path.read_text()).body]
+    for prefix, node in nodes:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            nodes.extend((f"{node.name}.", inner) for inner in node.body)
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield prefix + node.name, node
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_public_functions_say_what_they_return(path):
+    assert [name for name, node in public_functions(path) if node.returns is None] == []
 
 
 # ---- the wheel -----------------------------------------------------------------------------------------------------

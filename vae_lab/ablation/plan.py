@@ -52,17 +52,18 @@ def planned(base, variants, seeds, data: Path | None, out: Path, version: str) -
         sources = _sources(variant, data, hashes)
         for seed in seeds:
             config = replace(variant, seed=seed)
-            keys = (key_of(version, sources, decisive(c)) for c in (config, config.training))
-            trials.append(Trial(name, seed, _with_absolute_paths(config), *keys, key_of(sources)))
+            key, training_key = (key_of(version, sources, decisive(c)) for c in (config, config.training))
+            trials.append(Trial(name, seed, _with_absolute_paths(config), key, training_key, key_of(sources)))
     return trials
 
 
 def _whole_numbers(seeds: Sequence[int]) -> list[int]:
+    given: list
     try:
         given = list(seeds)
     except TypeError:
         given = [seeds, None]
-    good = all(isinstance(seed, Integral) and not isinstance(seed, bool) and seed >= 0 for seed in given)
+    good = all(isinstance(seed, Integral) and not isinstance(seed, bool) and int(seed) >= 0 for seed in given)
     if not given or not good or len(set(given)) < len(given):
         raise ValueError(f"seeds must be different whole numbers of at least 0, got {seeds!r}")
     return [int(seed) for seed in given]
@@ -120,7 +121,8 @@ def _paths(config: TrialConfig) -> dict[str, Path]:
 
 def _with_absolute_paths(config: TrialConfig) -> TrialConfig:
     paths = {field: path for field, path in _paths(config).items() if getattr(config, field) not in LAB_WEIGHTS}
-    return replace(config, **{field: str(path.absolute()) for field, path in paths.items() if path.exists()})
+    absolute: dict[str, Any] = {field: str(path.absolute()) for field, path in paths.items() if path.exists()}
+    return replace(config, **absolute)
 
 
 def _sources(config: TrialConfig, data: Path | None, hashes: dict[Path, str]) -> list:
@@ -130,8 +132,8 @@ def _sources(config: TrialConfig, data: Path | None, hashes: dict[Path, str]) ->
     """
     parts: list = [None]
     if data is not None:
-        files = [(path.relative_to(data).as_posix(), path.stat()) for path in sorted(data.rglob("*")) if path.is_file()]
-        parts = [[[name, stat.st_size, stat.st_mtime_ns] for name, stat in files]]
+        stats = [(path.relative_to(data).as_posix(), path.stat()) for path in sorted(data.rglob("*")) if path.is_file()]
+        parts = [[[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]]
     for path in _paths(config).values():
         if path.exists() and path not in hashes:
             beside = path.parent / "config.json"  # a weight file is read with the config beside it

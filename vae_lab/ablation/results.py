@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import cycle
 from math import floor, isnan, log10
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,9 @@ from ..utils.checks import check_known
 from ..utils.files import write_beside
 from ..utils.text import count
 from .metrics import METRICS, METRICS_BY_FRAME, SAME, UNDECIDED, Metric
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BASE = "base"
 TABLES = ("trials", "frames", "table")
@@ -88,8 +91,10 @@ class Ablation:
         """Keep only the base and these variants."""
         check_known("an ablation", variants, self.variants, "variant")
         kept = [BASE, *variants]
-        parts = (frame[frame["variant"].isin(kept)].reset_index(drop=True) for frame in (self.trials, self.frames))
-        return Ablation(*parts, self.metrics)
+        trials, frames = (
+            table[table["variant"].isin(kept)].reset_index(drop=True) for table in (self.trials, self.frames)
+        )
+        return Ablation(trials, frames, self.metrics)
 
     def value(self, variant: str, metric: str, column: str = "mean") -> float:
         """Return one number of `table(metric)`; NaN if it is missing."""
@@ -130,7 +135,7 @@ class Ablation:
         return "\n".join(lines)
 
     @styled
-    def plot(self, metric: str | None = None, label: str | None = None):
+    def plot(self, metric: str | None = None, label: str | None = None) -> "Figure":
         """Draw every trial as a dot, with lines that join equal seeds, and beside it the differences with intervals.
 
         metric: a name in `metrics`; None: the first one. label: for its axis; None: that of the metric.
@@ -167,7 +172,7 @@ class Ablation:
         return figure
 
     @styled
-    def plot_frames(self, metric: str = "time_error", clips: Sequence[str] | None = None):
+    def plot_frames(self, metric: str = "time_error", clips: Sequence[str] | None = None) -> "Figure":
         """Draw a metric over frames: the mean over seeds and clips, and a band that spans the seeds' means.
 
         metric: one of METRICS_BY_FRAME. clips: names of measured clips; None: all.

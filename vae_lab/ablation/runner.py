@@ -100,7 +100,7 @@ def run_ablation(
         _run(folder, trials, data, n_jobs, progress)
         for trial in trials:  # also trainings of earlier runs that were killed before this line
             (folder.keep_training if keep_models else folder.remove_training)(trial.training_key)
-        results = [dict(variant=trial.variant, seed=trial.seed) | folder.read(trial.key) for trial in trials]
+        results = [dict(variant=trial.variant, seed=trial.seed) | (folder.read(trial.key) or {}) for trial in trials]
         ablation = Ablation.of_results(results, METRICS)
         ablation.write(folder.path / name)
     return ablation
@@ -198,7 +198,8 @@ def _batch(folder: TrialFolder, tasks: Sequence[Trial], data, n_jobs, bar: tqdm)
     """Run these trials. Return the error that stopped the workers, if any; a trial's own error is in its result."""
     backend = get_active_backend()[0]
     if type(backend).__name__ == "DaskDistributedBackend":
-        return _on_dask(backend.client, folder, tasks, data, bar)
+        _on_dask(backend.client, folder, tasks, data, bar)
+        return None
     calls = (delayed(_work)(*_arguments(folder, trial, data)) for trial in tasks)
     try:
         for _ in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(calls):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from ..families import Halves, codec_of, decode, encode, maps_of
 from ..latents.moments import ACTIVE_VARIANCE
 from ..metrics import DATA_RANGE, psnr
 from ..probes.dependency import future_leak
+from ..spatial_vae import SpatialVAE
+from ..temporal_vae import TemporalVAE
 from ..training.config import TrainConfig
 from ..training.loop import train
 from ..training.losses import Objective, kl_per_element
@@ -86,7 +88,8 @@ def as_used(vae: nn.Module, config: TrialConfig) -> nn.Module:
     halves, factor = codec_of(vae).halves, config.used_spatial_scaling_factor
     if halves is not None:
         if factor is not None:
-            vae = stack(halves.spatial.with_scaling_factor(factor), halves.temporal)
+            spatial, temporal = cast(SpatialVAE, halves.spatial), cast(TemporalVAE, halves.temporal)
+            vae = stack(spatial.with_scaling_factor(factor), temporal)
         vae = codec_of(vae).with_chunk(config.micro_frame_size)
     return vae.eval()
 
@@ -173,7 +176,7 @@ def _leak(vae: nn.Module, num_frames: int) -> float:
 
 
 def _trained(vae: nn.Module, config: TrialConfig) -> nn.Module:
-    return vae.temporal if config.part == "temporal" else vae
+    return vae.get_submodule("temporal") if config.part == "temporal" else vae
 
 
 def training_gflop(config: TrainConfig) -> float:

@@ -6,7 +6,7 @@ checked values, float64 (C, L, h, w), so that a report checks its latents once.
 
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from torch import Tensor
@@ -107,7 +107,7 @@ class Spectrum(NamedTuple):
 
     def plot(self) -> "Figure":
         """Power over frequency, a line a channel, both axes logarithmic."""
-        return pictures.spectrum_curves(self.frequency, self.power, self.unit)
+        return cast("Figure", pictures.spectrum_curves(self.frequency, self.power, self.unit))
 
 
 def spatial_spectrum(z: Tensor | np.ndarray) -> Spectrum:

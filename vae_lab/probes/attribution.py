@@ -286,13 +286,13 @@ def _outputs(
     numbers = Counter[str]()
 
     def after(path, _, args, output):
-        if (path, numbers[path]) in prints:
-            kept[path, numbers[path]] = _main_output(output).detach().clone()
+        if (path, numbers[path]) in prints and (video := _main_output(output)) is not None:
+            kept[path, numbers[path]] = video.detach().clone()
         numbers[path] += 1
 
     with _hooks(model, lambda *_: None, after), torch.no_grad():
         apply_map(f, x)
-    if any(_fingerprints(kept[key]) != prints[key] for key in prints):
+    if any(key not in kept or _fingerprints(kept[key]) != prints[key] for key in prints):
         raise ValueError(
             "f must give the same output twice for the same x: use the posterior's mode or a seeded generator, and "
             "eval() for dropout"

@@ -80,7 +80,8 @@ def compare_frames(
         """The first view of every panel; latents stand with the frames they belong to."""
         rows = {}
         for panel in panels:
-            index = [i for i, group in enumerate(timeline.groups) for _ in group] if panel.latent else slice(None)
+            groups = timeline.groups if panel.latent and timeline is not None else []
+            index = [i for i, group in enumerate(groups) for _ in group] or slice(None)
             rows[panel.views[0].title] = panel.views[0].frames[index]
         captions = {name: [f"{value:.1f} dB" for value in values] for name, values in quality.items()}
         return contact_sheet(rows, captions, first_frame=first_frame)
