@@ -87,3 +87,9 @@ def test_errors():
         side_by_side({"a": FRAMES, "b": FRAMES[:, :16]})
     with pytest.raises(ValueError, match="panels must have the same number of frames, got 3 and 7"):
         contact_sheet({"a": FRAMES, "b": FRAMES[:3]})
+
+
+def test_side_by_side_of_pieces_is_that_of_the_whole():
+    panels = {"original": FRAMES[:6], "full": 255 - FRAMES[:6]}
+    pieces = [side_by_side({name: clip[i : i + 2] for name, clip in panels.items()}) for i in (0, 2, 4)]
+    assert np.array_equal(np.concatenate(pieces), side_by_side(panels))

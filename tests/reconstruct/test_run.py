@@ -13,23 +13,20 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
 
 from tests.helpers import ROOT, heeding_interrupts, small_vae
+from tests.helpers.video import LONG
 from vae_lab import VideoVAE, load, photo_clip, psnr, read_video, to_tensor, write_video
 from vae_lab.__main__ import main
-from vae_lab.figures.frames import side_by_side
-from vae_lab.reconstruct.page_frames import FrameStore, new_file
 from vae_lab.reconstruct.plan import OUTPUTS, PARTIAL
 from vae_lab.reconstruct.run import StoppedError, _Job, reconstruct, reconstruct_file
 from vae_lab.reconstruct.segments import WorkFolder, segment_plan
-from vae_lab.video.reading import iter_video, scan_video
-from vae_lab.video.writing import CODECS, VideoWriter, join_videos, ticks
+from vae_lab.video.reading import scan_video
+from vae_lab.video.writing import CODECS
 
-CLIP = photo_clip("coffee", 100, (24, 32), seed=1)
 PIECES = {"stream": [16] * 6 + [4], "chunks": [17] * 5 + [15], "whole": [100], "spatial": [16] * 6 + [4]}
 
 # The command line as the fixture `hurried` makes it, in a process of its own, which can be killed and measured.
@@ -74,7 +71,7 @@ def models(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("source") / "clip.mp4"
-    write_video(path, CLIP.frames)
+    write_video(path, LONG.frames)
     return path
 
 
@@ -136,22 +133,10 @@ def page_data(out: Path) -> dict:
     return json.loads(re.search(r'"application/json">(.*?)</script>', (out / "index.html").read_text("utf-8"))[1])
 
 
-def test_pieces_are_whole_groups(models):
-    from vae_lab.reconstruct.round_trip import RoundTrip
-
-    vae = VideoVAE.from_pretrained(models["stream"])
-    assert RoundTrip(vae, 37, 16, 16).lengths == [13, 16, 8]
-    assert RoundTrip(vae, 1, 16, 16).lengths == [1]
-    assert segment_plan([13, 16, 8], 16, 16) == [[13, 16, 8]]
-    assert segment_plan([17] * 3, 1080, 1920) == [[17]] * 3
-    assert segment_plan([1] * 40, 1080, 1920) == [[1] * 16, [1] * 16, [1] * 8]
-    assert segment_plan([5000], 64, 64) == [[5000]]
-
-
 @pytest.mark.parametrize("suffix", [".gif", "", ".png", ".mkv"])
 def test_other_sources_and_odd_sizes(models, tmp_path, suffix, hurried):
     vae, path = VideoVAE.from_pretrained(models["stream"]), tmp_path / f"in{suffix}"
-    frames = CLIP.frames[: 1 if suffix == ".png" else 20, :19, :21]
+    frames = LONG.frames[: 1 if suffix == ".png" else 20, :19, :21]
     times = np.cumsum([0.0, *np.random.default_rng(0).uniform(0.005, 0.3, 19)]) if suffix == ".mkv" else None
     write_video(path, frames, 20, lossless=suffix in ("", ".mkv"), times=times)
     clip = read_video(path, size=(17, 21))
@@ -164,50 +149,6 @@ def test_other_sources_and_odd_sizes(models, tmp_path, suffix, hurried):
         assert len(written) == len(frames)
         expected = np.arange(len(frames)) / clip.fps if clip.times is None else clip.times - clip.times[0]
         assert written.times == pytest.approx(expected, abs=2e-5)
-
-
-def test_iter_and_scan_give_what_read_gives(source, tmp_path):
-    write_video(tmp_path / "clip.gif", CLIP.frames[:9])
-    write_video(tmp_path / "images", CLIP.frames[:9], lossless=True)
-    for path in (source, tmp_path / "clip.gif", tmp_path / "images"):
-        for window in ((0, None, None), (3, 4, (16, 20)), (8, 1, None)):
-            clip, info = read_video(path, *window), scan_video(path, *window)
-            assert np.array_equal(np.stack(list(iter_video(path, *window))), clip.frames)
-            assert (info.num_frames, info.height, info.width) == clip.frames.shape[:3]
-            assert info.fps == clip.fps and info.breaks_off is None
-            assert (info.times is None) == (clip.times is None) and np.array_equal(info.times, clip.times)
-    with pytest.raises(ValueError, match="has 9 frames, so it has no frames 5 to 9"):
-        scan_video(tmp_path / "images", 5, 5)
-    with pytest.raises(ValueError, match="num_frames must be at least 1, got 0"):  # at once, not at the first frame
-        iter_video(source, 0, 0)
-
-
-def test_frames_are_counted_by_decoding(tmp_path):
-    """Of a video that was cut before its second picture, the ones before the next key frame cannot be shown."""
-    write_video(tmp_path / "whole.mp4", np.repeat(CLIP.frames, 3, axis=0))  # a key frame every 250
-    with av.open(str(tmp_path / "whole.mp4")) as whole, av.open(str(tmp_path / "cut.mkv"), "w") as cut:
-        stream = cut.add_stream_from_template(whole.streams.video[0])
-        for number, packet in enumerate(whole.demux(video=0)):
-            if packet.size and number:
-                packet.stream = stream
-                cut.mux(packet)
-    with av.open(str(tmp_path / "cut.mkv")) as container:
-        packets = sum(1 for packet in container.demux(video=0) if packet.size)
-    assert packets == 299
-    assert scan_video(tmp_path / "cut.mkv").num_frames == len(read_video(tmp_path / "cut.mkv")) < 299
-
-
-def test_turned_images_and_frames_of_other_sizes(tmp_path):
-    from PIL import Image
-
-    exif = Image.Exif()
-    exif[0x0112] = 6  # shown turned by a quarter
-    for name, frame, extra in (("1.png", CLIP.frames[0], {}), ("2.png", CLIP.frames[0].swapaxes(0, 1), {"exif": exif})):
-        Image.fromarray(np.ascontiguousarray(frame)).save(tmp_path / name, **extra)
-    assert scan_video(tmp_path).num_frames == 2
-    Image.fromarray(CLIP.frames[0, :20]).save(tmp_path / "3.png")
-    with pytest.raises(ValueError, match="frame 2 is 20x32 .height x width., the ones before 24x32; give a size"):
-        scan_video(tmp_path)
 
 
 # ---- memory --------------------------------------------------------------------------------------------------------
@@ -371,7 +312,7 @@ def limited(size: int):
 @pytest.mark.slow
 def test_a_full_disk_stops_with_what_was_done(models, tmp_path, monkeypatch, hurried, capsys):
     noise = np.random.default_rng(0).integers(0, 256, (36, 24, 32, 3), np.uint8)
-    write_video(tmp_path / "in.mkv", np.concatenate([CLIP.frames[:1].repeat(64, 0), noise]), lossless=True)
+    write_video(tmp_path / "in.mkv", np.concatenate([LONG.frames[:1].repeat(64, 0), noise]), lossless=True)
     arguments = ["reconstruct", str(tmp_path / "in.mkv"), str(tmp_path / "out"), "--model", str(models["chunks"])]
     with monkeypatch.context() as patch:  # how large things become
         patch.setattr(WorkFolder, "clear", lambda folder: None)
@@ -458,7 +399,7 @@ def test_a_number_of_frames_that_is_wrong_by_one(counted, message, models, sourc
 
 
 def test_an_unreadable_picture_in_a_folder(models, tmp_path, hurried):
-    write_video(tmp_path / "in", CLIP.frames, lossless=True)
+    write_video(tmp_path / "in", LONG.frames, lossless=True)
     picture = tmp_path / "in" / "000070.png"
     info = scan_video(tmp_path / "in")
     picture.write_bytes(picture.read_bytes()[:200])
@@ -468,103 +409,7 @@ def test_an_unreadable_picture_in_a_folder(models, tmp_path, hurried):
         reconstruct_file(VideoVAE.from_pretrained(models["stream"]), tmp_path / "in", tmp_path / "out", info=info)
 
 
-# ---- files and pictures --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("case", ["constant", "variable", "late start", "one by one"])
-def test_joined_files_show_the_same_pixels_at_the_given_times(tmp_path, case):
-    random, fps = np.random.default_rng(0), 30_000 / 1001
-    times = {"variable": np.cumsum(random.choice([0.002, 0.3, 0.04], 60)), "late start": 1.2 + np.arange(60) / 24}
-    at = [ticks(t, fps, times.get(case)) for t in range(60)]
-    cuts = list(range(61)) if case == "one by one" else [0, 17, 34, 59, 60]
-    parts = [tmp_path / f"{first}.mp4" for first in cuts[:-1]]
-    for part, first, last in zip(parts, cuts, cuts[1:], strict=False):
-        with VideoWriter(part, fps) as writer:
-            for t in range(first, last):
-                writer.write(CLIP.frames[t], at[t] - at[first])
-    join_videos(parts, tmp_path / "all.mp4", at)
-    whole = read_video(tmp_path / "all.mp4")
-    assert np.array_equal(whole.frames, np.concatenate([read_video(part).frames for part in parts]))
-    assert np.rint((whole.times + at[0] / 90_000) * 90_000).astype(int).tolist() == at
-    with av.open(str(tmp_path / "all.mp4")) as container:
-        packets = [(packet.dts, packet.pts) for packet in container.demux(video=0) if packet.size]
-    assert all(a < b for (a, _), (b, _) in zip(packets, packets[1:], strict=False))
-    assert all(decoded <= shown for decoded, shown in packets)
-    for t in (0, 16, 17, 33, 34, 59):
-        assert np.array_equal(read_video(tmp_path / "all.mp4", t, 1).frames[0], whole.frames[t])
-
-
-def test_parts_that_do_not_fit_together(tmp_path):
-    for name, frames in (("a.mp4", CLIP.frames[:5]), ("b.mp4", CLIP.frames[:5, :16])):
-        with VideoWriter(tmp_path / name, 24) as writer:
-            for t, frame in enumerate(frames):
-                writer.write(frame, ticks(t, 24))
-    a, b = tmp_path / "a.mp4", tmp_path / "b.mp4"
-    at = [ticks(t, 24) for t in range(11)]
-    with pytest.raises(ValueError, match="a.mp4 and the parts after it were coded with different settings"):
-        join_videos([a, b], tmp_path / "c.mp4", at[:10])
-    for number in (9, 11):
-        with pytest.raises(ValueError, match="`?at`? "):
-            join_videos([a, a], tmp_path / "c.mp4", at[:number])
-    with (
-        pytest.raises(OSError, match="No such file or directory: .*d.mp4"),
-        VideoWriter(tmp_path / "none" / "d.mp4", 24) as w,
-    ):
-        w.write(CLIP.frames[0], 0)
-
-
-def thinned(tmp_path, frames: np.ndarray, max_bytes: int):
-    pictures = FrameStore(len(frames), ["a", "b"], frames.shape[1:3], max_bytes)
-    for first in range(0, len(frames), 10):
-        path = tmp_path / f"{max_bytes}-{first}.zip"
-        with new_file(path) as file:
-            for t in range(first, min(first + 10, len(frames))):
-                pictures.write(file, t, {"a": frames[t], "b": 255 - frames[t]})
-        pictures.add(path)
-    return pictures
-
-
-def test_pictures_are_thinned_evenly_and_then_shrunk(tmp_path):
-    frames = CLIP.frames[:50]
-    for max_bytes, stride, note in (
-        (10_000_000, 1, ""),
-        (150_000, 2, "Every 2nd of 50 frames is kept, so that all pictures stay under 0.15 MB."),
-        (75_000, 4, "Every 4th of 50 frames is kept, so that all pictures stay under 0.075 MB."),
-        (12_000, 4, "Every 4th of 50 frames is kept and pictures are shrunk"),
-    ):
-        pictures = thinned(tmp_path, frames, max_bytes)
-        panels, found = pictures.player()
-        assert (pictures.stride, found[: len(note)]) == (stride, note) and bool(found) == bool(note)
-        strips = [[picture() for picture in panel["views"][0]["images"]()] for panel in panels]
-        assert [len(strip) for strip in strips] == [len(range(0, 50, stride))] * 2
-        assert sum(len(picture) for strip in strips for picture in strip) <= max_bytes
-        assert (panels[0]["views"][0]["height"] == 24) == ("shrunk" not in found)
-        numbers, sheet = pictures.sheet()
-        assert numbers == [0, 10, 20, 29, 39, 49]
-        assert np.array_equal(sheet["b"], 255 - frames[numbers])
-        pictures.close()
-    with pytest.raises(ValueError, match="frames must be at most 16383 pixels high and wide for a page"):
-        FrameStore(5, ["a"], (8, 20_000))
-
-
-def test_side_by_side_of_pieces_is_that_of_the_whole():
-    panels = {"original": CLIP.frames[:6], "full": 255 - CLIP.frames[:6]}
-    pieces = [side_by_side({name: clip[i : i + 2] for name, clip in panels.items()}) for i in (0, 2, 4)]
-    assert np.array_equal(np.concatenate(pieces), side_by_side(panels))
-
-
-def test_state_is_carried_to_where_the_model_is(models):
-    from vae_lab.reconstruct.round_trip import RoundTrip
-
-    vae = VideoVAE.from_pretrained(models["stream"])
-    whole, first = RoundTrip(vae, 29, 24, 32), RoundTrip(vae, 29, 24, 32)
-    before = [whole.feed(CLIP.frames[:13]), whole.feed(CLIP.frames[13:29])]
-    first.feed(CLIP.frames[:13])
-    second = RoundTrip(vae, 29, 24, 32)
-    second.load_state_dict(first.state_dict())
-    assert np.array_equal(second.feed(CLIP.frames[13:29]).outputs["full"], before[1].outputs["full"])
-    assert second.latent_shape == whole.latent_shape == (4, 8, 3, 4)
-    assert torch.is_grad_enabled()
+# ---- folders --------------------------------------------------------------------------------------------------------
 
 
 def test_the_source_is_never_overwritten(models, source, tmp_path, capsys):
@@ -575,7 +420,7 @@ def test_the_source_is_never_overwritten(models, source, tmp_path, capsys):
     assert main(["reconstruct", str(mine), str(tmp_path), *model]) == 2
     assert "must not be a file that is written to OUT" in capsys.readouterr().err and mine.read_bytes() == before
     images = tmp_path / "images"
-    write_video(images, CLIP.frames[:2])
+    write_video(images, LONG.frames[:2])
     assert main(["reconstruct", str(images), str(images), *model]) == 2
     assert "must not be IN, the folder of images that is read" in capsys.readouterr().err
     (tmp_path / "out" / "index.html").mkdir(parents=True)
