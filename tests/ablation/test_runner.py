@@ -17,7 +17,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from tests.helpers import ROOT, SMALL_SPATIAL, deadly
+from tests.helpers import ROOT, SMALL_SPATIAL, deadly, processes
 from vae_lab import SpatialVAE, photo_clip, write_video
 from vae_lab.__main__ import main
 from vae_lab.ablation import plan as ablation_plan
@@ -363,8 +363,7 @@ def test_a_trial_that_ends_the_whole_process_is_passed_in_the_next_run(spatial, 
     text = TOML.format(spatial=spatial)
     file.write_text(text[: text.index("[variants")].replace("[0, 1]", "[0]") + variants)
     command = ["ablate", str(file), str(tmp_path / "out"), "--jobs", "1"]
-    first = subprocess.run([sys.executable, "-m", "vae_lab", *command], cwd=ROOT, capture_output=True)
-    assert first.returncode == -signal.SIGKILL
+    assert processes.run(command, tmp_path / "printed") == -signal.SIGKILL
     assert main(command) == 1
     assert "vae-lab ablate: deadly, seed 0: WorkerDied: its worker died" in capsys.readouterr().err
     trials = pd.read_csv(tmp_path / "out" / "file" / "trials.csv").set_index("variant")
@@ -387,14 +386,9 @@ def test_a_finished_trial_that_looks_started_stays(finished, base):
 def test_results_that_cannot_be_written_stop_it(spatial, tmp_path):
     """The kernel refuses files above 1 kB; no trial is said to have failed."""
     (tmp_path / "file.toml").write_text(TOML.format(spatial=spatial))
-    code = (
-        "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "from vae_lab.__main__ import main\nsys.exit(main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", code, "ablate", str(tmp_path / "file.toml"), str(tmp_path / "out"), "--jobs", "1"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert ended.returncode == 1, ended.stderr
-    assert f"vae-lab ablate: could not write to {tmp_path / 'out'}: " in ended.stderr
+    command = ["ablate", tmp_path / "file.toml", tmp_path / "out", "--jobs", "1"]
+    assert processes.run(command, tmp_path / "printed", largest_file=1000) == 1
+    assert f"vae-lab ablate: could not write to {tmp_path / 'out'}: " in (tmp_path / "printed").read_text()
     assert trial_files(tmp_path / "out") == {}
 
 

@@ -2,18 +2,20 @@
 
 import dataclasses
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-from tests.helpers import ROOT, heeding_interrupts
+from tests.helpers import ROOT, heeding_interrupts, processes
 from tests.helpers.training import SPATIAL, TEMPORAL, spatial_config, temporal_config
 from vae_lab import SpatialVAE, VideoVAE, load, photo_clip, write_video
 from vae_lab.__main__ import main
@@ -62,12 +64,45 @@ def same(a: dict, b: dict) -> bool:
 
 
 @pytest.fixture(scope="module")
-def spatial(tmp_path_factory):
-    """The folder of a 2D half that was trained a little."""
+def spatial(few_clips, tmp_path_factory):
+    """The folder of a 2D half that was trained a little, as `spatial_config` says."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("spatial")
     train(spatial_config(), folder, progress=False)
     return folder / "model"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_clips():
+    """Fewer clips for measurements and statistics, which are most of the time of so short a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vae_lab.training.batches.MEASURED_CLIPS", 2)
+        patch.setattr("vae_lab.training.batches.STATISTICS_CLIPS", 8)
+        yield
+
+
+class Run(NamedTuple):
+    folder: Path
+    vae: VideoVAE
+    seen: list[tuple]
+    """(step, steps, shape of a reconstruction) for each call of `watch`."""
+
+
+@pytest.fixture(scope="module")
+def whole(few_clips, spatial, tmp_path_factory):
+    """`temporal_config` trained without a stop, once for each number of cached clips."""
+
+    @cache
+    def run(cached_clips: int = 4) -> Run:
+        folder, seen, x = tmp_path_factory.mktemp("whole"), [], torch.zeros(1, 3, 5, 16, 16)
+
+        def watch(progress):
+            seen.append((progress.log[-1]["step"], progress.steps, progress.vae.reconstruct(x).sample.shape))
+
+        config = temporal_config(spatial, cached_clips=cached_clips)
+        return Run(folder, train(config, folder, watch=watch, progress=False), seen)
+
+    return run
 
 
 def command(*arguments) -> list[str]:
@@ -96,22 +131,23 @@ def test_the_2d_half_learns_and_its_latents_have_unit_scale(tmp_path):
     assert 0.3 < z.std() < 3
 
 
-def test_three_stages_leave_the_2d_half_as_it_was(spatial, tmp_path):
-    vae = train(temporal_config(spatial), tmp_path, progress=False)
+def test_three_stages_leave_the_2d_half_as_it_was(spatial, whole):
+    folder, vae, _ = whole()
     assert isinstance(vae, VideoVAE)
     assert same(weights(vae.spatial), weights(load(spatial)))
-    rows = read_log(tmp_path / "log.csv")
+    rows = read_log(folder / "log.csv")
     assert [row["stage"] for row in rows] == ["identity"] * 4 + ["latents"] * 3 + ["pixels"] * 3
     assert {row["stage"] for row in rows if "identity" in row} == {"identity"}
-    loaded = load(tmp_path / "model")
+    loaded = load(folder / "model")
     assert same(weights(loaded), weights(vae))
     z = torch.cat([loaded.encode(torch.rand(1, 3, 6, 16, 16) * 2 - 1).latent_dist.mode() for _ in range(4)])
     assert 0.3 < loaded.normalize(z).std() < 3
 
 
-def test_without_a_cache_new_latents_are_made_at_every_step(spatial, tmp_path):
-    vae = train(temporal_config(spatial, cached_clips=0), tmp_path, progress=False)
-    assert not (tmp_path / "cache").exists()
+def test_without_a_cache_new_latents_are_made_at_every_step(whole):
+    folder, vae, _ = whole(cached_clips=0)
+    assert not (folder / "cache").exists()
+    assert not same(weights(vae), weights(whole().vae))
     assert vae.encode(torch.zeros(1, 3, 5, 16, 16)).latent_dist.mode().shape == (1, 4, 2, 2, 2)
 
 
@@ -131,22 +167,14 @@ def test_runs_of_the_command_share_their_latents(spatial, tmp_path):
     assert made[0] == made[1]
 
 
-def test_a_watcher_sees_every_row_and_a_model_of_pixels(spatial, tmp_path):
-    seen = []
-
-    def watch(progress):
-        x = torch.zeros(1, 3, 5, 16, 16)
-        seen.append((progress.log[-1]["step"], progress.steps, progress.vae.reconstruct(x).sample.shape))
-
-    train(temporal_config(spatial), tmp_path, watch=watch, progress=False)
-    assert seen == [(step, 10, (1, 3, 5, 16, 16)) for step in range(1, 11)]
+def test_a_watcher_sees_every_row_and_a_model_of_pixels(whole):
+    assert whole().seen == [(step, 10, (1, 3, 5, 16, 16)) for step in range(1, 11)]
 
 
-def test_watching_does_not_change_what_comes_out(spatial, tmp_path):
-    plain = train(temporal_config(spatial), tmp_path / "plain", progress=False)
-    watched = train(temporal_config(spatial, log_every=3, measure_every=2), tmp_path / "watched", progress=False,
-                    watch=lambda progress: progress.vae.reconstruct(torch.rand(1, 3, 2, 16, 16)))  # fmt: skip
-    assert same(weights(plain), weights(watched))
+def test_watching_does_not_change_what_comes_out(spatial, whole, tmp_path):
+    """Nor how often rows are logged and measured."""
+    plain = train(temporal_config(spatial, log_every=3, measure_every=2), tmp_path, progress=False)
+    assert same(weights(plain), weights(whole().vae))
 
 
 def test_videos_of_a_folder_bad_files_skipped_and_listed(spatial, tmp_path, capsys):
@@ -175,45 +203,45 @@ class Stop(Exception):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [1, 2, 3, 5, 7, 9])
-def test_stopped_anywhere_it_ends_with_the_same_bits(spatial, tmp_path, stop_at):
+def test_stopped_anywhere_it_ends_with_the_same_bits(spatial, whole, tmp_path, stop_at):
     def stop(progress):
         if progress.log[-1]["step"] == stop_at:
             raise Stop
 
-    config = temporal_config(spatial, cached_clips=4 if stop_at % 2 else 0)
-    whole = train(config, tmp_path / "whole", progress=False)
+    cached_clips = 4 if stop_at % 2 else 0
+    config = temporal_config(spatial, cached_clips=cached_clips)
+    folder, vae, _ = whole(cached_clips)
     with pytest.raises(Stop):
-        train(config, tmp_path / "parts", watch=stop, progress=False)
-    parts = train(config, tmp_path / "parts", progress=False)
-    assert same(weights(whole), weights(parts))
-    logs = [read_log(tmp_path / name / "log.csv") for name in ("whole", "parts")]
+        train(config, tmp_path, watch=stop, progress=False)
+    parts = train(config, tmp_path, progress=False)
+    assert same(weights(vae), weights(parts))
+    logs = [read_log(run / "log.csv") for run in (folder, tmp_path)]
     assert [{k: v for k, v in row.items() if k != "seconds"} for row in logs[0]] == [
         {k: v for k, v in row.items() if k != "seconds"} for row in logs[1]
     ]
-    before = (tmp_path / "parts" / "checkpoint.pt").stat().st_mtime_ns
-    assert same(weights(train(config, tmp_path / "parts", progress=False)), weights(whole))  # finished: only loaded
-    assert (tmp_path / "parts" / "checkpoint.pt").stat().st_mtime_ns == before
+    before = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
+    assert same(weights(train(config, tmp_path, progress=False)), weights(vae))  # finished: only loaded
+    assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == before
 
 
 @pytest.mark.slow
 def test_killed_again_and_again_it_ends_with_the_same_bits(tmp_path):
     path = write_toml(tmp_path, 40)
-    run = dict(cwd=ROOT, env=quiet_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    subprocess.run(command(path, tmp_path / "whole"), check=True, **run)
-    log, kills = tmp_path / "killed" / "log.csv", 0
+    log, printed, kills = tmp_path / "killed" / "log.csv", tmp_path / "printed", 0
+    assert processes.run(["train", path, tmp_path / "whole"], printed) == 0, printed.read_text()
+    again = ["train", path, tmp_path / "killed"]
     for steps in (4, 11, 23):  # killed at once when this many rows are written, whatever is going on
-        with subprocess.Popen(command(path, tmp_path / "killed"), **run) as process:
-            end = time.monotonic() + 120
-            while process.poll() is None and time.monotonic() < end:
-                if log.exists() and len(log.read_text().splitlines()) > steps:
-                    process.send_signal(signal.SIGKILL)
-                    kills += 1
-                    break
-                time.sleep(0.002)
-            process.wait()
+        process = processes.start(again, printed)
+        end = time.monotonic() + 120
+        while process.is_alive() and time.monotonic() < end:
+            if log.exists() and len(log.read_text().splitlines()) > steps:
+                process.kill()
+                break
+            time.sleep(0.002)
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
     assert kills == 3
-    finished = subprocess.run(command(path, tmp_path / "killed"), **run)
-    assert finished.returncode == 0, finished.stdout
+    assert processes.run(again, printed) == 0, printed.read_text()
     a, b = (load(tmp_path / name / "model") for name in ("whole", "killed"))
     assert same(weights(a), weights(b))
 
@@ -278,7 +306,7 @@ def test_one_training_at_a_time_in_a_folder(tmp_path):
 # ---- what can go wrong ---------------------------------------------------------------------------------------------
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(spatial, tmp_path, monkeypatch):
     from vae_lab.training import losses
 
     calls = []
@@ -295,33 +323,26 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path,
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert state["step"] == 2 and all(value.isfinite().all() for value in state["half"].values())
     monkeypatch.undo()
-    whole = train(spatial_config(), tmp_path.parent / f"{tmp_path.name}-whole", progress=False)
-    assert same(weights(train(spatial_config(), tmp_path, progress=False)), weights(whole))
+    assert same(weights(train(spatial_config(), tmp_path, progress=False)), weights(load(spatial)))
 
 
 @pytest.mark.slow
 def test_a_full_disk_stops_with_the_last_good_checkpoint(tmp_path):
-    path, out = write_toml(tmp_path, 9), tmp_path / "out"
-    first = tmp_path / "first"
-    run = dict(cwd=ROOT, env=quiet_environment(), capture_output=True, text=True)
-    with subprocess.Popen(command(path, first), cwd=ROOT, env=quiet_environment()) as process:
-        while process.poll() is None and not (first / "checkpoint.pt").exists():
-            time.sleep(0.01)
-        process.kill()
+    path, (out, first, printed) = write_toml(tmp_path, 9), (tmp_path / name for name in ("out", "first", "printed"))
+    process = processes.start(["train", path, first], printed)
+    while process.is_alive() and not (first / "checkpoint.pt").exists():
+        time.sleep(0.01)
+    process.kill()
+    process.join()
     shutil.copytree(first, out)
     good = (out / "checkpoint.pt").read_bytes()
-
-    def limit():  # no file may grow beyond this, as on a full disk: every write beyond it fails
-        resource.setrlimit(resource.RLIMIT_FSIZE, (len(good) // 2, len(good) // 2))
-
-    stopped = subprocess.run(command(path, out), preexec_fn=limit, **run)
-    assert stopped.returncode == 1 and "Traceback" not in stopped.stderr
-    assert (
-        "could not write the checkpoint of step" in stopped.stderr and "the last good checkpoint is" in stopped.stderr
-    )
+    assert processes.run(["train", path, out], printed, largest_file=len(good) // 2) == 1
+    text = printed.read_text()
+    assert "could not write the checkpoint of step" in text and "the last good checkpoint is" in text
+    assert "Traceback" not in text
     assert (out / "checkpoint.pt").read_bytes() == good
-    assert not list(out.glob(".*.partial*"))
-    assert subprocess.run(command(path, out), **run).returncode == 0  # with room again it goes on
+    assert not list(out.glob(".*partial*"))
+    assert processes.run(["train", path, out], printed) == 0, printed.read_text()  # with room again it goes on
 
 
 @pytest.mark.parametrize(
@@ -371,23 +392,21 @@ def test_a_perceptual_distance_is_named_by_its_module(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_with_twice_the_batch(tmp_path):
+def test_two_processes_are_one_with_twice_the_batch(tmp_path, capsys):
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
               "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m"]  # fmt: skip
     run = dict(cwd=ROOT, env=quiet_environment() | {"ACCELERATE_USE_CPU": "true"}, capture_output=True, text=True)
     two = subprocess.run([*launch, *command(write_toml(tmp_path, 6, 2), tmp_path / "two")[2:]], **run)
     assert two.returncode == 0, two.stderr
-    one = subprocess.run(command(write_toml(tmp_path, 6, 4), tmp_path / "one"), **run)
-    assert one.returncode == 0, one.stderr
+    assert main(["train", str(write_toml(tmp_path, 6, 4)), str(tmp_path / "one")]) == 0
     logs = [read_log(tmp_path / name / "log.csv") for name in ("one", "two")]
     assert [row["step"] for row in logs[0]] == [row["step"] for row in logs[1]] == list(range(1, 7))
     for a, b in zip(*logs, strict=True):
         for name in ("loss", "mse", "l1", "kl", "grad_norm"):
             assert a[name] == pytest.approx(b[name], rel=1e-3), (a["step"], name)
     assert logs[0][0]["loss"] == pytest.approx(logs[1][0]["loss"], rel=1e-5)
-    refused = subprocess.run(command(write_toml(tmp_path, 6, 2), tmp_path / "two"), **run)
-    assert refused.returncode == 2
-    assert "holds a run on 2 processes, which 1 would not continue" in refused.stderr
+    assert main(["train", str(write_toml(tmp_path, 6, 2)), str(tmp_path / "two")]) == 2
+    assert "holds a run on 2 processes, which 1 would not continue" in capsys.readouterr().err
 
 
 # ---- a whole VAE from pixels ---------------------------------------------------------------------------------------
@@ -498,8 +517,8 @@ def test_a_temporal_half_with_other_channels_than_the_2d_half(spatial, tmp_path)
     assert load(tmp_path / "none" / "model").latent_size((17, 16, 16)) == (5, 2, 2)
 
 
-def test_gradients_that_the_caller_has_switched_off(tmp_path):
+def test_gradients_that_the_caller_has_switched_off(spatial, tmp_path):
     with torch.no_grad():
-        vae = train(spatial_config(), tmp_path / "a", progress=False)
+        vae = train(spatial_config(), tmp_path, progress=False)
         assert not torch.is_grad_enabled()
-    assert same(weights(vae), weights(train(spatial_config(), tmp_path / "b", progress=False)))
+    assert same(weights(vae), weights(load(spatial)))
