@@ -17,6 +17,7 @@ from vae_lab import DiagonalGaussian, photo_clip, shapes, synthetic_clip, to_fra
 from vae_lab.families import groups_of, shift_and_scale
 from vae_lab.figures.frames import error_map, latent_pictures
 from vae_lab.figures.style import COLOURS
+from vae_lab.latents.edits import EDITS, Channel, edit
 from vae_lab.latents.files import write_latents
 from vae_lab.shapes import Timeline
 from vae_lab.viewers.latents import ERROR_SCALE, LatentViewer, explore_latents
@@ -458,6 +459,15 @@ def test_numbers_of_numpy_are_requests_and_a_request_is_kept_once(vae):
 def test_requests_are_checked_before_anything_is_decoded(vae, requests, message):
     with pytest.raises(ValueError, match=message):
         view_of(frames=CLIP, vae=vae).answers.check(requests)
+
+
+def test_an_edit_that_is_newer_than_the_viewer_has_a_form_with_its_answer(vae, monkeypatch):
+    viewer = view_of(frames=CLIP, vae=vae)
+    monkeypatch.setitem(EDITS, "flip", EDITS["zero"])  # so that it is removed afterwards
+    edit("flip", Channel(), title="{channel} flipped")(lambda z, channel: -z)
+    viewer.precompute([{"operation": "flip", "channel": 0}])
+    assert [answer["name"] for answer in viewer.data["changes"]["answers"]] == ["channel 0 flipped"]
+    assert viewer.data["changes"]["edits"][-1]["name"] == "flip"
 
 
 # ---- size ----------------------------------------------------------------------------------------------------------

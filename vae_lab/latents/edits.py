@@ -216,6 +216,11 @@ def requested(request: Mapping[str, Any], z: Tensor, has_other: bool) -> tuple[E
     return asked, asked.check(request, z)
 
 
+def forms(shape: Sequence[int], has_other: bool) -> list[dict[str, Any]]:
+    """The forms of all edits, for z of a shape."""
+    return [each.form(shape, has_other) for each in EDITS.values()]
+
+
 def within(name: str, value: Any, edited: Tensor) -> Tensor:
     """Return edited latents; refuse the argument that took them beyond what their type can hold."""
     if not torch.isfinite(edited).all():

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..families import Codec
-from ..latents.edits import Edit, requested
+from ..latents.edits import Edit, forms, requested
 from ..latents.effects import Effect, decoded_by, effect_of, footprint_of
 from ..utils.text import count
 from ..video.frames import to_frames
@@ -58,6 +58,7 @@ class LatentAnswers:
 
     def precompute(self, checked: Sequence[EditRequest]) -> None:
         """Answer all these requests, or raise ValueError. Warns if later answers left no room for earlier ones."""
+        self._changes["edits"] = forms(self._z.shape, self._other is not None)  # some may be newer than the viewer
         for request in checked:
             message = self.answer(request)
             if "error" in message:

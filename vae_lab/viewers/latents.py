@@ -15,7 +15,7 @@ from ..figures.frames import ERROR_GAIN, error_map, latent_pictures
 from ..figures.latents import latent_filmstrip, short_numbers
 from ..figures.style import COLOURS, OTHER_COLOURS
 from ..latents.arrays import as_float64, check_latent, check_shape_of
-from ..latents.edits import EDITS
+from ..latents.edits import forms
 from ..latents.files import read_latents
 from ..latents.statistics import LatentReport, report_of
 from ..shapes import Timeline
@@ -129,7 +129,7 @@ def explore_latents(
         "changes": {
             "live": codec is not None,
             "reason": "" if codec else NO_DECODER,
-            "edits": [edit.form(z.shape, other is not None) for edit in EDITS.values()],
+            "edits": forms(z.shape, other is not None),
             "decoded": None,
             "answers": [],
             "note": "",
@@ -148,8 +148,14 @@ def explore_latents(
 
 
 def _pictures_and_numbers(
-    values: np.ndarray, clip: np.ndarray | None, report: LatentReport, num_frames: int | None, decodes: bool, budget
+    values: np.ndarray,
+    clip: np.ndarray | None,
+    report: LatentReport,
+    num_frames: int | None,
+    decodes: bool,
+    budget: PictureBudget,
 ) -> dict[str, Any]:
+    """The part of the data that takes bytes of the budget. decodes: leave room for decoded and edited frames."""
     numbers, notes, size = numbers_within(report, NUMBERS + budget.share(1 / 8), budget.max_bytes)
     budget.left -= max(0, size - NUMBERS)
     cell_room = budget.share(1 / 8)
