@@ -1,4 +1,4 @@
-"""Write the sample clips in data/ again: `python scripts/make_clips.py`. They are lossy; metrics start from them."""
+"""Write the sample clips in data/ again: `python scripts/make_clips.py`. Metrics compare with these lossy files."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from vae_lab import photo_clip, synthetic_clip, write_video
 
 DATA = Path(__file__).parents[1] / "data"
 CLIPS = {
-    # photo clips: the view is (x, y, zoom); none of these photographs was used for training the lab weights
+    # photo clips: the view is (x, y, zoom); these photographs are held out from the training of the bundled weights
     "astronaut.mp4": lambda: photo_clip("astronaut", 51, (192, 192), start=(0.30, 0.05, 1.9), stop=(0.45, 0.0, 1.5)),
     "chelsea.mp4": lambda: photo_clip("chelsea", 51, (192, 192), start=(0.25, 0.4, 1.0), stop=(0.35, 0.55, 1.5)),
     "coffee.mp4": lambda: photo_clip("coffee", 51, (192, 192), start=(0.1, 0.3, 1.4), stop=(0.75, 0.6, 1.2)),

@@ -1,8 +1,8 @@
-"""Put trained halves into the lab's weights: `python scripts/make_lab.py --spatial RUN --temporal RUN`.
+"""Put trained halves into the bundled weights: `python scripts/make_lab.py --spatial RUN --temporal RUN`.
 
-RUN is the folder of a finished `vae-lab train`; a half that is not given stays as it is. data/lab and
-data/lab_frame_group hold the same 2D half and each its own temporal half, in float16: half the bytes, and an error far
-below the model's own. A new 2D half makes the temporal halves behind it useless until they are trained again.
+RUN is the folder of a finished `vae-lab train`. Halves that are not given stay unchanged. data/lab and
+data/lab_frame_group hold the same 2D half and different temporal halves, in float16: that halves the files, with an
+error far below that of the model. After a change of the 2D half the temporal halves must be trained again.
 """
 
 import argparse
@@ -16,7 +16,7 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 def stack(spatial: SpatialVAE, trained: VideoVAE) -> VideoVAE:
-    """The 2D half with the temporal half of `trained` and the statistics of its latents, rounded to five digits."""
+    """Stack the 2D half and the temporal half of `trained`, with its latent mean and std rounded to five digits."""
     mean, std = ([float(f"{value:.5g}") for value in trained.config[key]] for key in ("latents_mean", "latents_std"))
     vae = VideoVAE.of_halves(
         spatial, trained.temporal, micro_frame_size=trained.config.micro_frame_size, latents_mean=mean, latents_std=std

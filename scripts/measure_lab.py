@@ -1,10 +1,10 @@
-"""Measure the lab weights on what they never saw: `python scripts/measure_lab.py` writes data/lab/measured.json.
+"""Measure the bundled weights on held-out clips: `python scripts/measure_lab.py` writes data/lab/measured.json.
 
 Mean PSNR (dB) and SSIM over chunks of 17 frames at 128x128, with seeds that training never used: the middle of camera
-moves of 51 frames over each held-out photograph, whole moves of 17 frames over these photographs ("fast"), drawn shapes
-that move up to 5 pixels a frame, gliding textures, and the made content of training. Beside the weights stand three
-baselines: every frame 8x smaller and larger again ("bicubic"), the 2D half alone ("2D only"), and every fourth frame of
-that with lines drawn between ("interpolation").
+moves of 51 frames over each held-out photograph; whole moves of 17 frames over these photographs ("fast"); drawn
+shapes that move up to 5 pixels a frame; gliding textures; and synthetic clips as in training ("made"). The weights
+are compared with three baselines: each frame shrunk 8x and enlarged again ("bicubic"), the 2D half alone ("2D only"),
+and every fourth frame of "2D only" with linear interpolation between them ("interpolation").
 """
 
 import json
@@ -45,8 +45,8 @@ def measure(name: str, vaes: dict) -> dict[str, dict[str, float]]:
         x = to_tensor(frames)
         results = {key: vae.reconstruct(x) for key, vae in vaes.items()}
         spatial_only = results["full"].spatial_only
-        outputs = {"bicubic": bicubic_round_trip(x), "2D only": spatial_only,
-                   "interpolation": linear_in_time(spatial_only)}  # fmt: skip
+        outputs = {"bicubic": bicubic_round_trip(x), "2D only": spatial_only}
+        outputs["interpolation"] = linear_in_time(spatial_only)
         outputs |= {key: result.sample for key, result in results.items()}
         for key, y in outputs.items():
             for metric, function in (("psnr", psnr), ("ssim", ssim)):
@@ -55,7 +55,7 @@ def measure(name: str, vaes: dict) -> dict[str, dict[str, float]]:
 
 
 def table(measured: dict) -> str:
-    """Markdown: PSNR / SSIM."""
+    """Write the measurements as a Markdown table of PSNR / SSIM."""
     lines = [f"| | {' | '.join(COLUMNS)} |", f"|---|{'---|' * len(COLUMNS)}"]
     for name, row in measured.items():
         cells = (f"{row['psnr'][key]:.2f} / {row['ssim'][key]:.3f}" for key in COLUMNS)

@@ -1,9 +1,10 @@
-"""Measure leaks and seams of the lab weights: `python scripts/measure_seams.py` writes data/lab/seams.json.
+"""Measure leaks and seams of the bundled weights: `python scripts/measure_seams.py` writes data/lab/seams.json.
 
-For each norm as shipped, in chunks of 17 frames, and for "frame_group" in one piece, as it streams: the largest effect
-of a later frame on a latent that may not see it, relative to the largest that is allowed; and at the borders of the
-chunks of this directory's clips of 51 frames, scaled to 128x128: RMS error there for 1 inside, PSNR there and inside,
-and how much a still picture changes across a border for 1 inside.
+Both norms are measured in chunks of 17 frames, as shipped, and "frame_group" also in one piece, as it streams. The
+leak is the largest effect of a later frame on a latent that must not see it, as a fraction of the largest permitted
+effect. The other columns are about the borders between chunks, in clips of 51 frames scaled to 128x128: the RMS error
+there divided by that inside, the PSNR there and inside, and how much a still picture changes across a border, divided
+by its change inside.
 """
 
 import json
@@ -20,7 +21,7 @@ from vae_lab.video.clips import HELD_OUT_PHOTOS
 DATA = Path(__file__).parents[1] / "data"
 CLIPS = (*HELD_OUT_PHOTOS, "shapes")
 SIZE, NUM_FRAMES, CHUNK = 128, 51, 17
-STILL = (0.5, 0.35, 1.3)  # where the camera stands: x, y, zoom
+STILL = (0.5, 0.35, 1.3)  # view of the still camera: x, y, zoom
 COLUMNS = ("leak", "seam ratio", "PSNR at borders", "PSNR inside", "still jump")
 
 

@@ -1,4 +1,4 @@
-"""The scripts in data/ that made what lies there."""
+"""The scripts that made the clips and the weights in data/."""
 
 import numpy as np
 import torch
