@@ -20,6 +20,10 @@ OUTPUTS = ("reconstruction.mp4", "side_by_side.mp4", "contact_sheet.png", "metri
 PARTIAL = "reconstruction.partial.mp4"
 
 
+class SourceError(Exception):
+    """The source is not what it was when it was scanned."""
+
+
 @dataclass(eq=False)
 class Plan:
     """What is to be reconstructed, and where to: the arguments of `reconstruct_file`, checked.
@@ -62,13 +66,24 @@ class Plan:
     def frames(self, done: int = 0) -> Iterator[np.ndarray]:
         """Read the frames after the first `done` ones.
 
-        If all frames were asked for, these may be more than were counted: the source may have changed.
+        Raises SourceError if they cannot be read, or are fewer or more than were counted: the source may have changed.
         """
-        left = self.info.num_frames - done
-        if not left:
-            return iter(())
+        total = self.info.num_frames
+        if done == total:
+            return
         to_the_end = self.num_frames is None and self.info.breaks_off is None
-        return iter_video(self.source, self.start + done, None if to_the_end else left, self.size)
+        t = done
+        try:
+            for frame in iter_video(self.source, self.start + done, None if to_the_end else total - done, self.size):
+                if t == total:
+                    raise SourceError(f"has more than the {count(total, 'frame')} that were counted before")
+                yield frame
+                t += 1
+        except (ValueError, OSError) as error:
+            place = f"after frame {t} of {total}" if t < total else f"to its end after {count(total, 'frame')}"
+            raise SourceError(f"cannot be read {place}: {error}") from error
+        if t < total:
+            raise SourceError(f"ended after {count(t, 'frame')}, but {total} were counted before")
 
     def ticks(self, stop: int, first: int = 0) -> list[int]:
         """When frames `first` to `stop` - 1 are shown, in ticks of `video.writing`."""

@@ -22,7 +22,7 @@ from ..video.writing import VideoWriter, join_videos
 from ..viewers.page import page_parts, section_parts
 from ..viewers.pictures import Curve, assemble
 from .page_frames import FrameStore, new_file
-from .plan import PARTIAL, Plan
+from .plan import PARTIAL, Plan, SourceError
 from .round_trip import RoundTrip
 from .segments import WorkFolder, segment_plan
 from .summary import ClipSummary, Quality, Report, describe, to_json
@@ -30,10 +30,6 @@ from .summary import ClipSummary, Quality, Report, describe, to_json
 
 class StoppedError(RuntimeError):
     """A reconstruction had to stop; the message says why, and what is kept where."""
-
-
-class _SourceError(Exception):
-    """Reading the source failed."""
 
 
 # ---- in memory -----------------------------------------------------------------------------------------------------
@@ -179,8 +175,8 @@ class _Job:
                         self._make_segment(folder, frames, lengths, done, bar.update)
                     done += sum(lengths)
                     self.pictures.add(self.work.segments[-1] / "pictures.zip")
-                _check_end(frames, total)
-            except _SourceError as error:
+                next(frames, None)  # it raises if there are more
+            except SourceError as error:
                 raise StoppedError(f"{self.plan.source}: {error}; {self._leave_partial()}") from error.__cause__
 
     def _resume(self) -> None:
@@ -213,7 +209,7 @@ class _Job:
             zipped = files.enter_context(new_file(folder / "pictures.zip"))
             start, *_ = self.plan.ticks(first + 1, first)
             for length in lengths:
-                original = _take(frames, length, first, info.num_frames)
+                original = np.stack(list(islice(frames, length)))
                 piece = self.trip.feed(original)
                 shown = [original, *piece.outputs.values(), error_map(original, piece.outputs["full"], self.plan.gain)]
                 panels = dict(zip(self.pictures.panels, shown, strict=True))
@@ -270,26 +266,6 @@ class _Job:
                 file.writelines(page_parts(title, section_parts(data, text=title), describe(summary)))
             pictures.close()
         (self.plan.out / PARTIAL).unlink(missing_ok=True)
-
-
-def _take(frames: Iterator[np.ndarray], number: int, first: int, num_frames: int) -> np.ndarray:
-    taken: list[np.ndarray] = []
-    try:
-        taken.extend(islice(frames, number))
-    except (ValueError, OSError) as error:
-        raise _SourceError(f"cannot be read after frame {first + len(taken)} of {num_frames}: {error}") from error
-    if len(taken) < number:
-        raise _SourceError(f"ended after {count(first + len(taken), 'frame')}, but {num_frames} were counted before")
-    return np.stack(taken)
-
-
-def _check_end(frames: Iterator[np.ndarray], num_frames: int) -> None:
-    try:
-        more = next(frames, None)
-    except (ValueError, OSError) as error:
-        raise _SourceError(f"cannot be read to its end after {count(num_frames, 'frame')}: {error}") from error
-    if more is not None:
-        raise _SourceError(f"has more than the {count(num_frames, 'frame')} that were counted before")
 
 
 def _read_quality(segments: Sequence[Path], panels: Sequence[str]) -> dict[str, Quality]:

@@ -120,17 +120,11 @@ def to_json(summary: ClipSummary) -> dict[str, Any]:
 
     null stands for an infinite value (the PSNR of an unchanged frame) and for a metric that is not defined.
     """
-    num_frames, height, width = summary.size
+    frames, height, width = summary.size
     return {
         "model": summary.model,
-        "clip": {
-            "frames": num_frames,
-            "height": height,
-            "width": width,
-            "fps": summary.fps,
-            "first_frame": summary.first_frame,
-        },
-        "padded_to": {"height": summary.padded_size[0], "width": summary.padded_size[1]},
+        "clip": dict(frames=frames, height=height, width=width, fps=summary.fps, first_frame=summary.first_frame),
+        "padded_to": dict(zip(("height", "width"), summary.padded_size, strict=True)),
         "latent_shape": dict(zip(("channels", "frames", "height", "width"), summary.latent_shape, strict=True)),
         "micro_frame_size": summary.micro_frame_size,
         "compression_ratio": summary.compression,
