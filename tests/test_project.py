@@ -119,13 +119,13 @@ def test_the_house_is_small_seen_from_above():
 
 
 def test_every_module_stands_on_a_floor():
-    """A module that no layer names would be free to import anything."""
+    """A module that no layer names would be free to import anything. A contract of their own holds the probes."""
     (layers,) = (contract["layers"] for contract in TOOLS["importlinter"]["contracts"] if contract["type"] == "layers")
     floors = {name for layer in layers for name in layer.split(" | ")}
     fronts = {f"vae_lab.{path.parent.name}" for path in (ROOT / "vae_lab").glob("*/__init__.py")} | {"vae_lab"}
     modules = {dotted(path) for path in MODULES}
     inside = {name for name in modules if any(name == floor or name.startswith(f"{floor}.") for floor in floors)}
-    assert modules - inside - fronts == set()
+    assert {name for name in modules - inside - fronts if not name.startswith("vae_lab.probes.")} == set()
     assert floors <= modules  # none that is gone
 
 
