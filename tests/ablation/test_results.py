@@ -70,9 +70,23 @@ def test_the_interval_is_scipys():
         base, values = random.normal(size=(2, pairs))
         ours = paired_difference(pd.Series(values), pd.Series(base))
         theirs = stats.ttest_rel(values, base).confidence_interval(0.95)
-        assert (ours["low"], ours["high"]) == pytest.approx((theirs.low, theirs.high))
-    alone = paired_difference(pd.Series([2.0]), pd.Series([1.5]))
-    assert alone["difference"] == 0.5 and np.isnan(alone["low"]) and alone["pairs"] == 1
+        assert (ours["low"], ours["high"]) == pytest.approx((theirs.low, theirs.high), rel=1e-12, abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("values", "base", "difference", "low", "high", "pairs"),
+    [
+        ([2.0], [1.5], 0.5, np.nan, np.nan, 1),
+        ([2.0, np.nan, 5.0], [1.5, 7.0, np.nan], 0.5, np.nan, np.nan, 1),  # pairs, not values, are counted
+        ([np.nan, 1.0], [1.0, np.nan], np.nan, np.nan, np.nan, 0),
+        ([3.0, 4.0, np.nan], [1.0, 2.0, 3.0], 2.0, 2.0, 2.0, 2),  # no chance
+        ([np.inf, 1.0], [0.0, 0.0], np.inf, np.nan, np.nan, 2),
+        ([np.inf, 3.0, 4.0], [np.inf, 1.0, 2.0], 2.0, 2.0, 2.0, 2),  # inf - inf is no difference
+    ],
+)
+def test_pairs_that_are_few_equal_or_infinite(values, base, difference, low, high, pairs):
+    found = paired_difference(pd.Series(values), pd.Series(base))
+    assert found == pytest.approx(dict(difference=difference, low=low, high=high, pairs=pairs), nan_ok=True)
 
 
 def test_only_and_value(ablation):
@@ -92,7 +106,7 @@ def test_only_and_value(ablation):
 def test_repr(ablation):
     assert repr(ablation).splitlines() == [
         "Ablation: the base and 3 variants, 3 seeds, 4 failed trials",
-        "PSNR in dB, mean ± std over seeds; difference from the base (its 95 % interval): what that says",
+        "PSNR in dB, mean ± std over seeds; difference from the base (its 95 % interval): verdict",
         "  base: 21.33 ± 1.5",
         "  better: 23.5 ± 2.2; +2.2 (+0.27 to +4.1): better",
         "  broken: 22 ± 2.8; +0.5 (-5.9 to +6.9): cannot tell",
@@ -102,7 +116,10 @@ def test_repr(ablation):
     assert repr(apart).splitlines()[3] == "  other: 0.7 ± 0; no seed in common with the base"
     assert np.isnan(apart.value("other", "psnr", "difference")) and np.isnan(apart.value("base", "psnr", "pairs"))
     alone = Ablation.of_results([result("base", 0, 20.0), result("other", 0, 21.0)], METRICS)
-    assert repr(alone).splitlines()[2:] == ["  base: 20", "  other: 21; +1 with one seed, which says nothing of chance"]
+    assert repr(alone).splitlines()[2:] == [
+        "  base: 20",
+        "  other: 21; +1 with one seed, which says nothing about chance",
+    ]
 
 
 def test_plot(ablation):
@@ -137,9 +154,9 @@ def test_plot_frames(ablation):
     hidden = Ablation.of_results([result("base", 0, 1.0), result("_hidden", 0, 2.0)], METRICS)
     shown = hidden.plot_frames("psnr").axes[0].get_legend().get_texts()
     assert [text.get_text() for text in shown] == ["base", "_hidden"]
-    with pytest.raises(ValueError, match="what is kept by frame has no metric 'leak'; choose from time_error, psnr"):
+    with pytest.raises(ValueError, match="the table of frames has no metric 'leak'; choose from time_error, psnr"):
         ablation.plot_frames("leak")
-    with pytest.raises(ValueError, match="there is no psnr of these trials and clips to draw"):
+    with pytest.raises(ValueError, match="these trials and clips have no psnr to draw"):
         ablation.plot_frames("psnr", clips=[])
     with pytest.raises(ValueError, match="an ablation has no clip 'c'; choose from a, b"):
         ablation.plot_frames("psnr", clips=["a", "c"])

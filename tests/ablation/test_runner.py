@@ -164,6 +164,7 @@ def test_reading_needs_no_torch(finished, base):
     assert result.stdout.split() == ["False", "False"], result.stderr
 
 
+@pytest.mark.slow
 def test_two_runs_are_the_same_to_the_bit_alone_or_side_by_side(finished, base, tmp_path):
     _, result = finished
     again = run_ablation(base, VARIANTS | FAILS, (1,), tmp_path, n_jobs=2, progress=False)
@@ -294,6 +295,7 @@ def test_threads_take_turns(finished, base, tmp_path):
     pd.testing.assert_frame_equal(numbers(again), alone, check_exact=True)
 
 
+@pytest.mark.slow
 def test_settings_of_a_process_are_fresh_for_every_trial(base, tmp_path):
     variants = {"bf16": {"mixed_precision": "bf16"}}
     result = run_ablation(dataclasses.replace(base, workers=1), variants, (0,), tmp_path, progress=False)
@@ -432,7 +434,7 @@ def test_a_second_ablation_in_the_folder_waits(finished, base, capsys):
     with FileLock(out / ".lock"):
         second = threading.Thread(target=run_ablation, args=(base, VARIANTS, (0, 1), out, "second"))
         second.start()
-        wait_for(lambda: f"waits for another ablation in {out}" in capsys.readouterr().err)
+        wait_for(lambda: f"waiting for another ablation in {out}" in capsys.readouterr().err)
         assert second.is_alive() and not (out / "second").exists()
     second.join(60)
     assert (out / "second" / "table.csv").exists()
@@ -525,7 +527,7 @@ def test_a_damaged_trial_is_named(finished, base, text):
     whole = path.read_text()
     path.write_text(text.replace("{key}", path.stem))
     try:
-        with pytest.raises(ValueError, match=f"{path.name} is damaged .* remove it, and the trial is run again"):
+        with pytest.raises(ValueError, match=f"{path.name} is damaged .* remove it to run the trial again"):
             run_ablation(base, VARIANTS, (0, 1), out, progress=False)
     finally:
         path.write_text(whole)

@@ -81,7 +81,7 @@ def test_nothing_is_claimed_where_there_is_nothing():
     assert failed == "- **failed**: leak none, so there is nothing to compare."
     # differences -0.2 and -0.3; t of 1 degree of freedom is 12.7062
     assert none.endswith("2 seeds cannot tell (95 % interval of the difference: -0.885 to +0.385).")
-    assert one == "- **one**: leak 0.200 against the base's 0.250, with one seed, which says nothing of chance."
+    assert one == "- **one**: leak 0.200 against the base's 0.250, with one seed, which says nothing about chance."
     away = say(ablation_of("kl", base=[None], a=[2.0]), "kl")
     assert away == "- **a**: KL 2 nats per element, so there is nothing to compare."
     zeros = say(ablation_of("leak", base=[0.0] * 3, a=[0.1] * 3), "leak")

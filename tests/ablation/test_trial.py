@@ -199,9 +199,9 @@ def test_another_class_is_another_model():
         (dict(measured_frames=0), "measured_frames must be at least 1, got 0"),
         (dict(measured_size=1.5), "measured_size must be an integer of at least 1, got 1.5"),
         (dict(micro_frame_size=0), "micro_frame_size must be at least 1, got 0"),
-        (dict(used_spatial_scaling_factor=-1.0), "used_spatial_scaling_factor must be a number above 0 and of part"),
+        (dict(used_spatial_scaling_factor=-1.0), "used_spatial_scaling_factor must be a number above 0, for part"),
         (dict(part="spatial", micro_frame_size=5, stages=[Stage(name="a", steps=1, learning_rate=1.0)]),
-         "micro_frame_size is of VideoVAEs, got 5 for another model"),
+         "micro_frame_size is for VideoVAEs only, got 5 for another model"),
     ],
 )  # fmt: skip
 def test_configs_that_are_refused(changes, message):

@@ -41,7 +41,7 @@ def test_a_config_survives_json_and_toml(tmp_path):
         (dict(part="temporal", stages=[STAGE | dict(learning_rate=-1)]), "learning_rate must be a number"),
         (dict(part="temporal", stages=[STAGE], image_fraction=1.5), "image_fraction must be from 0 to 1, got 1.5"),
         (dict(part="temporal", stages=[STAGE], ema_decay=1.0), "ema_decay must be at least 0 and below 1"),
-        (dict(part="temporal", stages=[STAGE], max_grad_norm=0), "max_grad_norm must be above 0, got 0"),
+        (dict(part="temporal", stages=[STAGE], max_grad_norm=0), "max_grad_norm must be above 0 and finite, got 0"),
         (dict(part="temporal", stages=[STAGE], kl_weight=float("nan")), "kl_weight must be a number of at least 0"),
         (dict(part="temporal", stages=[STAGE], perceptual_weight=0.1), "must be given together"),
         (dict(part="spatial", stages=[STAGE | dict(target="latents")]), 'stage .latents.: the 2D half is trained on'),

@@ -256,7 +256,7 @@ def test_an_interrupt_says_where_to_go_on(tmp_path):
         process.send_signal(signal.SIGINT)
         printed = process.communicate()[0]
     assert process.returncode == 130
-    assert "interrupted; the last good checkpoint is" in printed and "the same command goes on from it" in printed
+    assert "interrupted; the last good checkpoint is" in printed and "the same command resumes from it" in printed
 
 
 def test_training_goes_on_from_the_weights_of_a_checkpoint(spatial, tmp_path):
@@ -317,7 +317,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(spatial, 
         return real(x, seeds) * (float("nan") if len(calls) == 4 else 1)
 
     monkeypatch.setattr(losses, "noise_like", noise)
-    message = "not finite any more at step 3: z must be finite.*; the last good checkpoint is .*, after step 2"
+    message = "no longer finite at step 3: z must be finite.*; the last good checkpoint is .*, after step 2"
     with pytest.raises(TrainingError, match=message):
         train(spatial_config(), tmp_path, progress=False)
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
@@ -384,7 +384,7 @@ def test_a_perceptual_distance_is_named_by_its_module(tmp_path):
     with pytest.raises(ValueError, match="perceptual must be a text .module:name., got 'lpips'"):
         spatial_config(2, perceptual="lpips", perceptual_weight=0.5)
     for name in ("no_such_module:LPIPS", f"{__name__}:Nothing"):
-        with pytest.raises(ValueError, match=f'perceptual must be "module:name" of what can be had here, .{name}'):
+        with pytest.raises(ValueError, match=f'perceptual must be "module:name" of an importable module, .{name}'):
             train(spatial_config(2, perceptual=name, perceptual_weight=0.5), tmp_path / "x", progress=False)
 
 
@@ -406,7 +406,7 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path, capsys):
             assert a[name] == pytest.approx(b[name], rel=1e-3), (a["step"], name)
     assert logs[0][0]["loss"] == pytest.approx(logs[1][0]["loss"], rel=1e-5)
     assert main(["train", str(write_toml(tmp_path, 6, 2)), str(tmp_path / "two")]) == 2
-    assert "holds a run on 2 processes, which 1 would not continue" in capsys.readouterr().err
+    assert "holds a run on 2 processes, which 1 cannot continue" in capsys.readouterr().err
 
 
 # ---- a whole VAE from pixels ---------------------------------------------------------------------------------------
@@ -501,10 +501,10 @@ def test_2d_latents_with_another_factor(spatial, tmp_path):
     frames = np.load(next((tmp_path / "cache").glob("*/frames.npy")))
     expected = encode(own, to_pixels(torch.from_numpy(frames[:1])))[0].transpose(0, 1).numpy() * 2
     np.testing.assert_allclose(cache[0], expected, rtol=1e-4, atol=1e-5)
-    message = "spatial_scaling_factor must be a number above 0 and of part .temporal., got 0.0"
+    message = "spatial_scaling_factor must be a number above 0, for part .temporal. only, got 0.0"
     with pytest.raises(ValueError, match=message):
         temporal_config(spatial, spatial_scaling_factor=0.0)
-    with pytest.raises(ValueError, match="spatial_scaling_factor must be a number above 0 .* got 0.5 of 'spatial'"):
+    with pytest.raises(ValueError, match="must be a number above 0, .* got 0.5 for part 'spatial'"):
         spatial_config(spatial_scaling_factor=0.5)
 
 

@@ -29,7 +29,7 @@ class TrialConfig(TrainConfig):
         if self.micro_frame_size is not None:
             positive_int("micro_frame_size", self.micro_frame_size)
         if self.micro_frame_size != MICRO_FRAME_SIZE and not self.makes_video_vae:
-            raise ValueError(f"micro_frame_size is of VideoVAEs, got {self.micro_frame_size} for another model")
+            raise ValueError(f"micro_frame_size is for VideoVAEs only, got {self.micro_frame_size} for another model")
         check_factor("used_spatial_scaling_factor", self.used_spatial_scaling_factor, self.part)
 
     @property

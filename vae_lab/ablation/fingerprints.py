@@ -32,7 +32,7 @@ def code_version(module: str, libraries: Sequence[str] = ()) -> str:
     """
     digest = hashlib.sha256()
     for name, tree in sorted(_with_imports(module).items()):
-        digest.update(f"{name}\n{ast.dump(_without_docstrings(tree))}\n".encode())
+        digest.update(f"{name}\n{ast.dump(_WithoutTexts().visit(tree))}\n".encode())
     for library in libraries:
         digest.update(f"{library} {version(library)}\n".encode())
     return digest.hexdigest()[:12]
@@ -119,15 +119,9 @@ def _front(package: str) -> list[_Import]:
     return _imports(ast.parse(stub.read_text("utf-8")), package) if stub.is_file() else []
 
 
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    """Remove every text that is a statement of its own."""
-    for node in ast.walk(tree):
-        for name in ("body", "orelse", "finalbody"):
-            statements = getattr(node, name, None)
-            if isinstance(statements, list):
-                setattr(node, name, [s for s in statements if not _is_text(s)])
-    return tree
+class _WithoutTexts(ast.NodeTransformer):
+    """Removes every text that is a statement, such as a docstring."""
 
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_text else node

@@ -1,7 +1,7 @@
 """The trials of an ablation, and the keys under which their results are stored. This module does not need torch."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from numbers import Integral
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ..checkpoints.bundled import LAB_WEIGHTS, lab_weights
 from ..training.config import RUNTIME_FIELDS, STARTS
+from ..utils.checks import is_number
 from .config import TrialConfig, changed
 from .fingerprints import content_hash, key_of
 from .results import BASE
@@ -43,7 +44,7 @@ def planned(base, variants, seeds, data: Path | None, out: Path, version: str) -
     if data is not None and not data.is_dir():
         raise ValueError(f"data must be a folder of videos, there is none at {data}")
     if data is not None and out.resolve().is_relative_to(data.resolve()):
-        raise ValueError(f"out ({out}) must not lie in data ({data}), of which it would become a part")
+        raise ValueError(f"out ({out}) must not lie in data ({data}): it would become part of it")
     seeds = _whole_numbers(seeds)
     configs = configs_of(base, variants)
     hashes: dict[Path, str] = {}
@@ -58,12 +59,9 @@ def planned(base, variants, seeds, data: Path | None, out: Path, version: str) -
 
 
 def _whole_numbers(seeds: Sequence[int]) -> list[int]:
-    given: list
-    try:
-        given = list(seeds)
-    except TypeError:
-        given = [seeds, None]
-    good = all(isinstance(seed, Integral) and not isinstance(seed, bool) and int(seed) >= 0 for seed in given)
+    """Return the seeds as ints. Refuse none, equal ones, and anything but integers of at least 0."""
+    given = list(seeds) if isinstance(seeds, Iterable) else []
+    good = all(is_number(seed, Integral) and seed >= 0 for seed in given)
     if not given or not good or len(set(given)) < len(given):
         raise ValueError(f"seeds must be different whole numbers of at least 0, got {seeds!r}")
     return [int(seed) for seed in given]
@@ -152,5 +150,5 @@ def _code_of(module: str) -> str:
     except (Exception, SystemExit):  # find_spec runs the package around the module
         spec = None
     if spec is None:
-        raise ValueError(f'perceptual must be "module:name" of what can be had here, there is no module {module!r}')
+        raise ValueError(f'perceptual must be "module:name" of an importable module, there is no module {module!r}')
     return content_hash(Path(spec.origin)) if spec.origin and Path(spec.origin).is_file() else module

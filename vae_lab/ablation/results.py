@@ -117,7 +117,7 @@ class Ablation:
         if len(self.failed):
             lines[0] += f", {count(len(self.failed), 'failed trial')}"
         first, metric = next(iter(self.metrics.items()))
-        what = "mean ± std over seeds; difference from the base (its 95 % interval): what that says"
+        what = "mean ± std over seeds; difference from the base (its 95 % interval): verdict"
         lines.append(f"{metric.label}, {what}")
         for row in self.table(first).itertuples():
             text = f"  {row.variant}: {row.mean:.4g}" if row.n else f"  {row.variant}: no {first}"
@@ -130,7 +130,7 @@ class Ablation:
                 if row.pairs > 1:
                     text += f"({row.low:+.2g} to {row.high:+.2g}): {metric.verdict(row.low, row.high)}"
                 else:
-                    text += "with one seed, which says nothing of chance"
+                    text += "with one seed, which says nothing about chance"
             lines.append(text)
         return "\n".join(lines)
 
@@ -177,12 +177,12 @@ class Ablation:
 
         metric: one of METRICS_BY_FRAME. clips: names of measured clips; None: all.
         """
-        check_known("what is kept by frame", [metric], METRICS_BY_FRAME, "metric")
+        check_known("the table of frames", [metric], METRICS_BY_FRAME, "metric")
         check_known("an ablation", clips or (), list(self.frames["clip"].unique()), "clip")
         frames = self.frames if clips is None else self.frames[self.frames["clip"].isin(clips)]
         frames = frames.dropna(subset=metric)
         if frames.empty:
-            raise ValueError(f"there is no {metric} of these trials and clips to draw")
+            raise ValueError(f"these trials and clips have no {metric} to draw")
         figure, axis = new_axis(3.2)
         shown, colours = [], cycle([COLOURS["output"], COLOURS["latent"], *OTHER_COLOURS])
         for variant in self.variants:
@@ -213,7 +213,8 @@ def paired_difference(values: pd.Series, base: pd.Series) -> dict[str, float]:
     """
     differences = (values - base).dropna()
     pairs, mean = len(differences), differences.mean()
-    error = differences.std() / np.sqrt(pairs) if pairs > 1 else np.nan
+    with np.errstate(invalid="ignore"):  # infinite differences have no spread
+        error = differences.std() / np.sqrt(pairs) if pairs > 1 else np.nan
     half_width = stdtrit(pairs - 1, (1 + CONFIDENCE) / 2) * error  # scipy.stats would take 0.5 s to import
     return {"difference": mean, "low": mean - half_width, "high": mean + half_width, "pairs": pairs}
 
@@ -271,7 +272,7 @@ def _sentence(metric: str, base_mean: float, row) -> str:
     digits = max(_decimals(size, 3), _decimals(abs(difference) if counted else half, 2))
     text = f"{name} {mean:.{digits}f} against the base's {base_mean:.{digits}f}{unit}"
     if isnan(low):
-        return f"{text}, with one seed, which says nothing of chance"
+        return f"{text}, with one seed, which says nothing about chance"
     said = verdict(metric, low, high)
     if said == SAME:
         return f"{text}, the same with each of {seeds}"

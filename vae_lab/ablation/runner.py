@@ -91,7 +91,7 @@ def run_ablation(
     if (folder.path / name).is_file():
         raise ValueError(f"name must be that of a folder in out, {folder.path / name} is a file")
     folder.path.mkdir(parents=True, exist_ok=True)
-    waits = partial(tqdm.write, f"waits for another ablation in {folder.path}", file=sys.stderr)
+    waits = partial(tqdm.write, f"waiting for another ablation in {folder.path}", file=sys.stderr)
     with locked(folder.path / ".lock", on_wait=waits if progress else None):
         folder.open(version)
         for trial in trials if retry_failed else ():
@@ -163,7 +163,7 @@ def _run(folder: TrialFolder, trials: Sequence[Trial], data: Path | None, n_jobs
             error = _batch(folder, list(tasks.values()), data, n_jobs, bar)
             tasks = {key: trial for key, trial in tasks.items() if folder.read(key) is None}
             if error is not None and not any(key in tasks for key in folder.in_flight()):
-                raise AblationError(f"no trial could be started ({error}); those finished are kept") from error
+                raise AblationError(f"no trial could be started ({error}); finished trials are saved") from error
 
 
 def _check_buildable(configs: Mapping[str, TrialConfig], variants: set[str]) -> None:
@@ -267,7 +267,7 @@ def _work(
         result = _measured(run_trial, config, folder.training(training_key), folder.latents(source_key), data)
         folder.finish(key, result | {"seconds": round(perf_counter() - begin, 2)})
     except OSError as error:
-        raise AblationError(f"could not write to {folder.path}: {error}; trials finished before are kept") from error
+        raise AblationError(f"could not write to {folder.path}: {error}; finished trials are saved") from error
 
 
 def _measured(run_trial, config: TrialConfig, *places) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class TrialFolder:
         if file.exists() and self.version() != version:
             raise ValueError(
                 f"{self.path} holds trials of another version of the code ({self.version()}, this is {version}): their "
-                f"numbers are not to be compared with new ones; choose another folder, or remove it"
+                f"numbers cannot be compared with new ones; choose another folder, or remove it"
             )
         if not file.exists() and (self.path / TRIALS).exists():
             raise ValueError(f"{self.path} holds trials of unknown code: {VERSION_FILE} is missing")
@@ -63,7 +63,7 @@ class TrialFolder:
                 raise ValueError(f"a trial has {', '.join(FIELDS)}, and the key in its name")
             return trial
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{file} is damaged ({error}): remove it, and the trial is run again") from error
+            raise ValueError(f"{file} is damaged ({error}): remove it to run the trial again") from error
 
     def start(self, key: str) -> None:
         """Note that a worker runs this trial."""

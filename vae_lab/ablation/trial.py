@@ -126,6 +126,7 @@ def measure(vae: nn.Module, config: TrialConfig) -> Measured:
         means.append(posterior.mode())
         images.append(_of_image(lambda image: _psnr(image, codec.decode(codec.encode(image), 1)).item(), x))
     z = torch.cat(means)  # all clips have one shape
+    trained = halves.temporal if halves is not None and config.part == "temporal" else vae
     metrics = dict.fromkeys(METRICS, float("nan")) | {
         "psnr": float(np.mean([values["psnr"] for values in frames.values()])),
         "image_psnr": float(np.mean(images)),
@@ -134,7 +135,7 @@ def measure(vae: nn.Module, config: TrialConfig) -> Measured:
         "latent_std": z.std().item(),
         "compression": sum(x.numel() for x in clips.values()) / z.numel(),
         "leak": _leak(vae, config.micro_frame_size or LEAK_FRAMES),
-        "parameters": float(sum(p.numel() for p in _trained(vae, config).parameters())),
+        "parameters": float(sum(p.numel() for p in trained.parameters())),
         "training_gflop": training_gflop(config),
     }
     if halves is not None:
@@ -173,10 +174,6 @@ def _leak(vae: nn.Module, num_frames: int) -> float:
     except ValueError:
         return float("nan")
     return future_leak(maps.encode, maps.x, maps.encoder_last_seen).largest
-
-
-def _trained(vae: nn.Module, config: TrialConfig) -> nn.Module:
-    return vae.get_submodule("temporal") if config.part == "temporal" else vae
 
 
 def training_gflop(config: TrainConfig) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TypeVar, dataclass_transform
 
-from ..utils.checks import check_at_least, check_known, check_one_of, check_text, positive_int
+from ..utils.checks import check_above, check_at_least, check_known, check_one_of, check_text, positive_int
 
 PARTS = ("spatial", "temporal", "whole")
 TARGETS = ("pixels", "latents")
@@ -144,13 +144,12 @@ class TrainConfig:
             value = getattr(self, name)
             if type(value) is not int or not 0 <= value < 1 << 63:
                 raise ValueError(f"{name} must be an integer of at least 0 and below 2**63, got {value!r}")
-        for name in ("mse_weight", "l1_weight", "kl_weight", "perceptual_weight", "weight_decay", "max_grad_norm",
-                     "image_fraction", "ema_decay"):  # fmt: skip
+        for name in ("mse_weight", "l1_weight", "kl_weight", "perceptual_weight", "weight_decay", "image_fraction",
+                     "ema_decay"):  # fmt: skip
             check_at_least(name, getattr(self, name), 0)
         for name in ("spatial", "start"):
             check_text(name, getattr(self, name))
-        if self.max_grad_norm == 0:
-            raise ValueError("max_grad_norm must be above 0, got 0")
+        check_above("max_grad_norm", self.max_grad_norm, 0)
         if self.image_fraction > 1:
             raise ValueError(f"image_fraction must be from 0 to 1, got {self.image_fraction}")
         if self.ema_decay >= 1:
@@ -160,7 +159,7 @@ class TrainConfig:
         if bool(self.perceptual_weight) != (self.perceptual is not None):
             raise ValueError('perceptual_weight and perceptual (a "module:name") must be given together')
         if self.start not in STARTS and self.model:
-            raise ValueError(f"model must be left out if start is a checkpoint ({self.start}), which has its own")
+            raise ValueError(f"model must be left out if start is a checkpoint ({self.start}), which has its arguments")
         check_factor("spatial_scaling_factor", self.spatial_scaling_factor, self.part)
         for stage in self.stages if self.part != "temporal" else ():
             if stage.target != "pixels" or stage.identity_weight:
@@ -206,7 +205,7 @@ def check_factor(name: str, factor: float | None, part: str) -> None:
         return
     number = isinstance(factor, int | float) and not isinstance(factor, bool)
     if part != "temporal" or not number or not 0 < factor < float("inf"):
-        raise ValueError(f'{name} must be a number above 0 and of part "temporal", got {factor!r} of {part!r}')
+        raise ValueError(f'{name} must be a number above 0, for part "temporal" only, got {factor!r} for part {part!r}')
 
 
 def _plain(value: Any) -> Any:

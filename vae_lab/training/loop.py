@@ -187,7 +187,7 @@ class _Run:
 
     def _not_finite(self, what: str) -> TrainingError:
         return TrainingError(
-            f"training is not finite any more at step {self.state.step}: {what}; {self.folder.last_good()}"
+            f"training is no longer finite at step {self.state.step}: {what}; {self.folder.last_good()}"
         )
 
     # ---- the log, checkpoints and the model --------------------------------------------------------------------

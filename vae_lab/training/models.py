@@ -121,5 +121,5 @@ def perceptual_distance(name: str) -> nn.Module:
         return getattr(import_module(module), factory)()
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f'perceptual must be "module:name" of what can be had here, {name!r} gives: {error}'
+            f'perceptual must be "module:name" of an importable module, {name!r} raises: {error}'
         ) from error

@@ -64,8 +64,8 @@ class RunFolder:
             )
         if state["processes"] != processes:
             raise ValueError(
-                f"{self.path} holds a run on {state['processes']} processes, which {processes} would not continue: "
-                f"start as many"
+                f"{self.path} holds a run on {state['processes']} processes, which {processes} cannot continue: "
+                f"start the same number"
             )
         return state
 
@@ -93,7 +93,7 @@ class RunFolder:
         if not self.checkpoint.exists():
             return "there is no checkpoint yet"
         step = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)["step"]
-        return f"the last good checkpoint is {self.checkpoint}, after step {step}; the same command goes on from it"
+        return f"the last good checkpoint is {self.checkpoint}, after step {step}; the same command resumes from it"
 
     def write_log(self, rows: Sequence[dict[str, Any]]) -> None:
         """Replace the log by these rows."""
