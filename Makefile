@@ -29,7 +29,7 @@ lab: .venv/installed-train
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb --ServerApp.tornado_settings='{"websocket_max_message_size": 200000000}'
 
 notebooks: .venv/installed-pages
-	$(BIN)/python -m vae_lab.lessons.site notebooks out/site
+	$(BIN)/python scripts/make_pages.py notebooks out/site
 
 bench: .venv/installed-train
 	$(BIN)/python -m benchmarks

@@ -12,7 +12,7 @@ import torch
 from filelock import FileLock
 from hypothesis import settings
 
-from tests.helpers import GOLDEN, ROOT
+from tests.helpers import GOLDEN, ROOT, script
 from tests.helpers.browser import offline_pages
 from vae_lab import VideoVAE, load
 
@@ -102,17 +102,16 @@ class NotebookPages(NamedTuple):
 @pytest.fixture(scope="session")
 def pages_of_notebooks(shared_folder, smoke) -> NotebookPages:
     """Made once for all tests, by the first process that asks. Another one waits, and shares a failure too."""
-    from vae_lab.lessons import site
-
+    make_pages = script("make_pages")
     folder, kept = shared_folder / "site", shared_folder / "runs.pickle"
     with FileLock(shared_folder / "site.lock"):
         if not kept.exists():
             try:
-                made = site.build(ROOT / "notebooks", folder, smoke)
+                made = [tuple(run) for run in make_pages.build(ROOT / "notebooks", folder, smoke)]
             except Exception:
                 made = traceback.format_exc()
             kept.write_bytes(pickle.dumps(made))
     made = pickle.loads(kept.read_bytes())
     if isinstance(made, str):
         pytest.fail(f"the notebooks' pages cannot be made:\n{made}", pytrace=False)
-    return NotebookPages(folder, made)
+    return NotebookPages(folder, [make_pages.Run(*run) for run in made])

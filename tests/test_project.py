@@ -242,8 +242,9 @@ def test_the_wheel_works_without_extras_and_outside_the_repository(installed):
     [
         ("from vae_lab import run_ablation", "train"),
         ("from vae_lab import photo_clip\nphoto_clip('china')", "train"),
-        ("import vae_lab.lessons.site", "pages"),
+        (f"import runpy\nrunpy.run_path('{ROOT / 'scripts' / 'make_pages.py'}')", "pages"),
     ],
+    ids=["ablations", "photographs", "pages"],
 )
 def test_what_is_missing_names_its_extra(installed, code, extra):
     result = outside(installed, "-c", code)

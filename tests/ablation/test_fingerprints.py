@@ -59,7 +59,7 @@ def test_what_a_trial_does_not_need_does_not_count(package):
         "viewers/widgets",
         "ablation/results",
         "ablation/runner",
-        "lessons/site",
+        "lessons/quiz",
         "cli/commands",
         "figures/frames",
         "figures/probes",

@@ -12,10 +12,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 import vae_lab
-from tests.helpers import ROOT
-from vae_lab.lessons import site
+from tests.helpers import ROOT, script
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+make_pages = script("make_pages")
 LESSONS = [path for path in NOTEBOOKS if not path.stem.startswith("00")]
 by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
@@ -52,7 +52,7 @@ def texts(cell) -> list[str]:
 def test_solutions_are_right_and_a_second_run_says_the_same(path, pages_of_notebooks, smoke):
     """Every solution is run after its question. All other cells print what they print in the run for the pages."""
     notebook = read(path)
-    site.set_parameters(notebook, smoke)
+    make_pages.set_parameters(notebook, smoke)
     for cell in list(notebook.cells):
         if cell.cell_type == "markdown" and "<details>" in cell.source:
             (solution,) = re.findall(r"```python\n(.*?)```", cell.source, re.S)
@@ -129,10 +129,10 @@ def test_a_broken_library_breaks_a_notebook(name, tmp_path, monkeypatch):
 def test_parameters_are_set_behind_their_cell():
     cells = [nbformat.v4.new_code_cell(source) for source in ("a = 1", "b = 2", "c = a")]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    site.set_parameters(notebook, {"a": 5})
+    make_pages.set_parameters(notebook, {"a": 5})
     assert len(notebook.cells) == 3  # none is tagged
     cells[1].metadata["tags"] = ["parameters"]
-    site.set_parameters(notebook, {"b": "x", "n": 3})
+    make_pages.set_parameters(notebook, {"b": "x", "n": 3})
     assert [cell.source for cell in notebook.cells] == ["a = 1", "b = 2", "b = 'x'\nn = 3", "c = a"]
 
 
@@ -198,14 +198,14 @@ def test_the_map_names_every_notebook():
 
 
 def test_formulas_and_links_of_the_pages():
-    formulas = lambda source: site.replace_formulas(source).count("<math")  # noqa: E731
+    formulas = lambda source: make_pages.replace_formulas(source).count("<math")  # noqa: E731
     assert formulas("a $x^2$ and `$y$`\n```\n$z$\n```\n~~~\n$z$\n~~~") == 1
     assert formulas("costs $5 and $6, or \\$5 and $ 6 $") == 0
     assert formulas("$a$, $b$ and $$c$$") == 3
-    assert 'display="block"' in site.replace_formulas("$$\\frac{1}{2}$$")
+    assert 'display="block"' in make_pages.replace_formulas("$$\\frac{1}{2}$$")
     with pytest.raises(ValueError, match=r"cannot convert the formula '\\\\frac': "):
-        site.replace_formulas("$\\frac$")
-    assert site.replace_links("[01](01_a.ipynb#s), [card](../data/lab/README.md), ![a](../b.png)") == (
+        make_pages.replace_formulas("$\\frac$")
+    assert make_pages.replace_links("[01](01_a.ipynb#s), [card](../data/lab/README.md), ![a](../b.png)") == (
         "[01](01_a.html#s), card (`data/lab/README.md`), a (`b.png`)"
     )
 
@@ -223,7 +223,7 @@ def test_plain_notebooks_have_pages_too(tmp_path):
     tiny_notebook(tmp_path / "in", "second.ipynb", "text alone")
     out = tmp_path / "new" / "out"
     for _ in range(2):
-        site.build(tmp_path / "in", out)
+        make_pages.build(tmp_path / "in", out)
     assert sorted(path.name for path in out.iterdir()) == ["index.html", "it's #1.html", "second.html"]
     assert "href='it%27s%20%231.html'" in (out / "index.html").read_text()
     assert [path.name for path in out.parent.iterdir()] == ["out"]  # nothing left beside
@@ -243,7 +243,7 @@ QUESTIONS: Questions = {"one and one": Question(2, "Two: one and one.", "Count t
     (tmp_path / "notebooks").mkdir()
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / "09_sums.ipynb")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    (run,) = site.build(tmp_path / "notebooks", tmp_path / "out")
+    (run,) = make_pages.build(tmp_path / "notebooks", tmp_path / "out")
     assert texts(run.notebook.cells[1])[-1] == "✓ Two: one and one."
     assert "✓ Two: one and one." in (tmp_path / "out" / "09_sums.html").read_text()
     index = (tmp_path / "out" / "index.html").read_text()
@@ -266,7 +266,7 @@ picture.value = buffer.getvalue()
 print(base64.b64encode(picture.value).decode())"""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     (tmp_path / "in" / "view.ipynb").write_text(json.dumps(notebook))
-    (run,) = site.build(tmp_path / "in", tmp_path / "out")
+    (run,) = make_pages.build(tmp_path / "in", tmp_path / "out")
     (printed,) = [output.text.strip() for output in run.notebook.cells[0].outputs if "text" in output]
     page = (tmp_path / "out" / "view.html").read_text()
     assert f'<img alt="a view &amp; more" src="data:image/png;base64,{printed}"/>' in page
@@ -279,19 +279,19 @@ def test_the_pages_take_no_place_but_their_own(tmp_path):
     for name in ("thesis.tex", "thesis.html"):
         (kept / name).write_text("mine")
         with pytest.raises(FileExistsError, match="is not a folder of notebooks' pages only: choose a new folder"):
-            site.build(ROOT / "notebooks", kept)
+            make_pages.build(ROOT / "notebooks", kept)
         assert (kept / name).read_text() == "mine"
         (kept / name).unlink()
     (tmp_path / "link").symlink_to(kept)
     (tmp_path / "file").write_text("mine")
     for name in ("link", "file"):
         with pytest.raises(FileExistsError, match="is not a folder of notebooks' pages only"):
-            site.build(ROOT / "notebooks", tmp_path / name)
+            make_pages.build(ROOT / "notebooks", tmp_path / name)
     with pytest.raises(FileNotFoundError, match="there are no notebooks in"):
-        site.build(kept, tmp_path / "out")
+        make_pages.build(kept, tmp_path / "out")
     tiny_notebook(kept, "index.ipynb", "# Index")
     with pytest.raises(ValueError, match=r"must not be called index.ipynb"):
-        site.build(kept, tmp_path / "out")
+        make_pages.build(kept, tmp_path / "out")
 
 
 @pytest.mark.notebook
@@ -302,11 +302,11 @@ def test_the_pages_take_no_place_but_their_own(tmp_path):
 def test_what_cannot_be_a_page_leaves_the_pages_as_they_were(tmp_path, source, error):
     (tmp_path / "in").mkdir()
     tiny_notebook(tmp_path / "in", "00_fine.ipynb", "# Fine")
-    site.build(tmp_path / "in", tmp_path / "out")
+    make_pages.build(tmp_path / "in", tmp_path / "out")
     before = (tmp_path / "out" / "index.html").read_bytes()
     tiny_notebook(tmp_path / "in", "00_fails.ipynb", "# Fails", source)
     with pytest.raises(ValueError, match=error):
-        site.build(tmp_path / "in", tmp_path / "out")
+        make_pages.build(tmp_path / "in", tmp_path / "out")
     assert (tmp_path / "out" / "index.html").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
@@ -315,10 +315,10 @@ def test_what_cannot_be_a_page_leaves_the_pages_as_they_were(tmp_path, source, e
 def test_a_failing_notebook_leaves_the_pages_as_they_were(tmp_path):
     (tmp_path / "in").mkdir()
     tiny_notebook(tmp_path / "in", "00_fine.ipynb", "# Fine")
-    site.build(tmp_path / "in", tmp_path / "out")
+    make_pages.build(tmp_path / "in", tmp_path / "out")
     before = (tmp_path / "out" / "index.html").read_bytes()
     cells = [nbformat.v4.new_code_cell("1 / 0")]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "in" / "00_fails.ipynb")
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
-        site.build(tmp_path / "in", tmp_path / "out")
+        make_pages.build(tmp_path / "in", tmp_path / "out")
     assert (tmp_path / "out" / "index.html").read_bytes() == before

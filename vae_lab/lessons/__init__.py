@@ -1,4 +1,4 @@
-"""The notebooks' questions, one module a notebook, and the notebooks as pages."""
+"""The notebooks' questions, one module a notebook."""
 
 from lazy_loader import attach_stub
 

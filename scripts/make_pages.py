@@ -1,8 +1,8 @@
-"""Notebooks as linked pages that work offline: `python -m vae_lab.lessons.site NOTEBOOKS OUT`.
+"""Write the notebooks as linked pages that work offline: `python scripts/make_pages.py NOTEBOOKS OUT`.
 
-Every notebook is executed from scratch and becomes a page with its outputs, formulas as MathML, and viewers whose
-controls work without a kernel or a network. index.html lists the pages with the time and memory of each notebook. If a
-notebook fails, OUT stays as it was.
+`make notebooks` writes those of `notebooks/` to `out/site/`. Every notebook is executed from scratch and becomes a page
+with its outputs, formulas as MathML, and viewers whose controls work without a kernel or a network. index.html lists
+the pages with the time and memory of each notebook. If a notebook fails, OUT stays as it was.
 """
 
 import argparse
@@ -19,9 +19,9 @@ from urllib.parse import quote
 
 from tqdm import tqdm
 
-from ..utils.extras import needs_extra
-from ..utils.files import folder_beside
-from ..viewers import page
+from vae_lab.utils.extras import needs_extra
+from vae_lab.utils.files import folder_beside
+from vae_lab.viewers import page
 
 with needs_extra("pages"):
     import nbformat
@@ -34,7 +34,8 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 MEASURE = """import resource, sys
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))"""  # bytes
-MARK = "<meta name='generator' content='vae_lab.lessons.site'>"  # identifies our own pages
+STYLE = Path(__file__).with_suffix(".css")
+MARK = "<meta name='generator' content='vae_lab.site'>"  # in every page; `build` replaces only such
 TIMEOUT = 3600  # seconds a cell may take
 
 
@@ -198,7 +199,7 @@ def index_page(runs: list[Run]) -> str:
 
 def _page(title: str, body: str, script: str = "") -> str:
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
-    style = "".join(page.asset(name) for name in ("page.css", "viewer.css", "site.css"))
+    style = page.asset("page.css") + page.asset("viewer.css") + STYLE.read_text("utf-8")
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width, initial-scale=1'>"
@@ -239,7 +240,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m vae_lab.lessons.site", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebooks", type=Path, help="folder of notebooks")
     parser.add_argument("out", type=Path, help="folder for the pages; pages in it are replaced")
     arguments = parser.parse_args()
