@@ -1,20 +1,19 @@
 """Which module lets the future in: the past of its inputs did not change, and the past of its output did."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..figures import probes as pictures
 from ..utils.checks import check_video, positive_int
 from ..utils.text import count
-from .maps import VideoMap, apply_map, change_frames, largest_by_frame
+from .maps import REPEATABLE, VideoMap, apply_map, change_frames, largest_by_frame
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +28,7 @@ class Offender(NamedTuple):
     path: str
     """As in `model.named_modules()`; "" is the model itself."""
     kind: str
-    """Name of its class."""
+    """The name of its class."""
     call: int
     """Number of the call of this module, from 0; models that work in chunks call a module several times."""
     moved: float
@@ -62,31 +61,28 @@ class LeakAttribution(NamedTuple):
         return self.offenders[0] if self.offenders else None
 
     def __repr__(self) -> str:
-        head = (
-            f"LeakAttribution: frames from {self.frame} on of {self.num_frames} changed, "
-            f"{count(self.compared, 'module call')} compared, "
-        )
-        if self.offenders:
-            lines = [f"  {offender!r}" for offender in self.offenders[:SHOWN]]
-            more = [f"  and {len(self.offenders) - SHOWN} more"] if len(self.offenders) > SHOWN else []
-            return "\n".join([head + count(len(self.offenders), "offender"), *lines, *more])
-        if not self.moved:
-            return head + "no offender"
-        others = "code outside these modules, or modules without five axes, moved it"
-        return f"{head}no offender\n  but the past of f's output moved by {self.moved:.1e}: {others}"
+        offenders = [f"  {offender!r}" for offender in self.offenders]
+        lines, hidden = offenders[:SHOWN], len(offenders) - SHOWN
+        if hidden > 0:
+            lines.append(f"  and {hidden} more")
+        if self.moved and not offenders:
+            others = "code outside these modules, or modules without five axes, moved it"
+            lines.append(f"  but the past of f's output moved by {self.moved:.1e}: {others}")
+        changed = f"frames from {self.frame} on of {self.num_frames} changed"
+        compared = f"{count(self.compared, 'module call')} compared"
+        found = count(len(offenders), "offender") if offenders else "no offender"
+        return "\n".join([f"LeakAttribution: {changed}, {compared}, {found}", *lines])
 
-    def table(self) -> DataFrame:
+    def table(self) -> "DataFrame":
         """Return one row for each offender: module, class, call, moved, frames_moved, frames."""
         from pandas import DataFrame
 
         columns = ["module", "class", "call", "moved", "frames_moved", "frames"]
         return DataFrame([(*offender[:4], *offender.frames) for offender in self.offenders], columns=columns)
 
-    def plot(self) -> Figure:
+    def plot(self) -> "Figure":
         """Draw how far each offender moved its past, in the order in which they ran."""
-        from ..figures.probes import module_changes
-
-        return module_changes({repr(offender).split(":")[0]: offender.moved for offender in self.offenders})
+        return pictures.module_changes({repr(offender).split(":")[0]: offender.moved for offender in self.offenders})
 
 
 def attribute_leak(
@@ -94,8 +90,9 @@ def attribute_leak(
 ) -> LeakAttribution:
     """Name the modules of `model` that move the past when x changes from `frame` on, in the order in which they ran.
 
-    One rule holds for every module call whose inputs and output have five axes, (B, C, T, H, W). If the last `a` of an
-    input's T_i frames changed, this many of the output's T_o frames may change, counted from the end:
+    f is run twice, and twice more if something leaks. One rule holds for every module call whose inputs and output have
+    five axes, (B, C, T, H, W). If the last `a` of an input's T_i frames changed, this many of the output's T_o frames
+    may change, counted from the end:
 
         all                        a = T_i: nothing can be said about modules behind one that moved every frame
         a * ceil(T_o / T_i)        T_o >= T_i; a * (T_o - 1) / (T_i - 1) if that is whole (the first frame alone)
@@ -107,14 +104,10 @@ def attribute_leak(
     is at fault, and the module is listed. Modules that take frames folded into the batch are skipped.
 
     Args:
-        model: the model that f runs.
-        f: (B, C, T, H, W) -> (B, C', L, h, w), the same for the same x.
+        f: (B, C, T, H, W) -> (B, C', L, h, w), the same for the same x; it runs `model`.
         frame: the first frame to change. None: the last ceil(T / L) frames change, about the last group, since frames
           of one group may see each other.
         seed, size: of the Gaussian noise added to the changed frames; `size` is its standard deviation.
-
-    f runs twice, and twice more if something leaks. Only one fingerprint per frame is kept of each tensor. Hooks are
-    always removed.
 
     Raises ValueError if f does not run `model`, calls different modules for the changed x, or does not repeat itself.
     """
@@ -126,57 +119,53 @@ def attribute_leak(
         raise ValueError("x must have at least 2 frames, a past and a future, got 1")
     if frame is not None and positive_int("frame", frame) >= num_frames:
         raise ValueError(f"frame must be from 1 to {num_frames - 1}, the last frame of x, got {frame}")
-    calls, y = _watch(model, f, x)
+    calls, _, y = _watch(model, f, x)
     frame = max(1, num_frames - -(-num_frames // y.shape[2])) if frame is None else int(frame)
     changed = change_frames(x, slice(frame, None), size, seed)
-    calls_changed, y_changed = _watch(model, f, changed)
+    calls_changed, _, y_changed = _watch(model, f, changed)
     if [call.key for call in calls] != [call.key for call in calls_changed] or y.shape != y_changed.shape:
         raise ValueError("f must call the same modules and give the same shape for x and for x with its future changed")
     if not calls:
         raise ValueError("f called no module of model: pass the model that f runs")
     modules = dict(model.named_modules())
-    verdicts = [_verdict(modules[a.path], a, b) for a, b in zip(calls, calls_changed, strict=True)]
+    verdicts = [_verdict(modules[a.key[0]], a, b) for a, b in zip(calls, calls_changed, strict=True)]
     guilty = _innermost(calls, verdicts)
-    outputs = _outputs(model, f, x, guilty, calls)
-    outputs_changed = _outputs(model, f, changed, guilty, calls_changed)
+    outputs, outputs_changed = _outputs(model, f, x, guilty, calls), _outputs(model, f, changed, guilty, calls_changed)
     offenders = []
-    for index in guilty:
-        call, verdict = calls[index], verdicts[index]
-        by_frame = largest_by_frame(outputs_changed[call.key] - outputs[call.key])
+    for (path, number), verdict in guilty.items():
+        by_frame = largest_by_frame(outputs_changed[path, number] - outputs[path, number])
         moved, frames = by_frame[: verdict.still].max().item(), (verdict.excess, len(by_frame))
-        offenders.append(Offender(call.path, type(modules[call.path]).__name__, call.number, moved, frames))
+        offenders.append(Offender(path, type(modules[path]).__name__, number, moved, frames))
     allowed = _allowed(num_frames, num_frames - frame, y.shape[2])
     past = largest_by_frame(y_changed - y)[: y.shape[2] - allowed].tolist()
     compared = sum(verdict.measured for verdict in verdicts)
     return LeakAttribution(tuple(offenders), frame, num_frames, compared, max(past, default=0.0))
 
 
-class _Call(NamedTuple):
-    """One call of a module, with a fingerprint of each frame of its inputs and of its output."""
+Key = tuple[str, int]  # path of a module, number of its call
 
-    path: str
-    number: int
-    start: int
-    """Calls begun so far, with this one; the calls of its parts are numbered from start + 1 to end."""
+
+class _Call(NamedTuple):
+    """One call of a module. Of each tensor only a fingerprint of each frame is kept."""
+
+    key: Key
+    start: int  # calls begun so far, with this one; the calls of its parts are numbered from start + 1 to end
     end: int
     inputs: list[tuple[bytes, ...]]
     output: tuple[bytes, ...] | None
 
-    @property
-    def key(self) -> tuple[str, int]:
-        return self.path, self.number
+    def within(self, whole: "_Call") -> bool:
+        """Whether this call was made during another one."""
+        return whole.start < self.start <= whole.end
 
 
 class _Verdict(NamedTuple):
     """What the rule says about one call."""
 
     measured: bool = False
-    excess: int = 0
-    """Output frames that moved and must not."""
-    still: int = 0
-    """Output frames, from the first, that must not move."""
-    sound: bool = False
-    """Whether there are frames that must not move, and they did not, by the strict reading of the rule."""
+    excess: int = 0  # output frames that moved and must not
+    still: int = 0  # output frames, from the first, that must not move
+    sound: bool = False  # there are frames that must not move, and they did not, by the strict reading of the rule
 
 
 def _allowed(inputs: int, changed: int, outputs: int, stride: int | None = None, strict: bool = False) -> int:
@@ -211,19 +200,15 @@ def _verdict(module: nn.Module, before: _Call, after: _Call) -> _Verdict:
     return _Verdict(True, max(0, changed - allowed), outputs - allowed, changed <= strictly < outputs)
 
 
-def _innermost(calls: list[_Call], verdicts: list[_Verdict]) -> list[int]:
+def _innermost(calls: list[_Call], verdicts: list[_Verdict]) -> dict[Key, _Verdict]:
     """Calls that break the rule, without those that contain one and without those inside a call that keeps it."""
-    guilty = [i for i, verdict in enumerate(verdicts) if verdict.excess]
-
-    def inside(part: int, whole: int) -> bool:
-        return calls[whole].start < calls[part].start <= calls[whole].end
-
-    return [
-        i
-        for i in guilty
-        if not any(inside(other, i) for other in guilty)
-        and not any(inside(i, j) and verdict.sound for j, verdict in enumerate(verdicts))
-    ]
+    guilty = [call for call, verdict in zip(calls, verdicts, strict=True) if verdict.excess]
+    sound = [call for call, verdict in zip(calls, verdicts, strict=True) if verdict.sound]
+    return {
+        call.key: verdict
+        for call, verdict in zip(calls, verdicts, strict=True)
+        if verdict.excess and not any(part.within(call) for part in guilty) and not any(map(call.within, sound))
+    }
 
 
 def _fingerprints(x: Tensor) -> tuple[bytes, ...]:
@@ -243,58 +228,40 @@ def _main_output(output: Any) -> Tensor | None:
     return first if _is_video(first) else None
 
 
-@contextmanager
-def _hooks(model: nn.Module, before: Callable, after: Callable) -> Iterator[None]:
-    """Run before(path, module, args, kwargs) and after(path, module, args, output) around each call in the block."""
-    with ExitStack() as hooks:
-        for path, module in model.named_modules():
-            hooks.enter_context(module.register_forward_pre_hook(partial(before, path), with_kwargs=True))
-            hooks.enter_context(module.register_forward_hook(partial(after, path)))
-        yield
-
-
-def _watch(model: nn.Module, f: VideoMap, x: Tensor) -> tuple[list[_Call], Tensor]:
-    """The calls that f(x) makes, in the order in which they end, and f(x)."""
+def _watch(
+    model: nn.Module, f: VideoMap, x: Tensor, keep: Collection[Key] = ()
+) -> tuple[list[_Call], dict[Key, Tensor], Tensor]:
+    """The calls that f(x) makes, in the order in which they end, copies of the outputs of those in `keep`, and f(x)."""
     calls: list[_Call] = []
+    copies: dict[Key, Tensor] = {}
     begun = Counter[str]()
-    open_calls: list[tuple] = []
+    open_calls: list[tuple[Key, int, list]] = []
 
     def before(path, _, args, kwargs):
-        begun[path] += 1
         inputs = [_fingerprints(value) for value in (*args, *kwargs.values()) if _is_video(value)]
-        open_calls.append((path, begun[path] - 1, begun.total(), inputs))
+        key, begun[path] = (path, begun[path]), begun[path] + 1
+        open_calls.append((key, begun.total(), inputs))
 
-    def after(path, _, args, output):
-        path, number, start, inputs = open_calls.pop()
+    def after(_, args, output):
+        key, start, inputs = open_calls.pop()
         result = _main_output(output)
-        prints = None if result is None else _fingerprints(result)
-        calls.append(_Call(path, number, start, begun.total(), inputs, prints))
+        calls.append(_Call(key, start, begun.total(), inputs, None if result is None else _fingerprints(result)))
+        if result is not None and key in keep:
+            copies[key] = result.detach().clone()
 
-    with _hooks(model, before, after), torch.no_grad():
-        y = apply_map(f, x)
-    return calls, y
+    with ExitStack() as hooks, torch.no_grad():
+        for path, module in model.named_modules():
+            hooks.enter_context(module.register_forward_pre_hook(partial(before, path), with_kwargs=True))
+            hooks.enter_context(module.register_forward_hook(after))
+        return calls, copies, apply_map(f, x)
 
 
-def _outputs(
-    model: nn.Module, f: VideoMap, x: Tensor, chosen: list[int], calls: list[_Call]
-) -> dict[tuple[str, int], Tensor]:
-    """Copies of the outputs of the chosen calls, from one more run; an f that does not repeat itself is refused."""
-    if not chosen:
+def _outputs(model: nn.Module, f: VideoMap, x: Tensor, keys: Collection[Key], calls: list[_Call]) -> dict[Key, Tensor]:
+    """Copies of the outputs of some calls, from one more run; an f that does not repeat itself is refused."""
+    if not keys:
         return {}
-    prints = {calls[index].key: calls[index].output for index in chosen}
-    kept: dict[tuple[str, int], Tensor] = {}
-    numbers = Counter[str]()
-
-    def after(path, _, args, output):
-        if (path, numbers[path]) in prints and (video := _main_output(output)) is not None:
-            kept[path, numbers[path]] = video.detach().clone()
-        numbers[path] += 1
-
-    with _hooks(model, lambda *_: None, after), torch.no_grad():
-        apply_map(f, x)
-    if any(key not in kept or _fingerprints(kept[key]) != prints[key] for key in prints):
-        raise ValueError(
-            "f must give the same output twice for the same x: use the posterior's mode or a seeded generator, and "
-            "eval() for dropout"
-        )
-    return kept
+    again, copies, _ = _watch(model, f, x, keys)
+    outputs = {call.key: call.output for call in again}
+    if any(outputs.get(call.key) != call.output for call in calls if call.key in keys):
+        raise ValueError(f"f must give the same output twice for the same x: {REPEATABLE}")
+    return copies

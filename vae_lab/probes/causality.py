@@ -1,7 +1,6 @@
 """Whether a video VAE is causal, and how to make it so."""
 
-from __future__ import annotations
-
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -9,6 +8,7 @@ from torch import nn
 
 from ..families import Maps, codec_of, maps_of
 from ..temporal_vae import FrameGroupNorm
+from ..utils.tables import table_of
 from ..utils.text import count
 from .attribution import LeakAttribution, attribute_leak
 from .dependency import FutureLeak, future_leak
@@ -44,16 +44,16 @@ class MadeCausal(NamedTuple):
             lines.append(f"  {half}: largest leak {before.largest:.1e} before, {largest} after")
         return "\n".join(lines)
 
-    def table(self) -> DataFrame:
+    def table(self) -> "DataFrame":
         """Return one row for each half: its largest leak and leaking pairs, before and after."""
-        from pandas import DataFrame, Index
-
-        rows = [
-            (before.largest, before.pairs, after.largest, after.pairs, after.forbidden_pairs)
-            for before, after in zip(self.before, self.after, strict=True)
-        ]
-        columns = ["leak before", "pairs before", "leak after", "pairs after", "forbidden pairs"]
-        return DataFrame(rows, Index(Leaks._fields, name="half"), columns)
+        columns = {
+            "leak before": [half.largest for half in self.before],
+            "pairs before": [half.pairs for half in self.before],
+            "leak after": [half.largest for half in self.after],
+            "pairs after": [half.pairs for half in self.after],
+            "forbidden pairs": [half.forbidden_pairs for half in self.after],
+        }
+        return table_of(columns, "half", Leaks._fields)
 
 
 def leaks(maps: Maps) -> Leaks:
@@ -89,34 +89,25 @@ def make_causal(vae, num_frames: int = 17, size: int = 16) -> MadeCausal:
         raise ValueError(f"no GroupNorm of this {type(vae).__name__} takes its statistics over several frames")
     before = leaks(maps)
     for path in paths:
-        parent, _, name = path.rpartition(".")
-        setattr(vae.get_submodule(parent), name, _per_frame(vae.get_submodule(path)))
+        norm = vae.get_submodule(path)
+        by_frame = FrameGroupNorm(norm.num_groups, norm.num_channels, norm.eps, norm.affine).train(norm.training)
+        by_frame.weight, by_frame.bias = norm.weight, norm.bias
+        vae.set_submodule(path, by_frame)
     codec_of(vae).note_frame_norms()
     return MadeCausal(paths, before, leaks(maps._replace(z=maps.encode(maps.x).detach())))
 
 
 def _norms_over_time(vae: nn.Module, maps: Maps) -> list[str]:
     """Paths of the GroupNorms that are given a clip, (B, C, T, H, W), when the model encodes or decodes."""
-    norms = ((name, m) for name, m in vae.named_modules() if isinstance(m, nn.GroupNorm))
-    names = {norm: name for name, norm in norms if not isinstance(norm, FrameGroupNorm)}
+    norms = {module: path for path, module in vae.named_modules() if isinstance(module, nn.GroupNorm)}
     pooling = set()
 
-    def record(module: nn.Module, inputs: tuple) -> None:
-        if inputs[0].ndim == 5:
-            pooling.add(module)
+    def record(norm: nn.Module, inputs: tuple) -> None:
+        if inputs[0].ndim == 5 and not isinstance(norm, FrameGroupNorm):
+            pooling.add(norm)
 
-    hooks = [module.register_forward_pre_hook(record) for module in names]
-    try:
-        with torch.no_grad():
-            maps.decode(maps.encode(maps.x))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return [name for module, name in names.items() if module in pooling]
-
-
-def _per_frame(norm: nn.GroupNorm) -> FrameGroupNorm:
-    """The same norm with the same parameters, frame by frame."""
-    new = FrameGroupNorm(norm.num_groups, norm.num_channels, norm.eps, norm.affine)
-    new.weight, new.bias = norm.weight, norm.bias
-    return new.train(norm.training)
+    with ExitStack() as hooks, torch.no_grad():
+        for norm in norms:
+            hooks.enter_context(norm.register_forward_pre_hook(record))
+        maps.decode(maps.encode(maps.x))
+    return [path for norm, path in norms.items() if norm in pooling]

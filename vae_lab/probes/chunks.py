@@ -1,7 +1,5 @@
 """Chunks along time: whether a result depends on them, and how much of a curve repeats with them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,9 +9,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ..figures import probes as pictures
 from ..utils.checks import check_at_least, check_video, positive_int
 from ..utils.text import count
-from .maps import VideoMap, apply_map, elided, largest_by_frame, repeatable_output
+from .maps import apply_map, elided, largest_by_frame, repeatable_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,10 +36,9 @@ class Periodogram(NamedTuple):
     share: float
     """Share of all power at the frequency 1 / period and its multiples, 0 to 1; 0.0 for a flat curve.
 
-    This is the share of the variance that the place in the chunk explains (eta squared of an analysis of variance by
-    place): 1.0 if all chunks have the same curve, 0.0 if every place has the same mean. Patterns inside a chunk count
-    too, such as groups of frames that share a latent: a large share says that the chunks resemble each other, not that
-    their borders are bad.
+    It is the share of the variance that the place in the chunk explains (eta squared of an analysis of variance): 1.0
+    if all chunks have the same curve, 0.0 if every place has the same mean. Patterns inside a chunk count too, such as
+    groups of frames that share a latent: a large share says that chunks resemble each other, not that borders are bad.
     """
 
     @property
@@ -106,7 +104,7 @@ class PlanResult(NamedTuple):
         runs = [(length, len(list(run))) for length, run in groupby(self.lengths)]
         return "+".join(f"{n} ({times} times)" if times > 3 else "+".join([str(n)] * times) for n, times in runs)
 
-    def _compared_with(self, first: PlanResult) -> str:
+    def _compared_with(self, first: "PlanResult") -> str:
         if self.difference is None:
             return f"another shape, {self.shape} for {first.shape}"
         if not self.largest:
@@ -137,7 +135,7 @@ class ChunkInvariance(NamedTuple):
         ]
         return "\n".join(lines + elided([f"  {plan.name}: {plan._compared_with(first)}" for plan in others]))
 
-    def table(self) -> DataFrame:
+    def table(self) -> "DataFrame":
         """Return one row for each plan: plan, output_frames, same_shape, largest, relative, first_frame (-1: none)."""
         from pandas import DataFrame
 
@@ -148,13 +146,11 @@ class ChunkInvariance(NamedTuple):
             rows.append((plan.name, plan.shape[2], same_shape, plan.largest, plan.relative, first_frame))
         return DataFrame(rows, columns=["plan", "output_frames", "same_shape", "largest", "relative", "first_frame"])
 
-    def plot(self) -> Figure:
+    def plot(self) -> "Figure":
         """Draw the difference of each plan of the same shape over the output frames."""
-        from ..figures.probes import chunk_differences
-
         first, *others = self.plans
         shown = {plan.name: plan.difference for plan in others if plan.difference is not None}
-        return chunk_differences(shown, first.name)
+        return pictures.chunk_differences(shown, first.name)
 
 
 def chunk_invariance(run: Run, x: Tensor, plans: Sequence[Sequence[int]], tolerance: float = 0.0) -> ChunkInvariance:
@@ -178,15 +174,12 @@ def chunk_invariance(run: Run, x: Tensor, plans: Sequence[Sequence[int]], tolera
         if sum(plan) != x.shape[2]:
             raise ValueError(f"each of plans must add up to the {x.shape[2]} frames of x, got {plan}: {sum(plan)}")
 
-    def in_chunks(plan: tuple[int, ...]) -> VideoMap:
-        return lambda x: run(x, plan)
-
-    reference = repeatable_output(in_chunks(cuts[0]), x)
+    reference = repeatable_output(lambda x: run(x, cuts[0]), x)
     scale = reference.abs().max().item()
     results = []
-    for index, plan in enumerate(cuts):
+    for plan in cuts:
         with torch.no_grad():
-            y = apply_map(in_chunks(plan), x) if index else reference
+            y = apply_map(lambda x, plan=plan: run(x, plan), x) if results else reference
         if y.shape != reference.shape:
             results.append(PlanResult(plan, tuple(y.shape), None, float("inf"), None))
             continue

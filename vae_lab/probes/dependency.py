@@ -1,7 +1,5 @@
 """Which input frames each output frame of a video map depends on, and whether an output frame sees its future."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..utils.checks import check_one_of
+from ..figures import probes as pictures
+from ..utils.checks import check_one_of, is_number
+from ..utils.tables import table_of
 from ..utils.text import count
 from .maps import VideoMap, apply_map, change_frames, elided, largest_by_frame, repeatable_output
 
@@ -40,7 +40,7 @@ class FrameDependency(NamedTuple):
         frames = np.flatnonzero(self.matrix[:, output])
         return (int(frames[0]), int(frames[-1])) if len(frames) else None
 
-    def leak(self, last_seen: Sequence[int]) -> FutureLeak:
+    def leak(self, last_seen: Sequence[int]) -> "FutureLeak":
         """Return the effects beyond `last_seen`, the last input frame that each output frame may see (-1: none)."""
         num_frames, num_outputs = self.matrix.shape
         last_seen = _check_last_seen(last_seen, num_frames, num_outputs)
@@ -48,44 +48,30 @@ class FrameDependency(NamedTuple):
         forbidden = np.where(beyond, self.matrix, 0)
         largest = float(forbidden.max())
         frame, output = divmod(int(forbidden.argmax()), num_outputs) if largest else (None, None)
-        return FutureLeak(
-            leaks=largest > 0,
-            largest=largest,
-            frame=frame,
-            output=output,
-            largest_allowed=float(np.where(beyond, 0, self.matrix).max()),
-            pairs=int((forbidden > 0).sum()),
-            forbidden_pairs=int(beyond.sum()),
-            last_seen=last_seen,
-            dependency=self,
-        )
+        allowed = float(np.where(beyond, 0, self.matrix).max())
+        pairs, forbidden_pairs = int((forbidden > 0).sum()), int(beyond.sum())
+        return FutureLeak(largest > 0, largest, frame, output, allowed, pairs, forbidden_pairs, last_seen, self)
 
     def __repr__(self) -> str:
-        quantity, lines = QUANTITIES[self.method], []
+        lines = []
         for output, column in enumerate(self.matrix.T):
-            if seen := self.seen(output):
-                strongest = f"{quantity} {column.max():.1e} from frame {column.argmax()}"
-                lines.append(f"  output {output} sees frames {seen[0]} to {seen[1]}, {strongest}")
-            else:
-                lines.append(f"  output {output} sees no frame")
+            seen = "no frame"
+            if frames := self.seen(output):
+                strongest = f"{QUANTITIES[self.method]} {column.max():.1e} from frame {column.argmax()}"
+                seen = f"frames {frames[0]} to {frames[1]}, {strongest}"
+            lines.append(f"  output {output} sees {seen}")
         return "\n".join([f"FrameDependency by {self.method}: {_sizes(self)}", *elided(lines)])
 
-    def table(self) -> DataFrame:
+    def table(self) -> "DataFrame":
         """Return the matrix with a row for each input frame and a column for each output frame."""
-        from pandas import DataFrame, RangeIndex
+        return table_of(dict(enumerate(self.matrix.T)), "input frame").rename_axis(columns="output frame")
 
-        num_frames, num_outputs = self.matrix.shape
-        return DataFrame(
-            self.matrix, RangeIndex(num_frames, name="input frame"), RangeIndex(num_outputs, name="output frame")
-        )
-
-    def plot(self, last_seen: Sequence[int] | None = None) -> Figure:
+    def plot(self, last_seen: Sequence[int] | None = None) -> "Figure":
         """Draw the matrix as a heat map; last_seen: the last input frame each output frame may see, as a staircase."""
-        from ..figures.probes import dependency_heatmap
-
         if last_seen is not None:
             last_seen = _check_last_seen(last_seen, *self.matrix.shape)
-        return dependency_heatmap(self.matrix, last_seen, QUANTITIES[self.method], f"by {self.method}: {_sizes(self)}")
+        title = f"by {self.method}: {_sizes(self)}"
+        return pictures.dependency_heatmap(self.matrix, last_seen, QUANTITIES[self.method], title)
 
 
 class FutureLeak(NamedTuple):
@@ -118,19 +104,15 @@ class FutureLeak(NamedTuple):
         largest = f"{self.largest:.1e}, of input frame {self.frame} on output frame {self.output}"
         return f"FutureLeak: yes ({how})\n  {self.pairs} of {pairs} moved; {name} {largest}\n  {allowed}"
 
-    def table(self) -> DataFrame:
+    def table(self) -> "DataFrame":
         """Return one row for each output frame: may_see and sees (last input frames), leak, from_frame (-1: none)."""
-        from pandas import DataFrame, RangeIndex
+        matrix, frames = self.dependency.matrix, np.arange(len(self.dependency.matrix))[:, None]
+        future = np.where(frames > np.array(self.last_seen), matrix, 0)
+        leak, sees = future.max(axis=0), np.where(matrix > 0, frames, -1).max(axis=0)
+        from_frame = np.where(leak > 0, future.argmax(axis=0), -1)
+        return table_of(dict(may_see=self.last_seen, sees=sees, leak=leak, from_frame=from_frame), "output frame")
 
-        matrix, rows = self.dependency.matrix, []
-        for output, last in enumerate(self.last_seen):
-            seen, future = self.dependency.seen(output), matrix[last + 1 :, output]
-            largest = future.max(initial=0)
-            rows.append((last, seen[1] if seen else -1, largest, last + 1 + future.argmax() if largest > 0 else -1))
-        columns = ["may_see", "sees", "leak", "from_frame"]
-        return DataFrame(rows, RangeIndex(len(rows), name="output frame"), columns)
-
-    def plot(self) -> Figure:
+    def plot(self) -> "Figure":
         """Draw the dependencies and a staircase up to which they are allowed; beyond it they are red."""
         return self.dependency.plot(self.last_seen)
 
@@ -189,7 +171,7 @@ def _gradients(f: VideoMap, x: Tensor, seed: int) -> Tensor:
 
 def future_leak(
     f: VideoMap, x: Tensor, last_seen: Sequence[int], method: str = "perturbation", seed: int = 0, size: float = 1.0
-) -> FutureLeak:
+) -> "FutureLeak":
     """Measure whether output frames of f depend on input frames that they must not see.
 
     Args:
@@ -201,13 +183,12 @@ def future_leak(
 
 
 def _check_last_seen(last_seen: Sequence[int], num_frames: int, num_outputs: int) -> tuple[int, ...]:
-    values = tuple(last_seen)
-    if len(values) != num_outputs:
-        raise ValueError(f"last_seen must have one entry for each of {num_outputs} output frames, got {len(values)}")
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, Integral) or not -1 <= value < num_frames:
+    if len(last_seen) != num_outputs:
+        raise ValueError(f"last_seen must have one entry for each of {num_outputs} output frames, got {len(last_seen)}")
+    for value in last_seen:
+        if not is_number(value, Integral) or not -1 <= value < num_frames:
             raise ValueError(f"last_seen must be input frames from 0 to {num_frames - 1}, or -1, got {value!r}")
-    return tuple(int(value) for value in values)
+    return tuple(map(int, last_seen))
 
 
 def _sizes(dependency: FrameDependency) -> str:

@@ -14,6 +14,7 @@ VideoMap = Callable[[Tensor], Tensor]
 AXES = {"time": "frame", "height": "row", "width": "column"}
 """Dimensions 2, 3 and 4 of a clip, and what a sample along each is called."""
 SHOWN = 6  # lines in the repr of a result
+REPEATABLE = "use the posterior's mode or a seeded generator, and eval() for dropout"  # advice in errors
 
 
 def apply_map(f: VideoMap, x: Tensor) -> Tensor:
@@ -34,15 +35,11 @@ def repeatable_output(f: VideoMap, x: Tensor) -> Tensor:
     with torch.no_grad():
         first, second = apply_map(f, x), apply_map(f, x)
     if not torch.equal(first, second):
-        how = (
-            f"shapes {tuple(first.shape)} and {tuple(second.shape)}"
-            if first.shape != second.shape
-            else f"a difference of {(first - second).abs().max().item():.1e}"
-        )
-        raise ValueError(
-            f"f must give the same output twice for the same x, got {how}: use the posterior's mode or a seeded "
-            "generator, and eval() for dropout"
-        )
+        if first.shape != second.shape:
+            how = f"shapes {tuple(first.shape)} and {tuple(second.shape)}"
+        else:
+            how = f"a difference of {(first - second).abs().max().item():.1e}"
+        raise ValueError(f"f must give the same output twice for the same x, got {how}: {REPEATABLE}")
     return first
 
 

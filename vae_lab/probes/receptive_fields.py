@@ -1,10 +1,8 @@
 """How far one output of a video map sees: by its operations, by its gradient, and by 99 % of the gradient."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ..figures import probes as pictures
 from ..shapes import kernel_reach
 from ..utils.checks import check_one_of
+from ..utils.tables import table_of
 from .maps import AXES, VideoMap, apply_map, repeatable_output
 
 if TYPE_CHECKING:
@@ -82,23 +82,20 @@ class ReceptiveField(NamedTuple):
             lines.append(f"  {axis}: {field!r}" + (f"\n    {field.reason}" if field.reason else ""))
         return "\n".join(lines)
 
-    def table(self) -> DataFrame:
+    def table(self) -> "DataFrame":
         """Return one row for each axis: graph, gradient, cut, effective, window_first, window_last, output."""
-        from pandas import DataFrame, Index
-
         rows = [(f.graph, f.gradient, f.cut, f.effective, *f.window, f.output) for f in self[:3]]
         columns = ["graph", "gradient", "cut", "effective", "window_first", "window_last", "output"]
-        return DataFrame(rows, Index(AXES, name="axis"), columns)
+        return table_of(dict(zip(columns, zip(*rows, strict=True), strict=True)), "axis", AXES)
 
-    def plot(self, axis: str = "time", chunk: int | None = None) -> Figure:
+    def plot(self, axis: str = "time", chunk: int | None = None) -> "Figure":
         """Draw the gradient along an axis, with the window that holds its bulk and, if given, a chunk's length."""
-        from ..figures.probes import receptive_field_mass
-
         check_one_of("axis", axis, AXES)
         field, noun = getattr(self, axis), AXES[axis]
         reached = field.first, field.first + field.gradient - 1
         title = f"what output {noun} {field.output} sees"
-        return receptive_field_mass(field.mass, field.window, reached, f"input {noun}", self.share, chunk, title)
+        unit = f"input {noun}"
+        return pictures.receptive_field_mass(field.mass, field.window, reached, unit, self.share, chunk, title)
 
 
 @torch.enable_grad()
@@ -110,27 +107,24 @@ def receptive_field(f: VideoMap, x: Tensor, share: float = SHARE, seed: int = 0)
     Nearest upsampling by r (and channels that become frames, seen by the sizes) turns them into (n - 2 + r) // r + 1,
     the most over all phases. A group norm or an attention over an axis makes the field infinite. This is the longest
     path of networks whose shortcuts have kernel 1; parallel branches with larger kernels would be added up. Padding
-    counts as samples. If an operation cannot be followed, or the gradient reaches further than the operations say, the
-    field is None, with the reason.
+    counts as samples. If an operation cannot be followed, or the gradient reaches further, the field is None.
 
     By gradient: of one output, at the middle of the other two axes, its channels summed with random weights. Candidates
     are the latest outputs that do not see the input's end, in all phases, and others spread over the axis; the output
     that sees most is taken. `cut` says that its gradient reaches a border of the input, so a larger x is needed.
 
-    Effective: the shortest range of the axis that holds `share` of that gradient's absolute sum.
+    Effective: the shortest range of the axis that holds `share` (between 0 and 1) of that gradient's absolute sum.
 
     Args:
         f: (B, C, T, H, W) -> (B, C', L, h, w), the same for the same x; gradients must get through.
         x: the point at which gradients are taken. float64 keeps small ones from becoming 0.
-        share: between 0 and 1.
         seed: of the weights of the channels.
     """
     if not 0 < share < 1:
         raise ValueError(f"share must be between 0 and 1, got {share}")
     repeatable_output(f, x)
-    trace = _Trace()
     x = x.detach().clone().requires_grad_()
-    with trace:
+    with _Trace() as trace:
         y = apply_map(f, x)
     if not y.requires_grad:
         raise ValueError("f must let gradients through: it must not use no_grad or detach")
@@ -144,19 +138,20 @@ def receptive_field(f: VideoMap, x: Tensor, share: float = SHARE, seed: int = 0)
         absolute = gradient.abs().double()
         return [absolute.sum([d for d in range(5) if d != 2 + k]).cpu().numpy() for k in range(3)]
 
-    def field(k: int) -> AxisField:
-        def along(j: int) -> np.ndarray:
-            return profile(*middle[:k], j, *middle[k + 1 :])[k]
+    def along(k: int, j: int) -> np.ndarray:
+        """The gradient of output j of axis k over the input samples of this axis."""
+        return profile(*middle[:k], j, *middle[k + 1 :])[k]
 
-        return _axis_field(along, k, x.shape[2 + k], y.shape[2 + k], share, trace)
-
-    return ReceptiveField(field(0), field(1), field(2), share)
+    time, height, width = (
+        _axis_field(partial(along, k), *trace.field(k, *sizes), *sizes, share)
+        for k, sizes in enumerate(zip(x.shape[2:], y.shape[2:], strict=True))
+    )
+    return ReceptiveField(time, height, width, share)
 
 
 def _axis_field(
-    along: Callable[[int], np.ndarray], k: int, inputs: int, outputs: int, share: float, trace: _Trace
+    along: Callable[[int], np.ndarray], graph: float | None, reason: str, inputs: int, outputs: int, share: float
 ) -> AxisField:
-    """along(j): the gradient of output j over the input samples of axis k."""
     ends = bisect_left(range(outputs), True, key=lambda j: along(j)[-1] > 0)  # the first that sees the input's end
     phases = -(-outputs // inputs)
     spread = np.linspace(0, outputs - 1, SPREAD).round().astype(int).tolist()
@@ -167,7 +162,6 @@ def _axis_field(
         whole = not size or (seen[0] > 0 and seen[-1] < inputs - 1)
         candidates.append((size, whole, -abs(j - outputs // 2), j))
     size, whole, _, output = max(candidates)  # of equals the one nearest to the middle
-    graph, reason = trace.field(k, inputs, outputs)
     if graph is not None and graph < size:
         graph, reason = None, f"the operations that were followed give {graph:.0f}, but the gradient reaches {size}"
     mass = along(output)
@@ -212,15 +206,17 @@ class _Trace(TorchFunctionMode):
         kwargs = kwargs or {}
         result = function(*args, **kwargs)
         name = getattr(function, "__name__", "")
+        first = args[0] if args else kwargs.get("input")
         if name in ("conv2d", "conv3d"):
             self._convolution(name, result, *args, **kwargs)
-        elif name == "group_norm":
-            self._pool(*args, **kwargs)
+        elif name == "group_norm":  # over all axes but the first two: with four axes, within a frame
+            self.shape = first.shape if first.ndim > 3 else self.shape
+            self._tokens(name, first.shape[0], first.shape[2:].numel())
         elif name == "batch_norm" and (kwargs.get("training") or (len(args) > 5 and args[5])):
             self._lose(range(3), "batch_norm in training mode")
-        elif name == "pad" and args[0].ndim in (4, 5):
-            for k in range(5 - args[0].ndim, 3):
-                self.steps[k].append(_Step("pad", args[0].shape[k - 3], result.shape[k - 3]))
+        elif name == "pad" and first.ndim in (4, 5):
+            for k in range(5 - first.ndim, 3):
+                self.steps[k].append(_Step(name, first.shape[k - 3], result.shape[k - 3]))
         elif name == "interpolate":
             self._upsampling(result, *args, **kwargs)
         elif name == "scaled_dot_product_attention":
@@ -263,30 +259,18 @@ class _Trace(TorchFunctionMode):
 
     def _convolution(self, name, result, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> None:
         dims = 3 if name == "conv3d" else 2
-        stride, dilation = (
-            (v,) * dims if isinstance(v, int) else tuple(v) * (dims // len(v)) for v in (stride, dilation)
-        )
-        for d in range(dims):
-            k = 3 - dims + d
-            reach = kernel_reach(weight.shape[2 + d], dilation[d])
-            axis = input.ndim - dims + d
-            label = f"{name} {len(self.steps[k])}"
-            if reach > 1 or stride[d] > 1:
+        strides, dilations = (np.broadcast_to(value, dims).tolist() for value in (stride, dilation))
+        for k in range(3 - dims, 3):
+            reach = kernel_reach(weight.shape[k - 3], dilations[k - 3])
+            if reach > 1 or strides[k - 3] > 1:
                 if (weight.data_ptr(), k) in self.weights:
                     self._lose([k], "a convolution that runs several times (in chunks, say)")
                 self.weights.add((weight.data_ptr(), k))
-            self.steps[k].append(_Step(label, input.shape[axis], result.shape[axis], reach, stride[d]))
+            label, sizes = f"{name} {len(self.steps[k])}", (input.shape[k - 3], result.shape[k - 3])
+            self.steps[k].append(_Step(label, *sizes, reach, strides[k - 3]))
         self.shape = result.shape
 
-    def _pool(self, input: Tensor, *_, **__) -> None:
-        """group_norm takes its statistics over all axes but the first two: with four axes, within a frame."""
-        if input.ndim > 3:
-            self.shape = input.shape
-        self._tokens("group_norm", input.shape[0], input.shape[2:].numel())
-
-    def _upsampling(
-        self, result: Tensor, input: Tensor, size=None, scale_factor=None, mode="nearest", *_, **__
-    ) -> None:
+    def _upsampling(self, result, input, size=None, scale_factor=None, mode="nearest", *_, **__) -> None:
         if mode not in ("nearest", "nearest-exact") or input.ndim not in (4, 5):
             self._lose(range(3), f"interpolate with mode {mode!r} of {input.ndim} axes")
             return

@@ -4,8 +4,6 @@ A chunk (or tile) begins at each of `starts`; a *border* lies between the sample
 Samples are frames along time, rows along height and columns along width. They are numbered from 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from numbers import Integral
@@ -140,7 +138,7 @@ class SeamProfile(NamedTuple):
             lines.append("  power at the period: " + ", ".join(shares))
         return "\n".join(lines)
 
-    def table(self) -> DataFrame:
+    def table(self) -> "DataFrame":
         """Return a row for the borders, for the samples on either side of them, and for the samples inside.
 
         A jump belongs to a border as a whole, so either side alone has none (NaN).
@@ -156,7 +154,7 @@ class SeamProfile(NamedTuple):
         table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("where")
         return table.assign(**{"RMS jump": pd.Series({"borders": self.jump_borders, "inside": self.jump_inside})})
 
-    def plot(self) -> Figure:
+    def plot(self) -> "Figure":
         """Draw error and jump along the axis, error by place in the chunk, and the periodogram of the error."""
         from ..figures.probes import seam_curves
 
@@ -214,7 +212,7 @@ class StaticVideo(NamedTuple):
             lines += [f"  mean change  {self.mean_borders:.3g} across borders, {self.mean_inside:.3g} inside"]
         return "\n".join(lines)
 
-    def table(self) -> DataFrame:
+    def table(self) -> "DataFrame":
         """Return a row for each output frame from 1 on, with its change from the frame before."""
         from pandas import DataFrame, RangeIndex
 
@@ -222,7 +220,7 @@ class StaticVideo(NamedTuple):
         columns = {"mean change": self.mean, "largest change": self.largest, "begins a chunk": frames.isin(self.starts)}
         return DataFrame(columns, frames)
 
-    def plot(self) -> Figure:
+    def plot(self) -> "Figure":
         """Draw the change into each frame, with the borders marked."""
         from ..figures.probes import static_changes
 

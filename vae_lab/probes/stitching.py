@@ -5,8 +5,6 @@ boxes, and the decoder by the exact inverse of that on the ramps. Both give the 
 tiler returns the ramp, whether it blends or not, and a wrong value tells how far it is from its place.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from copy import copy
 from inspect import signature
@@ -84,7 +82,7 @@ class StitchError(NamedTuple):
             lines += [f"  size  {_times(self.size)}, should be {_times(self.expected_size)}"]
         return "\n".join(lines)
 
-    def table(self) -> DataFrame:
+    def table(self) -> "DataFrame":
         """Return for each axis the largest misplacement, and the share of samples that are misplaced."""
         from pandas import DataFrame, Index
 
@@ -92,7 +90,7 @@ class StitchError(NamedTuple):
         columns = {"largest, in latent samples": distance.max(1), "share misplaced": (distance >= EXACT).mean(1)}
         return DataFrame(columns, Index(AXES, name="axis"))
 
-    def plot(self) -> Figure:
+    def plot(self) -> "Figure":
         """Draw maps of the misplacement along height and width, and a curve of that along time."""
         from ..figures.probes import misplacement_maps
 
