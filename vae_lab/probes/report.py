@@ -6,6 +6,7 @@ A new probe is one more row, here or in the caller's own code:
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,6 @@ from ..video.frames import to_tensor
 from .attribution import LeakAttribution
 from .causality import Leaks, attribute, leaks
 from .chunks import ChunkInvariance, chunk_invariance
-from .dependency import FutureLeak
 from .receptive_fields import ReceptiveField, receptive_field
 from .seams import SeamProfile, StaticVideo, seam_profile, static_video_test
 
@@ -41,10 +41,7 @@ class Subject(NamedTuple):
 
     @property
     def lengths(self) -> list[int]:
-        """Frames in each chunk of the long clip: 17, 17, 17 for models that keep every length.
-
-        17, 16, 16 for the others, which keep lengths of 1 more than a multiple of their temporal ratio.
-        """
+        """Frames in each chunk of the long clip: 17, 17, 17 for models that keep every length, else 17, 16, 16."""
         return [self.chunk] + [self.chunk if self.codec.any_length else max(1, self.chunk - 1)] * (CHUNKS - 1)
 
     def maps(self, num_frames: int | None = None) -> Maps:
@@ -54,16 +51,12 @@ class Subject(NamedTuple):
         return maps_of(self.codec.vae, num_frames or self.chunk, cells)
 
 
-def _reprs(results: dict[str, Any]) -> dict[str, str]:
-    return {name: repr(value) for name, value in results.items()}
-
-
 class Probe(NamedTuple):
     """A row of PROBES."""
 
     measure: Callable[[Subject], dict[str, Any]]
     """Measures a model: name -> result. Raises ValueError with the reason if this model cannot be measured."""
-    describe: Callable[[dict[str, Any]], dict[str, str]] = _reprs
+    describe: Callable[[dict[str, Any]], dict[str, str]] = lambda results: {k: repr(v) for k, v in results.items()}
     """These results in words: title -> text of one or more lines. Default: the repr of each, under its name."""
 
 
@@ -100,9 +93,8 @@ def probe(
     """Run all PROBES on a video VAE that `load` reads.
 
     Args:
-        num_frames: frames in a chunk, unless the model has chunks of its own. Leaks are measured in one chunk, and
-          chunks and seams in clips of three. diffusers' classes usually take 1 more than a multiple of their temporal
-          ratio.
+        num_frames: frames in a chunk, unless the model has its own chunks. Leaks are measured in one chunk, chunks and
+          seams in clips of three. diffusers' classes usually take 1 more than a multiple of their temporal ratio.
         size: height and width, in pixels, of the clips for seams.
         progress: wraps the list of probes, as tqdm does.
     """
@@ -132,19 +124,19 @@ def _causality(subject: Subject) -> dict[str, Any]:
 
 
 def _describe_causality(results: dict[str, Any]) -> dict[str, str]:
-    pairs = zip(results["leaks"], results["attribution"], strict=True)
-    return {half: _verdict(*pair) for half, pair in zip(Leaks._fields, pairs, strict=True)}
-
-
-def _verdict(leak: FutureLeak, attribution: LeakAttribution) -> str:
-    if not leak.leaks:
-        return f"causal: {count(leak.forbidden_pairs, 'pair')} that must not depend on each other, all exactly 0"
-    share = leak.largest / leak.largest_allowed if leak.largest_allowed else float("inf")
-    where = f"first through {attribution.first}" if attribution.first else "through no module of the model"
-    return (
-        f"NOT causal: {leak.pairs} of {leak.forbidden_pairs} forbidden pairs move, by up to {leak.largest:.1e} "
-        f"({share:.1%} of the largest permitted effect)\n{where}"
-    )
+    texts = {}
+    for half, leak, attribution in zip(Leaks._fields, results["leaks"], results["attribution"], strict=True):
+        if not leak.leaks:
+            pairs = count(leak.forbidden_pairs, "pair")
+            texts[half] = f"causal: {pairs} that must not depend on each other, all exactly 0"
+            continue
+        share = leak.largest / leak.largest_allowed if leak.largest_allowed else float("inf")
+        where = f"first through {attribution.first}" if attribution.first else "through no module of the model"
+        texts[half] = (
+            f"NOT causal: {leak.pairs} of {leak.forbidden_pairs} forbidden pairs move, by up to {leak.largest:.1e} "
+            f"({share:.1%} of the largest permitted effect)\n{where}"
+        )
+    return texts
 
 
 def _fields(subject: Subject) -> dict[str, Any]:
@@ -164,18 +156,15 @@ def _chunks(subject: Subject) -> dict[str, Any]:
     total = sum(subject.lengths)
     whole = codec_of(subject.codec.with_chunk(None))
 
-    def encode_alone(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
-        return torch.cat([whole.encode(piece) for piece in x.split(lengths, dim=2)], dim=2)
+    def encode(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
+        try:
+            stream = whole.stream(total).encoder
+        except ValueError:
+            latents = [whole.encode(piece) for piece in x.split(lengths, dim=2)]
+        else:
+            latents = [stream.encode(piece).latent_dist.mode() for piece in x.split(lengths, dim=2)]
+        return torch.cat(latents, dim=2)
 
-    def encode_streamed(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
-        stream = whole.stream(total).encoder
-        return torch.cat([stream.encode(piece).latent_dist.mode() for piece in x.split(lengths, dim=2)], dim=2)
-
-    try:
-        whole.stream(total)
-        encode = encode_streamed
-    except ValueError:
-        encode = encode_alone
     x = subject._replace(codec=whole).maps(total).x
     plans = [[total], subject.lengths, chunk_lengths(total, subject.chunk // 2 + 1)]
     return {"chunks": chunk_invariance(encode, x, plans, ROUNDING)}
@@ -185,18 +174,18 @@ def _seams(subject: Subject) -> dict[str, Any]:
     codec, lengths = subject.codec, subject.lengths
     if codec.takes != "pixels":
         raise ValueError(f"a {codec.name} takes {codec.takes}: probe the whole model, which takes pixels")
+    total, size = sum(lengths), (subject.size, subject.size)
     moving, still = (
-        to_tensor(synthetic_clip(kind, sum(lengths), (subject.size, subject.size)).frames).to(codec.device, codec.dtype)
-        for kind in ("texture", "static")
+        to_tensor(synthetic_clip(kind, num_frames, size).frames).to(codec.device, codec.dtype)
+        for kind, num_frames in (("texture", total), ("static", 1))
     )
 
     @torch.no_grad()
     def reconstruct(x: Tensor) -> Tensor:
         return codec.reconstruct(x).sample.clamp(-1, 1)
 
-    starts = [sum(lengths[:number]) for number in range(CHUNKS)]
-    static = static_video_test(reconstruct, still[:, :, :1], sum(lengths), codec.chunk)
-    return {"seams": seam_profile(moving, reconstruct(moving), starts=starts), "static": static}
+    profile = seam_profile(moving, reconstruct(moving), starts=[0, *accumulate(lengths[:-1])])
+    return {"seams": profile, "static": static_video_test(reconstruct, still, total, codec.chunk)}
 
 
 PROBES: dict[str, Probe] = {

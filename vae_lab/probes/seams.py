@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..figures import probes as pictures
 from ..metrics import psnr_of_rms, rms
-from ..shapes import Timeline
-from ..utils.checks import check_above, check_at_least, check_one_of, check_video, positive_int
+from ..utils.checks import check_above, check_at_least, check_one_of, check_video, is_number, positive_int
+from ..utils.tables import table_of
 from ..utils.text import count, listed
 from .chunks import FLAT, Periodogram, periodogram
 from .maps import AXES
@@ -50,11 +51,6 @@ class SeamProfile(NamedTuple):
         return tuple(sorted(set(range(1, len(self.error) - 1)) - set(self.border_samples)))
 
     @property
-    def _rounding(self) -> float:
-        """Errors up to this count as none: float32 rounds pixels to a tenth of it."""
-        return FLAT * self.data_range
-
-    @property
     def error_borders(self) -> float:
         """RMS error of the border samples."""
         return rms(self.error[list(self.border_samples)])
@@ -67,7 +63,7 @@ class SeamProfile(NamedTuple):
     @property
     def ratio(self) -> float:
         """RMS error at the borders divided by that inside. 1.0 is no seam, and also the value for mere rounding."""
-        return _ratio(self.error_borders, self.error_inside, self._rounding)
+        return self._ratio(self.error_borders, self.error_inside)
 
     @property
     def psnr_borders(self) -> float:
@@ -98,7 +94,12 @@ class SeamProfile(NamedTuple):
     @property
     def jump_ratio(self) -> float:
         """`jump_borders` divided by `jump_inside`. 1.0 is no seam, and also the value if the error never changes."""
-        return _ratio(self.jump_borders, self.jump_inside, self._rounding)
+        return self._ratio(self.jump_borders, self.jump_inside)
+
+    def _ratio(self, borders: float, inside: float) -> float:
+        if max(borders, inside) <= FLAT * self.data_range:  # float32 rounds pixels to a tenth of it
+            return 1.0
+        return borders / inside if inside else float("inf")
 
     @property
     def excess_jump(self) -> float:
@@ -117,12 +118,12 @@ class SeamProfile(NamedTuple):
     @property
     def error_periodogram(self) -> Periodogram | None:
         """Periodogram of `error`; None without a period, or with fewer than two whole periods."""
-        return periodogram(self.error, self.period, self._rounding) if self.period else None
+        return periodogram(self.error, self.period, FLAT * self.data_range) if self.period else None
 
     @property
     def jump_periodogram(self) -> Periodogram | None:
         """Periodogram of `jump`, which is one sample shorter; None as above."""
-        return periodogram(self.jump, self.period, self._rounding) if self.period else None
+        return periodogram(self.jump, self.period, FLAT * self.data_range) if self.period else None
 
     def __repr__(self) -> str:
         noun, spectra = AXES[self.axis], {"error": self.error_periodogram, "jump": self.jump_periodogram}
@@ -143,24 +144,22 @@ class SeamProfile(NamedTuple):
 
         A jump belongs to a border as a whole, so either side alone has none (NaN).
         """
-        import pandas as pd
-
         first = np.array(self.starts[1:])
-        places = {"borders": self.border_samples, "last before": first - 1, "first after": first}
-        errors = {where: self.error[list(samples)] for where, samples in places.items()}
-        errors["inside"] = self.error[list(self.inside_samples)]
-        rows = {where: (len(e), rms(e), psnr_of_rms(rms(e), self.data_range)) for where, e in errors.items()}
-        columns = [f"{AXES[self.axis]}s", "RMS error", "PSNR in dB"]
-        table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("where")
-        return table.assign(**{"RMS jump": pd.Series({"borders": self.jump_borders, "inside": self.jump_inside})})
+        samples = self.border_samples, first - 1, first, self.inside_samples
+        error = [rms(self.error[list(place)]) for place in samples]
+        columns = {
+            f"{AXES[self.axis]}s": [len(place) for place in samples],
+            "RMS error": error,
+            "PSNR in dB": psnr_of_rms(error, self.data_range),
+            "RMS jump": [self.jump_borders, np.nan, np.nan, self.jump_inside],
+        }
+        return table_of(columns, "where", ["borders", "last before", "first after", "inside"])
 
     def plot(self) -> "Figure":
         """Draw error and jump along the axis, error by place in the chunk, and the periodogram of the error."""
-        from ..figures.probes import seam_curves
-
         spectrum = self.error_periodogram
         curves = spectrum and (spectrum.frequencies, spectrum.power, spectrum.harmonics)
-        return seam_curves(self.error, self.jump, self.starts, self.by_place, AXES[self.axis], curves)
+        return pictures.seam_curves(self.error, self.jump, self.starts, self.by_place, AXES[self.axis], curves)
 
 
 class StaticVideo(NamedTuple):
@@ -214,17 +213,14 @@ class StaticVideo(NamedTuple):
 
     def table(self) -> "DataFrame":
         """Return a row for each output frame from 1 on, with its change from the frame before."""
-        from pandas import DataFrame, RangeIndex
-
-        frames = RangeIndex(1, len(self.mean) + 1, name="frame")
-        columns = {"mean change": self.mean, "largest change": self.largest, "begins a chunk": frames.isin(self.starts)}
-        return DataFrame(columns, frames)
+        frames = np.arange(1, len(self.mean) + 1)
+        begins = np.isin(frames, self.starts)
+        columns = {"mean change": self.mean, "largest change": self.largest, "begins a chunk": begins}
+        return table_of(columns, "frame", frames)
 
     def plot(self) -> "Figure":
         """Draw the change into each frame, with the borders marked."""
-        from ..figures.probes import static_changes
-
-        return static_changes(self.mean, self.largest, self.starts)
+        return pictures.static_changes(self.mean, self.largest, self.starts)
 
 
 def seam_profile(
@@ -248,9 +244,8 @@ def seam_profile(
         axis: "time", "height" or "width".
         data_range: largest possible value minus the smallest, for PSNR: 2.0 for pixels in [-1, 1].
 
-    Raises:
-        ValueError: the shapes differ; not exactly one of period and starts is given; the clip has no border; chunks are
-            so short that no sample is inside; values are not finite.
+    Raises ValueError if the shapes differ, values are not finite, not exactly one of period and starts is given, the
+    clip has no border, or chunks are so short that no sample is inside.
     """
     check_video("x", x)
     check_video("y", y)
@@ -258,8 +253,6 @@ def seam_profile(
         raise ValueError(f"x and y must have the same shape, got {tuple(x.shape)} and {tuple(y.shape)}")
     check_one_of("axis", axis, AXES)
     check_above("data_range", data_range, 0)
-    if period is None and starts is None:
-        raise ValueError("one of period and starts must be given: there is no seam without a border")
     noun, dim = AXES[axis], 2 + list(AXES).index(axis)
     size = x.shape[dim]
     starts = _chunk_starts(period, starts, size, noun)
@@ -295,13 +288,11 @@ def static_video_test(
     Args:
         f: clip (B, C, T, H, W) -> (B, C', T', H', W'): a reconstruction, or an encoder.
         frame: (B, C, 1, H, W).
-        num_frames: T, at least 2.
+        num_frames: T, at least 2; output_frames: T', if it differs, as for latent frames of an encoder.
         period, starts: of the chunks, as in `seam_profile`, counted in frames of the *output*; or neither.
-        output_frames: T', if it is not num_frames: latent frames of an encoder.
         tolerance: the largest change that counts as none, in units of the output.
 
-    Raises:
-        ValueError: `frame` is not one frame; the output has another number of frames, or is not finite.
+    Raises ValueError if `frame` is not one frame, or the output has another number of frames or is not finite.
     """
     check_video("frame", frame)
     if frame.shape[2] != 1:
@@ -323,18 +314,18 @@ def static_video_test(
 
 
 def _chunk_starts(period: int | None, starts: Sequence[int] | None, size: int, noun: str) -> tuple[int, ...]:
-    """Where chunks begin, from exactly one of period and starts: at least two places, the first of them 0."""
+    """Where chunks begin, from exactly one of period and starts."""
     if period is not None and starts is not None:
         raise ValueError(f"only one of period and starts may be given, got period {period} and starts {starts}")
     if period is not None:
         if positive_int("period", period) >= size:
-            raise ValueError(
-                f"period ({period}) must be smaller than the clip's {count(size, noun)}: there is no border"
-            )
-        return tuple(Timeline(size, chunk=period).chunk_starts)
-    starts = () if starts is None else tuple(starts)
-    if not all(isinstance(start, Integral) and not isinstance(start, bool) for start in starts):
-        raise ValueError(f"starts must be integers, got {starts}")
+            clip = count(size, noun)
+            raise ValueError(f"period ({period}) must be smaller than the clip's {clip}: there is no border")
+        return tuple(range(0, size, period))
+    if starts is None:
+        raise ValueError("one of period and starts must be given: there is no seam without a border")
+    if not all(is_number(start, Integral) for start in starts):
+        raise ValueError(f"starts must be integers, got {tuple(starts)}")
     if not starts or starts[0] != 0 or any(a >= b for a, b in pairwise(starts)):
         raise ValueError(f"starts must begin with 0 and rise, got {listed(starts)}")
     if starts[-1] >= size or len(starts) < 2:
@@ -345,9 +336,3 @@ def _chunk_starts(period: int | None, starts: Sequence[int] | None, size: int, n
 def _crossings(starts: Sequence[int]) -> list[int]:
     """Indices of the changes across a border, in a list of changes from sample i to i + 1."""
     return [start - 1 for start in starts[1:]]
-
-
-def _ratio(borders: float, inside: float, rounding: float) -> float:
-    if max(borders, inside) <= rounding:
-        return 1.0
-    return borders / inside if inside else float("inf")
