@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..figures import probes as pictures
 from ..utils.checks import check_one_of, positive_int
+from ..utils.tables import table_of
 from .maps import AXES
 
 if TYPE_CHECKING:
@@ -84,27 +86,23 @@ class StitchError(NamedTuple):
 
     def table(self) -> "DataFrame":
         """Return for each axis the largest misplacement, and the share of samples that are misplaced."""
-        from pandas import DataFrame, Index
-
         distance = np.abs(self.error).reshape(3, -1)
         columns = {"largest, in latent samples": distance.max(1), "share misplaced": (distance >= EXACT).mean(1)}
-        return DataFrame(columns, Index(AXES, name="axis"))
+        return table_of(columns, "axis", AXES)
 
     def plot(self) -> "Figure":
         """Draw maps of the misplacement along height and width, and a curve of that along time."""
-        from ..figures.probes import misplacement_maps
-
         time, height, width = self.error
         over_time = None
         if len(time) > 1:  # of each frame the sample furthest from its place, with its sign
             flat = time.reshape(len(time), -1)
             over_time = np.take_along_axis(flat, np.abs(flat).argmax(axis=1)[:, None], axis=1)[:, 0]
         maps = {"height": np.abs(height).max(axis=0), "width": np.abs(width).max(axis=0)}
-        return misplacement_maps(maps, "latent" if self.direction == "encode" else "pixel", over_time)
+        return pictures.misplacement_maps(maps, "latent" if self.direction == "encode" else "pixel", over_time)
 
 
 class _Ramps(NamedTuple):
-    """The clip and its latents, known at every place, and the ideal functions between them.
+    """Latents that are known at every place, and the ideal functions between them and their clip.
 
     Latent k of an axis is at place k. With ratio r, pixel i along height or width is at (i + 1/2) / r - 1/2. Time is
     grouped as in causal VAEs: latent frame 0 is frame 0, and latent k stands for frames r * k - r + 1 to r * k, whose
@@ -115,45 +113,27 @@ class _Ramps(NamedTuple):
     latents: tuple[int, int, int]
     ratios: tuple[int, int, int]
 
-    def clip(self) -> Tensor:
-        """(1, 3, T, H, W) in double precision."""
-        (frames, *_), (ratio, *spatial) = self.latents, self.ratios
-        time = (torch.arange(ratio * (frames - 1) + 1, dtype=torch.double) + (ratio - 1) / 2) / ratio
-        sides = zip(self.latents[1:], spatial, strict=True)
-        return self._values([time, *((torch.arange(n * r, dtype=torch.double) + 0.5) / r - 0.5 for n, r in sides)])
-
     def latent(self) -> Tensor:
         """(1, 3, L, h, w) in double precision."""
-        return self._values([torch.arange(n, dtype=torch.double) for n in self.latents])
-
-    def _values(self, places: Sequence[Tensor]) -> Tensor:
-        ramps = [2 * (p + 0.5) / n - 1 for p, n in zip(places, self.latents, strict=True)]
+        ramps = [2 * (torch.arange(n, dtype=torch.double) + 0.5) / n - 1 for n in self.latents]
         return torch.stack(torch.meshgrid(*ramps, indexing="ij"))[None]
-
-    def slopes(self) -> Tensor:
-        """(3, 1, 1, 1): difference of value between neighbouring latent samples."""
-        return torch.tensor([2 / n for n in self.latents], dtype=torch.double).view(3, 1, 1, 1)
 
     def encode(self, x: Tensor) -> Tensor:
         """Mean over boxes. Like a strided convolution, it drops samples at the end that do not fill a box."""
-        ratio, rows, columns = self.ratios
-        height, width = x.shape[3] // rows, x.shape[4] // columns
-        x = x[..., : height * rows, : width * columns].unflatten(4, (width, columns)).unflatten(3, (height, rows))
-        x = x.mean(dim=(4, 6))
-        first = x[:, :, :1].clone()
-        first[:, 0] -= self.slopes()[0].item() * (ratio - 1) / (2 * ratio)  # as if the ramp began before the tile
-        groups = (x.shape[2] - 1) // ratio
-        rest = x[:, :, 1 : 1 + groups * ratio].unflatten(2, (groups, ratio)).mean(dim=3)
-        return torch.cat([first, rest], dim=2)
+        ratio = self.ratios[0]
+        x = torch.cat([x[:, :, :1].expand(-1, -1, ratio - 1, -1, -1), x], dim=2)
+        for dim, side in enumerate(self.ratios, start=2):
+            boxes = x.shape[dim] // side
+            x = x.narrow(dim, 0, boxes * side).unflatten(dim, (boxes, side)).mean(dim + 1)
+        x[:, 0, 0] -= (ratio - 1) / ratio / self.latents[0]  # as if the ramp began before the tile
+        return x
 
     def decode(self, z: Tensor) -> Tensor:
         """Every latent becomes its box of the ramp; the first latent frame becomes one frame, the last of its group."""
-        for axis, ratio in enumerate(self.ratios):
-            offsets = (torch.arange(ratio, dtype=z.dtype, device=z.device) + 0.5) / ratio - 0.5
-            steps = torch.zeros(3, 1, 1, 1, ratio, dtype=z.dtype, device=z.device)
-            steps[axis] = offsets * self.slopes()[axis].item()
-            boxes = z.unsqueeze(-1) + steps  # (B, 3, T, H, W, ratio)
-            z = boxes.movedim(-1, axis + 3).flatten(axis + 2, axis + 3)
+        for axis, (size, side) in enumerate(zip(self.latents, self.ratios, strict=True)):
+            z = z.repeat_interleave(side, dim=axis + 2)
+            place = (torch.arange(z.shape[axis + 2], dtype=z.dtype, device=z.device) % side + 0.5) / side - 0.5
+            z[:, axis].movedim(axis + 1, -1).add_(2 / size * place)
         return z[:, :, self.ratios[0] - 1 :]
 
 
@@ -178,13 +158,22 @@ def stitch_error(
           returns one latent frame for the first frame of a tile and one for every temporal_ratio frames after it, or
           the reverse.
 
-    Raises:
-        ValueError: arguments are out of range; the tiler used a single tile, which proves nothing; the output is not
-          (1, 3, T, H, W), or not finite.
+    Raises ValueError if arguments are out of range, if the tiler used a single tile, which proves nothing, or if the
+    output is not (1, 3, T, H, W), or not finite.
     """
     check_one_of("direction", direction, DIRECTIONS)
-    ramps = _ramps(size, positive_int("ratio", ratio), num_frames, positive_int("temporal_ratio", temporal_ratio))
-    clip, latent = ramps.clip(), ramps.latent()
+    if len(size) != 2:
+        raise ValueError(f"size must be (H, W), got {tuple(size)}")
+    positive_int("ratio", ratio)
+    for name, value in zip(("height", "width"), size, strict=True):
+        if positive_int(name, value) % ratio:
+            raise ValueError(f"{name} ({value}) must be a multiple of ratio ({ratio})")
+    if (positive_int("num_frames", num_frames) - 1) % positive_int("temporal_ratio", temporal_ratio):
+        raise ValueError(f"num_frames - 1 ({num_frames - 1}) must be a multiple of temporal_ratio ({temporal_ratio})")
+    latents = (num_frames - 1) // temporal_ratio + 1, size[0] // ratio, size[1] // ratio
+    ramps = _Ramps(latents, (temporal_ratio, ratio, ratio))
+    latent = ramps.latent()
+    clip = ramps.decode(latent)
     x, expected, ideal = (clip, latent, ramps.encode) if direction == "encode" else (latent, clip, ramps.decode)
     tiles = 0
 
@@ -204,20 +193,8 @@ def stitch_error(
         raise ValueError(f"tiled must need several tiles, it called the function {tiles} times: size {_times(size)}")
     t, h, w = map(min, output.shape[2:], expected.shape[2:])
     difference = output.detach().cpu().double()[0, :, :t, :h, :w] - expected[0, :, :t, :h, :w]
-    error = (difference / ramps.slopes()).numpy()
+    error = (difference * torch.tensor(latents).view(3, 1, 1, 1) / 2).numpy()
     return StitchError(error, tuple(output.shape[2:]), tuple(expected.shape[2:]), tiles, direction)
-
-
-def _ramps(size: Sequence[int], ratio: int, num_frames: int, temporal_ratio: int) -> _Ramps:
-    if len(size) != 2:
-        raise ValueError(f"size must be (H, W), got {tuple(size)}")
-    for name, value in zip(("height", "width"), size, strict=True):
-        if positive_int(name, value) % ratio:
-            raise ValueError(f"{name} ({value}) must be a multiple of ratio ({ratio})")
-    if (positive_int("num_frames", num_frames) - 1) % temporal_ratio:
-        raise ValueError(f"num_frames - 1 ({num_frames - 1}) must be a multiple of temporal_ratio ({temporal_ratio})")
-    frames = (num_frames - 1) // temporal_ratio + 1
-    return _Ramps((frames, size[0] // ratio, size[1] // ratio), (temporal_ratio, ratio, ratio))
 
 
 # ---- diffusers -----------------------------------------------------------------------------------------------------
@@ -244,8 +221,7 @@ def diffusers_tiling(vae, direction: str = "encode", axis: str = "space") -> Til
     ("time"), with the function in place of encoder and quant_conv, or of post_quant_conv and decoder. It calls them on
     a shallow copy with its own list of parts, so the VAE itself is never changed. Weights are not used.
 
-    Raises:
-        ValueError: the VAE lacks these methods and parts, or unfolds channels into pixels after decoding.
+    Raises ValueError if the VAE lacks these methods and parts, or unfolds channels into pixels after decoding.
     """
     check_one_of("direction", direction, DIRECTIONS)
     check_one_of("axis", axis, _METHODS)
@@ -254,10 +230,9 @@ def diffusers_tiling(vae, direction: str = "encode", axis: str = "space") -> Til
     if missing:
         raise ValueError(f"{type(vae).__name__} must have {name} and {part}, it lacks {' and '.join(missing)}")
     if direction == "decode" and _folded(vae) > 1:
-        raise ValueError(
-            f"{type(vae).__name__} unfolds channels into {_folded(vae)}x{_folded(vae)} pixels after its decoder; "
-            'only direction "encode" can be scored'
-        )
+        square = f"{_folded(vae)}x{_folded(vae)} pixels"
+        rule = 'only direction "encode" can be scored'
+        raise ValueError(f"{type(vae).__name__} unfolds channels into {square} after its decoder; {rule}")
     returns_cache = "conv_cache" in signature(getattr(vae, part).forward).parameters
 
     def tiled(function: Function, x: Tensor) -> Tensor:
