@@ -12,7 +12,7 @@ from torch import Tensor
 from ..figures import probes as pictures
 from ..utils.checks import check_at_least, check_video, positive_int
 from ..utils.text import count
-from .maps import apply_map, elided, largest_by_frame, repeatable_output
+from .maps import VideoMap, apply_map, elided, largest_by_frame, repeatable_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -163,12 +163,15 @@ def chunk_invariance(run: Run, x: Tensor, plans: Sequence[Sequence[int]], tolera
         if sum(plan) != x.shape[2]:
             raise ValueError(f"each of plans must add up to the {x.shape[2]} frames of x, got {plan}: {sum(plan)}")
 
-    reference = repeatable_output(lambda x: run(x, cuts[0]), x)
+    def in_chunks(plan: tuple[int, ...]) -> VideoMap:
+        return lambda x: run(x, plan)
+
+    reference = repeatable_output(in_chunks(cuts[0]), x)
     scale = reference.abs().max().item()
-    results = []
+    results: list[PlanResult] = []
     for plan in cuts:
         with torch.no_grad():
-            y = apply_map(lambda x, plan=plan: run(x, plan), x) if results else reference
+            y = apply_map(in_chunks(plan), x) if results else reference
         if y.shape != reference.shape:
             results.append(PlanResult(plan, tuple(y.shape), None, float("inf"), None))
             continue

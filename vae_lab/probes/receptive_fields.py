@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-SHARE = 0.99
 SPREAD = 16  # outputs measured besides the latest ones, evenly over the axis: chunks treat outputs differently
 LONG_ENOUGH = 5  # samples; if so many become twice as many between two operations, that is not padding by torch.cat
 
@@ -90,7 +89,7 @@ class ReceptiveField(NamedTuple):
 
 
 @torch.enable_grad()
-def receptive_field(f: VideoMap, x: Tensor, share: float = SHARE, seed: int = 0) -> ReceptiveField:
+def receptive_field(f: VideoMap, x: Tensor, share: float = 0.99, seed: int = 0) -> ReceptiveField:
     """Measure how far one output sample of f sees, along time, height and width, in three ways.
 
     By operations: the torch functions of one run of f are recorded, and the field is followed backwards through them. A
@@ -134,14 +133,14 @@ def receptive_field(f: VideoMap, x: Tensor, share: float = SHARE, seed: int = 0)
         return profile(*middle[:k], j, *middle[k + 1 :])[k]
 
     time, height, width = (
-        _axis_field(partial(along, k), *trace.field(k, *sizes), *sizes, share)
-        for k, sizes in enumerate(zip(x.shape[2:], y.shape[2:], strict=True))
+        _axis_field(partial(along, k), trace.field(k, inputs, outputs), inputs, outputs, share)
+        for k, (inputs, outputs) in enumerate(zip(x.shape[2:], y.shape[2:], strict=True))
     )
     return ReceptiveField(time, height, width, share)
 
 
 def _axis_field(
-    along: Callable[[int], np.ndarray], graph: float | None, reason: str, inputs: int, outputs: int, share: float
+    along: Callable[[int], np.ndarray], by_graph: tuple[float | None, str], inputs: int, outputs: int, share: float
 ) -> AxisField:
     ends = bisect_left(range(outputs), True, key=lambda j: along(j)[-1] > 0)  # the first that sees the input's end
     phases = -(-outputs // inputs)
@@ -153,6 +152,7 @@ def _axis_field(
         whole = not size or (seen[0] > 0 and seen[-1] < inputs - 1)
         candidates.append((size, whole, -abs(j - outputs // 2), j))
     size, whole, _, output = max(candidates)  # of equals the one nearest to the middle
+    graph, reason = by_graph
     if graph is not None and graph < size:
         graph, reason = None, f"the operations that were followed give {graph:.0f}, but the gradient reaches {size}"
     mass = along(output)
@@ -213,7 +213,10 @@ class _Trace(TorchFunctionMode):
         elif name == "scaled_dot_product_attention":
             key = args[1] if len(args) > 1 else kwargs["key"]
             self._tokens("attention", key.shape[0], key.shape[-2])
-        elif name in NOT_FOLLOWED | REDUCTIONS and not self._over_channels(name, args, kwargs):
+        elif name in REDUCTIONS:
+            if kwargs.get("dim", args[1] if len(args) > 1 else None) not in (1, (1,), [1]):
+                self._lose(range(3), name)
+        elif name in NOT_FOLLOWED:
             self._lose(range(3), name)
         return result
 
@@ -226,12 +229,12 @@ class _Trace(TorchFunctionMode):
         size, strided = 1, False
         steps = [_Step("the input", inputs, inputs), *self.steps[k], _Step("the output", outputs, outputs)]
         for before, step in zip(steps[-2::-1], steps[:0:-1], strict=True):  # from the output to the input
-            jump = step.inputs / before.outputs
-            factor = round(jump)
-            if factor < 1 or abs(step.inputs - factor * before.outputs) > before.outputs / 4:
-                return None, self._between(k, before, step, "by something that is not followed")
-            if factor > 1 and before.outputs < LONG_ENOUGH:
-                return None, self._between(k, before, step, "by upsampling or by padding: give a larger x")
+            factor = round(step.inputs / before.outputs)
+            unknown = factor < 1 or abs(step.inputs - factor * before.outputs) > before.outputs / 4
+            if unknown or (factor > 1 and before.outputs < LONG_ENOUGH):
+                how = "something that is not followed" if unknown else "upsampling or by padding: give a larger x"
+                sizes = f"{before.outputs} {list(AXES.values())[k]}s become {step.inputs}"
+                return None, f"{sizes} between {before.name} and {step.name}, by {how}"
             size = (size - 1) * step.stride + step.reach
             if strided and step.factor * factor > 1:
                 return None, f"{step.name} follows an upsampling with a stride, whose phases are not followed"
@@ -239,10 +242,6 @@ class _Trace(TorchFunctionMode):
             for up in (step.factor, factor):  # the most over all phases; padding and crops only shift them
                 size = (size - 2 + up) // up + 1
         return size, ""
-
-    def _between(self, k: int, before: _Step, step: _Step, how: str) -> str:
-        noun = list(AXES.values())[k]
-        return f"{before.outputs} {noun}s become {step.inputs} between {before.name} and {step.name}, {how}"
 
     def _lose(self, axes: Iterable[int], reason: str) -> None:
         for k in axes:
@@ -280,9 +279,3 @@ class _Trace(TorchFunctionMode):
             return
         for k in range(5 - len(shape), 3):
             self.unbounded[k] = True
-
-    @staticmethod
-    def _over_channels(name: str, args, kwargs) -> bool:
-        """Whether a reduction or a softmax runs over the channels alone."""
-        dims = kwargs.get("dim", args[1] if len(args) > 1 else None)
-        return name in REDUCTIONS and dims in (1, (1,), [1])

@@ -54,8 +54,8 @@ class Probe(NamedTuple):
 
     # measures a model: name -> result; raises ValueError with the reason if this model cannot be measured
     measure: Callable[[Subject], dict[str, Any]]
-    # these results in words: title -> text of one or more lines; default: the repr of each, under its name
-    describe: Callable[[dict[str, Any]], dict[str, str]] = lambda results: {k: repr(v) for k, v in results.items()}
+    # these results in words: title -> text of one or more lines; None: the repr of each, under its name
+    describe: Callable[[dict[str, Any]], dict[str, str]] | None = None
 
 
 class ProbeReport(NamedTuple):
@@ -97,12 +97,13 @@ def probe(
     notes: dict[str, str] = {}
     for name in progress(list(PROBES)):
         try:
-            measured = PROBES[name].measure(subject)
+            measure, describe = PROBES[name]
+            measured = measure(subject)
         except ValueError as error:  # the other probes may still work on this family or with this length
             notes[name] = str(error)
             continue
         results |= measured
-        texts |= PROBES[name].describe(measured)
+        texts |= describe(measured) if describe else {key: repr(value) for key, value in measured.items()}
     parts = {name: results.get(name) for name in ProbeReport._fields[:-3]}
     return ProbeReport(**parts, results=results, texts=texts, notes=notes)
 

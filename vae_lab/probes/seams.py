@@ -315,8 +315,9 @@ def _chunk_starts(period: int | None, starts: Sequence[int] | None, size: int, n
         return tuple(range(0, size, period))
     if starts is None:
         raise ValueError("one of period and starts must be given: there is no seam without a border")
+    starts = tuple(starts)
     if not all(is_number(start, Integral) for start in starts):
-        raise ValueError(f"starts must be integers, got {tuple(starts)}")
+        raise ValueError(f"starts must be integers, got {starts}")
     if not starts or starts[0] != 0 or any(a >= b for a, b in pairwise(starts)):
         raise ValueError(f"starts must begin with 0 and rise, got {listed(starts)}")
     if starts[-1] >= size or len(starts) < 2:

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-def table_of(columns: Mapping[str, Any], rows: str, labels: Iterable | None = None) -> "DataFrame":
+def table_of(columns: Mapping[Any, Any], rows: str, labels: Iterable | None = None) -> "DataFrame":
     """Return a pandas DataFrame of columns (name -> one value a row).
 
     rows: what a row stands for, the name of the index, which holds `labels` or counts from 0.
