@@ -9,9 +9,7 @@ from vae_lab.figures.latents import correlation_matrix, latent_filmstrip, spectr
 from vae_lab.figures.style import COLOURS
 from vae_lab.latents.edits import zero_channel
 from vae_lab.latents.effects import channel_effects, effect, interpolation, paint
-from vae_lab.latents.moments import posterior_statistics
-from vae_lab.latents.scale import scale_check
-from vae_lab.latents.statistics import latent_report, spatial_spectrum
+from vae_lab.latents.statistics import latent_report, posterior_statistics, scale_check, spatial_spectrum
 from vae_lab.shapes import frame_groups
 
 

@@ -9,11 +9,15 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from tests.helpers import ROOT
 from vae_lab import DiagonalGaussian, load, read_video, synthetic_clip, to_tensor
 from vae_lab.latents.arrays import check_latent
-from vae_lab.latents.moments import channel_moments, frame_moments, posterior_statistics
-from vae_lab.latents.scale import HYPOTHESES, expectations, scale_check
 from vae_lab.latents.statistics import (
+    HYPOTHESES,
     channel_correlation,
+    channel_moments,
+    expectations,
+    frame_moments,
     latent_report,
+    posterior_statistics,
+    scale_check,
     spatial_spectrum,
     temporal_spectrum,
     time_correlation,

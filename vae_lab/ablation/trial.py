@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..checkpoints.loading import load
 from ..families import Halves, codec_of, decode, encode, maps_of
-from ..latents.moments import ACTIVE_VARIANCE
+from ..latents.statistics import ACTIVE_VARIANCE
 from ..metrics import DATA_RANGE, psnr
 from ..probes.dependency import future_leak
 from ..spatial_vae import SpatialVAE

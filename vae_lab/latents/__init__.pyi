@@ -94,56 +94,41 @@ from .files import (
 from .files import (
     write_latents as write_latents,
 )
-from .moments import (
+from .statistics import (
     ACTIVE_VARIANCE as ACTIVE_VARIANCE,
 )
-from .moments import (
-    MOST_LOGVAR as MOST_LOGVAR,
-)
-from .moments import (
-    Moments as Moments,
-)
-from .moments import (
-    PosteriorStatistics as PosteriorStatistics,
-)
-from .moments import (
-    channel_moments as channel_moments,
-)
-from .moments import (
-    frame_moments as frame_moments,
-)
-from .moments import (
-    posterior_statistics as posterior_statistics,
-)
-from .scale import (
+from .statistics import (
     BETTER as BETTER,
 )
-from .scale import (
+from .statistics import (
     BETTER_EVERYWHERE as BETTER_EVERYWHERE,
 )
-from .scale import (
+from .statistics import (
     BETTER_WIDER as BETTER_WIDER,
 )
-from .scale import (
+from .statistics import (
     FITS as FITS,
 )
-from .scale import (
+from .statistics import (
     HYPOTHESES as HYPOTHESES,
 )
-from .scale import (
+from .statistics import (
     MISTAKES as MISTAKES,
 )
-from .scale import (
-    ScaleCheck as ScaleCheck,
-)
-from .scale import (
-    expectations as expectations,
-)
-from .scale import (
-    scale_check as scale_check,
+from .statistics import (
+    MOST_LOGVAR as MOST_LOGVAR,
 )
 from .statistics import (
     LatentReport as LatentReport,
+)
+from .statistics import (
+    Moments as Moments,
+)
+from .statistics import (
+    PosteriorStatistics as PosteriorStatistics,
+)
+from .statistics import (
+    ScaleCheck as ScaleCheck,
 )
 from .statistics import (
     Spectrum as Spectrum,
@@ -152,7 +137,22 @@ from .statistics import (
     channel_correlation as channel_correlation,
 )
 from .statistics import (
+    channel_moments as channel_moments,
+)
+from .statistics import (
+    expectations as expectations,
+)
+from .statistics import (
+    frame_moments as frame_moments,
+)
+from .statistics import (
     latent_report as latent_report,
+)
+from .statistics import (
+    posterior_statistics as posterior_statistics,
+)
+from .statistics import (
+    scale_check as scale_check,
 )
 from .statistics import (
     spatial_spectrum as spatial_spectrum,

@@ -48,20 +48,23 @@ def as_float64(z: Tensor | np.ndarray) -> np.ndarray:
     return z.detach().double().cpu().numpy()[0] if isinstance(z, Tensor) else z[0].astype(np.float64)
 
 
-def check_editable(z: Tensor) -> None:
-    """Refuse what is not a tensor of one clip's latents, or of a type that torch cannot compute with."""
+def check_tensor(z: Tensor, name: str = "z") -> None:
+    """Refuse anything but a tensor of one clip's latents."""
     if not isinstance(z, Tensor):
-        raise ValueError(f"z must be a tensor (1, C, L, h, w), got {type(z).__name__}")
-    check_latent(z)
+        raise ValueError(f"{name} must be a tensor (1, C, L, h, w), got {type(z).__name__}")
+    check_latent(z, name)
+
+
+def check_editable(z: Tensor) -> None:
+    """Refuse anything but a tensor of one clip's latents, of a type that torch computes with."""
+    check_tensor(z)
     if z.dtype.itemsize < 2:
         raise ValueError(f"z must be of at least 16 bits, which torch computes with, got {z.dtype}")
 
 
 def check_other(z: Tensor, other: Tensor, name: str = "other") -> None:
-    """Refuse what is not a tensor of latents of the same shape as z, which was checked."""
-    if not isinstance(other, Tensor):
-        raise ValueError(f"{name} must be a tensor (1, C, L, h, w), got {type(other).__name__}")
-    check_latent(other, name)
+    """Refuse anything but a tensor of latents of the same shape as z, which was checked."""
+    check_tensor(other, name)
     check_shape_of(z, other, name)
 
 

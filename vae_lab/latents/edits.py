@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..utils.checks import finite, index_of, integer_within
 from .arrays import as_float64, check_editable, check_other, per_channel
-from .moments import moments_of
+from .statistics import moments_of
 
 Arguments = ParamSpec("Arguments")
 AXES = ("latent frame", "row", "column")
@@ -31,18 +31,16 @@ AXES = ("latent frame", "row", "column")
 
 @dataclass(frozen=True)
 class Parameter:
-    """One argument of an edit. `Channel`, `Cell`, `Number` and `LatentFrames` make them."""
+    """One argument of an edit. `Channel`, `Cell`, `Number` and `LatentFrames` make them.
 
-    kind: str
-    """How latent_change.js draws its control: "channel", "cell" or "number"."""
-    name: str
-    """Of the argument, and of the key in a request."""
-    check: Callable[[Any, Tensor], Any]
-    """(value, z) -> the value for the edit's function; raises ValueError."""
-    words: Callable[[Any], str]
-    """A checked value -> its words in a title."""
+    control: shape of z -> what else the control needs, as JSON. "needs" is a text that says why it cannot be used here.
+    """
+
+    kind: str  # how latent_change.js draws its control: "channel", "cell" or "number"
+    name: str  # of the argument, and of the key in a request
+    check: Callable[[Any, Tensor], Any]  # (value, z) -> the value for the edit's function; raises ValueError
+    words: Callable[[Any], str]  # a checked value -> its words in a title
     control: Callable[[Sequence[int]], dict[str, Any]]
-    """Shape of z -> what else the control needs, as JSON; "needs" is a text that says why it cannot be used here."""
 
 
 def Channel(name: str = "channel", or_all: bool = False) -> Parameter:
@@ -77,12 +75,9 @@ def Number(
     form: str = "{:g}",
     strict: bool = False,
 ) -> Parameter:
-    """A finite number, chosen by a slider from low to high.
+    """A finite number, chosen by a slider from low to high; Python may go beyond them unless `strict`.
 
-    Args:
-        label: beside the slider; the name if it is empty.
-        form: how a title writes the number, for `str.format`.
-        strict: refuse numbers outside of low and high; otherwise Python may ask for any finite number.
+    label: beside the slider; the name if it is empty. form: how a title writes the number, for `str.format`.
     """
 
     def check(value: Any, z: Tensor) -> float:
@@ -120,27 +115,21 @@ class Edit:
 
     name: str
     parameters: tuple[Parameter, ...]
-    title: str
-    """Of an answer, with each parameter's words in braces: "{channel} × {factor}"."""
-    label: str
-    """On the viewer's button that chooses this edit."""
+    title: str  # of an answer, with each parameter's words in braces: "{channel} × {factor}"
+    label: str  # on the viewer's button that chooses this edit
     function: Callable[..., Tensor]
-    takes_other: bool
-    """Whether the function takes `other`, the latents of a second clip."""
+    takes_other: bool  # whether the function takes `other`, the latents of a second clip
 
     def check(self, values: Mapping[str, Any], z: Tensor) -> dict[str, Any]:
         """Return the values of all parameters, checked. Raises ValueError."""
         return {each.name: each.check(values[each.name], z) for each in self.parameters}
 
     def words(self, values: Mapping[str, Any]) -> str:
-        """The title of an answer with these checked values."""
+        """Return the title of an answer with these checked values."""
         return self.title.format(**{each.name: each.words(values[each.name]) for each in self.parameters})
 
     def apply(self, z: Tensor, values: Mapping[str, Any], other: Tensor | None = None) -> Tensor:
-        """Return edited latents of z's type. z, values and other must have been checked.
-
-        Raises ValueError if that type cannot hold them.
-        """
+        """Return edited latents of z's type; refuse those that it cannot hold. The arguments must have been checked."""
         other = other if self.takes_other else None
         second = {} if other is None else {"other": other.detach().to(z)}
         edited = self.function(z.detach().clone(), **second, **values).to(z)
@@ -152,7 +141,7 @@ class Edit:
         return within(cause, values.get(cause, "more"), edited)
 
     def form(self, shape: Sequence[int], has_other: bool) -> dict[str, Any]:
-        """The form in the viewer for z of a shape, as JSON: name, label, controls, and why it cannot be used here."""
+        """Return the viewer's form for z of a shape, as JSON: name, label, controls, and why it cannot be used here."""
         controls = [{"kind": each.kind, "name": each.name} | each.control(shape) for each in self.parameters]
         needs = [control.get("needs", "") for control in controls]
         if self.takes_other and not has_other:
@@ -169,16 +158,16 @@ def edit(
     """Declare a function of latents as an edit: add it to EDITS and check what it is called with.
 
     Args:
-        name: the `operation` of a request. A second declaration of a name replaces the first one.
+        name: the `operation` of a request, and the label if that is empty. The last declaration counts.
         parameters: the function's arguments after z, and after `other` if it takes the latents of a second clip.
-        title, label: as `Edit` describes them; the label is the name if it is empty.
     """
 
     def declare(function: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
         arguments = signature(function)
-        takes_other = "other" in arguments.parameters
-        declared = ["z", *(["other"] if takes_other else []), *(each.name for each in parameters)]
-        if (takes := list(arguments.parameters)) != declared:
+        takes = list(arguments.parameters)
+        takes_other = "other" in takes
+        declared = ["z", *["other"] * takes_other, *(each.name for each in parameters)]
+        if takes != declared:
             raise ValueError(
                 f"edit {name!r} must take {', '.join(declared)}, but its function takes {', '.join(takes)}"
             )
@@ -199,25 +188,26 @@ def edit(
 
 
 def requested(request: Mapping[str, Any], z: Tensor, has_other: bool) -> tuple[Edit, dict[str, Any]]:
-    """Return the edit that a request asks for and its checked values.
+    """Return the edit that a request such as {"operation": "zero", "channel": 0} asks for and its checked values.
 
-    request: {"operation": "zero", "channel": 0}: the name of an edit, and each of its parameters. Raises ValueError.
+    Raises ValueError for an unknown edit, and for other values than those of its parameters.
     """
     name = request.get("operation")
-    takes = {each.name: ", ".join(parameter.name for parameter in each.parameters) for each in EDITS.values()}
+    takes = {known: [parameter.name for parameter in each.parameters] for known, each in EDITS.items()}
     if not isinstance(name, str) or name not in EDITS:
-        rules = "; ".join(f"{known}: {keys}" for known, keys in takes.items())
+        rules = "; ".join(f"{known}: {', '.join(keys)}" for known, keys in takes.items())
         raise ValueError(f"edit must have an operation and what it takes ({rules}), got {dict(request)}")
     asked, given = EDITS[name], set(request) - {"operation"}
-    if given != {each.name for each in asked.parameters}:
-        raise ValueError(f"{name} takes {takes[name]}, got {', '.join(sorted(map(str, given))) or 'nothing'}")
+    if given != set(takes[name]):
+        got = ", ".join(sorted(map(str, given))) or "nothing"
+        raise ValueError(f"{name} takes {', '.join(takes[name])}, got {got}")
     if asked.takes_other and not has_other:
         raise ValueError(f"{name} needs other, the latents of a second clip")
     return asked, asked.check(request, z)
 
 
 def forms(shape: Sequence[int], has_other: bool) -> list[dict[str, Any]]:
-    """The forms of all edits, for z of a shape."""
+    """Return the forms of all edits, for z of a shape."""
     return [each.form(shape, has_other) for each in EDITS.values()]
 
 
@@ -241,10 +231,7 @@ def zero_channel(z: Tensor, channel: int) -> Tensor:
 
 @edit("amplify", Channel(), Number("factor", -2, 4, step=0.25, default=2), title="{channel} × {factor}")
 def amplify_channel(z: Tensor, channel: int, factor: float) -> Tensor:
-    """Multiply a channel's differences from its mean over the clip: mean + factor * (z - mean).
-
-    The mean stays, so the contrast changes: a factor of 0 leaves the mean alone, 1 changes nothing but rounding.
-    """
+    """Multiply a channel's differences from its mean over the clip: mean + factor * (z - mean)."""
     values = z[:, channel].to(torch.promote_types(z.dtype, torch.float32))  # a mean rounded to 16 bits would move
     weight = torch.tensor(factor, dtype=values.dtype, device=z.device)  # beyond the type: infinite, so it is refused
     z[:, channel] = torch.lerp(values.mean(), values, weight).to(z)
@@ -253,10 +240,7 @@ def amplify_channel(z: Tensor, channel: int, factor: float) -> Tensor:
 
 @edit("shift", Channel(), LatentFrames(), title="{channel} shifted by {latent_frames}", label="shift in time")
 def shift_channel(z: Tensor, channel: int, latent_frames: int) -> Tensor:
-    """Move a channel in time, later if latent_frames is above 0; the edge frame fills what becomes free.
-
-    latent_frames: from -(L - 1) to L - 1.
-    """
+    """Move a channel by -(L - 1) to L - 1 latent frames, later if above 0; the edge frame fills what becomes free."""
     last = z.shape[2] - 1
     source = (torch.arange(last + 1, device=z.device) - latent_frames).clamp(0, last)
     z[:, channel] = z[:, channel, source]
@@ -290,29 +274,25 @@ def interpolate(z: Tensor, other: Tensor, weight: float) -> Tensor:
 )
 def change_cell_by_std(z: Tensor, cell: Sequence[int], amount: float, channel: int | None) -> Tensor:
     """Add `amount` standard deviations of each channel over the clip to one cell, in one channel or in all (None)."""
-    return add_to_cell(z, cell, amount * moments_of(as_float64(z), (1, 2, 3)).std, channel)
+    return _add_to_cell(z, cell, amount * moments_of(as_float64(z)).std, channel)
 
 
 def change_cell(
     z: Tensor, cell: Sequence[int], amount: float | Sequence[float] | Tensor, channel: int | None = None
 ) -> Tensor:
-    """Add `amount` to one cell and return new latents.
+    """Add `amount` to one cell (latent frame, row, column), in one channel or in all (None), and return new latents.
 
-    Args:
-        cell: (latent frame, row, column).
-        amount: in the units of z; a number, or if channel is None also one for each channel.
-        channel: the only one that changes; None: all.
+    amount: in the units of z; a number, or if channel is None also one for each channel.
     """
     check_editable(z)
     cell = Cell().check(cell, z)
     if channel is not None:
         channel, amount = index_of("channel", channel, z.shape[1]), finite("amount", amount)
     amounts = per_channel("amount", amount, z.shape[1])
-    return within("amount", amount, add_to_cell(z.detach().clone(), cell, amounts, channel))
+    return within("amount", amount, _add_to_cell(z.detach().clone(), cell, amounts, channel))
 
 
-def add_to_cell(z: Tensor, cell: Sequence[int], amounts: np.ndarray, channel: int | None) -> Tensor:
-    """Add amounts (C,) to one cell of z in place, in one channel or in all (None). Nothing is checked."""
+def _add_to_cell(z: Tensor, cell: Sequence[int], amounts: np.ndarray, channel: int | None) -> Tensor:
     chosen = slice(None) if channel is None else channel
     z[(0, chosen, *cell)] += torch.as_tensor(amounts[chosen]).to(z)
     return z

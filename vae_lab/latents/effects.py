@@ -27,7 +27,7 @@ Decode = Callable[[Tensor], Tensor]
 
 
 def decoded_by(decode: Decode, z: Tensor, channels: int | None = 3) -> Tensor:
-    """Decode z and check the result: one clip with `channels` channels (None: any), float32, on the CPU."""
+    """Decode z to one clip with `channels` channels (None: any), float32 on the CPU, and check it."""
     if not callable(decode):
         raise ValueError(f"decode must be a function of latents to frames, got {type(decode).__name__}")
     with torch.no_grad():
@@ -39,14 +39,11 @@ def decoded_by(decode: Decode, z: Tensor, channels: int | None = 3) -> Tensor:
 
 
 class Effect(NamedTuple):
-    """The result of `effect`. Frames are clamped to [-1, 1], as they are shown."""
+    """The result of `effect`. Frames are clamped to [-1, 1], as they are shown, so the largest RMS is 2."""
 
-    original: Tensor
-    """(1, 3, T, H, W), float32"""
-    changed: Tensor
-    """(1, 3, T, H, W)"""
-    rms: np.ndarray
-    """(T,): root mean square difference of each frame; pixels are in [-1, 1], so 2 is the largest possible."""
+    original: Tensor  # (1, 3, T, H, W), float32
+    changed: Tensor  # (1, 3, T, H, W), float32
+    rms: np.ndarray  # (T,): root mean square difference of each frame
 
     @property
     def total(self) -> float:
@@ -96,10 +93,8 @@ def _check_one_shape(original: Tensor, changed: Tensor) -> None:
 class ChannelEffects(NamedTuple):
     """The result of `channel_effects`."""
 
-    names: tuple[str, ...]
-    """The K edits, such as "zero" and "amplify 2"."""
-    rms: np.ndarray
-    """(C, K): root mean square difference over all frames, of pixels in [-1, 1]."""
+    names: tuple[str, ...]  # of the K edits, such as "zero" and "amplify 2"
+    rms: np.ndarray  # (C, K): root mean square difference over all frames, of pixels in [-1, 1]
 
     @property
     def psnr(self) -> np.ndarray:
@@ -125,41 +120,31 @@ def channel_effects(
 ) -> ChannelEffects:
     """Measure what each channel alone does to the frames when it is zeroed, amplified, shifted in time or swapped.
 
-    Args:
-        other: latents of a second clip, of the same shape; without it nothing is swapped.
-        latent_frames: of the shift; a single latent frame is not shifted.
+    other: latents of a second clip, of the same shape; without it nothing is swapped. latent_frames: of the shift; a
+    single latent frame is not shifted.
     """
     check_editable(z)
+    edits: dict[str, dict] = {"zero": {}, f"amplify {finite('factor', factor):g}": {"factor": factor}}
+    if z.shape[2] > 1:
+        edits[f"shift {LatentFrames().check(latent_frames, z):+d}"] = {"latent_frames": latent_frames}
     if other is not None:
         check_other(z, other)
-    edits: dict[str, tuple[str, dict]] = {
-        "zero": ("zero", {}),
-        f"amplify {finite('factor', factor):g}": ("amplify", {"factor": factor}),
-    }
-    if z.shape[2] > 1:
-        edits[f"shift {LatentFrames().check(latent_frames, z):+d}"] = ("shift", {"latent_frames": latent_frames})
-    if other is not None:
-        edits["swap"] = ("swap", {})
+        edits["swap"] = {}
     original = decoded_by(decode, z)
-    rms = [
-        [
-            effect_of(original, decoded_by(decode, EDITS[name].apply(z, {"channel": channel} | values, other))).total
-            for name, values in edits.values()
-        ]
-        for channel in range(z.shape[1])
-    ]
-    return ChannelEffects(tuple(edits), np.array(rms))
+
+    def rms_of(channel: int, name: str) -> float:
+        changed = EDITS[name.split()[0]].apply(z, {"channel": channel} | edits[name], other)
+        return effect_of(original, decoded_by(decode, changed)).total
+
+    return ChannelEffects(tuple(edits), np.array([[rms_of(c, name) for name in edits] for c in range(z.shape[1])]))
 
 
 class Interpolation(NamedTuple):
     """The result of `interpolation`."""
 
-    weights: np.ndarray
-    """(steps,): 0 is z, 1 is other."""
-    frames: Tensor
-    """(steps, 3, T, H, W), clamped to [-1, 1] as they are shown."""
-    crossfade: np.ndarray
-    """(steps,): root mean square distance from the cross-fade of the two ends, pixel by pixel; 0 at both ends."""
+    weights: np.ndarray  # (steps,): 0 is z, 1 is other
+    frames: Tensor  # (steps, 3, T, H, W), clamped to [-1, 1] as they are shown
+    crossfade: np.ndarray  # (steps,): RMS distance from the cross-fade of the two ends' pixels; 0 at both ends
 
     def __repr__(self) -> str:
         most = int(self.crossfade.argmax())
@@ -205,12 +190,9 @@ class Extent(NamedTuple):
 class CellFootprint(NamedTuple):
     """The result of `cell_footprint`."""
 
-    cell: tuple[int, int, int]
-    """(latent frame, row, column) of the changed cell."""
-    difference: np.ndarray
-    """(T, H, W): largest absolute change over the channels of what decode returned; nothing is clamped."""
-    share: float
-    """The share of the largest change from which on a pixel belongs to `main`."""
+    cell: tuple[int, int, int]  # (latent frame, row, column) of the changed cell
+    difference: np.ndarray  # (T, H, W): largest absolute change over the channels of what decode returned, not clamped
+    share: float  # the share of the largest change from which on a pixel belongs to `main`
 
     @property
     def largest(self) -> float:
@@ -280,8 +262,7 @@ def cell_footprint(
 
     Args:
         decode: here any function (1, C, L, h, w) -> (1, C', T, H, W), so half a decoder too.
-        cell: (latent frame, row, column).
-        amount, channel: as `change_cell` takes them; None: the standard deviation of each channel over the clip.
+        cell, amount, channel: as `change_cell` takes them; amount None: the channel's standard deviation over the clip.
         share: from 0 to 1; a pixel that changes by at least this share of the largest change is in `main`.
 
     `touched` counts every pixel that differs by one bit, so it is the decoder's receptive field around this cell, as

@@ -11,9 +11,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..utils.text import first_line
-from .arrays import check_latent
+from .arrays import check_latent, check_tensor
 
-SUFFIXES = (".safetensors", ".pt", ".npy", ".npz")
+READERS = {
+    ".safetensors": lambda file: load_file(file.name),
+    ".pt": lambda file: torch.load(file, map_location="cpu", weights_only=True),
+    ".npy": lambda file: np.load(file, allow_pickle=False),
+    ".npz": lambda file: np.load(file, allow_pickle=False),
+}
 NAME = "latents"  # of the tensor, in files that name theirs
 CODE = ("unsupported global", "unsupported class", "object arrays cannot be loaded")  # in messages of torch and numpy
 
@@ -31,13 +36,12 @@ def read_latents(path: str | Path, key: str | None = None) -> Tensor:
     """
     if key is not None and not isinstance(key, str):
         raise ValueError(f"key must be text, got {key!r}")
-    path = Path(path)
-    _check_suffix(path)
+    path = _checked(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file")
     with path.open("rb") as file, warnings.catch_warnings(action="ignore"):  # torch warns about pickles that it refuses
         try:
-            content = _READERS[path.suffix](file)
+            content = READERS[path.suffix](file)
         except Exception as error:  # the readers fail in many ways on damaged files
             raise _unreadable(path, error) from None
         name = _chosen(path, content, key)
@@ -66,11 +70,8 @@ def write_latents(path: str | Path, z: Tensor) -> None:
     The type stays, except for bfloat16 in .npy and .npz, which numpy lacks: it becomes float32 with the same values.
     In .safetensors and .npz the tensor is called "latents". Refuses what `read_latents` would refuse.
     """
-    path = Path(path)
-    _check_suffix(path)
-    if not isinstance(z, Tensor):
-        raise ValueError(f"z must be a tensor (1, C, L, h, w), got {type(z).__name__}")
-    check_latent(z)
+    path = _checked(path)
+    check_tensor(z)
     z = z.detach().cpu().contiguous()
     if path.suffix == ".safetensors":
         save_file({NAME: z}, path)
@@ -83,14 +84,15 @@ def write_latents(path: str | Path, z: Tensor) -> None:
         np.save(path, array) if path.suffix == ".npy" else np.savez(path, latents=array)
 
 
-def _check_suffix(path: Path) -> None:
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"{path} must end in {', '.join(SUFFIXES)}")
+def _checked(path: str | Path) -> Path:
+    path = Path(path)
+    if path.suffix not in READERS:
+        raise ValueError(f"{path} must end in {', '.join(READERS)}")
+    return path
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
-    reason = str(error)
-    if any(sign in reason.lower() for sign in CODE):
+    if any(sign in str(error).lower() for sign in CODE):
         return ValueError(
             f"{path} cannot be read as {path.suffix}: it holds other Python objects than tensors, which could run code "
             f"when they are read; save the tensor alone"
@@ -101,14 +103,6 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
     elif "weights" in reason.lower() or "pickle" in reason.lower():  # torch's and numpy's advice is not for latents
         reason = f"what is in it is not what {'numpy.save' if path.suffix.startswith('.np') else 'torch.save'} writes"
     return ValueError(f"{path} cannot be read as {path.suffix}; it may be cut off or damaged: {reason}")
-
-
-_READERS = {
-    ".safetensors": lambda file: load_file(file.name),
-    ".pt": lambda file: torch.load(file, map_location="cpu", weights_only=True),
-    ".npy": lambda file: np.load(file, allow_pickle=False),
-    ".npz": lambda file: np.load(file, allow_pickle=False),
-}
 
 
 def _chosen(path: Path, content: Any, key: str | None) -> str | None:

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..latents.moments import ACTIVE_VARIANCE
-from ..latents.statistics import LatentReport, Spectrum
+from ..latents.statistics import ACTIVE_VARIANCE, LatentReport, Spectrum
 from ..utils.text import count
 
 MOST_FRAMES = 256  # for one latent frame: eight times the ratio of any known model
