@@ -30,7 +30,7 @@ def check_latent(z: Tensor | np.ndarray, name: str = "z") -> np.ndarray:
         raise ValueError(f"{name} must be floating point, got {z.dtype}")
     if z.dtype.itemsize > 8:
         raise ValueError(f"{name} must be of at most 64 bits, got {z.dtype}")
-    values = as_float64(z)
+    values = z.detach().double().cpu().numpy()[0] if isinstance(z, Tensor) else z[0].astype(np.float64)
     finite = np.isfinite(values)
     if not finite.all():
         channel, frame, row, column = np.argwhere(~finite)[0].tolist()
@@ -41,11 +41,6 @@ def check_latent(z: Tensor | np.ndarray, name: str = "z") -> np.ndarray:
     if (largest := np.abs(values).max()) > LARGEST:
         raise ValueError(f"{name} must be within float32, at most {LARGEST:.3g}, got {largest:.3g}")
     return values
-
-
-def as_float64(z: Tensor | np.ndarray) -> np.ndarray:
-    """Return checked latents (1, C, L, h, w) as float64 (C, L, h, w) on the CPU."""
-    return z.detach().double().cpu().numpy()[0] if isinstance(z, Tensor) else z[0].astype(np.float64)
 
 
 def check_tensor(z: Tensor, name: str = "z") -> None:

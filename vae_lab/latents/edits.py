@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from ..utils.checks import finite, index_of, integer_within
-from .arrays import as_float64, check_editable, check_other, per_channel
-from .statistics import moments_of
+from .arrays import check_editable, check_other, per_channel
+from .statistics import channel_moments
 
 Arguments = ParamSpec("Arguments")
 AXES = ("latent frame", "row", "column")
@@ -274,7 +274,7 @@ def interpolate(z: Tensor, other: Tensor, weight: float) -> Tensor:
 )
 def change_cell_by_std(z: Tensor, cell: Sequence[int], amount: float, channel: int | None) -> Tensor:
     """Add `amount` standard deviations of each channel over the clip to one cell, in one channel or in all (None)."""
-    return _add_to_cell(z, cell, amount * moments_of(as_float64(z)).std, channel)
+    return _add_to_cell(z, cell, amount * channel_moments(z).std, channel)
 
 
 def change_cell(

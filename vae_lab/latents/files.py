@@ -92,17 +92,15 @@ def _checked(path: str | Path) -> Path:
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
+    refused, reason = f"{path} cannot be read as {path.suffix}", first_line(error)
     if any(sign in str(error).lower() for sign in CODE):
-        return ValueError(
-            f"{path} cannot be read as {path.suffix}: it holds other Python objects than tensors, which could run code "
-            f"when they are read; save the tensor alone"
-        )
-    reason = first_line(error)
+        objects = "other Python objects than tensors, which could run code when they are read"
+        return ValueError(f"{refused}: it holds {objects}; save the tensor alone")
     if isinstance(error, MemoryError | OverflowError):
         reason = "it says that it holds more than fits in memory"
     elif "weights" in reason.lower() or "pickle" in reason.lower():  # torch's and numpy's advice is not for latents
         reason = f"what is in it is not what {'numpy.save' if path.suffix.startswith('.np') else 'torch.save'} writes"
-    return ValueError(f"{path} cannot be read as {path.suffix}; it may be cut off or damaged: {reason}")
+    return ValueError(f"{refused}; it may be cut off or damaged: {reason}")
 
 
 def _chosen(path: Path, content: Any, key: str | None) -> str | None:
@@ -118,4 +116,4 @@ def _chosen(path: Path, content: Any, key: str | None) -> str | None:
         )
     if key is not None and key not in content:
         raise ValueError(f"{path} holds no tensor {key!r}; key must be one of: {names}")
-    return key if key is not None else next(iter(content))
+    return next(iter(content)) if key is None else key

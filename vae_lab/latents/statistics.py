@@ -1,7 +1,6 @@
 """Measure latents: moments, correlations, spectra, the posterior, and whether shift and scale fit.
 
 Latents are (1, C, L, h, w) of one clip, tensor or array; no model is known here, and everything is computed in float64.
-Functions that end in `_of` take checked values, float64 (C, L, h, w), so that a report checks its latents once.
 """
 
 from numbers import Integral
@@ -38,16 +37,15 @@ class Moments(NamedTuple):
 
 def channel_moments(z: Tensor | np.ndarray) -> Moments:
     """Measure each channel over all cells of all latent frames: arrays (C,)."""
-    return moments_of(check_latent(z), ALL)
+    return _moments(check_latent(z), ALL)
 
 
 def frame_moments(z: Tensor | np.ndarray) -> Moments:
     """Measure each channel in each latent frame, over its cells: arrays (C, L)."""
-    return moments_of(check_latent(z), CELLS)
+    return _moments(check_latent(z), CELLS)
 
 
-def moments_of(values: np.ndarray, axes: tuple[int, ...] = ALL) -> Moments:
-    """Measure checked values over these axes."""
+def _moments(values: np.ndarray, axes: tuple[int, ...]) -> Moments:
     mean = values.mean(axis=axes, keepdims=True)
     squares = (values - mean) ** 2
     constant = values.max(axis=axes) == values.min(axis=axes)  # rounding alone would give them a std
@@ -65,10 +63,7 @@ def channel_correlation(z: Tensor | np.ndarray) -> np.ndarray:
 
     A constant channel has none: its row and its column are NaN.
     """
-    return _channel_correlation_of(check_latent(z))
-
-
-def _channel_correlation_of(values: np.ndarray) -> np.ndarray:
+    values = check_latent(z)
     cells = values.reshape(len(values), -1)
     centred = cells - cells.mean(axis=1, keepdims=True)
     centred[cells.max(axis=1) == cells.min(axis=1)] = np.nan
@@ -92,17 +87,13 @@ def time_correlation(z: Tensor | np.ndarray, max_lag: int | None = None) -> np.n
     last = values.shape[1] - 1
     if max_lag is not None and (not is_number(max_lag, Integral) or not 0 <= max_lag <= last):
         raise ValueError(f"max_lag must be an integer from 0 to L - 1 = {last}, got {max_lag!r}")
-    return _time_correlation_of(values, last if max_lag is None else int(max_lag))
-
-
-def _time_correlation_of(values: np.ndarray, max_lag: int) -> np.ndarray:
-    num_frames = values.shape[1]
+    lags = range((last if max_lag is None else max_lag) + 1)
     centred = values - values.mean(axis=ALL, keepdims=True)
     centred[values.max(axis=ALL) == values.min(axis=ALL)] = 0
     rounding = (4 * np.finfo(float).eps * np.abs(values).max(axis=ALL)) ** 2  # of a mean, squared
-    correlation = np.full((len(values), max_lag + 1), np.nan)
-    for lag in range(max_lag + 1):
-        before, after = centred[:, : num_frames - lag], centred[:, lag:]
+    correlation = np.full((len(values), len(lags)), np.nan)
+    for lag in lags:
+        before, after = centred[:, : last + 1 - lag], centred[:, lag:]
         sizes = [(each**2).sum(axis=ALL) for each in (before, after)]
         known = np.minimum(*sizes) > rounding * before[0].size
         size = np.sqrt(sizes[0] * sizes[1])
@@ -151,10 +142,7 @@ def spatial_spectrum(z: Tensor | np.ndarray) -> Spectrum:
     Frequencies are gathered in rings of width 1 / max(h, w) around 1 / max(h, w), 2 / max(h, w), ... up to 1/2, none of
     them empty. A frequency on the border of two rings belongs to the inner one, so every axis up to 1/2 is in a ring.
     """
-    return _spatial_spectrum_of(check_latent(z))
-
-
-def _spatial_spectrum_of(values: np.ndarray) -> Spectrum:
+    values = check_latent(z)
     height, width = values.shape[2:]
     longest, cells = max(height, width), height * width
     values = values - values[:, :, :1, :1]  # only moves the mean, which is left out; a flat frame becomes exactly 0
@@ -166,9 +154,8 @@ def _spatial_spectrum_of(values: np.ndarray) -> Spectrum:
     sizes = np.bincount(ring, minlength=num_rings + 2)
     sums = np.stack([np.bincount(ring, channel, num_rings + 2) for channel in power])
     frequency = np.arange(1, num_rings + 1) / longest
-    inside = slice(1, -1)
-    unit = "cycles per latent cell"
-    return Spectrum(frequency, sums[:, inside] / sizes[inside], sizes[inside] / cells, sums[:, -1] / cells, unit)
+    power, weight, beyond = sums[:, 1:-1] / sizes[1:-1], sizes[1:-1] / cells, sums[:, -1] / cells
+    return Spectrum(frequency, power, weight, beyond, "cycles per latent cell")
 
 
 def temporal_spectrum(z: Tensor | np.ndarray) -> Spectrum:
@@ -177,15 +164,12 @@ def temporal_spectrum(z: Tensor | np.ndarray) -> Spectrum:
     The mean over time of each cell is removed and nothing is windowed, as in `spatial_spectrum`. Frequencies are k / L;
     all but 1/2 stand for their negative too, which `weight` counts. A still clip has no power at all.
     """
-    return _temporal_spectrum_of(check_latent(z))
-
-
-def _temporal_spectrum_of(values: np.ndarray) -> Spectrum:
+    values = check_latent(z)
     num_frames = values.shape[1]
     values = values - values[:, :1]  # as in space
     power = (np.abs(np.fft.rfft(values, axis=1)) ** 2).mean(axis=CELLS)[:, 1:] / num_frames
     frequency = np.fft.rfftfreq(num_frames)[1:]
-    weight = np.where(frequency == 0.5, 1, 2) / num_frames
+    weight = np.where(2 * np.arange(1, num_frames // 2 + 1) == num_frames, 1, 2) / num_frames
     return Spectrum(frequency, power, weight, np.zeros(len(values)), "cycles per latent frame")
 
 
@@ -370,20 +354,13 @@ def expectations(latents_mean: np.ndarray, latents_std: np.ndarray) -> dict[str,
 def scale_check(z: Tensor | np.ndarray, latents_mean: Any, latents_std: Any) -> ScaleCheck:
     """Compare the channels of latents with what shift and scale assume of raw ones, and with four mistakes.
 
-    Args:
-        z: (1, C, L, h, w), which should be raw.
-        latents_mean, latents_std: of raw latents: a number, C of them, or a tensor such as `vae.shift`, `vae.scale`.
-          For diffusers' scaling_factor: 0 and 1 / scaling_factor.
+    latents_mean, latents_std: of raw latents: a number, C of them, or a tensor such as `vae.shift`, `vae.scale`. For
+    diffusers' scaling_factor: 0 and 1 / scaling_factor.
 
     The KL divergence of N(mean, std**2) from the expected N(m, s**2) is (std**2 + (mean - m)**2) / (2 s**2) - 1/2 -
     log(std / s) nats. If latents_mean is 0, "denormalised" and "multiplied" are the same.
     """
-    return scale_check_of(moments_of(check_latent(z)), latents_mean, latents_std)
-
-
-def scale_check_of(moments: Moments, latents_mean: Any, latents_std: Any) -> ScaleCheck:
-    """Check the moments of each channel, arrays (C,), as `scale_check` does."""
-    mean, std, _ = moments
+    mean, std, _ = channel_moments(z)
     latents_mean = per_channel("latents_mean", latents_mean, len(mean))
     latents_std = per_channel("latents_std", latents_std, len(mean))
     if latents_std.min() <= 0:
@@ -456,30 +433,24 @@ def latent_report(
 ) -> LatentReport:
     """Measure everything about the latents (1, C, L, h, w) of one clip.
 
-    Args:
-        posterior: as `posterior_statistics` takes it, of the same shape as z; adds its statistics.
-        latents_mean, latents_std: both or neither, as `scale_check` takes them; adds the check of shift and scale.
+    posterior: of the same shape, as `posterior_statistics` takes it. latents_mean, latents_std: both or neither, as
+    `scale_check` takes them.
     """
-    return report_of(check_latent(z), posterior, latents_mean, latents_std)
-
-
-def report_of(values: np.ndarray, posterior: Any, latents_mean: Any, latents_std: Any) -> LatentReport:
-    """Measure checked values as `latent_report` does."""
+    z = check_latent(z)[None]  # float64 on the CPU
     if (latents_mean is None) != (latents_std is None):
         given = "latents_std" if latents_mean is None else "latents_mean"
         raise ValueError(f"latents_mean and latents_std must be given together, got only {given}")
     statistics = None if posterior is None else posterior_statistics(posterior)
-    if posterior is not None and tuple(posterior.mean.shape) != (1, *values.shape):
-        raise ValueError(f"posterior must have the shape of z, {(1, *values.shape)}, got {tuple(posterior.mean.shape)}")
-    moments = moments_of(values)
+    if posterior is not None and tuple(posterior.mean.shape) != z.shape:
+        raise ValueError(f"posterior must have the shape of z, {z.shape}, got {tuple(posterior.mean.shape)}")
     return LatentReport(
-        values.shape,
-        moments,
-        moments_of(values, CELLS),
-        _channel_correlation_of(values),
-        _time_correlation_of(values, values.shape[1] - 1),
-        _spatial_spectrum_of(values),
-        _temporal_spectrum_of(values),
+        z.shape[1:],
+        channel_moments(z),
+        frame_moments(z),
+        channel_correlation(z),
+        time_correlation(z),
+        spatial_spectrum(z),
+        temporal_spectrum(z),
         statistics,
-        None if latents_mean is None else scale_check_of(moments, latents_mean, latents_std),
+        None if latents_mean is None else scale_check(z, latents_mean, latents_std),
     )

@@ -14,10 +14,10 @@ from ..families import Codec, codec_of
 from ..figures.frames import ERROR_GAIN, error_map, latent_pictures
 from ..figures.latents import latent_filmstrip, short_numbers
 from ..figures.style import COLOURS, OTHER_COLOURS
-from ..latents.arrays import as_float64, check_latent, check_shape_of
+from ..latents.arrays import check_latent, check_shape_of
 from ..latents.edits import forms
 from ..latents.files import read_latents
-from ..latents.statistics import LatentReport, report_of
+from ..latents.statistics import LatentReport, latent_report
 from ..shapes import Timeline
 from ..utils.checks import check_video, positive_int
 from ..utils.text import count
@@ -121,7 +121,7 @@ def explore_latents(
                 f"z has {z.shape[2]} latent frames, but {num_frames} frames have {timeline.num_latents} by timeline: "
                 f"pass that of the model"
             )
-    report = report_of(values, posterior, latents_mean, latents_std)
+    report = latent_report(z, posterior, latents_mean, latents_std)
     groups = timeline.groups if timeline else []
     data = _pictures_and_numbers(values, clip, report, num_frames, codec is not None, budget) | {
         "groups": [[group.start, group.stop] for group in groups] if groups else None,
@@ -206,7 +206,6 @@ def _checked(name: str, z: Tensor | np.ndarray | str | Path) -> tuple[Tensor, np
     """Validate latents: (1, C, L, h, w) on the CPU in a type that torch computes with, and float64 (C, L, h, w)."""
     if isinstance(z, str | Path):
         z = read_latents(z)
-        return z, as_float64(z)
     values = check_latent(z, name)
     if isinstance(z, Tensor):
         z = z.detach().cpu()
