@@ -100,7 +100,7 @@ def replace_viewers(notebook: nbformat.NotebookNode) -> None:
             data, picture = state.get("data"), _picture_inside(state, states)
             text = html.escape(bundle["text/plain"])
             if data and "kind" in data:
-                section = page.section(data, base64.b64decode(bundle["image/png"]), bundle["text/plain"])
+                section = "".join(page.section_parts(data, base64.b64decode(bundle["image/png"]), bundle["text/plain"]))
             elif picture:
                 section = f"<img alt='{text}' src='data:image/png;base64,{picture}'>"
             else:

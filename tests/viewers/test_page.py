@@ -23,7 +23,8 @@ def panels_of(clips: dict) -> list[Panel]:
 
 def page_text(**arguments) -> str:
     data = player_data(panels_of(PANELS), 24, [PSNR], Timeline(18), **arguments)
-    return pages.page("a <title>", pages.section(data, text="a <title>"), {"fact & name": "</script>"})
+    section = pages.section_parts(data, text="a <title>")
+    return "".join(pages.page_parts("a <title>", section, {"fact & name": "</script>"}))
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -129,7 +130,7 @@ def test_what_is_kept_fits():
 
 def test_titles_cannot_fill_in_other_places():
     data = player_data(panels_of({"{{data}}<!--<script>": FRAMES[:1]}), 24)
-    text = pages.page("{{script}} {{data}}", pages.section(data))
+    text = "".join(pages.page_parts("{{script}} {{data}}", pages.section_parts(data)))
     assert "<h1>{{script}} {{data}}</h1>" in text
     assert "{{data}}\\u003c!--\\u003cscript>" in text
 

@@ -258,10 +258,7 @@ class _Job:
             sheet.savefig(folder / "contact_sheet.png", dpi=110)
             (folder / "metrics.json").write_text(json.dumps(to_json(summary), indent=2) + "\n", "utf-8")
             shown, note = pictures.player()
-            data = assemble(
-                shown, info.num_frames, pictures.stride, note, info.fps, curves, summary.groups, summary.chunk_starts,
-                start,
-            )  # fmt: skip
+            data = assemble(shown, info.num_frames, pictures.stride, note, info.fps, curves, summary.timeline, start)
             with (folder / "index.html").open("w", encoding="utf-8") as file:
                 file.writelines(page_parts(title, section_parts(data, text=title), describe(summary)))
             pictures.close()

@@ -7,22 +7,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from .. import shapes
 from ..causal_conv import PAD_MODES, CausalConv3d
 from ..figures.arithmetic import padding_diagram, size_diagram
 from ..figures.style import COLOURS
-from ..shapes import (
-    MICRO_FRAME_SIZE,
-    SPATIAL_RATIO,
-    TEMPORAL_RATIO,
-    chunk_lengths,
-    compression_ratio,
-    conv_output_size,
-    frame_groups,
-    front_padding,
-    latent_frames,
-    latent_size,
-    time_padding,
-)
+from ..shapes import MICRO_FRAME_SIZE, SPATIAL_RATIO, TEMPORAL_RATIO
 from ..utils.text import count
 from .widgets import Viewer
 
@@ -39,8 +28,6 @@ CHUNKS = (None, 5, 9, 17, 33)
 RATIOS = (1, 2, 4, 8)
 # The widest tensor of SDXL's 2D decoder: block_out_channels[1] channels at full size, `micro_batch_size` frames at once
 DECODER = {"channels": 256, "frames": 4}
-FLOAT32_BYTES = 4
-LATENT_CHANNELS = 4
 
 
 def _or_error(function: Callable[..., Any], *args: Any) -> Any:
@@ -58,9 +45,10 @@ def _sliders(limits: dict[str, range]) -> dict[str, dict[str, int]]:
 def check_within(name: str, value: object, allowed: Sequence) -> Any:
     """Return a start value, integers as int; refuse one that the page has no answer for."""
     if value not in allowed or isinstance(value, bool):
-        shown = f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else f"one of {tuple(allowed)}"
-        if isinstance(allowed, range) and allowed.step > 1:
-            shown += f" in steps of {allowed.step}"
+        shown = f"one of {tuple(allowed)}"
+        if isinstance(allowed, range):
+            steps = f" in steps of {allowed.step}" if allowed.step > 1 else ""
+            shown = f"{allowed[0]} to {allowed[-1]}{steps}"
         raise ValueError(f"{name} must be {shown} here, got {value!r}")
     return int(value) if isinstance(value, Integral) else value
 
@@ -86,9 +74,9 @@ def padding_table() -> dict[str, Any]:
 
 
 def _layer(kernel_size: int, stride: int, dilation: int) -> dict[str, Any]:
-    padding = time_padding(kernel_size, stride, dilation)
-    frames = PADDING_LIMITS["frames"]
-    outputs = [_or_error(conv_output_size, t, kernel_size, stride, dilation, padding) for t in frames]
+    padding = shapes.time_padding(kernel_size, stride, dilation)
+    sizes = (kernel_size, stride, dilation, padding)
+    outputs = [_or_error(shapes.conv_output_size, t, *sizes) for t in PADDING_LIMITS["frames"]]
     return {"padding": padding, "outputs": outputs}
 
 
@@ -109,18 +97,18 @@ def size_table() -> dict[str, Any]:
 
     def compression(t: int, ratio: int, chunk: int | None) -> float:
         size = (t, SPATIAL_RATIO, SPATIAL_RATIO)  # height and width cancel out
-        return compression_ratio(size, latent_size(size, ratio, micro_frame_size=chunk))
+        return shapes.compression_ratio(size, shapes.latent_size(size, ratio, micro_frame_size=chunk))
 
     return {
         "limits": _sliders(SIZE_LIMITS),
         "chunks": list(CHUNKS),
         "ratios": list(RATIOS),
-        "chunkLengths": {key: [chunk_lengths(t, chunk) for t in frames] for key, chunk in chunks.items()},
+        "chunkLengths": {key: [shapes.chunk_lengths(t, chunk) for t in frames] for key, chunk in chunks.items()},
         "tables": {
             str(ratio): {
-                "padding": [front_padding(t, ratio) for t in frames],
-                "latents": [latent_frames(t, ratio, None) for t in frames],
-                "starts": [[group.start for group in frame_groups(t, ratio, None)] for t in frames],
+                "padding": [shapes.front_padding(t, ratio) for t in frames],
+                "latents": [shapes.latent_frames(t, ratio, None) for t in frames],
+                "starts": [[group.start for group in shapes.frame_groups(t, ratio, None)] for t in frames],
             }
             for ratio in RATIOS
         },
@@ -128,11 +116,11 @@ def size_table() -> dict[str, Any]:
             key: {str(ratio): [compression(t, ratio, chunk) for t in frames] for ratio in RATIOS}
             for key, chunk in chunks.items()
         },
-        "latentSides": [latent_size((1, side, SPATIAL_RATIO))[1] for side in SIDES],
+        "latentSides": [shapes.latent_size((1, side, SPATIAL_RATIO))[1] for side in SIDES],
         "spatialRatio": SPATIAL_RATIO,
-        "latentChannels": LATENT_CHANNELS,
+        "latentChannels": 4,
         "decoder": DECODER,
-        "bytes": FLOAT32_BYTES,
+        "bytes": 4,
     }
 
 
@@ -148,14 +136,10 @@ def explore_padding(
 
     The controls start at the arguments; `layers` is the number of equal convolutions on top of one another.
     """
-    given = {
-        "frames": check_within("num_frames", num_frames, PADDING_LIMITS["frames"]),
-        "kernel": check_within("kernel_size", kernel_size, PADDING_LIMITS["kernel"]),
-        "stride": check_within("stride", stride, PADDING_LIMITS["stride"]),
-        "dilation": check_within("dilation", dilation, PADDING_LIMITS["dilation"]),
-        "layers": check_within("layers", layers, PADDING_LIMITS["layers"]),
-        "mode": check_within("pad_mode", pad_mode, PAD_MODES),
-    }
+    values = dict(num_frames=num_frames, kernel_size=kernel_size, stride=stride, dilation=dilation, layers=layers)
+    pairs = zip(values.items(), PADDING_LIMITS.items(), strict=True)
+    start = {key: check_within(*value, allowed) for value, (key, allowed) in pairs}
+    start |= {"mode": check_within("pad_mode", pad_mode, PAD_MODES), "output": start["frames"]}
 
     def figure():
         return padding_diagram(kernel_size, stride, dilation, num_frames, pad_mode, layers=layers)
@@ -165,7 +149,6 @@ def explore_padding(
         f"Padding explorer: kernel {kernel_size}, stride {stride}, dilation {dilation}, {count(num_frames, 'frame')}, "
         f"{count(layers, 'layer')}, pad mode {pad_mode}"
     )
-    start = given | {"output": given["frames"]}
     return Viewer({"kind": "padding", "start": start, "colours": COLOURS} | padding_table(), text, figure)
 
 
@@ -188,7 +171,7 @@ def explore_sizes(
         "ratio": check_within("temporal_ratio", temporal_ratio, RATIOS),
         "latent": 0,
     }
-    size = latent_size((num_frames, height, width), temporal_ratio, micro_frame_size=micro_frame_size)
+    size = shapes.latent_size((num_frames, height, width), temporal_ratio, micro_frame_size=micro_frame_size)
     text = (
         f"Size explorer: {num_frames}x{height}x{width} (frames x height x width), chunks of {micro_frame_size}, "
         f"temporal ratio {temporal_ratio}: latent {size[0]}x{size[1]}x{size[2]}"

@@ -53,8 +53,13 @@ def compare_frames(
     check_above("gain", gain, 0)
     budget = PictureBudget(max_bytes, reserved=ROOM)
     num_frames, height, width, _ = original.shape
-    x = _pixels(videos[reference])
-    quality = {name: psnr(x, _pixels(videos[name]), DATA_RANGE)[0].numpy() for name, _ in others}
+
+    def pixels(name: str) -> Tensor:
+        video = videos[name]
+        return video.detach().float().cpu().clamp(-1, 1) if isinstance(video, Tensor) else to_tensor(clips[name])
+
+    x = pixels(reference)
+    quality = {name: psnr(x, pixels(name), DATA_RANGE)[0].numpy() for name, _ in others}
     panels = [Panel(name, [View(name, name, frames)]) for name, frames in clips.items()]
     differences = [
         View(name, f"difference ×{gain:g}: {name}", error_map(original, frames, gain))
@@ -111,12 +116,6 @@ def timeline_of(num_frames: int, timeline: Timeline | None) -> Timeline:
     if timeline.num_frames != num_frames:
         raise ValueError(f"timeline must be of {count(num_frames, 'frame')}, got one of {timeline.num_frames}")
     return timeline
-
-
-def _pixels(video: Tensor | np.ndarray | Clip) -> Tensor:
-    if isinstance(video, Tensor):
-        return video.detach().float().cpu().clamp(-1, 1)
-    return to_tensor(video.frames if isinstance(video, Clip) else video)
 
 
 def _latent_panel(latent: Tensor, timeline: Timeline) -> Panel:

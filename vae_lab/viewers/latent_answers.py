@@ -171,12 +171,10 @@ def _size(answer: dict[str, Any]) -> int:
 
 def plain(value: Any) -> Any:
     """Turn numpy's numbers and arrays and tuples into JSON's types, so that a request is written in one way only."""
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
-    if isinstance(value, np.generic):
-        value = value.item()
     if isinstance(value, bool) or not isinstance(value, Real):
         return value
     return int(value) if isinstance(value, Integral) else float(value)

@@ -24,13 +24,8 @@ def script() -> str:
     return "\n".join(asset(name) for name in SCRIPTS)
 
 
-def section(data: Mapping[str, Any], picture: bytes | None = None, text: str = "") -> str:
-    """Return a viewer's place in a page, with its data. picture, text: a PNG and its words, shown without script."""
-    return "".join(section_parts(data, picture, text))
-
-
 def section_parts(data: Mapping[str, Any], picture: bytes | None = None, text: str = "") -> Iterator[str]:
-    """Yield `section` in pieces.
+    """Yield a viewer's place in a page, with its data, in pieces. picture, text: a PNG and its words, without script.
 
     Any list or text in `data` may be a function that returns it. It is called when its piece is written, so that the
     pictures need not be in memory all at once.
@@ -45,16 +40,10 @@ def section_parts(data: Mapping[str, Any], picture: bytes | None = None, text: s
     yield f"</script><noscript>{static}<p>This needs JavaScript to answer.</p></noscript></section>"
 
 
-def page(title: str, viewer: str, facts: Mapping[str, str] | None = None) -> str:
-    """Return a whole page around one `section`. facts: name -> text, a table below it."""
-    return "".join(page_parts(title, [viewer], facts))
-
-
 def page_parts(title: str, viewer: Iterable[str], facts: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Yield `page` in pieces, around the pieces of a section."""
-    rows = "".join(
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in (facts or {}).items()
-    )
+    """Yield a whole page in pieces, around those of one section. facts: name -> text, a table below it."""
+    pairs = [map(html.escape, pair) for pair in (facts or {}).items()]
+    rows = "".join(f"<tr><th>{name}</th><td>{text}</td></tr>" for name, text in pairs)
     parts = {
         "title": [html.escape(title)],
         "viewer": viewer,

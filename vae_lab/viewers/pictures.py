@@ -35,12 +35,9 @@ class Curve(NamedTuple):
 class View(NamedTuple):
     """One of the things that a panel can show."""
 
-    name: str
-    """On the button that chooses it."""
-    title: str
-    """Above the picture."""
-    frames: np.ndarray
-    """uint8 (T, H, W, 3); in a panel of latents (L, h, w, 3)."""
+    name: str  # on the button that chooses it
+    title: str  # above the picture
+    frames: np.ndarray  # uint8 (T, H, W, 3); in a panel of latents (L, h, w, 3)
 
 
 class Panel(NamedTuple):
@@ -48,8 +45,7 @@ class Panel(NamedTuple):
 
     name: str
     views: Sequence[View]
-    latent: bool = False
-    """Its views have a picture for each latent frame, drawn as large as the frames."""
+    latent: bool = False  # its views have a picture for each latent frame, drawn as large as the frames
 
 
 # ---- the budget ----------------------------------------------------------------------------------------------------
@@ -63,16 +59,14 @@ class Thinning(NamedTuple):
     shrink: int = 1
 
     def of(self, frames: np.ndarray) -> list[np.ndarray]:
-        """The kept frames of uint8 (T, H, W, 3), as small as they are kept."""
+        """Return the kept ones of frames, uint8 (T, H, W, 3), as small as they are kept."""
         return [np.asarray(_shrunk(frame, self.shrink)) for frame in frames[:: self.stride]]
 
 
 class PictureBudget:
     """The bytes that all pictures of a page may take. It hands out shares and says what did not fit.
 
-    Args:
-        max_bytes: of the whole page, as its reader limited them.
-        reserved: the part of them that is not for pictures; at most half.
+    max_bytes: of the whole page, as its reader limited them. reserved: the part that is not for pictures, at most half.
     """
 
     def __init__(self, max_bytes: int, reserved: int = 0):
@@ -82,7 +76,7 @@ class PictureBudget:
         self.left = self._all = self.max_bytes - reserved
 
     def share(self, part: float) -> int:
-        """A part, from 0 to 1, of the bytes that are left."""
+        """Return a part, from 0 to 1, of the bytes that are left."""
         return int(self.left * part)
 
     def latents(self, views: Sequence[View], room: int) -> tuple[list[dict[str, Any]], list[str]]:
@@ -105,9 +99,7 @@ class PictureBudget:
         """Compress clips of equal length into `room` bytes: (pictures of each clip, what is kept of it).
 
         Every second (third, ...) frame is kept if all would be more, down to FEWEST_FRAMES, and then they are shrunk.
-        Three frames of each clip give a first estimate; the compressed size then decides.
-
-        Raises ValueError if even single pixels would be more.
+        Three frames of each clip give a first estimate; the compressed size then decides. Refuses to go below a pixel.
         """
         num_frames, room = len(clips[0]), max(room, 1)
         probe = sorted({0, num_frames // 2, num_frames - 1})
@@ -126,7 +118,7 @@ class PictureBudget:
                 shrink = self.shrink_further(shrink, size, room, max(max(clip.shape[1:3]) for clip in clips))
 
     def shrink_further(self, shrink: int, size: int, room: int, largest: int) -> int:
-        """The next factor to shrink pictures by, which now take `size` bytes for `room`. `largest`: their longest side.
+        """Return the next factor to shrink pictures by, whose longest side is `largest`: `size` bytes need `room`.
 
         Raises ValueError if they are single pixels already.
         """
@@ -161,7 +153,7 @@ def _shrunk(frame: np.ndarray, shrink: int) -> Image.Image:
 
 
 def as_text(picture: bytes) -> str:
-    """Bytes as base64, for JSON."""
+    """Return bytes as base64, for JSON."""
     return base64.b64encode(picture).decode()
 
 
@@ -192,46 +184,43 @@ def player_data(
         raise ValueError("panels must hold at least one clip")
     if not 0 < fps < float("inf"):
         raise ValueError(f"fps must be above 0, got {fps}")
-    for frames in clips:
-        check_frames(frames)
-        if len(frames) != len(clips[0]):
-            raise ValueError(f"panels must have the same number of frames, got {len(frames)} and {len(clips[0])}")
-    groups = timeline.groups if timeline else []
+    num_frames, num_latents = len(clips[0]), timeline.num_latents if timeline else 0
     for panel in panels:
-        if panel.latent and any(len(view.frames) != len(groups) for view in panel.views):
-            raise ValueError(f"panel {panel.name!r} must have a picture for each of {len(groups)} latent frames")
-        for view in panel.views:
-            if max(view.frames.shape[1:3]) > MAX_SIDE:
-                size = view.frames.shape[1:3]
-                raise ValueError(f"{view.title!r} must be at most {MAX_SIDE} pixels high and wide, got {size}")
+        for _, title, frames in panel.views:
+            if not panel.latent:
+                check_frames(frames)
+                if len(frames) != num_frames:
+                    raise ValueError(f"panels must have the same number of frames, got {len(frames)} and {num_frames}")
+            elif len(frames) != num_latents:
+                raise ValueError(f"panel {panel.name!r} must have a picture for each of {num_latents} latent frames")
+            if max(frames.shape[1:3]) > MAX_SIDE:
+                raise ValueError(f"{title!r} must be at most {MAX_SIDE} pixels high and wide, got {frames.shape[1:3]}")
     for curve in curves:
-        if len(curve.values) != len(clips[0]):
-            raise ValueError(f"curve {curve.name!r} must have a value for each of {len(clips[0])} frames")
+        if len(curve.values) != num_frames:
+            raise ValueError(f"curve {curve.name!r} must have a value for each of {num_frames} frames")
         if np.isnan(np.asarray(curve.values, float)).any():
             raise ValueError(f"curve {curve.name!r} must hold numbers, got NaN")
     budget = budget or PictureBudget(MAX_PAGE_BYTES)
-    for_frames, left_out = budget.left - budget.share(1 / 2), []
-    shown: dict[int, list[dict[str, Any]]] = {}
-    for index, panel in enumerate(panels):
+    for_frames, left_out, latents = budget.left - budget.share(1 / 2), [], {}
+    for panel in panels:
         if panel.latent:
-            shown[index], names = budget.latents(panel.views, budget.left - for_frames)
+            latents[panel.name], names = budget.latents(panel.views, budget.left - for_frames)
             left_out += names
-    strips, thinning = budget.frames(clips, budget.left)
-    pictures = iter(strips)
-    for index, panel in enumerate(panels):
-        if not panel.latent:
-            shown[index] = [
-                view_data(view.name, view.title, next(pictures), view.frames.shape[1:3], thinning.shrink)
-                for view in panel.views
+    images, thinning = budget.frames(clips, budget.left)
+    pictures, data = iter(images), []
+    for panel in panels:
+        views = (
+            latents.get(panel.name)
+            if panel.latent
+            else [
+                view_data(name, title, next(pictures), frames.shape[1:3], thinning.shrink)
+                for name, title, frames in panel.views
             ]
-    data = [
-        {"name": panel.name, "latent": panel.latent, "views": shown[index]}
-        for index, panel in enumerate(panels)
-        if shown[index]
-    ]
-    starts = timeline.chunk_starts if timeline else []
+        )
+        if views:
+            data.append({"name": panel.name, "latent": panel.latent, "views": views})
     note = budget.note(thinning, left_out)
-    return assemble(data, len(clips[0]), thinning.stride, note, fps, curves, groups, starts, first_frame)
+    return assemble(data, num_frames, thinning.stride, note, fps, curves, timeline, first_frame)
 
 
 def view_data(name: str, title: str, images: Any, size: Sequence[int], shrink: int = 1) -> dict[str, Any]:
@@ -247,11 +236,11 @@ def assemble(
     note: str,
     fps: float,
     curves: Sequence[Curve] = (),
-    groups: Sequence[range] = (),
-    chunk_starts: Sequence[int] = (),
+    timeline: Timeline | None = None,
     first_frame: int = 0,
 ) -> dict[str, Any]:
     """Return `player_data` of compressed pictures, of every `stride`-th of num_frames frames."""
+    groups, chunk_starts = (timeline.groups, timeline.chunk_starts) if timeline else ([], [0])
     latent_of = {t: index for index, group in enumerate(groups) for t in group}
     return {
         "kind": "player",
@@ -262,7 +251,7 @@ def assemble(
                 "t": int(first_frame) + t,
                 "latent": latent_of.get(t),
                 "chunk": bisect_right(chunk_starts, t) - 1,
-                "values": [_finite(curve.values[t]) for curve in curves],
+                "values": [round(float(c.values[t]), 4) if np.isfinite(c.values[t]) else None for c in curves],
             }
             for t in range(0, num_frames, stride)
         ],
@@ -270,7 +259,3 @@ def assemble(
         "curves": [{"name": c.name, "colour": c.colour, "unit": c.unit} for c in curves],
         "latentColour": COLOURS["latent"],
     }
-
-
-def _finite(value: float) -> float | None:
-    return round(float(value), 4) if np.isfinite(value) else None

@@ -64,9 +64,9 @@ def save_html(widget: Viewer, path: str | Path, title: str = "") -> Path:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"path must be a file, got the folder {str(path)!r}")
-    text = page.page(title or widget.text.split(":")[0], page.section(widget.data, widget.picture(), widget.text))
-    with write_beside(path) as beside:
-        beside.write_text(text, "utf-8")
+    section = page.section_parts(widget.data, widget.picture(), widget.text)
+    with write_beside(path) as beside, beside.open("w", encoding="utf-8") as file:
+        file.writelines(page.page_parts(title or widget.text.split(":")[0], section))
     return path
 
 
