@@ -252,14 +252,14 @@ def test_training_view_draws_when_it_is_time_and_at_the_end():
         (lambda: compare_frames({"a": CLIP}, max_bytes=500_000), "max_bytes must be at least 1000000, got 500000"),
         (lambda: compare_frames({"a": (X * 100).to(torch.uint8)}), "x must be floating point .* got torch.uint8"),
         (lambda: compare_frames({1: CLIP}), "titles must be text, got 1"),
-        (lambda: compare_frames({"a": CLIP}, LATENT[:, :0]), r"latent must be \(C, L, h, w\) with something in it"),
+        (lambda: compare_frames({"a": CLIP}, LATENT[:, :0]), r"latent must not be empty, got shape \(1, 0, 6, 4, 6\)"),
         (lambda: compare_frames({"a": np.zeros((1, 1, 20000, 3), np.uint8)}), "'a' must be at most 16383 pixels high"),
         (lambda: explore_padding(5, 3, 1, 8, 3), "size .2. plus padding .2. must be at least the kernel's reach .5."),
         (lambda: compare_frames({"a": CLIP}, fps=0), "fps must be above 0, got 0"),
-        (lambda: compare_frames({"a": CLIP}, LATENT[0]), r"latent must be a tensor of one clip, .*got \(4, 6, 4, 6\)"),
+        (lambda: compare_frames({"a": CLIP}, LATENT[0]), r"latent must be .1, C, .*of one clip, got shape .4, 6, 4, 6"),
         (
             lambda: compare_frames({"a": CLIP}, LATENT[:, :, :5]),
-            "latent has 5 frames, but 18 frames have 6 by timeline: pass that of the model",
+            "latent has 5 latent frames, but 18 frames have 6 by timeline: pass that of the model",
         ),
         (lambda: compare_frames({"a": CLIP}, LATENT, timeline=4), "timeline must be a shapes.Timeline, got int"),
         (

@@ -1,6 +1,7 @@
 """Explorers of padding and sizes: the browser looks every answer up in tables that the library's formulas made."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -120,7 +121,7 @@ def size_table() -> dict[str, Any]:
         "spatialRatio": SPATIAL_RATIO,
         "latentChannels": 4,
         "decoder": DECODER,
-        "bytes": 4,
+        "bytes": 4,  # of float32
     }
 
 
@@ -141,9 +142,7 @@ def explore_padding(
     start = {key: check_within(*value, allowed) for value, (key, allowed) in pairs}
     start |= {"mode": check_within("pad_mode", pad_mode, PAD_MODES), "output": start["frames"]}
 
-    def figure():
-        return padding_diagram(kernel_size, stride, dilation, num_frames, pad_mode, layers=layers)
-
+    figure = partial(padding_diagram, kernel_size, stride, dilation, num_frames, pad_mode, layers=layers)
     figure()  # refuses what no convolution can be, as the controls do
     text = (
         f"Padding explorer: kernel {kernel_size}, stride {stride}, dilation {dilation}, {count(num_frames, 'frame')}, "
@@ -176,8 +175,5 @@ def explore_sizes(
         f"Size explorer: {num_frames}x{height}x{width} (frames x height x width), chunks of {micro_frame_size}, "
         f"temporal ratio {temporal_ratio}: latent {size[0]}x{size[1]}x{size[2]}"
     )
-    return Viewer(
-        {"kind": "sizes", "start": start, "colours": COLOURS} | size_table(),
-        text,
-        lambda: size_diagram(num_frames, temporal_ratio, micro_frame_size),
-    )
+    figure = partial(size_diagram, num_frames, temporal_ratio, micro_frame_size)
+    return Viewer({"kind": "sizes", "start": start, "colours": COLOURS} | size_table(), text, figure)

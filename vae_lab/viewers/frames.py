@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..figures.frames import ERROR_GAIN, contact_sheet, error_map, latent_pictures
 from ..figures.style import COLOURS, OTHER_COLOURS
+from ..latents.arrays import check_latent
 from ..metrics import DATA_RANGE, psnr
 from ..shapes import Timeline
 from ..utils.checks import check_above
@@ -37,8 +38,7 @@ def compare_frames(
         latent: raw latents (1, C, L, h, w) of the clip; adds a panel with PCA and channels, in which each latent frame
           is shown with the frames that it stands for, and marks those.
         timeline: which frames each latent frame stands for; default: `Timeline(T)`, the law of Open-Sora 1.2.
-        fps: speed of Play.
-        first_frame: number of the first frame in its file.
+        fps: speed of Play. first_frame: number of the first frame in its file.
         max_bytes: of the viewer; frames are left out or shrunk to stay below it, and the viewer says so.
     """
     if not videos:
@@ -68,8 +68,11 @@ def compare_frames(
     if differences:
         panels.append(Panel(f"difference ×{gain:g}", differences))
     if latent is not None:
-        timeline = timeline_of(num_frames, timeline)
-        panels.append(_latent_panel(latent, timeline))
+        values = check_latent(latent, "latent")
+        timeline = timeline_of(num_frames, timeline, "latent", values.shape[1])
+        pictures = latent_pictures(values).items()
+        views = [View(title.split(" (")[0], f"latent {title}", frames) for title, frames in pictures]
+        panels.append(Panel("latent", views, latent=True))
     colours = cycle(OTHER_COLOURS)
     curves = [
         Curve(name, values.tolist(), NAMED_COLOURS.get(name) or next(colours)) for name, values in quality.items()
@@ -107,26 +110,16 @@ def clip_frames(name: str, video: Tensor | np.ndarray | Clip) -> np.ndarray:
     return np.ascontiguousarray(frames)
 
 
-def timeline_of(num_frames: int, timeline: Timeline | None) -> Timeline:
-    """Return the timeline of a clip, Open-Sora's if none is given."""
-    if timeline is None:
-        return Timeline(num_frames)
+def timeline_of(num_frames: int, timeline: Timeline | None, name: str, num_latents: int) -> Timeline:
+    """Return the timeline of a clip, Open-Sora's if none is given, whose latents are called `name`."""
+    timeline = Timeline(num_frames) if timeline is None else timeline
     if not isinstance(timeline, Timeline):
         raise ValueError(f"timeline must be a shapes.Timeline, got {type(timeline).__name__}")
     if timeline.num_frames != num_frames:
         raise ValueError(f"timeline must be of {count(num_frames, 'frame')}, got one of {timeline.num_frames}")
-    return timeline
-
-
-def _latent_panel(latent: Tensor, timeline: Timeline) -> Panel:
-    if not isinstance(latent, Tensor) or latent.ndim != 5 or len(latent) != 1:
-        got = tuple(latent.shape) if isinstance(latent, Tensor) else type(latent).__name__
-        raise ValueError(f"latent must be a tensor of one clip, (1, C, L, h, w), got {got}")
-    if latent.shape[2] != timeline.num_latents:
+    if timeline.num_latents != num_latents:
         raise ValueError(
-            f"latent has {latent.shape[2]} frames, but {timeline.num_frames} frames have {timeline.num_latents} by "
-            f"timeline: pass that of the model"
+            f"{name} has {count(num_latents, 'latent frame')}, but {count(num_frames, 'frame')} have "
+            f"{timeline.num_latents} by timeline: pass that of the model"
         )
-    pictures = latent_pictures(latent[0].detach().float().cpu().numpy())
-    views = [View(name.split(" (")[0], f"latent {name}", frames) for name, frames in pictures.items()]
-    return Panel("latent", views, latent=True)
+    return timeline

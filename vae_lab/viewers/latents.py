@@ -115,12 +115,7 @@ def explore_latents(
         if latents_mean is None and latents_std is None:
             latents_mean, latents_std = codec.mean_std(z.shape[1]) or (None, None)
     elif num_frames is not None:
-        timeline = timeline_of(num_frames, timeline)
-        if timeline.num_latents != z.shape[2]:
-            raise ValueError(
-                f"z has {z.shape[2]} latent frames, but {num_frames} frames have {timeline.num_latents} by timeline: "
-                f"pass that of the model"
-            )
+        timeline = timeline_of(num_frames, timeline, "z", z.shape[2])
     report = latent_report(z, posterior, latents_mean, latents_std)
     groups = timeline.groups if timeline else []
     data = _pictures_and_numbers(values, clip, report, num_frames, codec is not None, budget) | {
