@@ -115,7 +115,7 @@ def test_psnr_of_an_rms_is_that_of_the_frames():
 def test_frames_are_measured_by_every_metric_that_is_defined_for_their_size():
     x, y = torch.rand(2, 1, 3, 4, 12, 11) * 2 - 1
     found = measure_frames(x, y)
-    assert list(found) == list(FRAME_METRICS) == ["psnr", "ssim"]
+    assert list(found) == list(FRAME_METRICS) and {"psnr", "ssim"} <= found.keys()
     assert found["psnr"].tolist() == psnr(x, y, 2.0)[0].tolist()
     assert found["ssim"].tolist() == ssim(x, y, 2.0)[0].tolist()
     assert list(measure_frames(x[..., :10], y[..., :10])) == ["psnr"]

@@ -150,7 +150,7 @@ def test_requests_and_functions_make_the_same_edits():
             change_cell_by_std(Z, (3, 1, 4), 2, None),
         ),
     ]
-    assert [request["operation"] for request, _ in pairs] == list(EDITS)
+    assert {request["operation"] for request, _ in pairs} <= EDITS.keys()
     for request, right in pairs:
         found, values = requested(request, Z, has_other=True)
         assert torch.equal(found.apply(Z, values, OTHER), right)
