@@ -54,27 +54,28 @@ class Inputs:
         )  # fmt: skip
 
     def batches(self, number: int, first: int) -> Iterator[Batch]:
-        """The batches of stage `number` from its step `first` on."""
+        """Make the batches of stage `number` from its step `first` on."""
         config, stage = self.config, self.config.stages[number]
         here = range(self.process * stage.batch_size, (self.process + 1) * stage.batch_size)
-        steps = range(first, stage.steps)
-        keys = [[(config.seed, CLIP_KEY, number, step, i) for i in here] for step in steps]
-        lengths = [self._num_frames(number, step) for step in steps]
+        items = []  # of each step: (key, number of frames) of each clip
+        for step in range(first, stage.steps):
+            num_frames = self._num_frames(number, step)
+            items.append([((config.seed, CLIP_KEY, number, step, i), num_frames) for i in here])
+        drawn: Iterator[tuple[Tensor | None, Tensor | None]]
         if self.cache is None:
-            items = [[(key, length) for key in step] for step, length in zip(keys, lengths, strict=True)]
-            drawn = batches(self.clips, config.size, items, config.workers)
-        for step_keys, length in zip(keys, lengths, strict=True):
-            pixels, latents = (
-                self._encoded(next(drawn)) if self.cache is None else self._cached(stage, step_keys, length)
-            )
-            yield Batch(pixels, latents, [_noise_seed(key) for key in step_keys])
+            drawn = map(self._encoded, batches(self.clips, config.size, items, config.workers))
+        else:
+            drawn = (self._cached(self.cache, stage, clips) for clips in items)
+        for clips, (pixels, latents) in zip(items, drawn, strict=True):
+            seeds = [int(np.random.default_rng([*key, NOISE_KEY]).integers(1 << 62)) for key, _ in clips]
+            yield Batch(pixels, latents, seeds)
 
     def measured(self) -> Tensor:
-        """Pixels (MEASURED_CLIPS, 3, T, H, W) that no step uses."""
+        """Draw clips (MEASURED_CLIPS, 3, T, H, W) that no step uses."""
         return self._held_out(range(MEASURED_CLIPS), 1 if self.only_images else self.config.stages[-1].num_frames[1])
 
     def for_statistics(self) -> Iterator[Tensor]:
-        """STATISTICS_CLIPS inputs of the trained part: pixels, or 2D latents (from the cache if there is one)."""
+        """Make STATISTICS_CLIPS inputs of the trained part: pixels, or 2D latents (from the cache if there is one)."""
         if self.cache is not None:
             for clip in self.cache.latents[:STATISTICS_CLIPS]:
                 yield torch.from_numpy(np.array(clip)[None]).transpose(1, 2)
@@ -88,29 +89,21 @@ class Inputs:
         clips = [self.clips.draw((seed, MEASURE_KEY, i), num_frames, size) for i in numbers]
         return to_pixels(torch.from_numpy(np.stack(clips)))
 
-    def _encoded(self, frames: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _encoded(self, frames: Tensor) -> tuple[Tensor | None, Tensor | None]:
         pixels = to_pixels(frames.to(self.device))
         with torch.no_grad():
             return pixels, None if self.spatial is None else encode(self.spatial, pixels)
 
-    def _cached(self, stage: Stage, keys: list[tuple], length: int) -> tuple[Tensor | None, Tensor]:
-        assert self.cache is not None
-        windows, frames = zip(*[self.cache.window(key, length) for key in keys], strict=True)
+    def _cached(self, cache: LatentCache, stage: Stage, items: list[tuple]) -> tuple[Tensor | None, Tensor | None]:
+        windows, frames = zip(*[cache.window(*item) for item in items], strict=True)
         latents = torch.from_numpy(np.stack(windows)).transpose(1, 2).to(self.device)
         if stage.target == "latents":
             return None, latents
         return to_pixels(torch.from_numpy(np.stack(frames)).to(self.device)), latents
 
     def _num_frames(self, number: int, step: int) -> int:
-        """The length of a step's clips: 1 (images) in `image_fraction` of the steps, else drawn from the stage's."""
-        if self.only_images:
-            return 1
         random = np.random.default_rng([self.config.seed, LENGTH_KEY, number, step])
-        if random.random() < self.config.image_fraction:
+        if self.only_images or random.random() < self.config.image_fraction:
             return 1
         shortest, longest = self.config.stages[number].num_frames
         return int(random.integers(shortest, longest + 1))
-
-
-def _noise_seed(key: Sequence[int]) -> int:
-    return int(np.random.default_rng([*key, NOISE_KEY]).integers(1 << 62))

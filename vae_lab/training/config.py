@@ -1,23 +1,22 @@
 """What a training run does: a `TrainConfig` with one or more `Stage`s, written in Python or in a TOML file."""
 
-import dataclasses
 import tomllib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import wraps
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TypeVar, dataclass_transform
 
-from ..utils.checks import check_above, check_at_least, check_known, check_one_of, check_text, positive_int
+from ..utils.checks import check_above, check_at_least, check_known, check_one_of, check_text, is_number, positive_int
 
 PARTS = ("spatial", "temporal", "whole")
 TARGETS = ("pixels", "latents")
 STARTS = ("interpolation", "random")
 PRECISIONS = ("auto", "no", "bf16", "fp16")
-_Class = TypeVar("_Class", bound=type)
 RUNTIME_FIELDS = ("checkpoint_every", "log_every", "measure_every", "workers")  # these do not change the weights
+_Class = TypeVar("_Class", bound=type)
 
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,11 +68,9 @@ class Stage:
         check_at_least("learning_rate", self.learning_rate, 0)
         check_at_least("identity_weight", self.identity_weight, 0)
         check_one_of("target", self.target, TARGETS)
-        pair = self.num_frames
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise ValueError(f"num_frames must be (shortest, longest), got {pair!r}")
-        if positive_int("num_frames", pair[0]) > positive_int("num_frames", pair[1]):
-            raise ValueError(f"num_frames must be (shortest, longest), got {tuple(pair)}")
+        pair = self.num_frames if isinstance(self.num_frames, list | tuple) else ()
+        if len(pair) != 2 or positive_int("num_frames", pair[0]) > positive_int("num_frames", pair[1]):
+            raise ValueError(f"num_frames must be (shortest, longest), got {self.num_frames!r}")
         object.__setattr__(self, "num_frames", tuple(pair))
 
 
@@ -81,10 +78,9 @@ class Stage:
 class TrainConfig:
     """Everything that decides the trained weights, and four settings (RUNTIME_FIELDS) that do not.
 
-    All loss weights are per element: each loss is a mean over batch, channels, frames and pixels (the KL: over the
-    latent's elements), so their balance does not depend on size, length or batch. The reference instead divides the
-    reconstruction's sum by B * T and the KL's sum by B (Open-Sora v1.2.0, `opensora/models/vae/losses.py`): its KL
-    weighs L times as much in a clip of L latent frames as in an image.
+    Each loss is a mean over the elements of the batch (the KL: of its latents), so the balance of their weights does
+    not depend on size, length or batch. The reference instead divides the reconstruction's sum by B * T and the KL's by
+    B (Open-Sora v1.2.0, `opensora/models/vae/losses.py`): a clip of L latent frames has L times the KL of an image.
     """
 
     part: str
@@ -174,20 +170,18 @@ class TrainConfig:
         return sum(stage.steps for stage in self.stages)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, which JSON can hold and `TrainConfig.from_dict` reads."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        stages = [dataclasses.asdict(stage) | {"num_frames": list(stage.num_frames)} for stage in self.stages]
-        return values | {"model": _plain(self.model), "stages": stages}
+        """Return plain values, which JSON can hold and `TrainConfig.from_dict` reads."""
+        return _plain(vars(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build from plain values. Unknown fields raise ValueError with close matches."""
-        _check_fields(cls.__name__, renamed(values), cls)
+        _check_fields(cls, renamed(values))
         stages = values["stages"]
         if not isinstance(stages, list | tuple) or not all(isinstance(stage, Mapping) for stage in stages):
             raise ValueError(f"stages must be a list of tables ([[stages]] in TOML), got {stages!r}")
         for stage in stages:
-            _check_fields("Stage", stage, Stage)
+            _check_fields(Stage, stage)
         return cls(**{**values, "stages": tuple(Stage(**stage) for stage in stages)})
 
     @classmethod
@@ -201,22 +195,18 @@ class TrainConfig:
 
 def check_factor(name: str, factor: float | None, part: str) -> None:
     """Refuse a factor on 2D latents that is not a number above 0, or is given for another part than "temporal"."""
-    if factor is None:
-        return
-    number = isinstance(factor, int | float) and not isinstance(factor, bool)
-    if part != "temporal" or not number or not 0 < factor < float("inf"):
+    if factor is not None and (part != "temporal" or not is_number(factor) or not 0 < factor < float("inf")):
         raise ValueError(f'{name} must be a number above 0, for part "temporal" only, got {factor!r} for part {part!r}')
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Mapping | Stage):
+        return {key: _plain(item) for key, item in (vars(value) if isinstance(value, Stage) else value).items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _check_fields(kind: str, values: Mapping[str, Any], cls: type) -> None:
-    check_known(kind, values, [f.name for f in fields(cls)])
+def _check_fields(cls: type, values: Mapping[str, Any]) -> None:
+    check_known(cls.__name__, values, [f.name for f in fields(cls)])
     for f in fields(cls):
-        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        if required and f.name not in values:
-            raise ValueError(f"{kind} needs a value for {f.name!r}")
+        if f.name not in values and f.default is f.default_factory is MISSING:
+            raise ValueError(f"{cls.__name__} needs a value for {f.name!r}")

@@ -9,8 +9,9 @@ import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -91,18 +92,15 @@ class VideoFolder:
         for path in self.files[first:] + self.files[:first]:
             try:
                 length = self._length(path)
-                if length >= num_frames or length == 1:  # an image is repeated
-                    return self._window(path, int(place * max(0, length - num_frames + 1)), random, num_frames, size)
+                if length >= num_frames or length == 1:
+                    start = int(place * max(0, length - num_frames + 1))
+                    frames = read_video(path, start, min(num_frames, length)).frames
+                    return _crop(np.repeat(frames, num_frames // len(frames), axis=0), random, size)  # images repeat
                 reasons.append(f"{path} has {length} frames")
             except (ValueError, OSError) as error:
                 warnings.warn(f"{error}: another file takes its place", stacklevel=2)
                 reasons.append(str(error))
         raise ValueError(f"no video in {self.folder} gives {num_frames} frames: {'; '.join(reasons[:3])}")
-
-    def _window(self, path: Path, start: int, random: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
-        length = self._length(path)
-        frames = read_video(path, start, min(num_frames, length)).frames
-        return _crop(np.repeat(frames, num_frames if length == 1 else 1, axis=0), random, size)
 
     def _length(self, path: Path) -> int:
         if path not in self._lengths:
@@ -122,20 +120,15 @@ def _crop(frames: np.ndarray, random: np.random.Generator, size: int) -> np.ndar
     return np.ascontiguousarray(clip[:, :, ::-1] if random.random() < 0.5 else clip)
 
 
-class Draws(Dataset):
-    """Clips for torch's DataLoader: an item is the clip of one (key, num_frames)."""
-
-    def __init__(self, clips: Clips, size: int):
-        self.clips, self.size = clips, size
-
-    def __getitem__(self, item: tuple[Sequence[int], int]) -> Tensor:
-        key, num_frames = item
-        return torch.from_numpy(self.clips.draw(key, num_frames, self.size))
-
-
 def batches(clips: Clips, size: int, items: Sequence[list[tuple]], workers: int) -> Iterator[Tensor]:
     """Draw one batch, uint8 (B, T, size, size, 3), for each list of (key, num_frames), in that order."""
-    return iter(DataLoader(Draws(clips, size), batch_sampler=items, num_workers=workers))
+    draw = partial(draw_batch, clips, size)
+    return iter(DataLoader(cast(Dataset, items), batch_size=None, collate_fn=draw, num_workers=workers))
+
+
+def draw_batch(clips: Clips, size: int, items: list[tuple]) -> Tensor:
+    """Draw the clips of one batch, uint8 (B, T, size, size, 3), from a list of (key, num_frames)."""
+    return torch.stack([torch.from_numpy(clips.draw(key, num_frames, size)) for key, num_frames in items])
 
 
 def to_pixels(frames: Tensor) -> Tensor:
@@ -143,14 +136,13 @@ def to_pixels(frames: Tensor) -> Tensor:
     return frames.permute(0, 4, 1, 2, 3).float().div(127.5).sub(1)
 
 
-class LatentCache:
-    """2D latents of N clips, float32 (N, T, C, h, w), and their frames, uint8 (N, T, H, W, 3) or None.
+class LatentCache(NamedTuple):
+    """2D latents of N clips and their frames, both read from disk as they are needed."""
 
-    Both are read from disk as they are needed.
-    """
-
-    def __init__(self, latents: np.ndarray, frames: np.ndarray | None):
-        self.latents, self.frames = latents, frames
+    latents: np.ndarray
+    """float32 (N, T, C, h, w)."""
+    frames: np.ndarray | None
+    """uint8 (N, T, H, W, 3); None if no stage needs them."""
 
     def window(self, key: Sequence[int], num_frames: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Draw num_frames consecutive frames of one clip, reversed in half of the cases: (T, C, h, w), (T, H, W, 3)."""
@@ -205,11 +197,10 @@ def _write_arrays(place: Path, headers: dict[str, tuple], spatial: SpatialVAE, d
         files = {name: stack.enter_context((place / f"{name}.npy").open("wb")) for name in headers}
         for name, (descr, shape) in headers.items():
             write_array_header_1_0(files[name], dict(descr=descr, fortran_order=False, shape=shape))
-        device = next(spatial.parameters()).device
         for batch in drawn:
             if "latents" in files:
-                z = encode(spatial, to_pixels(batch.to(device)))[0].transpose(0, 1)
-                files["latents"].write(np.ascontiguousarray(z.cpu().numpy()).tobytes())
+                z = encode(spatial, to_pixels(batch.to(spatial.device)))[0].transpose(0, 1)
+                files["latents"].write(z.cpu().numpy().tobytes())
             if "frames" in files:
                 files["frames"].write(batch[0].numpy().tobytes())
     for name in headers:

@@ -12,7 +12,7 @@ SiLU is not linear, but silu(x) - silu(-x) = x. Every carried channel x therefor
 convolution takes their difference.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import singledispatch
 from typing import cast
 
@@ -26,8 +26,8 @@ from ..temporal_vae import DownBlock, ResnetBlock, TemporalVAE, UpBlock
 PIXEL_CONSTANT = 3.0  # pixels lie in [-1, 1]
 LATENT_CONSTANT = 10.0  # scaled latents lie within a few units; 3 and 100 are 0.8 and 1.9 dB worse after 600 steps
 FIRST_LOGVAR = -6.0  # of the posterior: its noise has standard deviation 0.05, much less than the latents
-Conv = nn.Conv2d | nn.Conv3d
 SPARE = 0.3  # factor on the random weights of channels that carry nothing yet
+Conv = nn.Conv2d | nn.Conv3d
 
 
 @singledispatch
@@ -41,40 +41,47 @@ def start_as_interpolation(vae: SpatialVAE | TemporalVAE) -> None:
 
 
 class _Trunk:
-    """Sets the convolutions of a trunk whose norms have `groups` groups, each of which holds `constant`."""
+    """Sets the convolutions of a trunk that carries `channels`; each of its norms' `groups` groups holds `constant`."""
 
-    def __init__(self, groups: int, constant: float):
-        self.groups, self.constant = groups, constant
+    def __init__(self, groups: int, constant: float, channels: int):
+        self.groups, self.constant, self.channels = groups, constant, channels
 
-    def constants(self, width: int) -> list[tuple[int, int]]:
-        """Return the two channels of each norm group that hold the constant and its negative: its last two."""
-        size = width // self.groups
-        return [(first + size - 2, first + size - 1) for first in range(0, width, size)]
+    def constants(self, width: int) -> Tensor:
+        """Return the two channels of each norm group that hold the constant and its negative: the last, (groups, 2)."""
+        return torch.arange(width).view(self.groups, -1)[:, -2:]
 
-    def carriers(self, width: int) -> list[int]:
+    def carriers(self, width: int) -> Tensor:
         """Return the other channels, which carry the picture."""
-        held = {channel for pair in self.constants(width) for channel in pair}
-        return [channel for channel in range(width) if channel not in held]
+        return torch.arange(width).view(self.groups, -1)[:, :-2].flatten()
 
-    def check_room(self, widths: Sequence[int], in_channels: int) -> None:
+    def pairs(self, width: int) -> tuple[Tensor, Tensor]:
+        """Pair the carriers. If the groups' size is even, twins share a group, so its mean stays 0."""
+        carriers = self.carriers(width)
+        return carriers[: len(carriers) // 2 * 2 : 2], carriers[1::2]
+
+    def check_room(self, widths: Iterable[int]) -> None:
         for width in widths:
-            if width // self.groups < 4 or len(self.carriers(width)) < 2 * in_channels:
+            if width // self.groups < 4 or len(self.carriers(width)) < 2 * self.channels:
                 raise ValueError(
-                    f"start_as_interpolation needs norm groups of at least 4 channels, and {2 * in_channels} channels "
-                    f"beside two constants a group, got {width} channels in {self.groups} groups"
+                    f"start_as_interpolation needs norm groups of at least 4 channels, and {2 * self.channels} "
+                    f"channels beside two constants a group, got {width} channels in {self.groups} groups"
                 )
+
+    def set_path(self, convs: Sequence[Conv], first: Tensor, between: Sequence[Tensor], last: Tensor) -> None:
+        """Set the trunk of an encoder or decoder: its first convolution, those that change the size, and its last."""
+        self.enter(convs[0], first)
+        for conv in convs[1:-1]:
+            self.carry(conv, *between)
+        self.leave(convs[-1], last)
 
     def set_constants(self, conv: Conv, copies: int = 1) -> None:
         """Set the constant channels of a convolution's output: by its bias or, without one, from those of its input."""
-        inputs = self.constants(conv.in_channels) if conv.bias is None else []
-        for number, pair in enumerate(self.constants(conv.out_channels // copies)):
-            for side, channel in enumerate(pair):
-                rows = slice(copies * channel, copies * (channel + 1))
-                conv.weight[rows] = 0
-                if conv.bias is None:
-                    conv.weight[rows, inputs[number][side]] = 1
-                else:
-                    conv.bias[rows] = (self.constant, -self.constant)[side]
+        weight, held = conv.weight.unflatten(0, (-1, copies)), self.constants(conv.out_channels // copies)
+        weight[held] = 0
+        if conv.bias is None:
+            weight[held, :, self.constants(conv.in_channels)] = 1
+        else:
+            conv.bias.unflatten(0, (-1, copies))[held] = torch.tensor([[self.constant], [-self.constant]])
 
     def carry(self, conv: Conv, *kernels: Tensor) -> None:
         """Make a convolution apply each kernel to every carried channel alone: one output channel per kernel."""
@@ -83,53 +90,39 @@ class _Trunk:
         if conv.bias is not None:
             conv.bias.zero_()
         sources, targets = self.carriers(conv.in_channels), self.carriers(conv.out_channels // copies)
-        for source, target in zip(sources, targets, strict=False):
-            conv.weight[copies * target : copies * (target + 1), source] = torch.stack(kernels)
+        shared = min(len(sources), len(targets))
+        conv.weight.unflatten(0, (-1, copies))[targets[:shared], :, sources[:shared]] = torch.stack(kernels)
         self.set_constants(conv, copies)
 
-    def pairs(self, width: int) -> list[tuple[int, int]]:
-        """Pair the carried channels. If the groups' size is even, twins share a group, so its mean stays 0."""
-        carriers = self.carriers(width)
-        return list(zip(carriers[::2], carriers[1::2], strict=False))
-
-    def enter(self, conv: Conv, kernel: Tensor, channels: int) -> None:
+    def enter(self, conv: Conv, kernel: Tensor) -> None:
         """Make a convolution put input channel k on the first channel of pair k, and its negative on the second."""
+        inputs, (ones, twins) = torch.arange(self.channels), self.pairs(conv.out_channels)
         conv.weight *= SPARE
-        for k, (one, twin) in enumerate(self.pairs(conv.out_channels)):
-            if k < channels:
-                conv.weight[one] = 0
-                conv.weight[one, k] = kernel
-            conv.weight[twin] = -conv.weight[one]
+        conv.weight[ones[inputs]] = 0
+        conv.weight[ones[inputs], inputs] = kernel
+        conv.weight[twins] = -conv.weight[ones]
         if conv.bias is not None:
             conv.bias.zero_()
             self.set_constants(conv)
 
-    def leave(self, conv: Conv, kernel: Tensor, channels: int) -> None:
+    def leave(self, conv: Conv, kernel: Tensor) -> None:
         """Make a convolution undo `enter` after GroupNorm and SiLU: output k is input channel k at its old scale."""
-        size = conv.in_channels // self.groups
-        gain = self.constant / (size / 2) ** 0.5  # the norm's standard deviation, 2 of `size` channels being constants
+        outputs, (ones, twins) = torch.arange(self.channels), self.pairs(conv.in_channels)
+        # the norm's standard deviation, with 2 constants among the channels of a group
+        gain = self.constant / (conv.in_channels / self.groups / 2) ** 0.5
         assert conv.bias is not None
         conv.weight *= SPARE
         conv.bias.zero_()
-        for k, (one, twin) in zip(range(channels), self.pairs(conv.in_channels), strict=False):
-            conv.weight[k] = 0
-            conv.weight[k, one] = gain * kernel
-            conv.weight[k, twin] = -gain * kernel
-
-    def branch(self, conv: Conv) -> None:
-        """Hide the constants, next to which the picture is small, from the first convolution of a residual branch."""
-        for pair in self.constants(conv.in_channels):
-            conv.weight[:, pair] = 0
+        conv.weight[outputs] = 0
+        conv.weight[outputs, ones[outputs]] = gain * kernel
+        conv.weight[outputs, twins[outputs]] = -gain * kernel
 
 
 def _start_posterior(quant_conv: Conv, post_quant_conv: Conv, latent_channels: int) -> None:
     assert quant_conv.bias is not None and post_quant_conv.bias is not None
-    quant_conv.weight[:latent_channels] = 0
+    nn.init.dirac_(quant_conv.weight[:latent_channels])
     quant_conv.weight[latent_channels:] *= 0.1
-    post_quant_conv.weight.zero_()
-    for k in range(latent_channels):
-        quant_conv.weight[k, k] = 1
-        post_quant_conv.weight[k, k] = 1
+    nn.init.dirac_(post_quant_conv.weight)
     quant_conv.bias[:latent_channels] = 0
     quant_conv.bias[latent_channels:] = FIRST_LOGVAR
     post_quant_conv.bias.zero_()
@@ -139,9 +132,9 @@ def _start_posterior(quant_conv: Conv, post_quant_conv: Conv, latent_channels: i
 @torch.no_grad()
 def _start_spatial(vae: SpatialVAE) -> None:
     encoder, decoder = vae.autoencoder.encoder, vae.autoencoder.decoder
-    trunk = _Trunk(vae.config.norm_num_groups, PIXEL_CONSTANT)
     channels = vae.config.in_channels
-    trunk.check_room(vae.config.block_out_channels, channels)
+    trunk = _Trunk(vae.config.norm_num_groups, PIXEL_CONSTANT, channels)
+    trunk.check_room(vae.config.block_out_channels)
     if vae.config.latent_channels < channels or vae.config.out_channels != channels:
         raise ValueError(
             f"start_as_interpolation needs out_channels equal to in_channels ({channels}) and at least as many latent "
@@ -158,27 +151,20 @@ def _start_spatial(vae: SpatialVAE) -> None:
         resnet.conv2.bias.zero_()
         if resnet.conv_shortcut is not None:
             trunk.carry(resnet.conv_shortcut, torch.ones(1, 1))
-    trunk.enter(encoder.conv_in, centre, channels)
-    for block in encoder.down_blocks:
-        for downsampler in block.downsamplers or ():
-            trunk.carry(downsampler.conv, area)
-    trunk.leave(encoder.conv_out, centre, channels)
+    downs = [downsampler.conv for block in encoder.down_blocks for downsampler in block.downsamplers or ()]
+    trunk.set_path([encoder.conv_in, *downs, encoder.conv_out], centre, [area], centre)
     if vae.config.use_quant_conv and vae.config.use_post_quant_conv:
         _start_posterior(vae.autoencoder.quant_conv, vae.autoencoder.post_quant_conv, vae.config.latent_channels)
-    trunk.enter(decoder.conv_in, centre, channels)
-    for block in decoder.up_blocks:
-        for upsampler in block.upsamplers or ():
-            trunk.carry(upsampler.conv, tent)
-    trunk.leave(decoder.conv_out, centre, channels)
+    ups = [upsampler.conv for block in decoder.up_blocks for upsampler in block.upsamplers or ()]
+    trunk.set_path([decoder.conv_in, *ups, decoder.conv_out], centre, [tent], centre)
 
 
 @start_as_interpolation.register
 @torch.no_grad()
 def _start_temporal(vae: TemporalVAE) -> None:
-    encoder, decoder, trunk = vae.encoder, vae.decoder, _Trunk(vae.config.norm_num_groups, LATENT_CONSTANT)
-    channels = vae.config.in_channels
-    widths = [vae.config.base_channels * multiplier for multiplier in vae.config.channel_multipliers]
-    trunk.check_room(widths, channels)
+    encoder, decoder, channels = vae.encoder, vae.decoder, vae.config.in_channels
+    trunk = _Trunk(vae.config.norm_num_groups, LATENT_CONSTANT, channels)
+    trunk.check_room(vae.config.base_channels * multiplier for multiplier in vae.config.channel_multipliers)
     if vae.config.latent_channels < channels:
         raise ValueError(
             f"start_as_interpolation needs at least in_channels ({channels}) latent channels, "
@@ -191,17 +177,12 @@ def _start_temporal(vae: TemporalVAE) -> None:
     point = torch.ones(1, 1, 1)
     for resnet in (module for module in vae.modules() if isinstance(module, ResnetBlock)):
         resnet.conv2.conv.weight.zero_()
-        trunk.branch(resnet.conv1.conv)
+        held = trunk.constants(resnet.conv1.conv.in_channels)
+        resnet.conv1.conv.weight[:, held] = 0  # next to the constants, the picture is small
         if resnet.conv_shortcut is not None:
             trunk.carry(resnet.conv_shortcut.conv, point)
-    trunk.enter(encoder.conv_in.conv, own, channels)
-    for down in cast(list[DownBlock], encoder.down_blocks):
-        if down.downsampler is not None:
-            trunk.carry(down.downsampler.conv, last)  # the last frame of the group, causal or not
-    trunk.leave(encoder.conv_out.conv, point, channels)
+    downs = [block.downsampler.conv for block in cast(list[DownBlock], encoder.down_blocks) if block.downsampler]
+    trunk.set_path([encoder.conv_in.conv, *downs, encoder.conv_out.conv], own, [last], point)
     _start_posterior(vae.quant_conv.conv, vae.post_quant_conv.conv, vae.config.latent_channels)
-    trunk.enter(decoder.conv_in.conv, own, channels)
-    for up in cast(list[UpBlock], decoder.up_blocks):
-        if up.upsampler is not None:
-            trunk.carry(up.upsampler.conv, between, own)
-    trunk.leave(decoder.conv_out.conv, own, channels)
+    ups = [block.upsampler.conv for block in cast(list[UpBlock], decoder.up_blocks) if block.upsampler]
+    trunk.set_path([decoder.conv_in.conv, *ups, decoder.conv_out.conv], own, [between, own], own)

@@ -5,7 +5,8 @@ The recipe is that of Open-Sora v1.2.0, `docs/report_03.md` and `configs/vae/tra
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +23,11 @@ from ..checkpoints.loading import load
 from ..families import codec_of, encode
 from ..metrics import DATA_RANGE, psnr
 from ..utils.checks import NotFiniteError
-from .batches import Inputs
+from .batches import Batch, Inputs
 from .config import Stage, TrainConfig
 from .data import Clips, SyntheticClips, VideoFolder, fingerprint
 from .losses import Objective, layers_seeded
-from .models import finished, new_parts, perceptual_distance, stack
+from .models import new_parts, perceptual_distance, stack
 from .run_folder import RunFolder, TrainingError
 
 
@@ -71,53 +72,36 @@ def train(
         ValueError: the config cannot be trained, the data cannot be read, or the folder holds another run.
         TrainingError: the loss is no longer finite, or the disk is full. The last good checkpoint is intact.
     """
-    folder = RunFolder(out, cache)
-    accelerator = Accelerator(mixed_precision=_precision(config))
+    folder, precision = RunFolder(out, cache), config.mixed_precision
+    if precision == "auto":
+        precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    accelerator = Accelerator(mixed_precision=precision)
     clips = SyntheticClips() if data is None else VideoFolder(data)
-    if accelerator.is_main_process:
-        with folder.locked():
-            for path, reason in getattr(clips, "skipped", {}).items():
-                tqdm.write(f"skipped {path}: {reason}")
-            return _Run(config, folder, clips, accelerator, watch, progress).train()
-    return _Run(config, folder, clips, accelerator, None, False).train()
-
-
-def _precision(config: TrainConfig) -> str:
-    if config.mixed_precision != "auto":
-        return config.mixed_precision
-    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
-
-
-@dataclass
-class _State:
-    """The progress of a run, which goes into the checkpoint."""
-
-    step: int = 0
-    seconds: float = 0.0
-    log: list[dict[str, Any]] = field(default_factory=list)
+    with folder.locked() if accelerator.is_main_process else nullcontext():
+        for path, reason in getattr(clips, "skipped", {}).items() if accelerator.is_main_process else ():
+            tqdm.write(f"skipped {path}: {reason}")
+        return _Run(config, folder, clips, accelerator, watch, progress and accelerator.is_main_process).train()
 
 
 class _Run:
     """One call of `train`, in one process."""
 
     def __init__(self, config: TrainConfig, folder: RunFolder, clips: Clips, accelerator: Accelerator, watch, progress):
-        self.config, self.folder, self.clips, self.accelerator = config, folder, clips, accelerator
-        self.watch, self.progress, self.state = watch, progress, _State()
+        self.config, self.folder, self.accelerator = config, folder, accelerator
+        self.watch, self.progress = watch, progress
+        self.step, self.seconds, self.log = 0, 0.0, list[dict[str, Any]]()
         device = accelerator.device
         half, spatial = new_parts(config)
         self.half, self.spatial = half.to(device), None if spatial is None else spatial.to(device)
         if config.part != "whole":
-            layout = torch.channels_last if config.part == "spatial" else torch.channels_last_3d
-            self.half.to(memory_format=layout)
+            self.half.to(memory_format=torch.channels_last if config.part == "spatial" else torch.channels_last_3d)
         perceptual = None if config.perceptual is None else perceptual_distance(config.perceptual).to(device)
         self.objective = accelerator.prepare(Objective(config, self.half, self.spatial, perceptual))
-        self.average = AveragedModel(self.half, multi_avg_fn=_moving_average(config.ema_decay))
+        self.average = AveragedModel(self.half, multi_avg_fn=partial(_move_average, config.ema_decay))
         averaged: ModelMixin = self.average.module
         self.reconstructing = averaged if self.spatial is None else stack(self.spatial, averaged)
         self.made_of = fingerprint(clips, self.spatial)
         self.inputs = Inputs(config, clips, self.spatial, device, accelerator.process_index)
-
-    # ---- the loop ----------------------------------------------------------------------------------------------
 
     @torch.enable_grad()  # even if the caller has disabled gradients
     def train(self) -> nn.Module:
@@ -126,78 +110,78 @@ class _Run:
         if saved is not None:
             self.half.load_state_dict(saved["half"])
             self.average.load_state_dict(saved["average"])
-            self.state = _State(saved["step"], saved["seconds"], saved["log"])
-            if self.state.step == config.steps and self.folder.model.exists():
+            self.step, self.seconds, self.log = saved["step"], saved["seconds"], saved["log"]
+            if self.step == config.steps and self.folder.model.exists():
                 return load(self.folder.model)
         if accelerator.is_main_process:
-            self.folder.write_log(self.state.log)
+            self.folder.write_log(self.log)
         with accelerator.main_process_first(), self.folder.explained(f"fill {self.folder.cache}"):
             self.inputs.fill_cache(self.folder.cache, self.progress)  # the other processes find it filled
         self.measured = self.inputs.measured()
         first = 0
-        with tqdm(total=config.steps, initial=self.state.step, unit="step", disable=not self.progress) as bar:
+        with tqdm(total=config.steps, initial=self.step, unit="step", disable=not self.progress) as bar:
             for number, stage in enumerate(config.stages):
-                if self.state.step < first + stage.steps:
+                if self.step < first + stage.steps:
                     self._train_stage(number, stage, first, saved, bar)
                 first += stage.steps
-        vae = self._finished()
+        vae = self.reconstructing.cpu().eval()
+        with torch.no_grad():
+            z = torch.cat([encode(self.average.module, x) for x in self.inputs.for_statistics()])
+        vae = codec_of(vae).calibrated(z)
         if accelerator.is_main_process:
             self.folder.write_model(vae)
         accelerator.wait_for_everyone()
         return vae.eval()
 
     def _train_stage(self, number: int, stage: Stage, first: int, saved: dict | None, bar: tqdm) -> None:
-        config, accelerator, state = self.config, self.accelerator, self.state
+        config = self.config
         optimizer = torch.optim.AdamW(self.half.parameters(), stage.learning_rate, weight_decay=config.weight_decay)
         schedule = get_cosine_schedule_with_warmup(optimizer, min(config.warmup_steps, stage.steps // 2), stage.steps)
-        if saved is not None and state.step > first:
+        if saved is not None and self.step > first:
             optimizer.load_state_dict(saved["optimizer"])
             schedule.load_state_dict(saved["schedule"])
-        optimizer = accelerator.prepare(optimizer)
+        optimizer = self.accelerator.prepare(optimizer)
         self.objective.train()
-        started = time.perf_counter() - state.seconds
-        for batch in self.inputs.batches(number, state.step - first):
-            try:
-                with accelerator.autocast(), layers_seeded(batch.seeds, accelerator.device):
-                    losses = self.objective(stage, *batch)
-            except NotFiniteError as error:
-                raise self._not_finite(str(error)) from error
-            values = accelerator.reduce(torch.stack([value.detach().float() for value in losses.values()]), "mean")
-            if not values.isfinite().all():
-                raise self._not_finite(f"losses {values.tolist()}")
-            optimizer.zero_grad()
-            accelerator.backward(losses["loss"])
-            norm = accelerator.clip_grad_norm_(self.half.parameters(), config.max_grad_norm)
-            if not norm.isfinite():
-                raise self._not_finite(f"gradient norm {norm.item()}")
+        started = time.perf_counter() - self.seconds
+        for batch in self.inputs.batches(number, self.step - first):
             rate = schedule.get_last_lr()[0]
-            optimizer.step()
+            try:
+                measured = self._update(stage, batch, optimizer)
+            except NotFiniteError as error:
+                what = f"training is no longer finite at step {self.step}: {error}"
+                raise TrainingError(f"{what}; {self.folder.last_good()}") from error
             schedule.step()
-            self.average.update_parameters(self.half)
-            state.step += 1
-            state.seconds = time.perf_counter() - started
+            self.step += 1
+            self.seconds = time.perf_counter() - started
             bar.update()
-            last = state.step in (first + stage.steps, config.steps)
-            if last or state.step % config.log_every == 0 or state.step % config.measure_every == 0:
-                row = {"step": state.step, "stage": stage.name} | dict(zip(losses, values.tolist(), strict=True))
-                row |= {"learning_rate": rate, "grad_norm": norm.item(), "seconds": round(state.seconds, 2)}
-                self._log(row, measure=last, bar=bar)
-            if last or state.step % config.checkpoint_every == 0:
+            last = self.step == first + stage.steps
+            if last or self.step % config.log_every == 0 or self.step % config.measure_every == 0:
+                row = {"step": self.step, "stage": stage.name} | measured
+                self._log(row | {"learning_rate": rate, "seconds": round(self.seconds, 2)}, measure=last, bar=bar)
+            if last or self.step % config.checkpoint_every == 0:
                 self._save(optimizer, schedule)
 
-    def _not_finite(self, what: str) -> TrainingError:
-        return TrainingError(
-            f"training is no longer finite at step {self.state.step}: {what}; {self.folder.last_good()}"
-        )
-
-    # ---- the log, checkpoints and the model --------------------------------------------------------------------
+    def _update(self, stage: Stage, batch: Batch, optimizer) -> dict[str, float]:
+        """Take one step. Return its losses, means over all processes, and the norm of the gradients."""
+        accelerator = self.accelerator
+        with accelerator.autocast(), layers_seeded(batch.seeds, accelerator.device):
+            losses = self.objective(stage, *batch)
+        values = accelerator.reduce(torch.stack([value.detach().float() for value in losses.values()]), "mean")
+        if not values.isfinite().all():
+            raise NotFiniteError(f"losses {values.tolist()}")
+        optimizer.zero_grad()
+        accelerator.backward(losses["loss"])
+        norm = accelerator.clip_grad_norm_(self.half.parameters(), self.config.max_grad_norm)
+        if not norm.isfinite():
+            raise NotFiniteError(f"gradient norm {norm.item()}")
+        optimizer.step()
+        self.average.update_parameters(self.half)
+        return dict(zip(losses, values.tolist(), strict=True)) | {"grad_norm": norm.item()}
 
     @torch.no_grad()
     def _psnr(self) -> float:
-        codec, values = codec_of(self.reconstructing.eval()), []
-        for x in self.measured.to(self.accelerator.device).split(1):
-            y = codec.reconstruct(x).sample.clamp(-1, 1)
-            values.append(psnr(x, y, DATA_RANGE).mean().item())
+        codec, clips = codec_of(self.reconstructing.eval()), self.measured.to(self.accelerator.device).split(1)
+        values = [psnr(x, codec.reconstruct(x).sample.clamp(-1, 1), DATA_RANGE).mean().item() for x in clips]
         return float(np.mean(values))
 
     def _log(self, row: dict[str, Any], measure: bool, bar: tqdm) -> None:
@@ -205,38 +189,26 @@ class _Run:
             return
         if measure or row["step"] % self.config.measure_every == 0:
             row["psnr"] = self._psnr()
-        self.state.log.append(row)
+        self.log.append(row)
         with self.folder.explained(f"write {self.folder.log}"):
             self.folder.append_log(row)
         bar.set_postfix({key: f"{row[key]:.4g}" for key in ("loss", "psnr") if key in row})
         if self.watch is not None:
-            self.watch(Progress(self.state.log, self.config.steps, self.reconstructing))
+            self.watch(Progress(self.log, self.config.steps, self.reconstructing))
 
     def _save(self, optimizer, schedule) -> None:
         if self.accelerator.is_main_process:
+            state = dict(half=self.half, average=self.average, optimizer=optimizer, schedule=schedule)
             self.folder.write(
                 self.config,
-                {
-                    "processes": self.accelerator.num_processes, "made_of": self.made_of,
-                    "half": self.half.state_dict(), "average": self.average.state_dict(),
-                    "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), **vars(self.state),
-                },
-            )  # fmt: skip
+                {name: value.state_dict() for name, value in state.items()}
+                | dict(processes=self.accelerator.num_processes, made_of=self.made_of)
+                | dict(step=self.step, seconds=self.seconds, log=self.log),
+            )
         self.accelerator.wait_for_everyone()
 
-    @torch.no_grad()
-    def _finished(self) -> nn.Module:
-        """The finished model, with the statistics of its latents."""
-        half = self.average.module.cpu().eval()
-        spatial = None if self.spatial is None else self.spatial.cpu()
-        return finished(half, spatial, torch.cat([encode(half, x) for x in self.inputs.for_statistics()]))
 
-
-def _moving_average(decay: float) -> Callable:
-    """An exponential moving average whose decay begins small, so that it soon forgets the weights before training."""
-
-    def update(averages: list[Tensor], currents: list[Tensor], count: Tensor) -> None:
-        now = min(decay, (1 + int(count)) / (10 + int(count)))  # as TensorFlow's ExponentialMovingAverage does
-        torch._foreach_lerp_(averages, currents, 1 - now)
-
-    return update
+def _move_average(decay: float, averages: list[Tensor], currents: list[Tensor], count: Tensor) -> None:
+    """Move exponential averages. The decay begins small, so that they soon forget the weights before training."""
+    now = min(decay, (1 + int(count)) / (10 + int(count)))  # as TensorFlow's ExponentialMovingAverage does
+    torch._foreach_lerp_(averages, currents, 1 - now)

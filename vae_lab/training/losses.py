@@ -14,8 +14,6 @@ from ..gaussian import DiagonalGaussian
 from ..spatial_vae import SpatialVAE
 from .config import Stage, TrainConfig
 
-LOSSES = ("loss", "mse", "l1", "kl", "identity", "perceptual")
-
 
 class Objective(nn.Module):
     """The losses of a VAE, or of one half, as one module, so that several processes can share its gradients.
@@ -23,7 +21,7 @@ class Objective(nn.Module):
     Args:
         vae: the model that is trained: a half, a VideoVAE, or one of diffusers' video VAEs.
         spatial: the frozen 2D half, if `vae` is a temporal half.
-        perceptual: a distance between two batches of images (N, 3, H, W) in [-1, 1], (N, ...).
+        perceptual: a module of two batches of images (N, 3, H, W) in [-1, 1], which returns their distances (N, ...).
     """
 
     def __init__(
@@ -34,12 +32,13 @@ class Objective(nn.Module):
         perceptual: nn.Module | None = None,
     ):
         super().__init__()
-        self.config, self.vae = config, vae
-        self.spatial = None if spatial is None else spatial.requires_grad_(False).eval()
-        self.perceptual = None if perceptual is None else perceptual.requires_grad_(False).eval()
+        self.config, self.vae, self.spatial, self.perceptual = config, vae, spatial, perceptual
+        for frozen in (spatial, perceptual):
+            if frozen is not None:
+                frozen.requires_grad_(False).eval()
 
     def forward(self, stage: Stage, x: Tensor | None, latents: Tensor | None, seeds: list[int]) -> dict[str, Tensor]:
-        """Return the mean of each loss over this batch, by the names in LOSSES.
+        """Return the mean of each loss over this batch, by name: "loss" is the weighted sum of the others.
 
         x: pixels (B, 3, T, H, W) in [-1, 1]; None if the target is latents.
         latents: scaled 2D latents (B, C, T, h, w) of x, for a temporal half.

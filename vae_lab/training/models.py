@@ -1,15 +1,16 @@
 """The models of a training run: the one that it trains, the frozen 2D half behind it, and the finished one."""
 
 import inspect
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 import torch
 from diffusers import ModelMixin
-from torch import Tensor, nn
+from torch import nn
 
 from ..checkpoints.loading import load
-from ..families import class_named, codec_of
+from ..families import class_named
 from ..spatial_vae import SpatialVAE
 from ..temporal_vae import TemporalVAE
 from ..utils.checks import check_known
@@ -37,14 +38,14 @@ def new_half(config: TrainConfig) -> ModelMixin:
     """
     kind, arguments = _class_of(config)
     if config.start not in STARTS:
-        vae = load(config.start)
-        vae = getattr(vae, config.part, vae)
+        whole = load(config.start)
+        vae = getattr(whole, config.part, whole)
         if config.part != "whole" and not isinstance(vae, kind):
             raise ValueError(
                 f"start {config.start!r} must have a {config.part} half of the lab, it is {type(vae).__name__}"
             )
         return vae
-    check_known(f"model ({kind.__name__})", arguments, list(inspect.signature(kind).parameters))
+    _check_arguments(f"model ({kind.__name__})", arguments, kind)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         try:
@@ -58,14 +59,13 @@ def new_half(config: TrainConfig) -> ModelMixin:
 
 
 def _class_of(config: TrainConfig) -> tuple[type, dict[str, Any]]:
-    """Return the class of the model that is trained, and its arguments."""
     arguments = dict(config.model)
     if config.part != "whole":
         return SpatialVAE if config.part == "spatial" else TemporalVAE, arguments
     name = arguments.pop("class_name", "VideoVAE")
     if name == "VideoVAE":
         for part, cls in (("spatial_config", SpatialVAE), ("temporal_config", TemporalVAE)):
-            check_known(f"model {part}", arguments.get(part) or {}, list(inspect.signature(cls).parameters))
+            _check_arguments(f"model {part}", arguments.get(part) or {}, cls)
         return VideoVAE, arguments
     kind = class_named(name)
     if kind is None or not name.startswith("AutoencoderKL"):
@@ -73,6 +73,10 @@ def _class_of(config: TrainConfig) -> tuple[type, dict[str, Any]]:
     if config.start == "interpolation":
         raise ValueError(f'start must be "random" or a checkpoint for {name}, got "interpolation"')
     return kind, arguments
+
+
+def _check_arguments(name: str, arguments: Mapping[str, Any], kind: type) -> None:
+    check_known(name, arguments, list(inspect.signature(kind).parameters))
 
 
 def frozen_spatial(source: str, scaling_factor: float | None = None) -> SpatialVAE:
@@ -89,15 +93,12 @@ def frozen_spatial(source: str, scaling_factor: float | None = None) -> SpatialV
 def check_sizes(config: TrainConfig, half: ModelMixin, spatial: SpatialVAE | None, name: str = "size") -> None:
     """Refuse halves that do not fit each other, and clips that do not fit them. name: what messages call the size."""
     if spatial is not None:
-        given, taken = spatial.config.latent_channels, half.config.in_channels
+        given, taken, channels = spatial.config.latent_channels, half.config.in_channels, half.config.latent_channels
         if given != taken:
             raise ValueError(f"model in_channels ({taken}) must equal the {given} latent channels of the 2D half")
-        channels = half.config.latent_channels
         if channels != given and any(stage.identity_weight for stage in config.stages):
-            raise ValueError(
-                f"identity_weight compares latents with 2D latents: model latent_channels ({channels}) must equal "
-                f"{given}"
-            )
+            compared = "identity_weight compares latents with 2D latents"
+            raise ValueError(f"{compared}: model latent_channels ({channels}) must equal {given}")
     ratio = getattr(spatial or half, "spatial_compression_ratio", 1)
     if config.size % ratio:
         raise ValueError(f"{name} ({config.size}) must be a multiple of the spatial ratio ({ratio})")
@@ -109,17 +110,11 @@ def stack(spatial: SpatialVAE, temporal: TemporalVAE) -> VideoVAE:
     return VideoVAE.of_halves(spatial, temporal, latents_mean=[0.0] * channels, latents_std=[1.0] * channels)
 
 
-def finished(half: ModelMixin, spatial: SpatialVAE | None, z: Tensor) -> nn.Module:
-    """Return the trained VAE, joined with its frozen 2D half if it has one, with the statistics of raw latents z."""
-    return codec_of(half if spatial is None else stack(spatial, half)).calibrated(z)
-
-
 def perceptual_distance(name: str) -> nn.Module:
     """Make the module that `TrainConfig.perceptual` names as "module:name"."""
     module, _, factory = name.partition(":")
     try:
         return getattr(import_module(module), factory)()
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f'perceptual must be "module:name" of an importable module, {name!r} raises: {error}'
-        ) from error
+        what = f'perceptual must be "module:name" of an importable module, {name!r} raises: {error}'
+        raise ValueError(what) from error

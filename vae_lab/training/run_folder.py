@@ -54,20 +54,14 @@ class RunFolder:
         names = sorted({*now, *stored} - {*RUNTIME_FIELDS})
         different = [name for name in names if stored.get(name) != now.get(name)]
         if different:
-            raise ValueError(
-                f"{self.path} holds a run with another {', '.join(different)}: choose another folder, or remove it"
-            )
-        if state["made_of"] != made_of:
-            raise ValueError(
-                f"{self.path} holds a run on other clips, or behind another 2D half: choose another folder, "
-                f"or remove it"
-            )
-        if state["processes"] != processes:
-            raise ValueError(
-                f"{self.path} holds a run on {state['processes']} processes, which {processes} cannot continue: "
-                f"start the same number"
-            )
-        return state
+            refusal = f"with another {', '.join(different)}: choose another folder, or remove it"
+        elif state["made_of"] != made_of:
+            refusal = "on other clips, or behind another 2D half: choose another folder, or remove it"
+        elif state["processes"] != processes:
+            refusal = f"on {state['processes']} processes, which {processes} cannot continue: start the same number"
+        else:
+            return state
+        raise ValueError(f"{self.path} holds a run {refusal}")
 
     @contextmanager
     def explained(self, task: str, *errors: type[Exception]) -> Iterator[None]:

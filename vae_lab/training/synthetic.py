@@ -1,4 +1,4 @@
-"""Endless training content: photographs, drawn pictures and waves, still or moving, under strong augmentation.
+"""Endless synthetic clips to train on: photographs, drawn pictures and waves, still or moving, strongly augmented.
 
 Everything is drawn from the generator that is passed in: the same generator state gives the same bytes.
 """
@@ -19,7 +19,7 @@ SUPERSAMPLING = 3  # drawn pictures are made this much larger and averaged down:
 
 
 def random_clip(random: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
-    """A moving clip of photographs, drawn pictures or both, in changed colours: uint8 (num_frames, size, size, 3).
+    """Draw a moving clip of photographs, drawn pictures or both, in changed colours: uint8 (num_frames, size, size, 3).
 
     Half are a photograph under a moving camera, a quarter drawn shapes and letters that move by themselves, a tenth
     smooth waves, the rest two photographs or drawings blended, one behind a moving mask of the other, faded or cut from
@@ -28,31 +28,24 @@ def random_clip(random: np.random.Generator, num_frames: int, size: int) -> np.n
     positive_int("num_frames", num_frames)
     positive_int("size", size)
     kind = random.random()
-    if kind < 0.5:
-        clip = _photo_layer(random, num_frames, size)
-    elif kind < 0.6:
-        clip = _waves_layer(random, num_frames, size)
-    elif kind < 0.85:
-        clip = _drawn_layer(random, num_frames, size)
-    else:
-        clip = _mixed(random, num_frames, size)
-    clip = _change_colours(random, clip)
+    layer = _photo_layer if kind < 0.5 else _waves_layer if kind < 0.6 else _drawn_layer if kind < 0.85 else _mixed
+    clip = _change_colours(random, layer(random, num_frames, size))
     return np.rint(np.clip(clip, 0, 1) * 255).astype(np.uint8)
 
 
 def _path(random: np.random.Generator, num_frames: int) -> np.ndarray:
-    """Where something is in each frame, relative to frame 0, in pixels: (num_frames, 2). A quarter stand still."""
-    t = np.arange(num_frames)[:, None]
+    """Return the place (x, y) in each frame relative to frame 0, in pixels: (num_frames, 2). A quarter stand still."""
     if random.random() < 0.25:
         return np.zeros((num_frames, 2))
     velocity = random.normal(0, 1, 2) * np.exp(random.normal(0.4, 0.9))  # pixels per frame
     swing = random.normal(0, 1, 2) * np.exp(random.normal(-0.5, 1))  # pixels
     turn, phase = random.uniform(0.1, 0.8), random.uniform(0, 2 * np.pi)  # radians per frame, radians
+    t = np.arange(num_frames)[:, None]
     return t * velocity + swing * (np.sin(turn * t + phase) - np.sin(phase))
 
 
 def _photo_layer(random: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
-    """A camera over a photograph, 0.7 to 5 photo pixels a pixel; where it would leave the photograph it stops."""
+    """Move a camera over a photograph, 0.7 to 5 photo pixels per pixel; it stops at the edges of the photograph."""
     name = str(random.choice(EVERYDAY_PHOTOS if random.random() < EVERYDAY_SHARE else TRAIN_PHOTOS))
     image = Image.fromarray(photo(name))
     longest = min(image.width, image.height)
@@ -66,15 +59,14 @@ def _photo_layer(random: np.random.Generator, num_frames: int, size: int) -> np.
         for (x, y), s in zip(corners, sides, strict=True)
     ]
     clip = np.stack([np.asarray(frame) for frame in frames]) / 255.0
-    grey = (clip[0] == clip[0, :, :, :1]).all()
-    if grey and random.random() < 0.6:  # between two colours instead of black and white
+    if (clip[0] == clip[0, :, :, :1]).all() and random.random() < 0.6:  # grey: from black and white to two colours
         dark, bright = random.uniform(0, 1, (2, 3))
         clip = dark * (1 - clip) + bright * clip
     return clip
 
 
 def _drawn_layer(random: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
-    """Flat shapes and letters of many sizes over one another, often saturated, each on its own path.
+    """Draw flat shapes and letters of many sizes over one another, often saturated, most on separate paths.
 
     Sizes fall as in "dead leaves" images, whose statistics are close to those of natural ones (Lee, Mumford and Huang
     2001, "Occlusion models for natural images").
@@ -90,10 +82,9 @@ def _drawn_layer(random: np.random.Generator, num_frames: int, size: int) -> np.
     places = random.uniform(0, side, (count, 2))
     together = _path(random, num_frames)
     paths = [(together if random.random() < 0.5 else _path(random, num_frames)) * SUPERSAMPLING for _ in shapes]
-    background = palette[0]
     frames = []
     for t in range(num_frames):
-        image = Image.new("RGB", (side, side), background)
+        image = Image.new("RGB", (side, side), palette[0])
         draw = ImageDraw.Draw(image)
         for shape, place, path in zip(shapes, places, paths, strict=True):
             shape(draw, place + path[t])
@@ -101,8 +92,8 @@ def _drawn_layer(random: np.random.Generator, num_frames: int, size: int) -> np.
     clip = np.stack(frames) / 255.0
     if random.random() < 0.5:  # light from one side
         ramp = np.linspace(-0.5, 0.5, size)
-        clip = clip + random.uniform(-0.5, 0.5, 3) * ramp[:, None, None]
-        clip = clip + random.uniform(-0.5, 0.5, 3) * ramp[None, :, None]
+        for slope in (ramp[:, None, None], ramp[None, :, None]):
+            clip = clip + random.uniform(-0.5, 0.5, 3) * slope
     return clip
 
 
@@ -114,54 +105,35 @@ def _palette(random: np.random.Generator) -> list[tuple[int, int, int]]:
 
 
 def _shape(random: np.random.Generator, radius: float, palette, outline) -> Callable:
-    """A function that draws one shape on an ImageDraw at a place."""
+    """Return a function that draws one shape on an ImageDraw at a place (x, y)."""
     fill = palette[int(random.integers(len(palette)))]
     width = max(1, int(radius * random.uniform(0.03, 0.15)))
     kind = random.random()
     if kind < 0.35:
-        squeeze = random.uniform(0.4, 1)
-
-        def ellipse(draw, place):
-            x, y = place
-            box = [x - radius, y - radius * squeeze, x + radius, y + radius * squeeze]
-            draw.ellipse(box, fill=fill, outline=outline, width=width)
-
-        return ellipse
+        axes = radius * np.array([1, random.uniform(0.4, 1)])
+        return lambda draw, place: draw.ellipse([*(place - axes), *(place + axes)], fill, outline, width)
     if kind < 0.75:
         angles = np.sort(random.uniform(0, 2 * np.pi, int(random.integers(3, 7))))
         corners = radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-
-        def polygon(draw, place):
-            draw.polygon([tuple(corner) for corner in corners + place], fill=fill, outline=outline, width=width)
-
-        return polygon
+        return lambda draw, place: draw.polygon([tuple(c) for c in corners + place], fill, outline, width)
     if kind < 0.9:
         angle = random.uniform(0, 2 * np.pi)
         end = 2 * radius * np.array([np.cos(angle), np.sin(angle)])
-
-        def line(draw, place):
-            draw.line([tuple(place - end), tuple(place + end)], fill=fill, width=2 * width)
-
-        return line
+        return lambda draw, place: draw.line([*(place - end), *(place + end)], fill, 2 * width)
     letters = "".join(chr(code) for code in random.integers(ord("!"), ord("z"), int(random.integers(1, 8))))
-
-    def text(draw, place):
-        draw.text(tuple(place), letters, fill=fill, font_size=max(8, radius))
-
-    return text
+    return lambda draw, place: draw.text(tuple(place), letters, fill, font_size=max(8, radius))
 
 
 def _waves_layer(random: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
-    """Coloured waves that glide together, the long ones the strongest: nothing in them is hard to keep."""
+    """Draw coloured waves that glide together, the long ones the strongest: content that is easy to compress."""
     y, x = np.mgrid[:size, :size]
     count = int(random.integers(1, 16))
     longest = size * np.exp(random.uniform(np.log(0.5), np.log(4)))
     lengths = np.exp(random.uniform(np.log(8), np.log(longest), count))  # pixels
     angles, phases = random.uniform(0, 2 * np.pi, (2, count))
     colours = random.normal(0, 1, (count, 3)) * (lengths / longest)[:, None]
-    path = _path(random, num_frames)
     clip = np.zeros((num_frames, size, size, 3))
-    for t, (dx, dy) in enumerate(path):
+    for t, (dx, dy) in enumerate(_path(random, num_frames)):
         for length, angle, phase, colour in zip(lengths, angles, phases, colours, strict=True):
             place = (x - dx) * np.cos(angle) + (y - dy) * np.sin(angle)
             clip[t] += np.cos(2 * np.pi * place / length + phase)[..., None] * colour
@@ -169,8 +141,7 @@ def _waves_layer(random: np.random.Generator, num_frames: int, size: int) -> np.
 
 
 def _mixed(random: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
-    layers = (_photo_layer if random.random() < 0.6 else _drawn_layer for _ in range(2))
-    a, b = (layer(random, num_frames, size) for layer in layers)
+    a, b = ((_photo_layer if random.random() < 0.6 else _drawn_layer)(random, num_frames, size) for _ in range(2))
     kind = random.random()
     if kind < 0.4:
         mask = np.array(random.uniform(0, 1))
@@ -185,7 +156,7 @@ def _mixed(random: np.random.Generator, num_frames: int, size: int) -> np.ndarra
 
 
 def _change_colours(random: np.random.Generator, clip: np.ndarray) -> np.ndarray:
-    """Flips, order of the channels, saturation, contrast, brightness and tint: the same for the whole clip."""
+    """Change the order of the channels, saturation, contrast, brightness and tint, and flip: the whole clip alike."""
     if random.random() < 0.4:
         clip = clip[..., random.permutation(3)]
     if random.random() < 0.1:
