@@ -28,7 +28,7 @@ def test_what_counts_as_the_same():
 
 
 def test_an_answer_in_words():
-    check = choice("up", ("up", "down", "the same"), "It goes up.", "Look at the last column.")
+    check = choice("up", ("up", "down", "the same"), "It goes up.", "Look at the last column.").check
     assert repr(check("up")) == "✓ It goes up."
     assert check("down").message == "Not 'down'. Look at the last column."
     assert check("sideways").message == (

@@ -10,33 +10,31 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from .quiz import Check, Question, Questions
+from .quiz import Check, FunctionQuestion, Question, Questions
 
 
 @cache
 def _questions() -> Questions:
-    """All questions, in the order of the notebooks."""
-    modules = sorted(module.name for module in iter_modules(import_module(__package__).__path__))
     questions: Questions = {}
-    for name in (name for name in modules if name.startswith("lesson_")):
-        added = import_module(f".{name}", __package__).QUESTIONS
-        if repeated := questions.keys() & added.keys():
-            raise ValueError(f"{name} asks {sorted(repeated)[0]!r}, but an earlier lesson does too: names are unique")
-        questions |= added
+    for name in sorted(module.name for module in iter_modules(import_module(__package__).__path__)):
+        if name.startswith("lesson_"):
+            added = import_module(f".{name}", __package__).QUESTIONS
+            if repeated := questions.keys() & added.keys():
+                raise ValueError(f"{name} asks {min(repeated)!r}, but an earlier lesson does too: names are unique")
+            questions |= added
     return questions
 
 
 def question(name: str, *measured: Any) -> Check:
-    """Return the check of a question.
+    """Return the check of a question; ValueError if there is none of that name.
 
-    Args:
-        name: of the question; ValueError if there is none of that name.
-        measured: what the notebook measured, if the answer depends on it.
+    measured: what the notebook measured, if the answer depends on it.
     """
     if name not in _questions():
         raise ValueError(f"there is no question {name!r}; there are: {', '.join(_questions())}")
     entry = _questions()[name]
-    return entry.check if isinstance(entry, Question) else entry(*measured)
+    asked = entry if isinstance(entry, Question | FunctionQuestion) else entry(*measured)
+    return asked.check if isinstance(asked, Question | FunctionQuestion) else asked
 
 
 def questions() -> list[str]:

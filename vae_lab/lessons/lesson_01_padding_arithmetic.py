@@ -6,47 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from .. import shapes
-from .quiz import Check, Question, Questions, Verdict, agrees_with, function_check
+from .quiz import FunctionQuestion, Question, Questions, Verdict, agrees_with
 
-AXES = ("time", "height", "width")
-
-
-def _window(start: int) -> list[int]:
-    return [start, start + 1, start + 2]
-
-
-def _write_padding() -> Check:
-    cases = [(k, s, d) for k in range(1, 8) for s in range(1, 4) for d in range(1, 4) if d * (k - 1) + 1 >= s]
-
-    def hint(k: int, s: int, d: int) -> str:
-        if s > 1:
-            return "It is right for stride 1: what does a stride change?"
-        if d > 1:
-            return "It is right without dilation: how far does a dilated kernel reach?"
-        return "Try kernel 3 by hand first."
-
-    return agrees_with(shapes.time_padding, cases, hint, "kernel_size={}, stride={}, dilation={}")
-
-
-def _padding_order() -> Check:
-    """Check the reader's pad(x, time, height, width) and name the axes that are padded wrongly."""
-    expected = {"time": (2, 0), "height": (1, 1), "width": (3, 3)}
-
-    def judge(call: Callable) -> Verdict:
-        padding = _padding_of(lambda x: call("pad(x, time=2, height=1, width=3)", x, 2, 1, 3))
-        if padding is None:
-            return Verdict(False, "The result must be the clip itself with zeros around it.")
-        wrong = [
-            "{}: {} in front and {} behind, but it should be {} and {}".format(axis, *padding[axis], *expected[axis])
-            for axis in AXES
-            if padding[axis] != expected[axis]
-        ]
-        if not wrong:
-            return Verdict(True, "Time is padded only in front, height and width equally on both sides.")
-        message = f"With time=2, height=1, width=3 the wrong axes are {'; '.join(wrong)}."
-        return Verdict(False, f"{message} F.pad reads the last axis first.")
-
-    return function_check(judge)
+PADDING = {"time": (2, 0), "height": (1, 1), "width": (3, 3)}  # (in front, behind) for time=2, height=1, width=3
 
 
 def _padding_of(pad: Callable) -> dict[str, tuple[int, int]] | None:
@@ -61,7 +23,23 @@ def _padding_of(pad: Callable) -> dict[str, tuple[int, int]] | None:
     first, last = ones.amin(dim=0), ones.amax(dim=0)
     if tuple(last - first + 1) != x.shape:
         return None
-    return {axis: (int(first[i]), int(padded.shape[i] - 1 - last[i])) for i, axis in enumerate(AXES, start=2)}
+    return {axis: (int(first[i]), int(padded.shape[i] - 1 - last[i])) for i, axis in enumerate(PADDING, start=2)}
+
+
+def _judge_order(call: Callable) -> Verdict:
+    """Try the reader's pad(x, time, height, width) and name the axes that are padded wrongly."""
+    padding = _padding_of(lambda x: call("pad(x, time=2, height=1, width=3)", x, 2, 1, 3))
+    if padding is None:
+        return Verdict(False, "The result must be the clip itself with zeros around it.")
+    wrong = "; ".join(
+        "{}: {} in front and {} behind, but it should be {} and {}".format(axis, *padding[axis], *PADDING[axis])
+        for axis in PADDING
+        if padding[axis] != PADDING[axis]
+    )
+    if not wrong:
+        return Verdict(True, "Time is padded only in front, height and width equally on both sides.")
+    message = f"With time=2, height=1, width=3 the wrong axes are {wrong}. F.pad reads the last axis first."
+    return Verdict(False, message)
 
 
 def reversed_pad(x: torch.Tensor, time: int, height: int, width: int) -> torch.Tensor:
@@ -86,19 +64,19 @@ QUESTIONS: Questions = {
          (3, "The sign is the other way round: (1 − s) is −1 here.")],
     ),
     "window of output 2": Question(
-        _window(2 * 2 - shapes.time_padding(3, stride=2)),
+        [2 * 2 - shapes.time_padding(3, stride=2) + cell for cell in range(3)],
         "Frames 3, 4 and 5: window j begins at j·s − padding, and ends with its group (frames 4 and 5).",
         "Window j begins at frame j·s − padding and covers k frames.",
-        [(_window(4), "Those begin at j·s. The one frame of padding moves every window one frame towards the front."),
-         (_window(2), "That is with two frames of padding: the (1 − s) is missing.")],
+        [([4, 5, 6], "Those begin at j·s. The one frame of padding moves every window one frame towards the front."),
+         ([2, 3, 4], "That is with two frames of padding: the (1 − s) is missing.")],
     ),
     "outputs of 17 frames": Question(
         shapes.conv_output_size(17, 3, 2, padding=shapes.time_padding(3, stride=2)),
         "Eight, and none of them sees frame 16, because 17 is not divisible by 2. This is why Open-Sora first pads a "
         "clip to a multiple of 4.",
         "Put T = 17, padding = 1, k = 3, s = 2, d = 1 into the formula, and round down.",
-        [(9, "That rounds up. A ninth window would need a frame 17."), (8.5, "Half a window gives no output: round "
-          "down.")],
+        [(9, "That rounds up. A ninth window would need a frame 17."),
+         (8.5, "Half a window gives no output: round down.")],
     ),
     "kernel of 1, stride 2": Question(
         list(range(1, 8, 2)),
@@ -116,6 +94,15 @@ QUESTIONS: Questions = {
         [(1, "It would be 1 if the cells in front were copies of frame 0 (replicate)."), (2 / 3, "That is output 1."),
          (0, "Frame 0 itself is in the window.")],
     ),
-    "write time_padding": _write_padding,
-    "order of F.pad": _padding_order,
+    "write time_padding": agrees_with(
+        shapes.time_padding,
+        [(k, s, d) for k in range(1, 8) for s in range(1, 4) for d in range(1, 4) if d * (k - 1) + 1 >= s],
+        "kernel_size={}, stride={}, dilation={}",
+        lambda k, s, d: (
+            "It is right for stride 1: what does a stride change?" if s > 1 else
+            "It is right without dilation: how far does a dilated kernel reach?" if d > 1 else
+            "Try kernel 3 by hand first."
+        ),
+    ),
+    "order of F.pad": FunctionQuestion(_judge_order),
 }  # fmt: skip

@@ -1,24 +1,7 @@
 """The questions of notebook 02: sizes. Right answers and many known mistakes come from `shapes`."""
 
 from .. import shapes
-from .quiz import Check, Question, Questions, agrees_with
-
-
-def _write_latents() -> Check:
-    cases = [(t, m) for t in (1, 2, 4, 5, 16, 17, 18, 33, 34, 35, 51, 102) for m in (None, 4, 5, 9, 17)]
-
-    def expected(num_frames: int, micro_frame_size: int | None) -> int:
-        return shapes.latent_frames(num_frames, micro_frame_size=micro_frame_size)
-
-    def hint(num_frames: int, micro_frame_size: int | None) -> str:
-        if micro_frame_size is None:
-            return "Without chunks it is ceil(T / 4)."
-        if num_frames % micro_frame_size == 0:
-            return "Every chunk is rounded up separately."
-        return "The last chunk is shorter, and is rounded up separately."
-
-    return agrees_with(expected, cases, hint, "num_frames={}, micro_frame_size={}")
-
+from .quiz import Question, Questions, agrees_with
 
 QUESTIONS: Questions = {
     "latents of 17 frames": Question(
@@ -77,5 +60,14 @@ QUESTIONS: Questions = {
          (4 * 8, "The first latent stands for only one frame."),
          (4 * 8 + 1, "One latent stands for one frame, and seven stand for four each.")],
     ),
-    "write latent_frames": _write_latents,
+    "write latent_frames": agrees_with(
+        lambda num_frames, chunk: shapes.latent_frames(num_frames, micro_frame_size=chunk),
+        [(t, m) for t in (1, 2, 4, 5, 16, 17, 18, 33, 34, 35, 51, 102) for m in (None, 4, 5, 9, 17)],
+        "num_frames={}, micro_frame_size={}",
+        lambda num_frames, chunk: (
+            "Without chunks it is ceil(T / 4)." if chunk is None else
+            "Every chunk is rounded up separately." if num_frames % chunk == 0 else
+            "The last chunk is shorter, and is rounded up separately."
+        ),
+    ),
 }  # fmt: skip

@@ -8,8 +8,10 @@ import torch
 from ..metrics import psnr
 from .quiz import Check, Question, Questions, Verdict, agrees_with, choice, extremes, same
 
+_NOISE = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) * 2 - 1  # two frames in [-1, 1]
 
-def _which_half(squared_error: Mapping[str, float]) -> Check:
+
+def _which_half(squared_error: Mapping[str, float]) -> Question:
     """squared_error: "2D only" and "full" -> mean squared error."""
     share = squared_error["2D only"] / squared_error["full"]
     return choice(
@@ -20,7 +22,7 @@ def _which_half(squared_error: Mapping[str, float]) -> Check:
     )
 
 
-def _worst_in_chunk(psnr_by_place: Sequence[float]) -> Check:
+def _worst_in_chunk(psnr_by_place: Sequence[float]) -> Question:
     """psnr_by_place: mean PSNR of the frames at each place of a chunk."""
     worst, best = extremes(psnr_by_place)
     return Question(
@@ -28,17 +30,14 @@ def _worst_in_chunk(psnr_by_place: Sequence[float]) -> Check:
         f"Place {worst} has {psnr_by_place[worst]:.2f} dB; the best, place {best}, has {psnr_by_place[best]:.2f} dB.",
         "Which frame has nothing but padding in front of it?",
         [(best, "That is the best one."), (len(psnr_by_place) - 1, "The last frame has its whole chunk before it.")],
-    ).check
+    )
 
 
 def largest_jump(change: Sequence[float], starts: Sequence[int] = (0, 17)) -> Check:
-    """A check whose answer is the frame on which the reconstruction of a clip that stands still changes most.
+    """Ask on which frame the reconstruction of a clip that stands still changes most.
 
-    Equal chunks make equal jumps, so a change within 0.1 % of the largest is right too.
-
-    Args:
-        change: change[t] is the mean absolute change from frame t to frame t + 1.
-        starts: the first frame of each chunk.
+    Equal chunks make equal jumps, so a change within 0.1 % of the largest is right too. change[t] is the mean absolute
+    change from frame t to frame t + 1; `starts` are the first frames of the chunks.
     """
     largest = [t + 1 for t, value in enumerate(change) if value >= 0.999 * max(change)]
     usual = sorted(change)[len(change) // 2]
@@ -59,24 +58,15 @@ def largest_jump(change: Sequence[float], starts: Sequence[int] = (0, 17)) -> Ch
     return check
 
 
-def _write_psnr() -> Check:
-    random = torch.Generator().manual_seed(0)
-    cases = [
-        tuple(torch.rand(3, 4, 5, generator=random) * 2 - 1 for _ in range(2)),
-        (torch.zeros(3, 4, 5), torch.full((3, 4, 5), 0.1)),
-    ]
-
-    def expected(x: torch.Tensor, y: torch.Tensor) -> float:
-        return psnr(x[None, :, None], y[None, :, None], data_range=2.0).item()
-
-    def hint(x: torch.Tensor, y: torch.Tensor) -> str:
-        return "The peak is the largest value minus the smallest, 2 here; the mean runs over all channels and pixels."
-
-    return agrees_with(expected, cases, hint, "two frames (3, 4, 5) with values in [-1, 1]")
-
-
 QUESTIONS: Questions = {
-    "write psnr": _write_psnr,
+    "write psnr": agrees_with(
+        lambda x, y: psnr(x[None, :, None], y[None, :, None], data_range=2.0).item(),
+        [tuple(_NOISE), (torch.zeros(3, 4, 5), torch.full((3, 4, 5), 0.1))],
+        "two frames (3, 4, 5) with values in [-1, 1]",
+        lambda x, y: (
+            "The peak is the largest value minus the smallest, 2 here; the mean runs over all channels and pixels."
+        ),
+    ),
     "which half": _which_half,
     "worst place in a chunk": _worst_in_chunk,
     "jump of a static clip": largest_jump,

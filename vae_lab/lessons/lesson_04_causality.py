@@ -1,13 +1,13 @@
 """The questions of notebook 04: causality. Right answers come from `shapes` and from what the notebook measured."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from torch import nn
 
 from .. import shapes
 from ..causal_conv import CausalConv3d
-from .quiz import Check, Question, Questions, agrees_with, choice
+from .quiz import Question, Questions, agrees_with, choice
 
 _GROUPS = shapes.frame_groups(17)
 _LAST_SEEN = shapes.encoder_last_seen(_GROUPS)
@@ -29,98 +29,15 @@ def plant_leak(vae: nn.Module, seed: int = 0) -> str:
     return path
 
 
-def _moved_by_the_last_frame(moved: Sequence[int]) -> Check:
-    """moved: the latents of a chunk of 17 frames that move when its last frame changes."""
-    return Question(
-        list(moved),
-        f"All {len(_GROUPS)}, even latent 0, which stands for frame 0 alone: it depends on a frame that comes 16 "
-        "frames later."
-        if len(moved) == len(_GROUPS)
-        else f"The latents {list(moved)}.",
-        "Compare the two latents above, frame by frame.",
-        [([len(_GROUPS) - 1], "That is how a causal encoder behaves: only the latent that stands for the frame moves."),
-         ([], "The last frame is in the clip, so at least its own latent moves.")],
-    ).check  # fmt: skip
-
-
-def _moved_in_cogvideox(moved: Sequence[int]) -> Check:
-    """moved: the latents of 17 frames that move when the last frame changes."""
-    return Question(
-        list(moved),
-        f"Latents {list(moved)}: the whole second chunk, of 8 frames, and nothing in the first chunk, of 9.",
-        "The norm pools over the frames of a chunk, and the second chunk has 8 frames, so 2 latents.",
-        [([len(_GROUPS) - 1], "A causal model would do that, but this one's GroupNorm pools over a chunk's frames."),
-         (list(range(len(_GROUPS))), "The first chunk is encoded before the model sees the second.")],
-    ).check  # fmt: skip
-
-
-def _which_kind(offender: str) -> Check:
-    """offender: class of the first module whose past moved."""
-    hints = {
-        "CausalConv3d": "Notebook 01 has shown that its windows end with the frame's own group.",
-        "SiLU": "It acts on every number separately.",
-    }
-    return Question(
-        offender,
-        f"{offender}: it is the first module whose past outputs moved although the past of its input stood still.",
-        'Answer "CausalConv3d", "GroupNorm" or "SiLU". Which of them uses more than one frame, and which uses frames '
-        "that come later?",
-        [(other, hint) for other, hint in hints.items() if other != offender],
-    ).check
-
-
-def _planted(path: str) -> Check:
-    """path: of the planted module."""
-    block, _, name = path.rpartition(".")
-    return Question(
-        path,
-        f"{path}: it has one frame of padding on either side, so it sees one frame ahead at its level.",
-        "Ask attribute_leak: its first offender has a path.",
-        [(block, "That is the block around it: which of its parts is it?"), (name, "Every block has one: which block?"),
-         (path.removeprefix("encoder."), "Give the path in the whole model: it begins with encoder.")],
-    ).check  # fmt: skip
-
-
-def _after_the_swap(quality: Mapping[str, float]) -> Check:
-    """quality: "as trained" and "norms swapped" -> mean PSNR."""
-    before, after = quality["as trained"], quality["norms swapped"]
-    return choice(
-        "worse" if after < before else "better",
-        ("better", "worse"),
-        f"{before:.2f} dB as trained, {after:.2f} dB with norms that the weights have never seen.",
-        "Compare the two means.",
-    )
-
-
 def _layers(num_res_blocks: int = 4, downsample: Sequence[bool] = (False, True, True)) -> list[tuple[int, int, int]]:
     """(kernel_size, stride, dilation) of each convolution with a kernel in time along a TemporalVAE's encoder."""
-    convolution, resnets = (3, 1, 1), [(3, 1, 1)] * 2 * num_res_blocks
-    layers = [convolution]
+    layers, resnets = [(3, 1, 1)], [(3, 1, 1)] * 2 * num_res_blocks
     for halve in (*downsample, False):
-        layers += resnets + [(3, 2, 1)] * bool(halve)
+        layers += resnets + [(3, 2, 1)] * halve
     return layers + resnets
 
 
 _FIELD = shapes.stacked_reach(_layers())
-
-
-def _write_last_seen() -> Check:
-    cases = [
-        (latent, num_frames, ratio)
-        for ratio in (1, 2, 4, 8)
-        for num_frames in (1, 2, 3, 5, 8, 16, 17, 20)
-        for latent in range(-(-num_frames // ratio))
-    ]
-
-    def expected(latent: int, num_frames: int, ratio: int) -> int:
-        return shapes.encoder_last_seen(shapes.frame_groups(num_frames, ratio, None))[latent]
-
-    def hint(latent: int, num_frames: int, ratio: int) -> str:
-        if num_frames % ratio:
-            return f"The {shapes.front_padding(num_frames, ratio)} frames of zeros in front do not count."
-        return "Every group has ratio frames here, and frames are counted from 0."
-
-    return agrees_with(expected, cases, hint, "latent={}, num_frames={}, ratio={}")
 
 
 QUESTIONS: Questions = {
@@ -133,7 +50,15 @@ QUESTIONS: Questions = {
          (list(range(12)), "17 frames have three frames of zeros in front: the groups end at 0, 4, 8, ..."),
          (list(range(17)), "That is the whole chunk, but frame 16 comes later than latent 2.")],
     ),
-    "moved by the last frame": _moved_by_the_last_frame,
+    # the latents of a chunk of 17 frames that move when its last frame changes
+    "moved by the last frame": lambda moved: Question(
+        list(moved),
+        "All 5, even latent 0, which stands for frame 0 alone: it depends on a frame that comes 16 frames later."
+        if len(moved) == len(_GROUPS) else f"The latents {list(moved)}.",
+        "Compare the two latents above, frame by frame.",
+        [([4], "That is how a causal encoder behaves: only the latent that stands for the frame moves."),
+         ([], "The last frame is in the clip, so at least its own latent moves.")],
+    ),
     "moved by frame 5": Question(
         [latent for latent, last in enumerate(_LAST_SEEN) if last >= 5],
         "Latent 2 stands for frame 5; latents 3 and 4 come later and see it in their past. 0 and 1 do not move by a "
@@ -143,9 +68,31 @@ QUESTIONS: Questions = {
          (list(range(5)), "GroupNorm over the whole chunk would do that."),
          ([1, 2, 3, 4], "Latent 1 stands for frames 1 to 4, and may see nothing after them.")],
     ),
-    "which module": _which_kind,
-    "planted convolution": _planted,
-    "quality after the swap": _after_the_swap,
+    # class of the first module whose past moved
+    "which module": lambda offender: Question(
+        offender,
+        f"{offender}: it is the first module whose past outputs moved although the past of its input stood still.",
+        'Answer "CausalConv3d", "GroupNorm" or "SiLU". Which of them uses more than one frame, and which uses frames '
+        "that come later?",
+        [("CausalConv3d", "Notebook 01 has shown that its windows end with the frame's own group."),
+         ("SiLU", "It acts on every number separately.")],
+    ),
+    # path of the planted module
+    "planted convolution": lambda path: Question(
+        path,
+        f"{path}: it has one frame of padding on either side, so it sees one frame ahead at its level.",
+        "Ask attribute_leak: its first offender has a path.",
+        [(path.rpartition(".")[0], "That is the block around it: which of its parts is it?"),
+         (path.rpartition(".")[2], "Every block has one: which block?"),
+         (path.removeprefix("encoder."), "Give the path in the whole model: it begins with encoder.")],
+    ),
+    # "as trained" and "norms swapped" -> mean PSNR
+    "quality after the swap": lambda quality: choice(
+        "worse" if quality["norms swapped"] < quality["as trained"] else "better", ("better", "worse"),
+        f"{quality['as trained']:.2f} dB as trained, {quality['norms swapped']:.2f} dB with norms that the weights "
+        "have never seen.",
+        "Compare the two means.",
+    ),
     "receptive field of the encoder": Question(
         _FIELD,
         f"{_FIELD} frames: 1 + 2 + 16 + 16 + 2 + 32 + 4 + 64 + 64.",
@@ -157,6 +104,22 @@ QUESTIONS: Questions = {
          (shapes.stacked_reach(_layers(2)), "Every residual block has two convolutions."),
          (_FIELD - 1, "Do not forget the 1 that the sum begins with."), (17, "That is a chunk.")],
     ),
-    "moved in cogvideox": _moved_in_cogvideox,
-    "write last_seen": _write_last_seen,
+    # the latents of 17 frames that move when the last frame changes
+    "moved in cogvideox": lambda moved: Question(
+        list(moved),
+        f"Latents {list(moved)}: the whole second chunk, of 8 frames, and nothing in the first chunk, of 9.",
+        "The norm pools over the frames of a chunk, and the second chunk has 8 frames, so 2 latents.",
+        [([4], "A causal model would do that, but this one's GroupNorm pools over a chunk's frames."),
+         ([0, 1, 2, 3, 4], "The first chunk is encoded before the model sees the second.")],
+    ),
+    "write last_seen": agrees_with(
+        lambda latent, frames, ratio: shapes.encoder_last_seen(shapes.frame_groups(frames, ratio, None))[latent],
+        [(latent, frames, ratio) for ratio in (1, 2, 4, 8) for frames in (1, 2, 3, 5, 8, 16, 17, 20)
+         for latent in range(-(-frames // ratio))],
+        "latent={}, num_frames={}, ratio={}",
+        lambda latent, frames, ratio: (
+            f"The {shapes.front_padding(frames, ratio)} frames of zeros in front do not count." if frames % ratio else
+            "Every group has ratio frames here, and frames are counted from 0."
+        ),
+    ),
 }  # fmt: skip

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from .. import shapes
 from ..utils import text
 from .lesson_03_reconstruction import largest_jump
-from .quiz import Check, Question, Questions, Verdict, function_check
+from .quiz import FunctionQuestion, Question, Questions, Verdict
 
 _IN_CHUNKS, _WHOLE = shapes.latent_frames(68), shapes.latent_frames(68, micro_frame_size=None)
 
@@ -19,33 +19,30 @@ def _latents_per_call(num_frames: int, calls: int) -> list[int]:
     return [int(t in last) for t in range(calls)]
 
 
-def _write_step() -> Check:
+def _judge_step(call: Callable) -> Verdict:
+    """Feed a clip to the reader's step(x, past, weight) in pieces, and compare with the whole clip."""
     random = torch.Generator().manual_seed(0)
     x, weight = torch.randn(1, 2, 9, generator=random), torch.randn(3, 2, 4, generator=random)
     expected = F.conv1d(F.pad(x, (3, 0)), weight)
-    start = torch.zeros(1, 2, 3)
-
-    def judge(call: Callable) -> Verdict:
-        for lengths in ([9], [5, 4], [1] * 9, [2, 3, 4]):
-            past, outputs, fed = start, [], f"k=4, pieces of {' and '.join(map(str, dict.fromkeys(lengths)))}"
-            for piece in x.split(lengths, dim=2):
-                result = call(fed, piece, past, weight)
-                if not isinstance(result, tuple | list) or [type(r) for r in result] != [torch.Tensor] * 2:
-                    return Verdict(False, "Return two tensors: the outputs for x, and the past for the next piece.")
-                y, past = result
-                if y.shape != (1, 3, piece.shape[2]):
-                    message = f"{fed}: outputs of shape {tuple(y.shape)} for {text.count(piece.shape[2], 'frame')}"
-                    return Verdict(False, f"{message}. There is one for each frame of x: put the past in front of x.")
-                if past.shape != start.shape:
-                    message = f"{fed}: a past of shape {tuple(past.shape)}, but it must keep its k - 1 = 3 frames"
-                    return Verdict(False, f"{message}. A piece may be shorter than that: cut from past and x together.")
-                outputs.append(y)
-            if not torch.allclose(torch.cat(outputs, dim=2).to(expected), expected, atol=1e-5):
-                message = f"{fed}: the outputs differ from those of the whole clip."
-                return Verdict(False, f"{message} Which frames do the next windows need?")
-        return Verdict(True, "Pieces of any size give what the whole clip gives, even pieces shorter than the past.")
-
-    return function_check(judge)
+    for lengths in ([9], [5, 4], [1] * 9, [2, 3, 4]):
+        fed = f"k=4, pieces of {' and '.join(map(str, dict.fromkeys(lengths)))}"
+        past, outputs = torch.zeros(1, 2, 3), []
+        for piece in x.split(lengths, dim=2):
+            result = call(fed, piece, past, weight)
+            if not isinstance(result, tuple | list) or [type(r) for r in result] != [torch.Tensor] * 2:
+                return Verdict(False, "Return two tensors: the outputs for x, and the past for the next piece.")
+            y, past = result
+            if y.shape != (1, 3, piece.shape[2]):
+                message = f"{fed}: outputs of shape {tuple(y.shape)} for {text.count(piece.shape[2], 'frame')}"
+                return Verdict(False, f"{message}. There is one for each frame of x: put the past in front of x.")
+            if past.shape != (1, 2, 3):
+                message = f"{fed}: a past of shape {tuple(past.shape)}, but it must keep its k - 1 = 3 frames"
+                return Verdict(False, f"{message}. A piece may be shorter than that: cut from past and x together.")
+            outputs.append(y)
+        if not torch.allclose(torch.cat(outputs, dim=2).to(expected), expected, atol=1e-5):
+            message = f"{fed}: the outputs differ from those of the whole clip."
+            return Verdict(False, f"{message} Which frames do the next windows need?")
+    return Verdict(True, "Pieces of any size give what the whole clip gives, even pieces shorter than the past.")
 
 
 QUESTIONS: Questions = {
@@ -66,7 +63,7 @@ QUESTIONS: Questions = {
          (1 / 3, "Neither the first nor the last of the four comes from one chunk alone."),
          (1, "That is the step without a fade."), (0, "It must get from black to white somehow.")],
     ),
-    "write step": _write_step,
+    "write step": FunctionQuestion(_judge_step),
     "when latents come": Question(
         _latents_per_call(18, 6),
         "18 frames get 2 frames of padding: frames 0 and 1 complete the first group of four, and then every fourth "

@@ -1,6 +1,6 @@
 """The questions of notebook 08: ablations. Right answers come from statistics, `shapes` and what it measured."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -10,81 +10,42 @@ from .. import shapes
 from ..ablation.config import TrialConfig, changed
 from ..ablation.metrics import METRICS, SAME, UNDECIDED
 from ..ablation.results import paired_difference, verdict
-from ..utils import text
-from .quiz import OPEN, Check, Question, Questions, Verdict, agrees_with, choice
+from ..utils.text import count
+from .quiz import OPEN, Question, Questions, Verdict, agrees_with, choice
 
-EXAMPLE = '{"wider": {"model": {"base_channels": 24}}}'
 _T3 = float(stdtrit(2, 0.975))
 _RATIO_8 = shapes.latent_frames(34) / shapes.latent_frames(34, 8)
 
 
-def _false_alarms(variants: int) -> Check:
-    """variants: how many are compared with a base, by one metric each."""
-    return Question(
-        variants / 20,
-        f"{variants} times one in twenty is {variants / 20:.2g}. The chance of at least one false alarm is "
-        f"{1 - 0.95**variants:.0%} (if they are independent).",
-        "Each 95 % interval misses the truth once in twenty times. Here the truth is 0.",
-        [(0, "By chance alone, a 95 % interval misses 0 once in twenty times."),
-         (variants, "That would be all of them."), (0.05, "That is for one variant.")],
-    ).check  # fmt: skip
+def _against_base(metric: str, hint: str, cause: str, low: float, high: float) -> Question:
+    """Ask what (low, high) of a measured difference says; cause: how it may come about, whatever was measured."""
+    right = verdict(metric, low, high)
+    why = f"The interval of the difference is {low:+.3g} to {high:+.3g}: {right}. {cause}"
+    return choice(right, (*METRICS[metric].directions, UNDECIDED, SAME), why, hint)
 
 
-def _against_base(metric: str, hint: str, cause: str) -> Callable[[float, float], Check]:
-    """A check made from (low, high) of a measured difference; cause: how it may come about, whatever was measured."""
-    options = (*METRICS[metric].directions, UNDECIDED, SAME)
-
-    def ask(low: float, high: float) -> Check:
-        right = verdict(metric, low, high)
-        why = f"The interval of the difference is {low:+.3g} to {high:+.3g}: {right}. {cause}"
-        return choice(right, options, why, hint)
-
-    return ask
+def _interval(differences: list[float]) -> tuple[float, float]:
+    interval = paired_difference(pd.Series(differences), pd.Series([0.0] * len(differences)))
+    return interval["low"], interval["high"]
 
 
-def _write_interval() -> Check:
-    def expected(differences: list[float]) -> tuple[float, float]:
-        interval = paired_difference(pd.Series(differences), pd.Series([0.0] * len(differences)))
-        return interval["low"], interval["high"]
-
-    cases = [
-        ([scale * (seed * seed % 7 - shift) for seed in range(1, n + 1)],)
-        for n in (2, 3, 5, 10)
-        for shift in (0, 2)
-        for scale in (1.0, -0.5)
-    ]
-
-    def hint(differences: list[float]) -> str:
-        n = len(differences)
-        return (
-            f"t has {text.count(n - 1, 'degree')} of freedom: {stdtrit(n - 1, 0.975):.2f}. The standard error is std, "
-            f"computed with n - 1, divided by the square root of {n}."
-        )
-
-    return agrees_with(expected, cases, hint, "{}")
-
-
-def _own_variant(base: TrialConfig) -> Check:
-    """base: of the reader's variants. An answer is a table of variants, as `run_ablation` takes it."""
-
-    def check(variants: Any) -> Verdict:
-        if variants is ...:
-            return Verdict(None, OPEN)
-        if not isinstance(variants, dict) or not variants:
-            return Verdict(False, f"The answer is a table of tables, such as {EXAMPLE}.")
-        changes = []
-        for name, difference in variants.items():
-            try:
-                other = changed(base, difference).to_dict()
-            except Exception as error:  # the reader's table may be anything
-                return Verdict(False, f"{name!r}: {error}")
-            fields = [field for field, value in base.to_dict().items() if other[field] != value]
-            if not fields or "seed" in fields:
-                return Verdict(False, f"{name!r} must change a field of the base other than the seed.")
-            changes.append(f"{name} changes {', '.join(fields)}")
-        return Verdict(True, f"It can be run: {'; '.join(changes)}.")
-
-    return check
+def _check_variants(base: TrialConfig, variants: Any) -> Verdict:
+    """variants: the reader's table of changes to `base`, as `run_ablation` takes it."""
+    if variants is ...:
+        return Verdict(None, OPEN)
+    if not isinstance(variants, dict) or not variants:
+        return Verdict(False, 'The answer is a table of tables, such as {"wider": {"model": {"base_channels": 24}}}.')
+    changes = []
+    for name, difference in variants.items():
+        try:
+            other = changed(base, difference).to_dict()
+        except Exception as error:  # the reader's table may be anything
+            return Verdict(False, f"{name!r}: {error}")
+        fields = [field for field, value in base.to_dict().items() if other[field] != value]
+        if not fields or "seed" in fields:
+            return Verdict(False, f"{name!r} must change a field of the base other than the seed.")
+        changes.append(f"{name} changes {', '.join(fields)}")
+    return Verdict(True, f"It can be run: {'; '.join(changes)}.")
 
 
 QUESTIONS: Questions = {
@@ -98,10 +59,27 @@ QUESTIONS: Questions = {
          (float(stdtrit(2, 0.95)), "That leaves 5 % on one side. An interval has two."),
          (2, "This rule of thumb is for many seeds.")],
     ),
-    "false alarms": _false_alarms,
-    "write interval": _write_interval,
-    "replicate near the start": _against_base(
-        "time_error", "The question is about the first group of four frames in each chunk.",
+    # how many variants are compared with a base, by one metric each
+    "false alarms": lambda variants: Question(
+        variants / 20,
+        f"{variants} times one in twenty is {variants / 20:.2g}. The chance of at least one false alarm is "
+        f"{1 - 0.95**variants:.0%} (if they are independent).",
+        "Each 95 % interval misses the truth once in twenty times. Here the truth is 0.",
+        [(0, "By chance alone, a 95 % interval misses 0 once in twenty times."),
+         (variants, "That would be all of them."), (0.05, "That is for one variant.")],
+    ),
+    "write interval": agrees_with(
+        _interval,
+        [([scale * (seed * seed % 7 - shift) for seed in range(1, n + 1)],)
+         for n in (2, 3, 5, 10) for shift in (0, 2) for scale in (1.0, -0.5)],
+        "{}",
+        lambda differences: (
+            f"t has {count(len(differences) - 1, 'degree')} of freedom: {stdtrit(len(differences) - 1, 0.975):.2f}. "
+            f"The standard error is std, computed with n - 1, divided by the square root of {len(differences)}."
+        ),
+    ),
+    "replicate near the start": partial(
+        _against_base, "time_error", "The question is about the first group of four frames in each chunk.",
         "No clip has frames of zeros; a copy of the first frame is what a still clip would have there.",
     ),
     "leak of frame_group": Question(
@@ -110,8 +88,8 @@ QUESTIONS: Questions = {
         "Which two kinds of layer use other frames? What does each of them see in this variant?",
         [(1, "Then later frames would have as much effect as those that a latent may see.")],
     ),
-    "compute of early halving": _against_base(
-        "training_gflop", "How many frames do the levels after a halving work on?",
+    "compute of early halving": partial(
+        _against_base, "training_gflop", "How many frames do the levels after a halving work on?",
         "The levels after the first halving have half as many frames to work on.",
     ),
     "compression of 8x": Question(
@@ -130,22 +108,23 @@ QUESTIONS: Questions = {
          (shapes.latent_frames(34, micro_frame_size=None), "That is right in one piece."),
          (14, "The last chunk has 4 frames, which make one latent.")],
     ),
-    "another factor in use": _against_base(
-        "time_error", "The input of the temporal half is then 1.4 times as large as it was in training.",
+    "another factor in use": partial(
+        _against_base, "time_error", "The input of the temporal half is then 1.4 times as large as it was in training.",
         "The convolutions are nearly linear, so most of a factor passes through; the nonlinear parts were fitted to "
         "another scale.",
     ),
-    "images with the identity loss": _against_base(
-        "image_psnr", "The loss asks for something close to what an interpolation begins with.",
+    "images with the identity loss": partial(
+        _against_base, "image_psnr", "The loss asks for something close to what an interpolation begins with.",
         "An image's latent is its 2D latent from the start, so there is little for the loss to preserve.",
     ),
-    "PSNR with much KL": _against_base(
-        "psnr", "The KL loss wants the noise as large as the signal.",
+    "PSNR with much KL": partial(
+        _against_base, "psnr", "The KL loss wants the noise as large as the signal.",
         "If the noise is large compared with the signal, a decoder that cannot know the noise has to undo it.",
     ),
-    "3D from the pixels": _against_base(
-        "psnr", "Both get the same compute. 3D mixes space and time from the first layer but gets fewer steps.",
+    "3D from the pixels": partial(
+        _against_base, "psnr",
+        "Both get the same compute. 3D mixes space and time from the first layer but gets fewer steps.",
         "A step of the 3D model costs more, so it gets fewer of them.",
     ),
-    "own variant": _own_variant,
+    "own variant": lambda base: partial(_check_variants, base),
 }  # fmt: skip

@@ -43,21 +43,64 @@ class Question(NamedTuple):
             return Verdict(False, "The order counts here, and a set has none: write a list.")
         if same(answer, self.answer):
             return Verdict(True, self.why)
-        for mistake, hint in self.mistakes:
-            if same(answer, mistake):
-                return Verdict(False, f"Not {_shown(answer)}. {hint}")
-        if _kind(answer) != _kind(self.answer):
+        hint = next((hint for mistake, hint in self.mistakes if same(answer, mistake)), None)
+        if hint is None and _kind(answer) != _kind(self.answer):
             return Verdict(False, f"The answer is {_kind(self.answer)}; {_shown(answer)} is {_kind(answer)}.")
-        return Verdict(False, f"Not {_shown(answer)}. {self.hint}")
+        return Verdict(False, f"Not {_shown(answer)}. {hint or self.hint}")
 
 
-# A lesson's questions by name. A callable takes what the notebook measured and returns the check.
-Questions = dict[str, Question | Callable[..., Check]]
+class FunctionQuestion(NamedTuple):
+    """A function that the reader writes.
+
+    `judge` takes call(words, *args), which returns the function's result for `args`; `words` name the call in messages.
+    If the function raises an error or returns the three dots, `call` ends the judge.
+    """
+
+    judge: Callable[[Callable], Verdict]
+
+    def check(self, function: Any) -> Verdict:
+        """Call the reader's function as `judge` does."""
+
+        def call(words: str, *args: Any) -> Any:
+            try:
+                result = function(*deepcopy(args))  # the reader's code may change its arguments
+            except Exception as error:  # the reader's code may fail in any way
+                message = f"{words}: your function raised {type(error).__name__}: {error}"
+                raise _Decided(Verdict(False, message)) from None
+            if result is ...:
+                raise _Decided(Verdict(None, OPEN))
+            return result
+
+        if function is ...:
+            return Verdict(None, OPEN)
+        if not callable(function):
+            return Verdict(False, f"The answer is a function; {_shown(function)} is {_kind(function)}.")
+        try:
+            return self.judge(call)
+        except _Decided as decided:
+            return decided.args[0]
+
+
+class _Decided(Exception):
+    """Ends a judge early, with a verdict."""
+
+
+# A lesson's questions by name. A callable takes what the notebook measured.
+Questions = dict[str, Question | FunctionQuestion | Callable[..., Question | Check]]
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = 20
 _SHORT.maxstring = _SHORT.maxother = 60
 LONGEST = 1000  # members of an answer that are compared
+KINDS = {bool: "True or False", str: "a string", Number: "a number", range | tuple | list | set | frozenset: "a list"}
+
+
+def _kind(value: Any) -> str:
+    for kind, words in KINDS.items():
+        if isinstance(value, kind):
+            return words
+    dimensions = getattr(value, "ndim", None)  # of numpy and torch
+    return f"a {type(value).__name__}" if dimensions is None else "a list" if dimensions else "a number"
 
 
 def _shown(value: Any) -> str:
@@ -74,9 +117,7 @@ def _plain(value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, set | frozenset):
         value = sorted(value, key=lambda member: (str(type(member)), member))
-    if isinstance(value, range | tuple | list):
-        return list(value[:LONGEST])
-    return value
+    return list(value[:LONGEST]) if isinstance(value, range | tuple | list) else value
 
 
 def same(answer: Any, right: Any) -> bool:
@@ -92,23 +133,11 @@ def same(answer: Any, right: Any) -> bool:
         return False
 
 
-def _kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return "True or False"
-    if isinstance(value, str):
-        return "a string"
-    if isinstance(value, Number) or getattr(value, "ndim", None) == 0:
-        return "a number"
-    if isinstance(value, range | tuple | list | set | frozenset) or getattr(value, "ndim", None):
-        return "a list"
-    return f"a {type(value).__name__}"
-
-
-def choice(right: str, options: Sequence[str], why: str, hint: str) -> Check:
-    """A check whose answer is one of a few words; hint: for the other words."""
+def choice(right: str, options: Sequence[str], why: str, hint: str) -> Question:
+    """A question whose answer is one of a few words; hint: for the other words."""
     words = ", ".join(f'"{option}"' for option in options[:-1])
     wrong = [(option, hint) for option in options if option != right]
-    return Question(right, why, f'Answer {words} or "{options[-1]}". {hint}', wrong).check
+    return Question(right, why, f'Answer {words} or "{options[-1]}". {hint}', wrong)
 
 
 def extremes(values: Sequence[float]) -> tuple[int, int]:
@@ -116,60 +145,19 @@ def extremes(values: Sequence[float]) -> tuple[int, int]:
     return int(np.argmin(values)), int(np.argmax(values))
 
 
-class _Decided(Exception):
-    """Ends a judge early: the reader's function raised an error or is still to be written."""
+def agrees_with(expected: Callable, cases: Sequence[tuple], words: str, hint: Callable[..., str]) -> FunctionQuestion:
+    """Ask for a function that does what the library's `expected` does with the arguments of each case.
 
-    def __init__(self, verdict: Verdict):
-        self.verdict = verdict
-
-
-def function_check(judge: Callable[[Callable], Verdict]) -> Check:
-    """A check of a function that the reader writes.
-
-    `judge` takes call(words, *args), which returns the function's result for `args`; `words` name the call in messages.
-    If the function raises an error or returns the three dots, `call` ends the judge.
-    """
-
-    def check(function: Any) -> Verdict:
-        def call(words: str, *args: Any) -> Any:
-            try:
-                result = function(*deepcopy(args))  # the reader's code may change its arguments
-            except Exception as error:  # the reader's code may fail in any way
-                message = f"{words}: your function raised {type(error).__name__}: {error}"
-                raise _Decided(Verdict(False, message)) from None
-            if result is ...:
-                raise _Decided(Verdict(None, OPEN))
-            return result
-
-        if function is ...:
-            return Verdict(None, OPEN)
-        if not callable(function):
-            return Verdict(False, f"The answer is a function; {_shown(function)} is {_kind(function)}.")
-        try:
-            return judge(call)
-        except _Decided as decided:
-            return decided.verdict
-
-    return check
-
-
-def agrees_with(expected: Callable, cases: Sequence[tuple], hint: Callable[..., str], words: str) -> Check:
-    """A check that compares the reader's function with the library's and names the first case that differs.
-
-    Args:
-        expected: the library's function.
-        cases: the arguments of each call.
-        hint: takes the arguments of the case that differs, and returns the hint.
-        words: format of a case in text, such as "kernel_size={}, stride={}".
+    The verdict names the first case that differs. words: its format in text, such as "kernel_size={}, stride={}".
+    hint: takes its arguments, and returns the hint.
     """
 
     def judge(call: Callable) -> Verdict:
         for case in cases:
             shown, right = words.format(*case), expected(*case)
-            result = call(shown, *case)
-            if not same(result, right):
+            if not same(result := call(shown, *case), right):
                 message = f"{shown}: your function gives {_shown(result)}, the library {right}. {hint(*case)}"
                 return Verdict(False, message)
         return Verdict(True, f"It agrees with the library in all {len(cases)} cases.")
 
-    return function_check(judge)
+    return FunctionQuestion(judge)
