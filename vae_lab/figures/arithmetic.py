@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..shapes import chunk_lengths, conv_output_size, frame_groups, front_padding, time_padding
-from ..utils.checks import positive_int
+from ..utils.checks import check_one_of, positive_int
 from ..utils.text import count
 from .style import COLOURS, new_axis, new_figure, show_image, styled
 
@@ -43,36 +43,14 @@ def _row_name(axis: Axes, y: float, name: str) -> None:
     axis.text(-0.3, y, name, ha="right", va="center", fontsize=9)
 
 
-class _Row(NamedTuple):
-    """The input of one convolution of a stack, or the stack's output: `size` cells after `len(copies)` of padding."""
-
-    size: int
-    copies: list[int | None]
-    """The cell of this row that each padding cell copies; None: a zero."""
-
-
-def _rows(kernel_size: int, stride: int, dilation: int, num_frames: int, pad_mode: str, layers: int) -> list[_Row]:
-    """Rows of a stack of equal layers: the frames, the output of each layer but the last, and the last output."""
+def _seen(rows: Sequence[np.ndarray], output: int, kernel_size: int, stride: int, dilation: int) -> list[np.ndarray]:
+    """For each row, whether an output depends on its places: its window, and the cells that padding in it copies."""
     padding = time_padding(kernel_size, stride, dilation)
-    rows, size = [], positive_int("num_frames", num_frames)
-    for _ in range(positive_int("layers", layers)):
-        outputs = conv_output_size(size, kernel_size, stride, dilation, padding)
-        if pad_mode == "reflect" and padding >= size:
-            raise ValueError(f'pad_mode "reflect" needs more than {padding} frames to pad as many, got {size}')
-        copies = np.pad(np.arange(size), (padding, 0), mode=NUMPY_PAD[pad_mode])[:padding].tolist()
-        rows.append(_Row(size, [None] * padding if pad_mode == "constant" else copies))
-        size = outputs
-    return [*rows, _Row(size, [])]
-
-
-def _seen(rows: Sequence[_Row], output: int, kernel_size: int, stride: int, dilation: int) -> list[set[int]]:
-    """The cells of each row that an output depends on: padding cells, which are negative, and the cells they copy."""
-    seen = [{output}]
+    seen, outputs = [rows[-1] == output], np.array([output])
     for row in reversed(rows[:-1]):
-        first = [j * stride - len(row.copies) for j in seen[0] if j >= 0]
-        cells = {start + tap * dilation for start in first for tap in range(kernel_size)}
-        copied = (row.copies[cell] for cell in cells if cell < 0)
-        seen.insert(0, cells | {copy for copy in copied if copy is not None})
+        places = (outputs[:, None] * stride + np.arange(kernel_size) * dilation).ravel()
+        outputs = np.unique(row[places][row[places] >= 0])
+        seen.insert(0, np.isin(np.arange(len(row)), [*places, *(outputs + padding)]))
     return seen
 
 
@@ -91,14 +69,20 @@ def padding_diagram(
     output: the output frame whose window is drawn in full colour; None: the last one.
     layers: the number of equal convolutions, one after another.
     """
-    if pad_mode not in NUMPY_PAD:
-        raise ValueError(f"pad_mode must be one of {tuple(NUMPY_PAD)}, got {pad_mode!r}")
-    rows = _rows(kernel_size, stride, dilation, num_frames, pad_mode, layers)
-    outputs = rows[-1].size
+    check_one_of("pad_mode", pad_mode, NUMPY_PAD)
+    padding, outputs = time_padding(kernel_size, stride, dilation), positive_int("num_frames", num_frames)
+    rows = []  # the input of each layer, padding first: for each place the cell that is copied there, -1 for a zero
+    for _ in range(positive_int("layers", layers)):
+        if pad_mode == "reflect" and padding >= outputs:
+            raise ValueError(f'pad_mode "reflect" needs more than {padding} frames to pad as many, got {outputs}')
+        zeros = dict(constant_values=-1) if pad_mode == "constant" else {}
+        rows.append(np.pad(np.arange(outputs), (padding, 0), NUMPY_PAD[pad_mode], **zeros))
+        outputs = conv_output_size(outputs, kernel_size, stride, dilation, padding)
+    rows.append(np.arange(outputs))
     output = outputs - 1 if output is None else output
     if not 0 <= output < outputs:
         raise ValueError(f"output must be from 0 to {outputs - 1}, got {output}")
-    left = max(len(row.copies) * stride**r for r, row in enumerate(rows))
+    left = padding * stride ** (layers - 1)
     total = left + num_frames
     line = 0.7 if outputs < 12 else 0.45
     height, width = 0.9 + 0.55 * layers + 0.38 * line * outputs, min(12, 2.2 + 0.55 * total)
@@ -106,22 +90,22 @@ def padding_diagram(
     seen = [_seen(rows, j, kernel_size, stride, dilation) for j in range(outputs)]
     for r, row in enumerate(rows):
         width, top = stride**r, 1.8 * r
-        for cell in range(-len(row.copies), row.size):
-            copy = row.copies[cell] if cell < 0 else None
-            text = cell if cell >= 0 else "" if copy is None else f"={copy}"
+        for place, (copied, lit) in enumerate(zip(row, seen[output][r], strict=True)):
+            cell = place - padding if r < layers else place
+            text = cell if cell >= 0 else "" if copied < 0 else f"={copied}"
             colour = "padding" if cell < 0 else "latent" if r else "input"
-            _cell(axis, left + cell * width, top, width, 1, colour, text, cell in seen[output][r])
+            _cell(axis, left + cell * width, top, width, 1, colour, text, lit)
         name = "padding, frames" if r == 0 else "outputs" if r == layers else f"after layer {r - 1}"
         _row_name(axis, top + 0.5, name)
     for j in range(outputs):
         top = 1.8 * layers + 1.8 + line * j
-        for cell in seen[j][0]:
+        for cell in (np.flatnonzero(seen[j][0]) - padding).tolist():
             _cell(axis, left + cell, top, 1, line - 0.1, "input" if cell >= 0 else "padding", "", j == output)
         _row_name(axis, top + line / 2, f"output {j} sees")
     stack = f", {layers} layers" if layers > 1 else ""
     axis.set_title(
         f"kernel {kernel_size}, stride {stride}, dilation {dilation}, {pad_mode}{stack}: {count(num_frames, 'frame')} "
-        f"and {len(rows[0].copies)} of padding give {count(outputs, 'output')}"
+        f"and {padding} of padding give {count(outputs, 'output')}"
     )
     return figure
 
@@ -146,13 +130,13 @@ def size_diagram(
     for length in lengths:
         padding = front_padding(length, temporal_ratio)
         for position in range(padding + length):
-            frame, own = start + position - padding, index + position // temporal_ratio
+            if position % temporal_ratio == 0:
+                lit = latent in (None, index)
+                _cell(axis, left + position, 1.5, temporal_ratio, 1, "latent", index, lit)
+                index += 1
+            frame = start + position - padding
             text = "" if position < padding or frame % every else frame
-            colour = "padding" if position < padding else "input"
-            _cell(axis, left + position, 0, 1, 1, colour, text, latent in (None, own))
-        for step in range(0, padding + length, temporal_ratio):
-            _cell(axis, left + step, 1.5, temporal_ratio, 1, "latent", index, latent in (None, index))
-            index += 1
+            _cell(axis, left + position, 0, 1, 1, "padding" if position < padding else "input", text, lit)
         start, left = start + length, left + padding + length + gap
     _row_name(axis, 0.5, "frames")
     _row_name(axis, 2.0, "latents")
@@ -166,9 +150,8 @@ def size_diagram(
 def dependency_diagram(moved: Mapping[str, np.ndarray], groups: Sequence[range]) -> Figure:
     """Draw which changed frame moves which latent frame, one matrix beside another.
 
-    Args:
-        moved: title -> bool (frames, latent frames): whether a change of the frame moved the latent frame.
-        groups: the frames that each latent frame stands for; outlined in the colour of latents.
+    moved: title -> bool (frames, latent frames): whether a change of the frame moved the latent frame.
+    groups: the frames that each latent frame stands for; outlined in the colour of latents.
     """
     from matplotlib.patches import Rectangle
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..utils.text import count, span
 from .frames import ERROR_GAIN, error_map, evenly_chosen, latent_pictures, picture_grid
-from .style import COLOURS, LINE, OTHER_COLOURS, WIDTH, new_axis, new_figure, show_image, styled, whole_numbers
+from .style import COLOURS, LINE, OTHER_COLOURS, WIDTH, new_axis, new_figure, show_image, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,7 +119,7 @@ def moment_curves(mean: np.ndarray, std: np.ndarray, figure: Figure | SubFigure 
     _plot_channels(figure, axes, mean, std)
     for axis, label in zip(axes, ("mean", "standard deviation"), strict=True):
         axis.set(xlabel="latent frame", ylabel=label)
-        whole_numbers(axis.xaxis)
+        axis.locator_params("x", integer=True)
     axes[1].set_ylim(bottom=0)
     return figure
 
@@ -153,7 +153,7 @@ def lag_curves(correlation: np.ndarray, figure: Figure | SubFigure | None = None
     axis.axhline(0, color=LINE, linewidth=1)
     lowest = min(-0.05, np.nanmin([*correlation.flat, 0]))
     axis.set(xlabel="lag in latent frames", ylabel="correlation", ylim=(lowest, 1.05))
-    whole_numbers(axis.xaxis)
+    axis.locator_params("x", integer=True)
     return figure
 
 
@@ -188,7 +188,7 @@ def posterior_bars(kl: np.ndarray, mean_variance: np.ndarray, active_variance: f
         axis.bar(range(len(kl)), values, color=colours)
         axis.set_xlabel("channel")
         axis.grid(False)
-        whole_numbers(axis.xaxis)
+        axis.locator_params("x", integer=True)
     right.axhline(active_variance, color=COLOURS["error"], linestyle="--", label=f"active above {active_variance:g}")
     right.set_yscale("log")
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower right")
@@ -208,7 +208,7 @@ def scale_picture(mean: np.ndarray, std: np.ndarray, expected: Mapping[str, tupl
             size = 400 / len(mean) if marker == "_" else 30
             axis.scatter(places, values[index], color=colour, marker=marker, s=size, label=name, zorder=3)
         axis.set(xlabel="channel", ylabel=label)
-        whole_numbers(axis.xaxis)
+        axis.locator_params("x", integer=True)
     axes[1].set_yscale("log")
     _plain_logarithm(axes[1].yaxis)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6)
@@ -248,7 +248,7 @@ def effect_picture(original: np.ndarray, changed: np.ndarray, rms: np.ndarray, c
     axis = below.subplots()
     axis.plot(rms, marker=".", color=COLOURS["error"])
     axis.set(xlabel="frame", ylabel=PIXELS, ylim=(0, 1.1 * np.max(rms) or 1))
-    whole_numbers(axis.xaxis)
+    axis.locator_params("x", integer=True)
     return figure
 
 
@@ -261,7 +261,7 @@ def channel_effect_bars(names: Sequence[str], rms: np.ndarray) -> Figure:
     for index, name in enumerate(names):
         places = np.arange(channels) + (index - (changes - 1) / 2) * 0.8 / changes
         axis.bar(places, np.asarray(rms)[:, index], 0.8 / changes, color=colours[index % len(colours)], label=name)
-    whole_numbers(axis.xaxis)
+    axis.locator_params("x", integer=True)
     axis.grid(False, axis="x")
     axis.legend()
     return figure
@@ -291,7 +291,7 @@ def paint_picture(difference: np.ndarray, main: Sequence[tuple[int, int]] | None
     if by_frame.any():
         right.set(yscale="log", ylim=(min(top / 1e4, by_frame[by_frame > 0].min() / 2), top * 1.5))
     right.set(xlabel="frame", ylabel="largest change\n(pixels in [-1, 1])")
-    whole_numbers(right.xaxis)
+    right.locator_params("x", integer=True)
     if main is not None:
         (first, last), (row, last_row), (column, last_column) = main
         size = last_column - column + 1, last_row - row + 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .style import COLOURS, LINE, OTHER_COLOURS, mark_borders, new_axis, new_figure, show_image, styled, whole_numbers
+from .style import COLOURS, LINE, OTHER_COLOURS, colour_map, mark_borders, new_axis, new_figure, show_image, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,13 +36,10 @@ def dependency_heatmap(
 ) -> Figure:
     """Draw which input frame affects which output frame, and how strongly. Exact zeros stay white.
 
-    Args:
-        matrix: (input frames, output frames), not negative.
-        last_seen: for each output frame the last input frame it may see, drawn as a staircase; values beyond it are
-          in the colour of errors.
-        quantity: what the numbers are, with their unit; the label of the colour scale.
+    matrix: (input frames, output frames), not negative. quantity: what its numbers are, with their unit.
+    last_seen: for each output frame the last input frame it may see; a staircase, with errors' colour beyond it.
     """
-    from matplotlib.colors import LinearSegmentedColormap, LogNorm
+    from matplotlib.colors import LogNorm
 
     matrix = np.asarray(matrix)
     if matrix.ndim != 2 or not (matrix >= 0).all():
@@ -53,20 +51,19 @@ def dependency_heatmap(
     figure, axis = new_axis(height, width, title=title, xlabel="input frame", ylabel="output frame", facecolor="white")
     beyond = np.zeros(matrix.shape, bool)
     if last_seen is not None:
-        beyond = np.arange(inputs)[:, None] > np.asarray(last_seen)[None]
-        edges, rows = np.asarray(last_seen) + 0.5, np.arange(outputs + 1) - 0.5
-        stairs = edges.repeat(2), rows.repeat(2)[1:-1]
+        beyond = np.arange(inputs)[:, None] > np.asarray(last_seen)
+        stairs = (np.asarray(last_seen) + 0.5).repeat(2), (np.arange(outputs + 1) - 0.5).repeat(2)[1:-1]
         axis.plot(*stairs, color=COLOURS["latent"], linewidth=2, label="may see up to here")
         figure.legend(loc="outside lower center")
     norm = LogNorm(*_log_limits(matrix), clip=True)
     for name, label, part in (("error", f"{quantity}, leaked", beyond), ("input", quantity, ~beyond)):
         shown = np.ma.masked_where(~(part & (matrix > 0)), matrix)
         if shown.count():
-            scale = LinearSegmentedColormap.from_list(name, [_tint(COLOURS[name]), COLOURS[name]])
+            scale = colour_map(_tint(COLOURS[name]), COLOURS[name])
             figure.colorbar(show_image(axis, shown.T, norm=norm, cmap=scale, aspect="auto"), ax=axis, label=label)
     axis.set(xlim=(-0.5, inputs - 0.5), ylim=(outputs - 0.5, -0.5))
     axis.grid(False)
-    whole_numbers(axis.xaxis, axis.yaxis)
+    axis.locator_params(integer=True)
     return figure
 
 
@@ -74,22 +71,18 @@ def dependency_heatmap(
 def chunk_differences(differences: Mapping[str, np.ndarray], reference: str) -> Figure:
     """Draw how far the result of each plan of chunks is from that of the first plan, for each output frame.
 
-    Args:
-        differences: plan -> the largest difference of each output frame; zeros are not drawn.
-        reference: the first plan, with which the others are compared.
+    differences: plan -> the largest difference of each output frame; zeros are not drawn. reference: the first plan.
     """
     title = f"compared with chunks of {reference}"
     figure, axis = new_axis(3, xlabel="output frame", ylabel="largest difference", title=title)
-    values = np.concatenate([np.zeros(0), *differences.values()])
-    low, high = _log_limits(values)
-    colours = (COLOURS["error"], *OTHER_COLOURS)
-    for index, (name, difference) in enumerate(differences.items()):
+    low, high = _log_limits(np.concatenate([np.zeros(0), *differences.values()]))
+    for colour, (name, difference) in zip(cycle((COLOURS["error"], *OTHER_COLOURS)), differences.items(), strict=False):
         shown = np.where(np.asarray(difference) > 0, difference, np.nan)
         label = f"chunks of {name}" + ("" if np.isfinite(shown).any() else ": no difference")
-        axis.plot(shown, marker=".", label=label, color=colours[index % len(colours)])
+        axis.plot(shown, marker=".", label=label, color=colour)
     longest = max(map(len, differences.values()), default=1)
     axis.set(yscale="log", ylim=(low / 2, high * 2), xlim=(-0.5, longest - 0.5))
-    whole_numbers(axis.xaxis)
+    axis.locator_params("x", integer=True)
     if differences:
         axis.legend()
     return figure
@@ -127,9 +120,8 @@ def receptive_field_mass(
     """Draw how the gradient of one output is spread over the input frames, rows or columns.
 
     Args:
-        mass: share of the gradient's absolute sum in each frame.
-        window: first and last frame of the shortest range that holds `share` of it.
-        reached: first and last frame with a gradient other than 0.
+        mass: share of the gradient's absolute sum in each of them.
+        window: first and last of the shortest range that holds `share` of it; reached: of those with any gradient.
         chunk: length of a chunk, drawn for comparison so that it ends where `reached` does.
     """
     mass = np.asarray(mass)
@@ -145,7 +137,7 @@ def receptive_field_mass(
         (line,) = axis.plot([last - chunk, last], [high, high], color=LINE, label=f"one chunk: {chunk}")
         line.set(linewidth=4, solid_capstyle="butt")
     axis.set(yscale="log" if mass.any() else "linear", ylim=(low / 2, high * 2), xlim=(-0.5, len(mass) - 0.5))
-    whole_numbers(axis.xaxis)
+    axis.locator_params("x", integer=True)
     axis.grid(False, axis="x")
     axis.legend(loc="upper left")
     return figure
@@ -170,7 +162,7 @@ def seam_curves(
         spectrum: (frequencies in cycles per sample, power, which are multiples of 1 / period); None: not drawn.
     """
     figure = new_figure(5.2)
-    above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    above, below = figure.subfigures(2, 1)
     along = above.subplots()
     along.plot(error, marker=".", color=COLOURS["error"], label="error")
     # a change lies between two samples
@@ -181,7 +173,8 @@ def seam_curves(
     place, *over_frequency = below.subplots(1, 2 if spectrum else 1, squeeze=False)[0]
     place.bar(range(len(by_place)), by_place, color=COLOURS["error"])
     place.set(xlabel=f"place of the {noun} in its chunk", ylabel="RMS error", xlim=(-0.7, len(by_place) - 0.3))
-    whole_numbers(along.xaxis, place.xaxis)
+    for axis in (along, place):
+        axis.locator_params("x", integer=True)
     if spectrum:
         frequencies, power, harmonics = spectrum
         (axis,) = over_frequency
@@ -207,7 +200,7 @@ def static_changes(mean: np.ndarray, largest: np.ndarray, starts: Sequence[int] 
     axis.plot(frames, mean, marker=".", color=COLOURS["output"], label="mean")
     mark_borders(axis, starts)
     axis.set(xlim=(-0.5, len(mean) + 0.5), ylim=(0, 1.05 * float(np.max(largest)) or 1))
-    whole_numbers(axis.xaxis)
+    axis.locator_params("x", integer=True)
     axis.legend()
     return figure
 
@@ -218,14 +211,10 @@ def misplacement_maps(
 ) -> Figure:
     """Draw how far each sample lies from its place, one map for each axis; all share one scale from 0.
 
-    Args:
-        maps: axis -> (H, W) absolute misplacement along it, in latent samples.
-        noun: what a sample of the maps is: "latent" or "pixel".
-        over_time: (frames,) misplacement along time of each output frame, in latent frames; drawn above the maps.
+    maps: axis -> (H, W) absolute misplacement along it, in latent samples. noun: a sample of them, "latent" or "pixel".
+    over_time: (frames,) misplacement along time of each output frame, in latent frames; drawn above the maps.
     """
-    from matplotlib.colors import LinearSegmentedColormap
-
-    scale = LinearSegmentedColormap.from_list("error", ["white", COLOURS["error"]])
+    scale = colour_map("white", COLOURS["error"])
     top = max(float(np.max(values)) for values in maps.values())
     top = top if top > 1e-3 else 1.0  # rounding stays white
     curve = over_time is not None
@@ -236,7 +225,7 @@ def misplacement_maps(
         axis.plot(over_time, marker=".", color=COLOURS["error"])
         axis.set(xlabel="output frame", ylabel="misplacement\nin latent frames")
         axis.set_title(f"along time: {np.abs(over_time).max():.2f} at most")
-        whole_numbers(axis.xaxis)
+        axis.locator_params("x", integer=True)
     axes = below.subplots(1, len(maps), squeeze=False)[0]
     for axis, (name, values) in zip(axes, maps.items(), strict=True):
         image = show_image(axis, values, cmap=scale, vmin=0, vmax=top)

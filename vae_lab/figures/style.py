@@ -14,7 +14,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
@@ -71,11 +70,11 @@ def new_axis(height: float, width: float = WIDTH, **labels: Any) -> tuple[Figure
     return figure, axis
 
 
-def whole_numbers(*axes: Axis) -> None:
-    """Put ticks at whole numbers only."""
-    for axis in axes:
-        locator: Any = axis.get_major_locator()  # which kinds take `integer` is not in its type
-        locator.set_params(integer=True)
+def colour_map(*colours: str) -> Any:
+    """Return a matplotlib colormap that runs through colours, from the lowest value to the highest."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("", colours)
 
 
 def mark_borders(axis: Axes, starts: Iterable[float]) -> None:
@@ -88,5 +87,5 @@ def mark_borders(axis: Axes, starts: Iterable[float]) -> None:
 def show_image(axis: Axes, values: np.ndarray, **options: Any) -> AxesImage:
     """Draw an image or a matrix on an axis: hard-edged cells without grid lines, numbered by whole numbers."""
     axis.grid(False)
-    whole_numbers(axis.xaxis, axis.yaxis)
+    axis.locator_params(integer=True)
     return axis.imshow(values, interpolation="nearest", **options)
