@@ -1,7 +1,5 @@
 """Pictures of clips: arrays in, arrays or a matplotlib Figure out; nothing is displayed or written."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import cycle, pairwise
 from typing import TYPE_CHECKING
@@ -24,9 +22,7 @@ SMALL = 9  # points, of text around small pictures
 def error_map(x: np.ndarray, y: np.ndarray, gain: float = ERROR_GAIN) -> np.ndarray:
     """Return the mean absolute difference over the channels, times `gain`, as colours.
 
-    Black is 0, white is 255 / gain or more, and vermilion lies between. The scale is fixed, so frames can be compared.
-
-    x, y: frames uint8 (T, H, W, 3). The result has the same shape and type.
+    x, y: frames uint8 (T, H, W, 3), as the result. Black is 0, white is 255 / gain or more, and vermilion lies between.
     """
     check_frames(x)
     check_frames(y)
@@ -87,19 +83,18 @@ def side_by_side(panels: Mapping[str, np.ndarray]) -> np.ndarray:
         check_frames(frames)
         if frames.shape != clips[0].shape:
             raise ValueError(f"panels must have the same shape, got {frames.shape} and {clips[0].shape}")
-    num_frames, height, width, _ = clips[0].shape
-    factor = -(-PANEL_WIDTH // width)
-    pictures = [frames.repeat(factor, axis=1).repeat(factor, axis=2) for frames in clips]
-    height, width = height * factor, width * factor
-    even_height, even_width = (side + side % 2 for side in (LABEL_HEIGHT + height, width * len(clips)))
+    factor = -(-PANEL_WIDTH // clips[0].shape[2])
+    pictures = np.concatenate(clips, axis=2).repeat(factor, axis=1).repeat(factor, axis=2)
+    num_frames, height, width, _ = pictures.shape
+    even_height, even_width = (side + side % 2 for side in (LABEL_HEIGHT + height, width))
     label = Image.new("RGB", (even_width, LABEL_HEIGHT), "white")
     draw, font = ImageDraw.Draw(label), ImageFont.load_default(size=13)
     for i, title in enumerate(panels):
-        draw.text((i * width + width / 2, LABEL_HEIGHT / 2), title, fill="black", font=font, anchor="mm")
+        middle = (i + 0.5) * width / len(clips), LABEL_HEIGHT / 2
+        draw.text(middle, title, fill="black", font=font, anchor="mm")
     canvas = np.full((num_frames, even_height, even_width, 3), 255, np.uint8)
     canvas[:, :LABEL_HEIGHT] = np.asarray(label)
-    for i, picture in enumerate(pictures):
-        canvas[:, LABEL_HEIGHT : LABEL_HEIGHT + height, i * width : (i + 1) * width] = picture
+    canvas[:, LABEL_HEIGHT : LABEL_HEIGHT + height, :width] = pictures
     return canvas
 
 
@@ -113,14 +108,13 @@ def evenly_chosen(num_frames: int, at_most: int = 6) -> list[int]:
 
 
 def picture_grid(
-    figure: Figure | SubFigure,
+    figure: "Figure | SubFigure",
     rows: Mapping[str, np.ndarray | Sequence[np.ndarray]],
     titles: Sequence[str] = (),
     captions: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Draw rows of small pictures, each row with its name at the left.
+    """Draw rows of small pictures, name -> as many (H, W, 3), with titles above the first row and names at the left.
 
-    rows: name -> pictures (H, W, 3), as many in each row. titles: above the first row, one for each picture.
     captions: name of a row -> one text below each of its pictures.
     """
     columns = len(next(iter(rows.values())))
@@ -143,15 +137,14 @@ def contact_sheet(
     columns: int = 6,
     first_frame: int = 0,
     numbers: Sequence[int] | None = None,
-) -> Figure:
+) -> "Figure":
     """Draw evenly chosen frames side by side, one row for each clip, with their numbers above.
 
     Args:
         panels: row title -> frames uint8 (T, H, W, 3), all with the same T.
         captions: row title -> one short text for each frame (its PSNR, for example), written below the chosen ones.
         columns: the largest number of frames in a row; the first and the last are always shown.
-        first_frame: number of the first frame in its file.
-        numbers: the number of each frame, for panels that hold only some frames of the file; `first_frame` is ignored.
+        first_frame: number of the first frame in its file; or `numbers` of all frames, if they do not follow it.
     """
     clips = list(panels.values())
     for frames in clips:
@@ -160,8 +153,7 @@ def contact_sheet(
             raise ValueError(f"panels must have the same number of frames, got {len(frames)} and {len(clips[0])}")
     num_frames, height, width, _ = clips[0].shape
     chosen = evenly_chosen(num_frames, columns)
-    if numbers is None:
-        numbers = range(first_frame, first_frame + num_frames)
+    numbers = range(first_frame, first_frame + num_frames) if numbers is None else numbers
     cell = 1.9  # inches
     row_height = min(max(cell * height / width, 0.3), 3 * cell)
     figure = new_figure(0.7 + (row_height + 0.3) * len(panels), 1.2 + cell * len(chosen))
@@ -182,13 +174,11 @@ def frame_curves(
     ylabel: str,
     colours: Mapping[str, str] | None = None,
     chunk_starts: Sequence[int] = (),
-) -> Figure:
+) -> "Figure":
     """Draw numbers over frames, or over places in a chunk, counted from 0.
 
-    Args:
-        curves: name -> one value for each frame.
-        colours: name -> key of COLOURS; the other curves take OTHER_COLOURS.
-        chunk_starts: frames at which a chunk begins; marked by dashed lines.
+    curves: name -> one value for each frame. colours: name -> key of COLOURS; the other curves take OTHER_COLOURS.
+    chunk_starts: frames at which a chunk begins; marked by dashed lines.
     """
     figure, axis = new_axis(2.8, xlabel=xlabel, ylabel=ylabel)
     others = cycle(OTHER_COLOURS)
@@ -203,19 +193,17 @@ def frame_curves(
 @styled
 def training_picture(
     log: Sequence[Mapping], panels: Mapping[str, np.ndarray] | None = None, columns: int = 6
-) -> Figure:
+) -> "Figure":
     """Draw loss and PSNR over the steps of a training, and how a clip is reconstructed at present.
 
-    Args:
-        log: rows as `training.run_folder.read_log` returns them; dashed lines mark where a stage begins.
-        panels: row title -> frames uint8 (T, H, W, 3), drawn below the curves.
-        columns: the largest number of frames of a panel.
+    log: rows as `training.run_folder.read_log` returns them; dashed lines mark where a stage begins.
+    panels: row title -> frames uint8 (T, H, W, 3), drawn below the curves, at most `columns` of each.
     """
     if not log:
         raise ValueError("log must have at least one row")
     clips = panels or {}
-    figure = new_figure(2.6 + 1.4 * len(clips))
     heights = [2.6] + [1.4] * len(clips)
+    figure = new_figure(sum(heights))
     curves, *strips = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     left, right = curves.subplots(1, 2)
     for axis, name, colour, label in ((left, "loss", "error", "loss"), (right, "psnr", "output", "PSNR in dB")):

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..utils.text import count, span
 from .frames import ERROR_GAIN, error_map, evenly_chosen, latent_pictures, picture_grid
-from .style import COLOURS, LINE, OTHER_COLOURS, WIDTH, new_axis, new_figure, show_image, styled
+from .style import COLOURS, LINE, OTHER_COLOURS, WIDTH, colour_map, new_axis, new_figure, show_image, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,17 +65,16 @@ def latent_filmstrip(
 ) -> Figure:
     """Draw PCA and every channel over latent frames, below the frames that each latent frame stands for.
 
-    Args:
-        latent: (C, L, h, w). `figures.latent_pictures` says how it is scaled; the scales are written at the rows.
-        frames: uint8 (T, H, W, 3); groups: the frames of each latent frame (`shapes.frame_groups`); both or neither.
-          The middle frame of each group is shown.
-        columns: the largest number of latent frames, evenly chosen; rows: of channels, the first ones.
+    latent: (C, L, h, w), scaled as by `latent_pictures`; the scales are written at the rows.
+    frames: uint8 (T, H, W, 3); groups: the frames of each latent frame (`shapes.frame_groups`), of which the middle one
+      is shown; both or neither.
+    columns: the largest number of latent frames, evenly chosen; rows: of channels, the first ones.
     """
-    latent = np.asarray(latent)
     if (frames is None) != (groups is None):
         raise ValueError("frames and groups must be given together")
-    pictures = latent_pictures(latent)
+    latent = np.asarray(latent)
     some = "" if len(latent) <= rows else f"; {count(rows, 'channel')} of {len(latent)}"
+    pictures = latent_pictures(latent)
     pictures = dict(list(pictures.items())[: len(pictures) - max(0, len(latent) - rows)])
     if frames is not None and groups is not None:
         if len(groups) != latent.shape[1]:
@@ -127,14 +126,12 @@ def moment_curves(mean: np.ndarray, std: np.ndarray, figure: Figure | SubFigure 
 @styled
 def correlation_matrix(matrix: np.ndarray, figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
     """Draw the correlations between channels, (C, C) from -1 to 1, with numbers if there are at most 16 channels."""
-    from matplotlib.colors import LinearSegmentedColormap
-
     channels = len(matrix)
     side = min(2.2 + 0.4 * channels, 8)
     figure = figure or new_figure(side, side + 1)
     axis = figure.subplots()
-    scale = LinearSegmentedColormap.from_list("correlation", [COLOURS["input"], "white", COLOURS["error"]])
-    picture = show_image(axis, matrix, cmap=scale.with_extremes(bad=COLOURS["padding"]), vmin=-1, vmax=1)
+    scale = colour_map(COLOURS["input"], "white", COLOURS["error"]).with_extremes(bad=COLOURS["padding"])
+    picture = show_image(axis, matrix, cmap=scale, vmin=-1, vmax=1)
     if channels <= 16:
         size = 8 if channels <= 8 else 6
         for (row, column), value in np.ndenumerate(matrix):
@@ -182,11 +179,12 @@ def posterior_bars(kl: np.ndarray, mean_variance: np.ndarray, active_variance: f
     figure = new_figure(2.8)
     colours = [COLOURS["latent"] if value > active_variance else COLOURS["padding"] for value in mean_variance]
     left, right = figure.subplots(1, 2)
-    left.set_ylabel("KL in nats per element")
-    right.set_ylabel("variance of the posterior mean")
-    for axis, values in ((left, kl), (right, mean_variance)):
+    for axis, values, label in (
+        (left, kl, "KL in nats per element"),
+        (right, mean_variance, "variance of the posterior mean"),
+    ):
         axis.bar(range(len(kl)), values, color=colours)
-        axis.set_xlabel("channel")
+        axis.set(xlabel="channel", ylabel=label)
         axis.grid(False)
         axis.locator_params("x", integer=True)
     right.axhline(active_variance, color=COLOURS["error"], linestyle="--", label=f"active above {active_variance:g}")
@@ -202,7 +200,7 @@ def scale_picture(mean: np.ndarray, std: np.ndarray, expected: Mapping[str, tupl
     axes = figure.subplots(1, 2)
     places = np.arange(len(mean))
     colours = (COLOURS["output"], COLOURS["input"], *OTHER_COLOURS)
-    for axis, index, label in zip(axes, (0, 1), ("mean", "standard deviation"), strict=True):
+    for index, (axis, label) in enumerate(zip(axes, ("mean", "standard deviation"), strict=True)):
         axis.bar(places, (mean, std)[index], color=COLOURS["latent"], label="measured")
         for colour, marker, (name, values) in zip(colours, "_os^v", expected.items(), strict=True):
             size = 400 / len(mean) if marker == "_" else 30
@@ -274,15 +272,15 @@ def paint_picture(difference: np.ndarray, main: Sequence[tuple[int, int]] | None
     main: (first, last) of frames, rows and columns, drawn as a box and a band. Exact zeros stay white. Both scales are
     logarithmic and end at a ten-thousandth of the largest change, or a little below the smallest frame.
     """
-    from matplotlib.colors import LinearSegmentedColormap, LogNorm
+    from matplotlib.colors import LogNorm
     from matplotlib.patches import Rectangle
 
     picture, by_frame = difference.max(axis=0), difference.max(axis=(1, 2))
     figure = new_figure(3.4)
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.5])
     top = float(picture.max()) or 1.0
-    scale = LinearSegmentedColormap.from_list("error", ["white", COLOURS["error"], "#4D2200"])
-    shown = np.ma.masked_where(picture == 0, picture)
+    scale = colour_map("white", COLOURS["error"], "#4D2200")
+    shown = np.ma.masked_equal(picture, 0)
     image = show_image(left, shown, cmap=scale, norm=LogNorm(top / 1e4, top, clip=True))
     left.set(xlabel="column", ylabel="row", facecolor="white")
     figure.colorbar(image, ax=left, label="largest change")

@@ -1,7 +1,5 @@
 """Pictures of what the probes measure: arrays in, a matplotlib Figure out; nothing is displayed or written."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING
@@ -25,21 +23,16 @@ def _log_limits(values: np.ndarray) -> tuple[float, float]:
     return min(max(positive.min(), high / 10**DECADES), high / 10), high
 
 
-def _tint(colour: str) -> str:
-    """A pale shade of a colour "#rrggbb", which can still be told from white."""
-    return "#" + "".join(f"{255 - (255 - int(colour[i : i + 2], 16)) // 6:02x}" for i in (1, 3, 5))
-
-
 @styled
 def dependency_heatmap(
     matrix: np.ndarray, last_seen: Sequence[int] | None = None, quantity: str = "largest change", title: str = ""
-) -> Figure:
+) -> "Figure":
     """Draw which input frame affects which output frame, and how strongly. Exact zeros stay white.
 
     matrix: (input frames, output frames), not negative. quantity: what its numbers are, with their unit.
     last_seen: for each output frame the last input frame it may see; a staircase, with errors' colour beyond it.
     """
-    from matplotlib.colors import LogNorm
+    from matplotlib.colors import LogNorm, to_rgb
 
     matrix = np.asarray(matrix)
     if matrix.ndim != 2 or not (matrix >= 0).all():
@@ -59,7 +52,8 @@ def dependency_heatmap(
     for name, label, part in (("error", f"{quantity}, leaked", beyond), ("input", quantity, ~beyond)):
         shown = np.ma.masked_where(~(part & (matrix > 0)), matrix)
         if shown.count():
-            scale = colour_map(_tint(COLOURS[name]), COLOURS[name])
+            pale = [1 - (1 - part) / 6 for part in to_rgb(COLOURS[name])]  # can still be told from white
+            scale = colour_map(pale, COLOURS[name])
             figure.colorbar(show_image(axis, shown.T, norm=norm, cmap=scale, aspect="auto"), ax=axis, label=label)
     axis.set(xlim=(-0.5, inputs - 0.5), ylim=(outputs - 0.5, -0.5))
     axis.grid(False)
@@ -68,7 +62,7 @@ def dependency_heatmap(
 
 
 @styled
-def chunk_differences(differences: Mapping[str, np.ndarray], reference: str) -> Figure:
+def chunk_differences(differences: Mapping[str, np.ndarray], reference: str) -> "Figure":
     """Draw how far the result of each plan of chunks is from that of the first plan, for each output frame.
 
     differences: plan -> the largest difference of each output frame; zeros are not drawn. reference: the first plan.
@@ -89,7 +83,7 @@ def chunk_differences(differences: Mapping[str, np.ndarray], reference: str) -> 
 
 
 @styled
-def module_changes(changes: Mapping[str, float]) -> Figure:
+def module_changes(changes: Mapping[str, float]) -> "Figure":
     """Draw how far each offending module moved its past, in the order in which the modules ran.
 
     changes: name -> the largest change of an output frame that must not change.
@@ -116,7 +110,7 @@ def receptive_field_mass(
     share: float = 0.99,
     chunk: int | None = None,
     title: str = "",
-) -> Figure:
+) -> "Figure":
     """Draw how the gradient of one output is spread over the input frames, rows or columns.
 
     Args:
@@ -151,7 +145,7 @@ def seam_curves(
     by_place: np.ndarray,
     noun: str = "frame",
     spectrum: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
-) -> Figure:
+) -> "Figure":
     """Draw errors at the borders of chunks: along the clip, by place in the chunk, and over frequency.
 
     Args:
@@ -162,7 +156,7 @@ def seam_curves(
         spectrum: (frequencies in cycles per sample, power, which are multiples of 1 / period); None: not drawn.
     """
     figure = new_figure(5.2)
-    above, below = figure.subfigures(2, 1)
+    above, below = figure.subfigures(2, 1, squeeze=False)[:, 0]
     along = above.subplots()
     along.plot(error, marker=".", color=COLOURS["error"], label="error")
     # a change lies between two samples
@@ -188,7 +182,7 @@ def seam_curves(
 
 
 @styled
-def static_changes(mean: np.ndarray, largest: np.ndarray, starts: Sequence[int] = (0,)) -> Figure:
+def static_changes(mean: np.ndarray, largest: np.ndarray, starts: Sequence[int] = (0,)) -> "Figure":
     """Draw how much each output frame of a still clip differs from the frame before.
 
     mean, largest: (T - 1,) absolute changes, from frame 0 to 1 first. starts: where chunks begin; dashed lines.
@@ -208,7 +202,7 @@ def static_changes(mean: np.ndarray, largest: np.ndarray, starts: Sequence[int] 
 @styled
 def misplacement_maps(
     maps: Mapping[str, np.ndarray], noun: str = "latent", over_time: np.ndarray | None = None
-) -> Figure:
+) -> "Figure":
     """Draw how far each sample lies from its place, one map for each axis; all share one scale from 0.
 
     maps: axis -> (H, W) absolute misplacement along it, in latent samples. noun: a sample of them, "latent" or "pixel".

@@ -70,7 +70,7 @@ def new_axis(height: float, width: float = WIDTH, **labels: Any) -> tuple[Figure
     return figure, axis
 
 
-def colour_map(*colours: str) -> Any:
+def colour_map(*colours: Any) -> Any:
     """Return a matplotlib colormap that runs through colours, from the lowest value to the highest."""
     from matplotlib.colors import LinearSegmentedColormap
 
