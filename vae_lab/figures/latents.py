@@ -179,10 +179,8 @@ def posterior_bars(kl: np.ndarray, mean_variance: np.ndarray, active_variance: f
     figure = new_figure(2.8)
     colours = [COLOURS["latent"] if value > active_variance else COLOURS["padding"] for value in mean_variance]
     left, right = figure.subplots(1, 2)
-    for axis, values, label in (
-        (left, kl, "KL in nats per element"),
-        (right, mean_variance, "variance of the posterior mean"),
-    ):
+    shown = {"KL in nats per element": kl, "variance of the posterior mean": mean_variance}
+    for axis, (label, values) in zip((left, right), shown.items(), strict=True):
         axis.bar(range(len(kl)), values, color=colours)
         axis.set(xlabel="channel", ylabel=label)
         axis.grid(False)
@@ -303,13 +301,12 @@ def paint_picture(difference: np.ndarray, main: Sequence[tuple[int, int]] | None
 @styled
 def interpolation_picture(weights: np.ndarray, frames: np.ndarray, frame: int = 0) -> Figure:
     """Draw one frame of (steps, 3, T, H, W) in [-1, 1] at each weight, above the cross-fade of the pixels."""
-    chosen = np.asarray(frames)[:, :, frame : frame + 1]
-    fades = [(1 - weight) * chosen[0] + weight * chosen[-1] for weight in weights]
+    steps, weight = np.asarray(frames)[:, :, frame].swapaxes(0, 1), np.asarray(weights)[:, None, None]
+    fades = (1 - weight) * steps[:, :1] + weight * steps[:, -1:]
     cell = min(1.8, (WIDTH - 1) / len(weights))
-    height = cell * max(chosen.shape[3] / chosen.shape[4], 0.3) + 0.06
+    height = cell * max(steps.shape[2] / steps.shape[3], 0.3) + 0.06
     figure = new_figure(0.8 + 2 * height)
-    rows = {"latents": chosen, "pixels\n(cross-fade)": np.stack(fades)}
-    pictures = {name: [_as_pictures(step)[0] for step in steps] for name, steps in rows.items()}
-    picture_grid(figure, pictures, [f"{weight:.2f}" for weight in weights])
+    rows = {"latents": _as_pictures(steps), "pixels\n(cross-fade)": _as_pictures(fades)}
+    picture_grid(figure, rows, [f"{weight:.2f}" for weight in weights])
     figure.suptitle(f"weight of the other clip; frame {frame}")
     return figure

@@ -17,10 +17,8 @@ DECADES = 8  # a logarithmic scale spans at most this many; smaller values are d
 def _log_limits(values: np.ndarray) -> tuple[float, float]:
     """Limits of a logarithmic scale for those of the values that are above 0; never equal."""
     positive = values[values > 0]
-    if not len(positive):
-        return 0.1, 1.0
-    high = positive.max()
-    return min(max(positive.min(), high / 10**DECADES), high / 10), high
+    high = positive.max(initial=0) or 1.0
+    return min(max(positive.min(initial=high), high / 10**DECADES), high / 10), high
 
 
 @styled
@@ -52,7 +50,7 @@ def dependency_heatmap(
     for name, label, part in (("error", f"{quantity}, leaked", beyond), ("input", quantity, ~beyond)):
         shown = np.ma.masked_where(~(part & (matrix > 0)), matrix)
         if shown.count():
-            pale = [1 - (1 - part) / 6 for part in to_rgb(COLOURS[name])]  # can still be told from white
+            pale = [1 - (1 - tone) / 6 for tone in to_rgb(COLOURS[name])]  # can still be told from white
             scale = colour_map(pale, COLOURS[name])
             figure.colorbar(show_image(axis, shown.T, norm=norm, cmap=scale, aspect="auto"), ax=axis, label=label)
     axis.set(xlim=(-0.5, inputs - 0.5), ylim=(outputs - 0.5, -0.5))

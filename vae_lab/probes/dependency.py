@@ -119,8 +119,7 @@ def frame_dependency(
           exactly 0 if the output is the same to the bit. T + 2 runs of f. "gradient": the largest absolute derivative
           by a value of the input frame, of the output frame's values summed with random normal weights (of two such
           sums). 3 runs of f, and 2 backward runs for each output frame.
-        seed: of the noise, or of the weights.
-        size: standard deviation of the noise, in the units of x.
+        seed, size: of the noise, or of the weights; `size` is the noise's standard deviation, in the units of x.
 
     In float64 both methods have their zeros in the same places. In float32 rounding can hide small effects, and with a
     ReLU a gradient can be 0 although a larger change would get through.
@@ -137,9 +136,8 @@ def _changes(f: VideoMap, x: Tensor, y: Tensor, seed: int, size: float) -> Tenso
         with torch.no_grad():
             moved = apply_map(f, change_frames(x, slice(t, t + 1), size, seed))
         if moved.shape != y.shape:
-            raise ValueError(
-                f"f must give one shape for all x of one shape, got {tuple(moved.shape)} and {tuple(y.shape)}"
-            )
+            shapes = f"{tuple(moved.shape)} and {tuple(y.shape)}"
+            raise ValueError(f"f must give one shape for all x of one shape, got {shapes}")
         rows.append(largest_by_frame(moved - y))
     return torch.stack(rows)
 
