@@ -18,6 +18,7 @@ To use a class of another library everywhere, declare once what differs from dif
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -34,12 +35,10 @@ from .video_vae import VideoVAE
 
 
 class Reconstructed(NamedTuple):
-    """A clip encoded and decoded."""
+    """The mode of a clip's latents (B, C, L, h, w), and the clip as the model decodes them."""
 
     latent: Tensor
-    """(B, C, L, h, w): the mode of the latents."""
     sample: Tensor
-    """The clip's own shape."""
 
 
 class Streams(NamedTuple):
@@ -63,10 +62,10 @@ class Halves(NamedTuple):
 
 
 class Codec:
-    """A video VAE behind one interface; `codec_of` makes it.
+    """A video VAE with diffusers' usual interface; `codec_of` makes it.
 
-    This class is for models with diffusers' usual interface. A family of models that differs has a subclass, which
-    `register` ties to the models' class: it overrides methods and properties, by class attributes if they are constant.
+    A family of models that differs has a subclass, which `register` ties to the models' class: it overrides methods and
+    properties, by class attributes if they are constant.
     """
 
     takes: Literal["pixels", "spatial latents"] = "pixels"
@@ -139,10 +138,7 @@ class Codec:
         return self.vae.decode(z).sample
 
     def reconstruct(self, x: Tensor) -> Reconstructed:
-        """Encode and decode a clip.
-
-        Raises ValueError if the model fails on it, or returns another shape.
-        """
+        """Encode and decode a clip. Raises ValueError if the model fails on it, or returns another shape."""
         try:
             z = self.encode(x)
             y = self.decode(z, x.shape[2])
@@ -166,8 +162,8 @@ class Codec:
         if not isinstance(self.vae, nn.Module):
             return None
         decoder = _Decoder(self)
-        weights = {**dict(decoder.named_parameters()), **dict(decoder.named_buffers())}
-        empty = {name: torch.empty_like(value, device="meta") for name, value in weights.items()}
+        weights = chain(decoder.named_parameters(), decoder.named_buffers())
+        empty = {name: torch.empty_like(value, device="meta") for name, value in weights}
         z = torch.empty(tuple(shape), device="meta", dtype=self.dtype)
         try:
             with torch.no_grad():
@@ -220,13 +216,10 @@ class Codec:
         Normalised latents are (z - mean) / std. diffusers' pipelines compute (z - mean) * scaling_factor / std, with
         latents_mean or shift_factor, latents_std and scaling_factor from the config or from buffers.
         """
-        buffers = dict(self.vae.named_buffers()) if isinstance(self.vae, nn.Module) else {}
-        given = {}
-        for name in ("latents_mean", "latents_std", "shift_factor", "scaling_factor"):
-            value = self.config.get(name)
-            value = buffers.get(name) if value is None else value
-            if value is not None:
-                given[name] = torch.as_tensor(value, dtype=torch.float32).flatten()
+        known = dict(self.vae.named_buffers()) if isinstance(self.vae, nn.Module) else {}
+        known |= {name: value for name, value in self.config.items() if value is not None}
+        names = {"latents_mean", "latents_std", "shift_factor", "scaling_factor"} & known.keys()
+        given = {name: torch.as_tensor(known[name], dtype=torch.float32).flatten() for name in names}
         if not given:
             return None
         mean = given.get("latents_mean", given.get("shift_factor", torch.zeros(1)))
@@ -353,10 +346,6 @@ class _Spatial(_Lab):
 class _Temporal(_Lab):
     """TemporalVAE, and VideoVAE, which contains one."""
 
-    @property
-    def temporal_ratio(self) -> int:
-        return self.vae.temporal_compression_ratio
-
     def stream(self, num_frames: int, chunked: bool | None = None) -> Streams:
         chunked = self.chunk is not None if chunked is None else chunked
         return Streams(StreamingEncoder(self.vae, num_frames, chunked), StreamingDecoder(self.vae, num_frames, chunked))
@@ -369,9 +358,6 @@ class _TemporalAlone(_Temporal):
     @property
     def in_channels(self) -> int:
         return self.vae.config.in_channels
-
-    def mean_std(self, channels: int) -> None:
-        return None
 
     def note_frame_norms(self) -> None:
         self.vae.register_to_config(norm="frame_group")
@@ -399,9 +385,8 @@ class _Stack(_Temporal):
         return self.vae.with_micro_frame_size(chunk)
 
     def calibrated(self, z: Tensor) -> VideoVAE:
-        mean, std = z.mean((0, 2, 3, 4)).tolist(), z.std((0, 2, 3, 4)).tolist()
-        chunk = dict(micro_frame_size=self.chunk)
-        return VideoVAE.of_halves(self.vae.spatial, self.vae.temporal, latents_mean=mean, latents_std=std, **chunk)
+        statistics = dict(latents_mean=z.mean((0, 2, 3, 4)).tolist(), latents_std=z.std((0, 2, 3, 4)).tolist())
+        return VideoVAE.of_halves(self.vae.spatial, self.vae.temporal, micro_frame_size=self.chunk, **statistics)
 
     def note_frame_norms(self) -> None:
         codec_of(self.vae.temporal).note_frame_norms()
@@ -436,11 +421,6 @@ class Maps(NamedTuple):
     """Which frames each latent frame stands for."""
 
     @property
-    def groups(self) -> list[range]:
-        """The frames of each latent frame (`shapes.frame_groups`)."""
-        return self.timeline.groups
-
-    @property
     def encoder_last_seen(self) -> list[int]:
         """For each latent frame, the last frame that it may see."""
         return self.timeline.encoder_last_seen
@@ -471,28 +451,3 @@ def maps_of(vae: Any, num_frames: int = 17, size: int = 16, seed: int = 0) -> Ma
         z = codec.reconstruct(x).latent
     timeline = codec.timeline(num_frames, z.shape[2])
     return Maps(codec.encode, lambda z: codec.decode(z, num_frames), x, z, timeline)
-
-
-def encode(vae: Any, x: Tensor) -> Tensor:
-    """`Codec.encode` of a model."""
-    return codec_of(vae).encode(x)
-
-
-def decode(vae: Any, z: Tensor, num_frames: int) -> Tensor:
-    """`Codec.decode` of a model."""
-    return codec_of(vae).decode(z, num_frames)
-
-
-def groups_of(vae: Any, num_frames: int, latent_frames: int) -> list[range]:
-    """The groups of `Codec.timeline` of a model."""
-    return codec_of(vae).timeline(num_frames, latent_frames).groups
-
-
-def shift_and_scale(vae: Any, channels: int) -> tuple[Tensor, Tensor] | None:
-    """`Codec.mean_std` of a model."""
-    return codec_of(vae).mean_std(channels)
-
-
-def decoded_shape(vae: Any, shape: Sequence[int], num_frames: int) -> tuple[int, ...] | None:
-    """`Codec.decoded_shape` of a model."""
-    return codec_of(vae).decoded_shape(shape, num_frames)

@@ -68,7 +68,7 @@ CLIP = synthetic_clip("shapes", 7, (30, 34))
 
 def test_its_maps(vae):
     maps = maps_of(vae, num_frames=5)
-    assert maps.z.shape == (1, 6, 3, 4, 4) and maps.groups == [range(1), range(1, 3), range(3, 5)]
+    assert maps.z.shape == (1, 6, 3, 4, 4) and maps.timeline.groups == [range(1), range(1, 3), range(3, 5)]
 
 
 def test_its_reconstruction(vae):

@@ -4,7 +4,7 @@ import torch
 
 from tests.helpers import small_vae
 from tests.helpers.latents import OTHER, Z, enlarge
-from vae_lab.families import decode as decode_with
+from vae_lab.families import codec_of
 from vae_lab.latents.edits import change_cell
 from vae_lab.latents.effects import Extent, cell_footprint, channel_effects, effect, interpolation
 from vae_lab.metrics import psnr
@@ -107,7 +107,7 @@ def test_a_footprint_is_not_clamped_and_may_be_nothing():
 def test_a_footprint_of_a_real_model_stays_in_its_chunk():
     vae = small_vae()
     z = torch.randn(1, 4, 10, 3, 3, generator=torch.Generator().manual_seed(1))
-    found = cell_footprint(lambda z: decode_with(vae, z, 34), z, (6, 1, 1))
+    found = cell_footprint(lambda z: codec_of(vae).decode(z, 34), z, (6, 1, 1))
     assert found.touched.frames == (17, 33)  # GroupNorm pools over the chunk, and chunks know nothing of each other
     assert found.by_frame[:17].max() == 0
 

@@ -20,7 +20,7 @@ from vae_lab.shapes import frame_groups
 def test_a_model_as_two_functions(make):
     vae = make()
     maps = maps_of(vae, num_frames=17, size=16)
-    assert maps.z.shape[2] == len(maps.groups) == 5
+    assert maps.z.shape[2] == len(maps.timeline.groups) == 5
     assert maps.encoder_last_seen == [0, 4, 8, 12, 16]
     assert maps.decoder_last_seen == [0] + [1] * 4 + [2] * 4 + [3] * 4 + [4] * 4
     assert maps.decode(maps.z).shape == maps.x.shape and maps.x.dtype == vae.dtype
@@ -34,15 +34,15 @@ def test_chunks_are_followed():
 
 @pytest.mark.parametrize("num_frames", [1, 2, 5, 9])
 def test_groups_of_short_clips_are_the_models_own(num_frames):
-    assert maps_of(small_vae().temporal, num_frames, 4).groups == frame_groups(num_frames)
+    assert maps_of(small_vae().temporal, num_frames, 4).timeline.groups == frame_groups(num_frames)
     if num_frames != 2:
-        assert maps_of(wan(), num_frames).groups == frame_groups(num_frames)
+        assert maps_of(wan(), num_frames).timeline.groups == frame_groups(num_frames)
 
 
 def test_a_ratio_that_is_not_told_has_to_follow_from_the_length():
     vae = wan()
     vae.register_to_config(scale_factor_temporal=None)
-    assert maps_of(vae, 17).groups == frame_groups(17)
+    assert maps_of(vae, 17).timeline.groups == frame_groups(17)
     with pytest.raises(ValueError, match="made 3 latent frames of 9 frames, so it is unknown .*ratio unknown"):
         maps_of(vae, 9)
 

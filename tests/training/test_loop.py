@@ -19,7 +19,7 @@ from tests.helpers import ROOT, heeding_interrupts, processes
 from tests.helpers.training import SPATIAL, TEMPORAL, spatial_config, temporal_config
 from vae_lab import SpatialVAE, VideoVAE, load, photo_clip, write_video
 from vae_lab.__main__ import main
-from vae_lab.families import encode
+from vae_lab.families import Codec, codec_of
 from vae_lab.training.batches import Inputs
 from vae_lab.training.config import Stage, TrainConfig
 from vae_lab.training.data import SyntheticClips, to_pixels
@@ -427,7 +427,7 @@ def test_a_whole_vae_is_trained_from_pixels(tmp_path, model):
     assert still == []  # nothing is frozen
     again = load(tmp_path / "model")
     assert same(weights(again), weights(vae))
-    z = torch.cat([encode(vae, x) for x in Inputs(config, SyntheticClips(), None, "cpu", 0).for_statistics()])
+    z = torch.cat([codec_of(vae).encode(x) for x in Inputs(config, SyntheticClips(), None, "cpu", 0).for_statistics()])
     if "class_name" in model:
         assert again.config.scaling_factor == pytest.approx(1 / z.std().item(), rel=1e-4)
     else:
@@ -473,7 +473,8 @@ def test_layers_that_draw_are_seeded_too(tmp_path, monkeypatch):
         patch.setattr(RunFolder, "write_model", stopped_at_the_end)
         train(config, tmp_path / "end", progress=False)  # all is there but the model with its statistics
     modes = []
-    monkeypatch.setattr("vae_lab.training.loop.encode", lambda vae, x: modes.append(vae.training) or encode(vae, x))
+    encode = Codec.encode
+    monkeypatch.setattr(Codec, "encode", lambda self, x: modes.append(self.vae.training) or encode(self, x))
     for name in ("middle", "end"):
         assert same(weights(train(config, tmp_path / name, progress=False)), whole)
     assert set(modes) == {False}  # nothing is dropped where the latents' statistics are taken
@@ -493,13 +494,13 @@ def test_2d_latents_with_another_factor(spatial, tmp_path):
     own = frozen_spatial(spatial)
     factor = 2 * own.config.scaling_factor
     x = torch.rand(1, 3, 2, 16, 16)
-    larger = encode(frozen_spatial(spatial, factor), x)
-    torch.testing.assert_close(larger, 2 * encode(own, x))
+    larger = codec_of(frozen_spatial(spatial, factor)).encode(x)
+    torch.testing.assert_close(larger, 2 * codec_of(own).encode(x))
     vae = train(temporal_config(spatial, spatial_scaling_factor=factor), tmp_path, progress=False)
     assert vae.spatial.config.scaling_factor == factor
     cache = np.load(next((tmp_path / "cache").glob("*/latents.npy")))
     frames = np.load(next((tmp_path / "cache").glob("*/frames.npy")))
-    expected = encode(own, to_pixels(torch.from_numpy(frames[:1])))[0].transpose(0, 1).numpy() * 2
+    expected = codec_of(own).encode(to_pixels(torch.from_numpy(frames[:1])))[0].transpose(0, 1).numpy() * 2
     np.testing.assert_allclose(cache[0], expected, rtol=1e-4, atol=1e-5)
     message = "spatial_scaling_factor must be a number above 0, for part .temporal. only, got 0.0"
     with pytest.raises(ValueError, match=message):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.helpers import small_vae
 from vae_lab import DiagonalGaussian, photo_clip, shapes, synthetic_clip, to_frames, to_tensor
-from vae_lab.families import groups_of, shift_and_scale
+from vae_lab.families import codec_of
 from vae_lab.figures.frames import error_map, latent_pictures
 from vae_lab.figures.style import COLOURS
 from vae_lab.latents.edits import EDITS, Channel, edit
@@ -204,24 +204,24 @@ def ltx(**config) -> AutoencoderKLLTXVideo:
 
 
 def test_shift_and_scale_are_read_from_every_kind_of_model(vae):
-    tell = lambda model, channels=4: [values.tolist() for values in shift_and_scale(model, channels)]  # noqa: E731
+    tell = lambda model, channels=4: [values.tolist() for values in codec_of(model).mean_std(channels)]  # noqa: E731
     about = pytest.approx
     assert tell(vae) == [vae.shift.flatten().tolist(), vae.scale.flatten().tolist()]
-    assert tell(vae.spatial) == [[0] * 4, [1] * 4] and shift_and_scale(vae.temporal, 4) is None
+    assert tell(vae.spatial) == [[0] * 4, [1] * 4] and codec_of(vae.temporal).mean_std(4) is None
     assert tell(cogvideox(scaling_factor=2.0)) == [[0] * 4, [0.5] * 4]
     assert tell(cogvideox(scaling_factor=4.0, shift_factor=0.25)) == [[0.25] * 4, [0.25] * 4]
     assert tell(wan(latents_mean=[1, 2, 3, 4], latents_std=[5, 6, 7, 8])) == [[1, 2, 3, 4], [5, 6, 7, 8]]
-    assert shift_and_scale(wan(), 4) is None  # its defaults are for 16 channels
+    assert codec_of(wan()).mean_std(4) is None  # its defaults are for 16 channels
     model = ltx(scaling_factor=0.5)
     model.latents_mean[:], model.latents_std[:] = torch.arange(4.0), 3.0  # buffers, which its pipeline uses
     assert tell(model) == [[0, 1, 2, 3], about([6] * 4)]
 
 
 def test_groups_are_told_without_running_the_model(vae):
-    assert groups_of(vae, 18, 6) == shapes.frame_groups(18)
-    assert groups_of(wan(), 17, 5) == shapes.frame_groups(17)
+    assert codec_of(vae).timeline(18, 6).groups == shapes.frame_groups(18)
+    assert codec_of(wan()).timeline(17, 5).groups == shapes.frame_groups(17)
     with pytest.raises(ValueError, match="VideoVAE made 5 latent frames of 18 frames, so it is unknown which"):
-        groups_of(vae, 18, 5)
+        codec_of(vae).timeline(18, 5)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..checkpoints.loading import load
-from ..families import Halves, codec_of, decode, encode, maps_of
+from ..families import Halves, codec_of, maps_of
 from ..latents.statistics import ACTIVE_VARIANCE
 from ..metrics import DATA_RANGE, psnr
 from ..probes.dependency import future_leak
@@ -113,11 +113,11 @@ def measure(vae: nn.Module, config: TrialConfig) -> Measured:
     for name, x in clips.items():
         num_frames = x.shape[2]
         if halves is not None:
-            spatial_latent = encode(halves.spatial, x)
+            spatial_latent = codec_of(halves.spatial).encode(x)
             posterior = halves.posterior(spatial_latent)
             decoded = halves.decode(posterior.mode(), num_frames)
             frames[name] = {"time_error": _time_error(decoded, spatial_latent).tolist()}
-            y = decode(halves.spatial, decoded, num_frames)
+            y = codec_of(halves.spatial).decode(decoded, num_frames)
         else:
             posterior = codec.posterior(x)
             frames[name], y = {}, codec.decode(posterior.mode(), num_frames)
@@ -163,7 +163,7 @@ def _of_image(function: Callable[[Tensor], float], x: Tensor) -> float:
 
 
 def _identity(halves: Halves, image: Tensor) -> float:
-    spatial_latent = encode(halves.spatial, image)
+    spatial_latent = codec_of(halves.spatial).encode(image)
     return (halves.posterior(spatial_latent).mode() - spatial_latent).square().mean().item()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..families import encode
+from ..families import codec_of
 from ..spatial_vae import SpatialVAE
 from .config import Stage, TrainConfig
 from .data import Clips, LatentCache, batches, cache_latents, to_pixels
@@ -82,7 +82,7 @@ class Inputs:
             return
         for i in range(MEASURED_CLIPS, MEASURED_CLIPS + STATISTICS_CLIPS):
             x = self._held_out([i], self.longest)
-            yield x if self.spatial is None else encode(self.spatial, x)
+            yield x if self.spatial is None else codec_of(self.spatial).encode(x)
 
     def _held_out(self, numbers: Sequence[int], num_frames: int) -> Tensor:
         size, seed = self.config.size, self.config.seed
@@ -92,7 +92,7 @@ class Inputs:
     def _encoded(self, frames: Tensor) -> tuple[Tensor | None, Tensor | None]:
         pixels = to_pixels(frames.to(self.device))
         with torch.no_grad():
-            return pixels, None if self.spatial is None else encode(self.spatial, pixels)
+            return pixels, None if self.spatial is None else codec_of(self.spatial).encode(pixels)
 
     def _cached(self, cache: LatentCache, stage: Stage, items: list[tuple]) -> tuple[Tensor | None, Tensor | None]:
         windows, frames = zip(*[cache.window(*item) for item in items], strict=True)

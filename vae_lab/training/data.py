@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..families import encode
+from ..families import codec_of
 from ..spatial_vae import SpatialVAE
 from ..utils.files import hash_weights, locked
 from ..video.decoding import count_frames
@@ -199,7 +199,7 @@ def _write_arrays(place: Path, headers: dict[str, tuple], spatial: SpatialVAE, d
             write_array_header_1_0(files[name], dict(descr=descr, fortran_order=False, shape=shape))
         for batch in drawn:
             if "latents" in files:
-                z = encode(spatial, to_pixels(batch.to(spatial.device)))[0].transpose(0, 1)
+                z = codec_of(spatial).encode(to_pixels(batch.to(spatial.device)))[0].transpose(0, 1)
                 files["latents"].write(z.cpu().numpy().tobytes())
             if "frames" in files:
                 files["frames"].write(batch[0].numpy().tobytes())

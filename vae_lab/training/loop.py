@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from ..checkpoints.loading import load
-from ..families import codec_of, encode
+from ..families import codec_of
 from ..metrics import DATA_RANGE, psnr
 from ..utils.checks import NotFiniteError
 from .batches import Batch, Inputs
@@ -126,7 +126,7 @@ class _Run:
                 first += stage.steps
         vae = self.reconstructing.cpu().eval()
         with torch.no_grad():
-            z = torch.cat([encode(self.average.module, x) for x in self.inputs.for_statistics()])
+            z = torch.cat([codec_of(self.average.module).encode(x) for x in self.inputs.for_statistics()])
         vae = codec_of(vae).calibrated(z)
         if accelerator.is_main_process:
             self.folder.write_model(vae)
