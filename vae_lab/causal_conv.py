@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .shapes import conv_output_size, kernel_reach, same_padding, time_padding
-from .utils.checks import positive_int
+from .shapes import kernel_reach, same_padding, time_padding
+from .utils.checks import check_one_of, positive_int
 
 PAD_MODES = ("constant", "replicate", "reflect")
 
@@ -59,12 +59,9 @@ class CausalConv3d(nn.Module):
         self.pad_mode, self.is_causal = pad_mode, is_causal
         self.time_pad_mode = pad_mode if time_pad_mode is None else time_pad_mode
         for name in ("pad_mode", "time_pad_mode"):
-            if getattr(self, name) not in PAD_MODES:
-                raise ValueError(f"{name} must be one of {PAD_MODES}, got {getattr(self, name)!r}")
-        kernel_size, stride, dilation = (
-            _triple(name, value)
-            for name, value in (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation))
-        )
+            check_one_of(name, getattr(self, name), PAD_MODES)
+        kernel_size = _triple("kernel_size", kernel_size)
+        stride, dilation = _triple("stride", stride), _triple("dilation", dilation)
         if not is_causal and kernel_size[0] % 2 == 0:
             raise ValueError(f"kernel_size in time must be odd if is_causal is False, got {kernel_size[0]}")
         self.time_padding = time_padding(kernel_size[0], stride[0], dilation[0])
@@ -91,27 +88,17 @@ class CausalConv3d(nn.Module):
         if past is None:
             if self.time_pad_mode == "reflect" and self.time_padding:
                 raise ValueError('step needs pad_mode "constant" or "replicate": "reflect" pads with later frames')
-            past = self._pad(x[:, :, :1], self.time_padding, space=False)[:, :, : self.time_padding]
+            past = F.pad(x[:, :, :1], (0, 0, 0, 0, self.time_padding, 0), mode=self.time_pad_mode)
+            past = past[:, :, : self.time_padding]
         frames = torch.cat([past, x], dim=2)
-        stride, dilation = self.conv.stride[0], self.conv.dilation[0]
-        reach = kernel_reach(self.conv.kernel_size[0], dilation)
-        if frames.shape[2] < reach:
-            height, width = (
-                conv_output_size(
-                    x.shape[axis + 2],
-                    self.conv.kernel_size[axis],
-                    self.conv.stride[axis],
-                    self.conv.dilation[axis],
-                    2 * padding,
-                )
-                for axis, padding in ((1, self.height_padding), (2, self.width_padding))
-            )
-            return x.new_zeros(x.shape[0], self.conv.out_channels, 0, height, width), frames
+        missing = kernel_reach(self.conv.kernel_size[0], self.conv.dilation[0]) - frames.shape[2]
+        if missing > 0:  # a window with zeros in place of the missing frames has the right height and width
+            return self.conv(self._pad(F.pad(frames, (0, 0, 0, 0, 0, missing)), 0))[:, :, :0], frames
         y = self.conv(self._pad(frames, 0))
-        return y, frames[:, :, y.shape[2] * stride :]
+        return y, frames[:, :, y.shape[2] * self.conv.stride[0] :]
 
-    def _pad(self, x: Tensor, front: int, behind: int = 0, space: bool = True) -> Tensor:
-        height, width = (self.height_padding, self.width_padding) if space else (0, 0)
+    def _pad(self, x: Tensor, front: int, behind: int = 0) -> Tensor:
+        height, width = self.height_padding, self.width_padding
         time = max(front, behind) if self.time_pad_mode == "reflect" else 0
         needed = (time, height, width) if self.pad_mode == "reflect" else (time, 0, 0)
         if any(padding and padding >= size for padding, size in zip(needed, x.shape[2:], strict=True)):

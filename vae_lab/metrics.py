@@ -33,15 +33,10 @@ def _check_pair(x: Tensor, y: Tensor, data_range: float) -> None:
 
 
 def psnr(x: Tensor, y: Tensor, data_range: float) -> Tensor:
-    """Return the peak signal-to-noise ratio of each frame in dB; infinite for equal frames.
+    """Return the peak signal-to-noise ratio of each frame in dB: (B, T), float64; infinite for equal frames.
 
-    10 * log10(data_range**2 / MSE), with the mean taken over the channels and pixels of one frame.
-
-    Args:
-        x, y: (B, C, T, H, W) each.
-        data_range: the largest possible value less the smallest: 2.0 for pixels in [-1, 1].
-
-    Returns: (B, T), float64.
+    10 * log10(data_range**2 / MSE), with the mean over the channels and pixels of one frame of x and y (B, C, T, H, W).
+    data_range: the largest possible value less the smallest: 2.0 for pixels in [-1, 1].
     """
     _check_pair(x, y, data_range)
     frames = range(x.shape[2])  # one after another: in double precision a whole clip would be large
@@ -50,32 +45,20 @@ def psnr(x: Tensor, y: Tensor, data_range: float) -> Tensor:
 
 
 def ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
-    """Return the structural similarity of each frame, at most 1.0, which equal frames have.
+    """Return the structural similarity of each frame: (B, T), float64; at most 1.0, which equal frames have.
 
     scikit-image's structural_similarity with the settings of Wang et al. 2004 (a Gaussian window of 11x11 pixels, sigma
-    1.5), computed per channel and averaged.
-
-    Args:
-        x, y: (B, C, T, H, W) each, with frames of at least 11x11 pixels.
-        data_range: as for `psnr`.
-
-    Returns: (B, T), float64.
+    1.5), averaged over channels. x and y are (B, C, T, H, W), at least 11x11 pixels; data_range is as for `psnr`.
     """
     from skimage.metrics import structural_similarity
 
     _check_pair(x, y, data_range)
     if min(x.shape[3:]) < SSIM_WINDOW:
         raise ValueError(f"ssim needs frames of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, got {tuple(x.shape[3:])}")
-    wang = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
-    a, b = (v.detach().transpose(1, 2).double().cpu().numpy() for v in (x, y))  # (B, T, C, H, W)
-    values = [
-        [
-            structural_similarity(frame_a, frame_b, data_range=data_range, channel_axis=0, **wang)
-            for frame_a, frame_b in zip(clip_a, clip_b, strict=True)
-        ]
-        for clip_a, clip_b in zip(a, b, strict=True)
-    ]
-    return torch.from_numpy(np.array(values))
+    settings = dict(data_range=data_range, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+    a, b = (v.detach().transpose(1, 2).flatten(0, 1).double().cpu().numpy() for v in (x, y))  # (B * T, C, H, W)
+    values = [structural_similarity(*pair, channel_axis=0, **settings) for pair in zip(a, b, strict=True)]
+    return torch.tensor(values, dtype=torch.float64).unflatten(0, (x.shape[0], x.shape[2]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,10 +96,7 @@ FRAME_METRICS: dict[str, FrameMetric] = {
 
 
 def measure_frames(x: Tensor, y: Tensor, data_range: float = DATA_RANGE) -> dict[str, np.ndarray]:
-    """Measure the frames of one clip against the original by all FRAME_METRICS that are defined for their size.
-
-    x, y: (1, C, T, H, W) each. Returns name -> (T,).
-    """
+    """Measure one clip x against y, (1, C, T, H, W) each, by all metrics defined for its size: name -> (T,)."""
     defined = {name: m for name, m in FRAME_METRICS.items() if min(x.shape[3:]) >= m.smallest_side}
     return {name: metric.function(x, y, data_range)[0].numpy() for name, metric in defined.items()}
 
@@ -130,10 +110,7 @@ def rms(values: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
 
 
 def psnr_of_rms(difference: ArrayLike, data_range: float = DATA_RANGE) -> Any:
-    """Return the PSNR in dB of one or several root mean square differences, infinite for 0.
-
-    20 * log10(data_range / difference): float64, alone or an array.
-    """
+    """Return the PSNR in dB of root mean square differences: 20 * log10(data_range / difference), infinite for 0."""
     with np.errstate(divide="ignore"):
         return 20 * np.log10(data_range / np.asarray(difference, dtype=float))
 
@@ -158,9 +135,8 @@ def bicubic_round_trip(x: Tensor, factor: int = 8) -> Tensor:
 def linear_in_time(x: Tensor, ratio: int = TEMPORAL_RATIO, micro_frame_size: int | None = MICRO_FRAME_SIZE) -> Tensor:
     """Keep every `ratio`-th frame of each chunk and interpolate the others: the baseline for a temporal VAE.
 
-    (B, C, T, H, W) -> the same shape. Kept frames are counted from the first one of each chunk; the frames after the
-    last kept one of a chunk are copies of it. In chunks of 17 frames at ratio 4, as many frames are kept as there are
-    latent frames.
+    (B, C, T, H, W) -> the same shape. The first frame of a chunk is kept; those after its last kept one are copies of
+    it. In chunks of 17 frames at ratio 4, as many frames are kept as there are latent frames.
     """
     check_video("x", x)
     positive_int("ratio", ratio)

@@ -9,7 +9,7 @@ Source of the formulas: Open-Sora v1.2.0, `opensora/models/vae/vae_temporal.py` 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import prod
+from math import ceil, prod
 
 from .utils.checks import positive_int
 from .utils.text import count as count  # public here: the notebooks print sizes with it
@@ -119,10 +119,8 @@ def latent_frames(
     >>> latent_frames(51), latent_frames(51, micro_frame_size=None)
     (15, 13)
     """
-    return sum(
-        (length + front_padding(length, temporal_ratio)) // temporal_ratio
-        for length in chunk_lengths(num_frames, micro_frame_size)
-    )
+    temporal_ratio = positive_int("temporal_ratio", temporal_ratio)
+    return sum(ceil(length / temporal_ratio) for length in chunk_lengths(num_frames, micro_frame_size))
 
 
 def latent_chunks(
@@ -150,16 +148,13 @@ def frame_range(
     """
     num_latent_frames = positive_int("num_latent_frames", num_latent_frames)
     temporal_ratio = positive_int("temporal_ratio", temporal_ratio)
-    full, rest = 0, num_latent_frames
-    if micro_frame_size is not None:
-        micro_frame_size = positive_int("micro_frame_size", micro_frame_size)
-        per_chunk = latent_frames(micro_frame_size, temporal_ratio, None)
-        full, rest = divmod(num_latent_frames - 1, per_chunk)
-        full, rest = full * micro_frame_size, rest + 1
-    first, last = full + (rest - 1) * temporal_ratio + 1, full + rest * temporal_ratio
-    if micro_frame_size is not None:
-        last = min(last, full + micro_frame_size)
-    return range(first, last + 1)
+    longest = num_latent_frames * temporal_ratio
+    if micro_frame_size is None:
+        return range(longest - temporal_ratio + 1, longest + 1)
+    micro_frame_size = positive_int("micro_frame_size", micro_frame_size)
+    chunks, rest = divmod(num_latent_frames - 1, latent_frames(micro_frame_size, temporal_ratio, None))
+    before = chunks * micro_frame_size
+    return range(before + rest * temporal_ratio + 1, before + min((rest + 1) * temporal_ratio, micro_frame_size) + 1)
 
 
 def frame_groups(
@@ -174,9 +169,8 @@ def frame_groups(
     """
     groups, start, temporal_ratio = [], 0, positive_int("temporal_ratio", temporal_ratio)
     for length in chunk_lengths(num_frames, micro_frame_size):
-        padding = front_padding(length, temporal_ratio)
-        for stop in range(temporal_ratio - padding, length + 1, temporal_ratio):
-            groups.append(range(start + max(0, stop - temporal_ratio), start + stop))
+        stops = range(temporal_ratio - front_padding(length, temporal_ratio), length + 1, temporal_ratio)
+        groups += [range(start + max(0, stop - temporal_ratio), start + stop) for stop in stops]
         start += length
     return groups
 
@@ -198,11 +192,7 @@ def latent_size(
     for name, value in (("height", height), ("width", width)):
         if value % spatial_ratio:
             raise ValueError(f"{name} ({value}) must be a multiple of {spatial_ratio}")
-    return (
-        latent_frames(num_frames, temporal_ratio, micro_frame_size),
-        height // spatial_ratio,
-        width // spatial_ratio,
-    )
+    return latent_frames(num_frames, temporal_ratio, micro_frame_size), height // spatial_ratio, width // spatial_ratio
 
 
 def padded_size(size: int, multiple: int = SPATIAL_RATIO) -> int:
@@ -246,15 +236,10 @@ def decoder_last_seen(groups: Sequence[range]) -> list[int]:
 
 @dataclass(frozen=True)
 class Timeline:
-    """How the frames of one clip are divided into chunks and latent frames.
+    """How the `num_frames` of a clip are divided into chunks of `chunk` (None: one) and latents of `ratio` frames.
 
     A family of models that groups frames in another way subclasses this and overrides `groups`, and `chunk_lengths` if
     its chunks differ too. The other properties follow from these two.
-
-    Args:
-        num_frames: frames of the clip.
-        ratio: frames per latent frame.
-        chunk: frames in each independently encoded chunk; None means one chunk of all frames.
 
     >>> timeline = Timeline(35)
     >>> timeline.chunk_lengths, timeline.chunk_starts, timeline.num_latents
@@ -290,11 +275,8 @@ class Timeline:
     @property
     def chunks(self) -> list[tuple[int, int]]:
         """(latent frames, frames) of each chunk (`latent_chunks`)."""
-        starts = [group.start for group in self.groups]
-        return [
-            (sum(first <= start < first + length for start in starts), length)
-            for first, length in zip(self.chunk_starts, self.chunk_lengths, strict=True)
-        ]
+        chunks = [range(start, start + n) for start, n in zip(self.chunk_starts, self.chunk_lengths, strict=True)]
+        return [(sum(group.start in chunk for group in self.groups), len(chunk)) for chunk in chunks]
 
     @property
     def num_latents(self) -> int:

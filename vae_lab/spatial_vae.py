@@ -50,12 +50,11 @@ class SpatialVAE(ModelMixin, ConfigMixin):
             positive_int("micro_batch_size", micro_batch_size)
         if not scaling_factor > 0:
             raise ValueError(f"scaling_factor must be above 0, got {scaling_factor}")
-        for width in block_out_channels:
-            if width % norm_num_groups:
-                raise ValueError(
-                    f"block_out_channels {tuple(block_out_channels)} must each be a multiple of "
-                    f"norm_num_groups ({norm_num_groups})"
-                )
+        if any(width % norm_num_groups for width in block_out_channels):
+            raise ValueError(
+                f"block_out_channels {tuple(block_out_channels)} must each be a multiple of "
+                f"norm_num_groups ({norm_num_groups})"
+            )
         levels = len(block_out_channels)
         blocks = dict(down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels)
         shared = signature(AutoencoderKL).parameters.keys() & signature(SpatialVAE).parameters.keys()  # by name
@@ -77,9 +76,7 @@ class SpatialVAE(ModelMixin, ConfigMixin):
         return latent_size(size, temporal_ratio=1, spatial_ratio=self.spatial_compression_ratio, micro_frame_size=None)
 
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
-        """Encode (B, 3, T, H, W) in [-1, 1] to a posterior over *scaled* latents (B, C, T, h, w).
-
-        `.latent_dist.mode()` is its mode, `.latent_dist.sample(generator)` a sample.
+        """Encode (B, 3, T, H, W) in [-1, 1] to `.latent_dist`, a posterior over *scaled* latents (B, C, T, h, w).
 
         Raises ValueError if H or W is not a multiple of `spatial_compression_ratio` (8).
         """

@@ -5,8 +5,7 @@ last few inputs. A stream keeps these. The model stays stateless, so many stream
 "group", statistics run over all frames, so such a model is given whole chunks, which are encoded alone anyway.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -70,11 +69,10 @@ class _Stream:
             raise ValueError(f"vae must be a VideoVAE or a TemporalVAE, got {type(vae).__name__}")
         self.vae, self.num_frames, self.chunked = vae, positive_int("num_frames", num_frames), bool(chunked)
         self.temporal: TemporalVAE = getattr(vae, "temporal", vae)
-        micro_frame_size = vae.config.micro_frame_size if isinstance(vae, VideoVAE) else None
-        _check_streamable(self.temporal, micro_frame_size, self.chunked)
-        self.micro_frame_size = micro_frame_size
+        self.micro_frame_size = vae.config.micro_frame_size if isinstance(vae, VideoVAE) else None
+        _check_streamable(self.temporal, self.micro_frame_size, self.chunked)
         self.ratio = self.temporal.temporal_compression_ratio
-        self.chunks = latent_chunks(self.num_frames, self.ratio, micro_frame_size)
+        self.chunks = latent_chunks(self.num_frames, self.ratio, self.micro_frame_size)
         self._lengths = [frames if self.takes == "frame" else latents for latents, frames in self.chunks]
         self.length = sum(self._lengths)
         """Inputs of the whole stream: frames, or latents."""
@@ -103,7 +101,7 @@ class _Stream:
     def state_dict(self) -> dict[str, Any]:
         """Return the position in plain numbers and tensors, for torch.save. Later calls do not change it."""
         state = self._state._asdict() | {"past": dict(self._state.past)}
-        return {**{name: getattr(self, name) for name in _PLAN}, **state}
+        return {name: getattr(self, name) for name in _PLAN} | state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume at the position of `state_dict`, from a stream of the same model and with the same arguments.
@@ -130,18 +128,6 @@ class _Stream:
         if bool(resumed.past) != bool(resumed.done and not self.chunked):
             raise ValueError(f"state remembers {len(resumed.past)} convolutions after {resumed.done} inputs of a chunk")
         self._state = resumed
-
-    # ---- the work --------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Restore the position if the block fails."""
-        before = self._state
-        try:
-            yield
-        except BaseException:
-            self._state = before
-            raise
 
     def _check(self, name: str, x: Tensor, channels: int, cell: int = 1) -> None:
         """Refuse inputs that do not fit the model or the stream. cell: pixels per latent cell, if x is pixels."""
@@ -196,19 +182,18 @@ class _Stream:
 
 def _check_streamable(temporal: TemporalVAE, micro_frame_size: int | None, chunked: bool) -> None:
     config = temporal.config
-    if chunked and micro_frame_size is None:
-        raise ValueError("chunked needs a VideoVAE with a micro_frame_size, which says how long a chunk is")
     if chunked:
-        return
-    if config.norm != "frame_group":
+        if micro_frame_size is None:
+            raise ValueError("chunked needs a VideoVAE with a micro_frame_size, which says how long a chunk is")
+    elif config.norm != "frame_group":
         raise ValueError(
             f"norm {config.norm!r} takes its statistics over all frames, so every latent depends on the last frame: "
             'stream it with chunked=True (chunks encoded alone, as released), or use norm "frame_group" '
             "(vae_lab.make_causal changes a model's norm to it)"
         )
-    if not config.is_causal:
+    elif not config.is_causal:
         raise ValueError("is_causal=False needs later frames, so it cannot be streamed")
-    if "reflect" in (config.pad_mode, config.time_pad_mode):
+    elif "reflect" in (config.pad_mode, config.time_pad_mode):
         raise ValueError('pad_mode "reflect" pads with later frames, so it cannot be streamed')
 
 
@@ -231,11 +216,9 @@ class StreamingEncoder(_Stream):
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
-        """Encode the next frames (B, 3, T, H, W) in [-1, 1] to the posterior of the latents that they complete.
+        """Encode the next frames (B, 3, T, H, W) in [-1, 1] to the posterior of the latents that they complete, if any.
 
-        There may be no such latents yet. With a TemporalVAE, x is 2D latents (B, C, T, h, w). After any exception the
-        position is unchanged.
-
+        With a TemporalVAE, x is 2D latents (B, C, T, h, w). After any exception the position is unchanged.
         Raises ValueError if x does not fit the pieces before it or goes beyond num_frames.
         """
         if isinstance(self.vae, TemporalVAE):
@@ -273,18 +256,19 @@ class StreamingDecoder(_Stream):
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> DecoderOutput:
-        """Decode the next raw latents (B, C, L, h, w) to `.sample`, the frames (B, 3, T, H, W) that they complete.
-
-        T is 0 if they complete none.
-        """
+        """Decode the next raw latents (B, C, L, h, w) to `.sample`: the frames (B, 3, T, H, W) that they complete."""
         if isinstance(self.vae, TemporalVAE):
             return self.decode_spatial_latent(z)
         spatial = self.vae.spatial
-        with self._all_or_nothing():
-            spatial_latent = self.decode_spatial_latent(z).sample
-            if spatial_latent.shape[2]:
-                return spatial.decode(spatial_latent)
-        return DecoderOutput(sample=_no_frames(z, spatial.config.out_channels, spatial.spatial_compression_ratio))
+        before = self._state
+        spatial_latent = self.decode_spatial_latent(z).sample
+        if not spatial_latent.shape[2]:
+            return DecoderOutput(sample=_no_frames(z, spatial.config.out_channels, spatial.spatial_compression_ratio))
+        try:
+            return spatial.decode(spatial_latent)
+        except BaseException:
+            self._state = before
+            raise
 
     @torch.no_grad()
     def decode_spatial_latent(self, z: Tensor) -> DecoderOutput:

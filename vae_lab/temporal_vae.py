@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .causal_conv import CausalConv3d
 from .gaussian import DiagonalGaussian
 from .shapes import frame_range, front_padding, latent_size
-from .utils.checks import check_video, positive_int
+from .utils.checks import check_one_of, check_video, positive_int
 
 NORMS = ("group", "frame_group")
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU}
@@ -54,10 +54,8 @@ class Layers:
     """
 
     def __init__(self, norm: str, norm_num_groups: int, act_fn: str, num_res_blocks: int, **padding: Any):
-        if norm not in NORMS:
-            raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
-        if act_fn not in ACTIVATIONS:
-            raise ValueError(f"act_fn must be one of {tuple(ACTIVATIONS)}, got {act_fn!r}")
+        check_one_of("norm", norm, NORMS)
+        check_one_of("act_fn", act_fn, ACTIVATIONS)
         self._norm = nn.GroupNorm if norm == "group" else FrameGroupNorm
         self._num_groups = positive_int("norm_num_groups", norm_num_groups)
         self._padding = padding
@@ -138,10 +136,7 @@ class UpBlock(MidBlock):
 
 
 def depth_to_time(x: Tensor, factor: int = 2) -> Tensor:
-    """Move channels into time: (B, C * factor, T, H, W) -> (B, C, T * factor, H, W).
-
-    `factor` is the faster index, of the channels as of time.
-    """
+    """Move channels into time: (B, C * factor, T, H, W) -> (B, C, T * factor, H, W); the factor varies fastest in both."""
     x = x.unflatten(1, (-1, factor))  # (B, C, factor, T, H, W)
     return x.transpose(2, 3).flatten(2, 3)
 
@@ -152,10 +147,8 @@ class Encoder(nn.Module):
     def __init__(self, in_channels: int, latent_channels: int, widths: list[int], halve: list[bool], layers: Layers):
         super().__init__()
         self.conv_in = layers.conv(in_channels, widths[0], bias=False)
-        self.down_blocks = nn.ModuleList(
-            DownBlock(widths[max(i - 1, 0)], width, layers, downsample)
-            for i, (width, downsample) in enumerate(zip(widths, [*halve, False], strict=True))
-        )
+        levels = zip([widths[0], *widths[:-1]], widths, [*halve, False], strict=True)
+        self.down_blocks = nn.ModuleList(DownBlock(before, width, layers, flag) for before, width, flag in levels)
         self.mid_block = MidBlock(widths[-1], widths[-1], layers)
         self.norm_out = layers.norm(widths[-1])
         self.act = layers.act()
@@ -175,11 +168,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.conv_in = layers.conv(latent_channels, widths[-1])
         self.mid_block = MidBlock(widths[-1], widths[-1], layers)
-        levels = list(enumerate(zip(widths, [False, *double], strict=True)))
-        self.up_blocks = nn.ModuleList(
-            UpBlock(widths[min(i + 1, len(widths) - 1)], width, layers, upsample)
-            for i, (width, upsample) in reversed(levels)
-        )
+        levels = reversed(list(zip([*widths[1:], widths[-1]], widths, [False, *double], strict=True)))
+        self.up_blocks = nn.ModuleList(UpBlock(before, width, layers, flag) for before, width, flag in levels)
         self.norm_out = layers.norm(widths[0])
         self.act = layers.act()
         self.conv_out = layers.conv(widths[0], out_channels)
@@ -233,9 +223,9 @@ class TemporalVAE(ModelMixin, ConfigMixin):
                 f"temporal_downsample must have one flag for each channel multiplier except the last "
                 f"({len(channel_multipliers) - 1}), got {tuple(temporal_downsample)}"
             )
-        for name, flags in (("temporal_downsample", temporal_downsample), ("is_causal", [is_causal])):
-            if not all(isinstance(flag, bool) for flag in flags):
-                raise ValueError(f"{name} must be True or False, got {flags if len(flags) > 1 else flags[0]!r}")
+        for flag in (*temporal_downsample, is_causal):
+            if not isinstance(flag, bool):
+                raise ValueError(f"temporal_downsample and is_causal must be True or False, got {flag!r}")
         widths = [base_channels * positive_int("channel_multipliers", m) for m in channel_multipliers]
         padding = dict(pad_mode=pad_mode, time_pad_mode=time_pad_mode, is_causal=is_causal)
         layers = Layers(norm, norm_num_groups, act_fn, num_res_blocks, **padding)
@@ -247,7 +237,7 @@ class TemporalVAE(ModelMixin, ConfigMixin):
     @property
     def temporal_compression_ratio(self) -> int:
         """Frames per latent frame: 2 for every flag set in temporal_downsample."""
-        return 2 ** sum(map(bool, self.config.temporal_downsample))
+        return 2 ** sum(self.config.temporal_downsample)
 
     @property
     def spatial_compression_ratio(self) -> int:
