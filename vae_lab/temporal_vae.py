@@ -136,7 +136,7 @@ class UpBlock(MidBlock):
 
 
 def depth_to_time(x: Tensor, factor: int = 2) -> Tensor:
-    """Move channels into time: (B, C * factor, T, H, W) -> (B, C, T * factor, H, W); the factor varies fastest in both."""
+    """Move channels to time: (B, C * factor, T, H, W) -> (B, C, T * factor, H, W). `factor` varies fastest in both."""
     x = x.unflatten(1, (-1, factor))  # (B, C, factor, T, H, W)
     return x.transpose(2, 3).flatten(2, 3)
 

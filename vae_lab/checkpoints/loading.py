@@ -18,8 +18,6 @@ from .files import PICKLE_SUFFIXES, Hub, read_headers, read_index, read_json, re
 Shapes = Mapping[str, tuple[int, ...]]
 SpatialConfig = Mapping[str, Any] | str | Path | None
 
-_LISTED = 20  # keys of a kind in an error; `inspect` lists them all
-
 
 class KeyDifferences(NamedTuple):
     """How the tensors in a file differ from those of the model's architecture, by the file's names."""
@@ -34,7 +32,7 @@ class KeyDifferences(NamedTuple):
     def __bool__(self) -> bool:
         return any(map(len, self))
 
-    def describe(self, listed: int | None = _LISTED) -> str:
+    def describe(self, listed: int | None = 20) -> str:
         """Return a text that lists the keys, at most `listed` of each kind (None: all)."""
         lines = []
         for kind, keys in zip(("missing", "unexpected", "wrongly shaped"), self, strict=True):
@@ -86,11 +84,10 @@ def load(
     Args:
         source: "lab" or "lab-frame-group" (the trained weights in data/); a folder saved by `save_pretrained`, in
           Open-Sora's layout, or of another library's class that `families.register` knows; a weight file in such a
-          folder (.safetensors, .pt or .pth); or a Hub id "owner/name".
-          A file in Open-Sora's layout without a config.json beside it must fit the released architecture.
+          folder (.safetensors, .pt or .pth); or a Hub id "owner/name". A file in Open-Sora's layout without a
+          config.json beside it must fit the released architecture.
         spatial_config: for Open-Sora's layout, whose file does not describe its 2D architecture: the config of
-          diffusers' AutoencoderKL, or a folder with its config.json. Default: SDXL's. Its scaling_factor is not used;
-          0.18215 is.
+          diffusers' AutoencoderKL, or a folder with its config.json. Default: SDXL's. Its scaling_factor is ignored.
         subfolder: of a pipeline's folder or repository, for example "vae".
         revision, local_files_only: for the Hub, as in huggingface_hub.
         dtype: of the parameters.
@@ -101,12 +98,10 @@ def load(
         OSError: a file is not there, or a download failed; a partial download is never used.
     """
     checkpoint = _find(source, subfolder, Hub(str(source), subfolder, revision, local_files_only))
+    spatial_config = _read_spatial_config(checkpoint, spatial_config)
     if checkpoint.layout == "open_sora":
-        vae = _load_open_sora(checkpoint, spatial_config, dtype)
-    else:
-        _read_spatial_config(checkpoint, spatial_config)
-        vae = _load_pretrained(checkpoint, dtype)
-    return vae.eval()
+        return _load_open_sora(checkpoint, spatial_config, dtype).eval()
+    return _load_pretrained(checkpoint, dtype).eval()
 
 
 def inspect(
@@ -123,6 +118,7 @@ def inspect(
     """
     hub = Hub(str(source), subfolder, revision, local_files_only)
     checkpoint = _find(source, subfolder, hub, weights=local_files_only)
+    vae = _model(checkpoint, _read_spatial_config(checkpoint, spatial_config))
     if checkpoint.files:
         files, (shapes, dtypes) = [str(file) for file in checkpoint.files], read_headers(checkpoint.files)
     else:
@@ -138,11 +134,8 @@ def inspect(
         files=files,
         parameters=dict(parameters),
         dtypes=dtypes,
-        differences=_differences(shapes, checkpoint, _without_weights(checkpoint, spatial_config)),
+        differences=_differences(shapes, checkpoint, vae),
     )
-
-
-# ---- finding -------------------------------------------------------------------------------------------------------
 
 
 def _find(source: str | Path, subfolder: str | None, hub: Hub, weights: bool = True) -> _Checkpoint:
@@ -225,9 +218,6 @@ def _read_spatial_config(checkpoint: _Checkpoint, config: SpatialConfig) -> Mapp
     return read_json(path / "config.json" if path.is_dir() else path)
 
 
-# ---- building ------------------------------------------------------------------------------------------------------
-
-
 @contextmanager
 def _building(source: str) -> Iterator[None]:
     """Turn whatever a model's constructor raises into a ValueError: a config may hold anything."""
@@ -237,10 +227,9 @@ def _building(source: str) -> Iterator[None]:
         raise ValueError(f"the config of {source} makes no model: {type(error).__name__}: {error}") from error
 
 
-def _without_weights(checkpoint: _Checkpoint, spatial_config: SpatialConfig) -> ModelMixin:
-    """The model of a checkpoint's config, on the meta device."""
-    spatial_config = _read_spatial_config(checkpoint, spatial_config)
-    with _building(checkpoint.source), torch.device("meta"):
+def _model(checkpoint: _Checkpoint, spatial_config: Mapping[str, Any], device: str = "meta") -> ModelMixin:
+    """The model of a checkpoint's config, with random weights, or with none on the meta device."""
+    with _building(checkpoint.source), torch.device(device):
         if checkpoint.layout == "open_sora":
             return VideoVAE(**open_sora.to_config(checkpoint.config, spatial_config))
         return checkpoint.cls.from_config(dict(checkpoint.config))
@@ -274,8 +263,8 @@ def _refuse(source: str, differences: KeyDifferences, hint: str = "") -> None:
         raise ValueError(f"{source} does not fit its architecture{hint}\n{differences.describe()}")
 
 
-def _load_open_sora(checkpoint: _Checkpoint, spatial_config: SpatialConfig, dtype: torch.dtype) -> VideoVAE:
-    vae = _without_weights(checkpoint, spatial_config)
+def _load_open_sora(checkpoint: _Checkpoint, spatial_config: Mapping[str, Any], dtype: torch.dtype) -> VideoVAE:
+    vae = _model(checkpoint, spatial_config)
     shapes, _ = read_headers(checkpoint.files)
     differences = _differences(shapes, checkpoint, vae)
     about_2d = any("spatial_vae." in key for keys in differences for key in keys)
@@ -291,29 +280,17 @@ def _load_open_sora(checkpoint: _Checkpoint, spatial_config: SpatialConfig, dtyp
 
 
 def _load_pretrained(checkpoint: _Checkpoint, dtype: torch.dtype) -> ModelMixin:
-    for file in checkpoint.files:  # so that a broken file is named, whatever diffusers does with it
-        read_headers([file])
+    shapes, _ = read_headers(checkpoint.files)  # so that a broken file is named, whatever diffusers does with it
     name = checkpoint.files[0].name
     if name != _weights_name(checkpoint.layout) and "-of-" not in name:  # diffusers would not read it, nor say so
-        return _load_named_file(checkpoint, dtype)
+        vae = _model(checkpoint, {}, device="cpu")
+        _refuse(checkpoint.source, _differences(shapes, checkpoint, vae))
+        vae.load_state_dict(read_tensors(checkpoint.files))
+        return vae.to(dtype)
+    reports = dict(output_loading_info=True, ignore_mismatched_sizes=True)
     with _building(checkpoint.source):
-        vae, info = checkpoint.cls.from_pretrained(
-            checkpoint.folder,
-            dtype=dtype,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-        )
+        vae, info = checkpoint.cls.from_pretrained(checkpoint.folder, dtype=dtype, local_files_only=True, **reports)
     mismatched = [f"{key}: {tuple(file)}, the model has {tuple(model)}" for key, file, model in info["mismatched_keys"]]
     missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     _refuse(checkpoint.source, KeyDifferences(missing, unexpected, mismatched))
     return vae
-
-
-def _load_named_file(checkpoint: _Checkpoint, dtype: torch.dtype) -> ModelMixin:
-    """Load a weight file that has not the name that `save_pretrained` gives it."""
-    with _building(checkpoint.source):
-        vae = checkpoint.cls.from_config(dict(checkpoint.config))
-    _refuse(checkpoint.source, _differences(read_headers(checkpoint.files)[0], checkpoint, vae))
-    vae.load_state_dict(read_tensors(checkpoint.files))
-    return vae.to(dtype)

@@ -44,7 +44,6 @@ _TEMPORAL_ARGUMENTS = {
     "activation_fn": "act_fn",
 }
 _TEMPORAL_DOWNSAMPLE = {"VAE_Temporal_SD": (False, True, True), "VAE_Temporal": (True, True, False)}  # by `type`
-_ACTIVATIONS = {"swish": "silu", "silu": "silu", "relu": "relu"}
 _NOT_ARCHITECTURE = {"type", "from_pretrained"}  # the latter names other weights; a checkpoint has them in its file
 
 
@@ -57,16 +56,12 @@ def to_open_sora_key(key: str, num_levels: int) -> str:
     'temporal_vae.decoder.conv_blocks.2.conv.bias'
     """
     for pattern, theirs in _KEYS:
-        match = re.fullmatch(pattern, key)
-        if match is None:
-            continue
-        levels = {}
-        if "{up}" in theirs or "{sampler}" in theirs:
-            k = int(match[1])
-            levels = {"up": num_levels - 1 - k, "sampler": num_levels - 2 - k}
-        translated = theirs.format(key, *match.groups(), **levels)
-        is_temporal = translated.startswith("temporal_vae.")
-        return translated.replace("conv_shortcut.", "conv3.") if is_temporal else translated
+        if match := re.fullmatch(pattern, key):
+            level = int(match[1]) if match[1].isdigit() else 0
+            levels = dict(up=num_levels - 1 - level, sampler=num_levels - 2 - level)
+            translated = theirs.format(key, *match.groups(), **levels)
+            is_temporal = translated.startswith("temporal_vae.")
+            return translated.replace("conv_shortcut.", "conv3.") if is_temporal else translated
     raise KeyError(f"Open-Sora's layout has no key for {key!r}")
 
 
@@ -87,11 +82,9 @@ def to_config(config: Mapping[str, Any], spatial_config: Mapping[str, Any] | Non
     """
     temporal = _temporal_config(config.get("vae_temporal") or {})
     channels = temporal.get("latent_channels", 4)
+    micro_batch_size = (config.get("vae_2d") or {}).get("micro_batch_size")
     return {
-        "spatial_config": {
-            **spatial_arguments(spatial_config or {}),
-            "micro_batch_size": (config.get("vae_2d") or {}).get("micro_batch_size"),
-        },
+        "spatial_config": spatial_arguments(spatial_config or {}) | {"micro_batch_size": micro_batch_size},
         "temporal_config": temporal,
         "micro_frame_size": config.get("micro_frame_size"),
         "latents_mean": _per_channel(config.get("shift", SHIFT), channels),
@@ -100,10 +93,7 @@ def to_config(config: Mapping[str, Any], spatial_config: Mapping[str, Any] | Non
 
 
 def spatial_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of SpatialVAE that a config of diffusers' AutoencoderKL has.
-
-    Raises ValueError if it has blocks other than those of a plain AutoencoderKL.
-    """
+    """Return the arguments of SpatialVAE in a config of diffusers' AutoencoderKL. Refuses other blocks than its own."""
     for name, block in (("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")):
         if set(config.get(name) or [block]) != {block}:
             raise ValueError(f"spatial_config: {name} must be {block} throughout, got {config[name]}")
@@ -115,18 +105,15 @@ def _temporal_config(config: Mapping[str, Any]) -> dict[str, Any]:
     kind = config.get("type", "VAE_Temporal_SD")
     if kind not in _TEMPORAL_DOWNSAMPLE:
         raise ValueError(f"vae_temporal type must be one of {', '.join(_TEMPORAL_DOWNSAMPLE)}, got {kind!r}")
-    unknown = sorted(set(config) - set(_TEMPORAL_ARGUMENTS) - _NOT_ARCHITECTURE)
-    if unknown:
+    if unknown := sorted(set(config) - set(_TEMPORAL_ARGUMENTS) - _NOT_ARCHITECTURE):
         raise ValueError(f"vae_temporal has arguments the lab does not know: {', '.join(unknown)}")
-    if config.get("embed_dim", 4) != config.get("latent_embed_dim", 4):
-        raise ValueError(
-            f"vae_temporal embed_dim ({config.get('embed_dim', 4)}) must equal "
-            f"latent_embed_dim ({config.get('latent_embed_dim', 4)})"
-        )
+    width, latent_width = config.get("embed_dim", 4), config.get("latent_embed_dim", 4)
+    if width != latent_width:
+        raise ValueError(f"vae_temporal embed_dim ({width}) must equal latent_embed_dim ({latent_width})")
     arguments: dict[str, Any] = {"temporal_downsample": _TEMPORAL_DOWNSAMPLE[kind]}
     arguments |= {ours: config[theirs] for theirs, ours in _TEMPORAL_ARGUMENTS.items() if theirs in config}
-    if "act_fn" in arguments:
-        arguments["act_fn"] = _ACTIVATIONS.get(arguments["act_fn"], arguments["act_fn"])
+    if arguments.get("act_fn") == "swish":  # another name for it
+        arguments["act_fn"] = "silu"
     return arguments
 
 

@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# ---- numbers -------------------------------------------------------------------------------------------------------
-
-
 def is_number(value: object, kind: type = Real) -> bool:
     """Return whether a value is a number of a kind from `numbers`, numpy's included; True and False are none."""
     return isinstance(value, kind) and not isinstance(value, bool)
@@ -62,9 +59,6 @@ def check_above(name: str, value: Any, low: float) -> None:
         raise ValueError(f"{name} must be above {low} and finite, got {value}")
 
 
-# ---- names and texts -----------------------------------------------------------------------------------------------
-
-
 def check_text(name: str, value: Any) -> None:
     """Refuse anything but a text that is not empty."""
     if not isinstance(value, str) or not value:
@@ -87,18 +81,14 @@ def check_known(kind: str, names: Iterable[str], known: Sequence[str], what: str
             raise ValueError(f"{kind} has no {what} {name!r}; {advice}")
 
 
-# ---- tensors -------------------------------------------------------------------------------------------------------
-
-
 class NotFiniteError(ValueError):
     """A tensor that holds NaN or infinity."""
 
 
 def check_video(name: str, x: "Tensor", channels: int | None = None) -> None:
-    """Refuse anything but a finite floating-point tensor (B, C, T, H, W) that is not empty.
+    """Refuse anything but a finite floating-point tensor (B, C, T, H, W), not empty, with `channels` if they are given.
 
-    channels: the C that is required; None allows any. A meta tensor holds no values: only its shape and type are
-    checked.
+    A meta tensor holds no values: only its shape and type are checked.
     """
     import torch  # here: configs and command lines check numbers without it
 

@@ -10,11 +10,7 @@ class MissingExtraError(ModuleNotFoundError):
 
 @contextmanager
 def needs_extra(name: str) -> Iterator[None]:
-    """Name the extra that installs a package if an import in this block does not find it.
-
-    Raises:
-        MissingExtraError: the package is missing.
-    """
+    """Raise MissingExtraError, which names the extra to install, if an import in this block finds no package."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# ---- written whole or not at all -----------------------------------------------------------------------------------
-
-
 @contextmanager
 def write_beside(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a path beside `path` to write to: it replaces `path` if the block succeeds, and is removed otherwise.
@@ -27,7 +24,6 @@ def write_beside(path: Path, *, durable: bool = False) -> Iterator[Path]:
     durable: for a folder that only one process writes to. The file is flushed to the disk first, so that even after a
     power cut `path` is the old file or the new one, whole; and the path beside has a fixed name, so that processes
     that are killed leave at most one such file.
-
     Raises FileNotFoundError or FileExistsError if `path` cannot be replaced: it has no folder, or is one with files.
     """
     beside = path.with_name(f".{path.stem}.partial{'' if durable else f'-{os.getpid()}'}{path.suffix}")
@@ -85,16 +81,12 @@ def save_state(state: Mapping[str, Any], path: Path) -> None:
     try:
         torch.save(state, path)
     except RuntimeError as error:
-        cause = _os_error(error)
-        if cause is not None:
-            raise cause from None
-        raise OSError(None, first_line(error), str(path)) from error
+        raise (_os_error(error) or OSError(None, first_line(error), str(path))) from None
 
 
 def reason(error: Exception) -> str:
     """Say why a file could not be written: in the system's words if there are any, else by the error's first line."""
-    cause = _os_error(error)
-    return cause is not None and cause.strerror or first_line(error)
+    return getattr(_os_error(error), "strerror", None) or first_line(error)
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
@@ -102,9 +94,6 @@ def _os_error(error: BaseException | None) -> OSError | None:
     while error is not None and not isinstance(error, OSError):
         error = error.__context__
     return error
-
-
-# ---- locks ---------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -128,9 +117,6 @@ def locked(
         yield
     finally:
         lock.release()
-
-
-# ---- weights -------------------------------------------------------------------------------------------------------
 
 
 def hash_weights(digest: "_Hash", weights: Mapping[str, "Tensor"]) -> None:

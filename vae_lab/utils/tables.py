@@ -8,10 +8,7 @@ if TYPE_CHECKING:
 
 
 def table_of(columns: Mapping[Any, Any], rows: str, labels: Iterable | None = None) -> "DataFrame":
-    """Return a pandas DataFrame of columns (name -> one value a row).
-
-    rows: what a row stands for, the name of the index, which holds `labels` or counts from 0.
-    """
+    """Return a DataFrame of columns (name -> values). Its index, named `rows`, holds `labels` or counts from 0."""
     from pandas import DataFrame, Index  # here, because it takes half a second
 
     table = DataFrame(columns)
