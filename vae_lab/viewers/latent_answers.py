@@ -16,8 +16,7 @@ from ..utils.text import count
 from ..video.frames import to_frames
 from .pictures import PictureBudget, Thinning, as_text, view_data, webp
 
-EditRequest = Mapping[str, Any]
-"""The name of an edit and a value for each of its parameters, such as {"operation": "zero", "channel": 0}."""
+EditRequest = Mapping[str, Any]  # an edit and a value for each of its parameters: {"operation": "zero", "channel": 0}
 
 
 class LatentAnswers:
@@ -25,8 +24,7 @@ class LatentAnswers:
 
     Args:
         z, other: (1, C, L, h, w), checked; other may be None.
-        budget: what is left of it is for all kept pictures; the decoded frames may take a third, otherwise frames are
-          left out or shrunk.
+        budget: for all kept pictures; of it the decoded frames may take a third, or are left out or shrunk.
         changes: `data["changes"]` of the viewer, where answers are kept. It is changed in place, so that a saved page
           holds all of them while only the new one is sent to the browser.
     """
@@ -77,17 +75,20 @@ class LatentAnswers:
         try:
             request = {key: plain(value) for key, value in request.items()}
             return self._answer(request)
-        except ValueError as error:
-            return {"request": request, "error": str(error)}
         except (Exception, KeyboardInterrupt) as error:  # models raise anything; the reader who asked sees it
-            return {"request": request, "error": f"{type(error).__name__}: {error}"}
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            return {"request": request, "error": f"{kind}{error}"}
 
     def _answer(self, request: EditRequest) -> dict[str, Any]:
         edit, values, edited = self._edited(request)
         before, after = (decoded_by(self._decode, z) for z in (self._z, edited))
         effect = effect_of(before, after)
         if self._changes["decoded"] is None:
-            self._keep_original(to_frames(effect.original))
+            original = to_frames(effect.original)
+            ((images,), self._thinning) = self._budget.frames([original], self._budget.share(1 / 3))
+            self._original = self._thinning.of(original)
+            view = view_data("decoded", "decoded", images, original.shape[1:3], self._thinning.shrink)
+            self._changes["decoded"] = view | {"stride": self._thinning.stride}
         frames = self._thinning.of(to_frames(effect.changed))
         pictures = [webp(frame) for frame in frames]
         # A small change is smaller as its difference modulo 256, from which the browser gets the same pixels
@@ -127,32 +128,23 @@ class LatentAnswers:
         for seen, y in self._seen:
             if torch.equal(seen, z):
                 return y
-        name = self._codec.name
+        codec = self._codec
         try:
-            y = self._codec.decode(z.to(self._codec.device, self._codec.dtype), self._num_frames)
+            y = codec.decode(z.to(codec.device, codec.dtype), self._num_frames)
         except TypeError as error:
-            raise ValueError(
-                f"{name} does not decode latents alone ({error}): what its decode takes besides, such as a timestep, "
-                f"is not given here"
-            ) from error
+            missing = "what its decode takes besides, such as a timestep, is not given here"
+            raise ValueError(f"{codec.name} does not decode latents alone ({error}): {missing}") from error
         if y.shape[2] != self._num_frames:
-            raise ValueError(f"{name} decoded {y.shape[2]} frames, not {self._num_frames}")
+            raise ValueError(f"{codec.name} decoded {y.shape[2]} frames, not {self._num_frames}")
         self._seen = [*self._seen[:1], (z, y)]
         return y
-
-    def _keep_original(self, frames: np.ndarray) -> None:
-        ((images,), self._thinning) = self._budget.frames([frames], self._budget.share(1 / 3))
-        self._original = self._thinning.of(frames)
-        view = view_data("decoded", "decoded", images, frames.shape[1:3], self._thinning.shrink)
-        self._changes["decoded"] = view | {"stride": self._thinning.stride}
 
     def _keep(self, answer: dict[str, Any]) -> None:
         """Append the answer and evict the oldest ones that no longer fit."""
         answers, room, max_bytes = self._changes["answers"], self._budget.left, self._budget.max_bytes
-        if _size(answer) > room:
+        if (size := _size(answer)) > room:
             raise ValueError(
-                f"max_bytes ({max_bytes}) must be larger: it leaves {room} bytes for answers, and this one has "
-                f"{_size(answer)}"
+                f"max_bytes ({max_bytes}) must be larger: it leaves {room} bytes for answers, and this one has {size}"
             )
         answers[:] = [each for each in answers if each["request"] != answer["request"]] + [answer]
         while sum(map(_size, answers)) > room:

@@ -1,7 +1,9 @@
 """The latent viewer: what is in the latents of one clip, and what editing them does to the frames."""
 
 import base64
+import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,18 @@ from ..figures.style import COLOURS, OTHER_COLOURS
 from ..latents.arrays import check_latent, check_shape_of
 from ..latents.edits import forms
 from ..latents.files import read_latents
-from ..latents.statistics import LatentReport, latent_report
+from ..latents.statistics import ACTIVE_VARIANCE, LatentReport, Spectrum, latent_report
 from ..shapes import Timeline
 from ..utils.checks import check_video, positive_int
 from ..utils.text import count
 from ..video.frames import Clip
 from .frames import clip_frames, timeline_of
 from .latent_answers import EditRequest, LatentAnswers
-from .latent_numbers import MOST_FRAMES, NUMBERS, numbers_within, short
 from .pictures import MAX_SIDE, MAX_VIEWER_BYTES, ROOM, PictureBudget, Thinning, View, view_data
 from .widgets import Viewer
 
+MOST_FRAMES = 256  # for one latent frame: eight times the ratio of any known model
+NUMBERS = 200_000  # bytes of pictures.ROOM for statistics; the picture and the script have the rest
 GAINS = (1, ERROR_GAIN, 16, 64)  # of differences, to choose from
 LEVELS = np.arange(256, dtype=np.uint8)[None, None, :, None].repeat(3, axis=3)
 ERROR_SCALE = error_map(np.zeros_like(LEVELS), LEVELS, gain=1)[0, 0]  # (256, 3): the colour of each level
@@ -39,10 +42,8 @@ class LatentViewer(Viewer):
 
     request = traitlets.Dict().tag(sync=True)  # {"number": differs each time, "request": EditRequest}, by the browser
 
-    report: LatentReport
-    """The statistics that it shows."""
-    answers: LatentAnswers | None = None
-    """What decodes; None without a vae."""
+    report: LatentReport  # the statistics that it shows
+    answers: LatentAnswers | None = None  # what decodes; None without a vae
 
     @traitlets.observe("request")
     def _requested(self, change) -> None:
@@ -52,10 +53,10 @@ class LatentViewer(Viewer):
     def precompute(self, edits: Sequence[EditRequest]) -> None:
         """Decode edits in advance, so that a saved page has them too.
 
-        edits: {"operation": "zero", "channel": 0}: the name of an edit of `latents.edits.EDITS` and a value for each of
-          its parameters. The lab's own are "zero" (channel), "amplify" (channel, factor), "shift" (channel,
-          latent_frames), "swap" (channel), "interpolate" (weight) and "cell": cell (latent frame, row, column), amount
-          (in standard deviations of the channel) and channel (None: all).
+        edits: each the name of an edit of `latents.edits.EDITS` and a value for each of its parameters, such as
+          {"operation": "zero", "channel": 0}. The lab's own are "zero" (channel), "amplify" (channel, factor), "shift"
+          (channel, latent_frames), "swap" (channel), "interpolate" (weight) and "cell": cell (latent frame, row,
+          column), amount (in standard deviations of the channel) and channel (None: all).
 
         The first answers are dropped if all together are more than max_bytes; a warning and the viewer say so.
         """
@@ -84,17 +85,14 @@ def explore_latents(
     """Show the latents of one clip: pictures over time, statistics, relations, and what edits of them do.
 
     Args:
-        z: raw latents (1, C, L, h, w), or a file for `read_latents`.
-        frames: the clip, as `compare_frames` takes one.
+        z: raw latents (1, C, L, h, w), or a file for `read_latents`. frames: the clip, as `compare_frames` takes one.
         posterior: `vae.encode(x).latent_dist`; adds its std and its KL divergence from N(0, 1), by channel.
         vae: any video VAE that `load` reads. It tells which frames each latent frame stands for and, if it has them,
           shift and scale, and it decodes the edits that the reader asks for, which needs the kernel or `precompute`.
         other: latents of a second clip, of the same shape, to swap channels with and to interpolate to.
         num_frames: how many frames there were, if there are no frames here. Without either, latent frames have none.
-        timeline: which frames each latent frame stands for, without vae; default: `Timeline(num_frames)`, the law of
-          Open-Sora 1.2.
-        latents_mean, latents_std: what shift and scale assume of raw latents, if vae does not tell; a number or one for
-          each channel (`latents.scale_check`). For diffusers' scaling_factor: 0 and 1 / scaling_factor.
+        timeline: which frames each latent frame stands for, without vae; default: Open-Sora's, `Timeline(num_frames)`.
+        latents_mean, latents_std: as `latents.scale_check` takes them, if vae does not tell.
         max_bytes: of the viewer; things are left out to stay below it, and the viewer says so.
     """
     z, values = _checked("z", z)
@@ -117,8 +115,39 @@ def explore_latents(
     elif num_frames is not None:
         timeline = timeline_of(num_frames, timeline, "z", z.shape[2])
     report = latent_report(z, posterior, latents_mean, latents_std)
+    numbers, notes = _numbers_within(report, budget)
+    cell_room = budget.share(1 / 8)
+    # Decoded and edited frames need as much as these, so a third for each
+    room = budget.share(1 if clip is None else 1 / 3 if codec else 7 / 8)
+    later = budget.left - room
+    pictures = latent_pictures(values).items()
+    views = [View(title.split(" (")[0], short_numbers(title), shown) for title, shown in pictures]
+    latents, left_out = budget.latents(views, room // 2)
+    thinning, shown_clip = Thinning(num_frames or 1), None
+    if clip is not None:
+        ((images,), thinning) = budget.frames([clip], budget.left - later)
+        shown_clip = view_data("frames", "frames", images, clip.shape[1:3], thinning.shrink)
+        shown_clip["stride"] = thinning.stride
+    notes.append(budget.note(thinning, left_out))
+    cells = base64.b64encode(values.astype("<f4").tobytes()).decode()
+    if len(cells) > (cell_room if codec else budget.left):
+        cells = ""
+        notes.append("The numbers in single cells are left out: there are too many for the size of this viewer.")
+    budget.left -= len(cells)
     groups = timeline.groups if timeline else []
-    data = _pictures_and_numbers(values, clip, report, num_frames, codec is not None, budget) | {
+    data = numbers | {
+        "kind": "latents",
+        "note": " ".join(filter(None, notes)),
+        "size": list(values.shape),
+        "numFrames": num_frames,
+        "latents": latents,
+        "frames": shown_clip,
+        "values": cells or None,
+        "colours": COLOURS,
+        "matrixColours": [OTHER_COLOURS[2], COLOURS["latent"]],
+        "errorScale": base64.b64encode(ERROR_SCALE.tobytes()).decode(),
+        "gain": ERROR_GAIN,
+        "gains": list(GAINS),
         "groups": [[group.start, group.stop] for group in groups] if groups else None,
         "chunkStarts": timeline.chunk_starts if timeline else [],
         "changes": {
@@ -130,11 +159,7 @@ def explore_latents(
             "note": "",
         },
     }
-
-    def film():
-        """PCA and every channel over latent frames, under the frames that each one stands for."""
-        return latent_filmstrip(values, clip, None if clip is None else groups, columns=6)
-
+    film = partial(latent_filmstrip, values, clip, None if clip is None else groups, columns=6)
     viewer = LatentViewer(data, _text(report, num_frames), film)
     viewer.report = report
     if codec is not None and num_frames is not None:
@@ -142,48 +167,83 @@ def explore_latents(
     return viewer
 
 
-def _pictures_and_numbers(
-    values: np.ndarray,
-    clip: np.ndarray | None,
-    report: LatentReport,
-    num_frames: int | None,
-    decodes: bool,
-    budget: PictureBudget,
-) -> dict[str, Any]:
-    """The part of the data that takes bytes of the budget. decodes: leave room for decoded and edited frames."""
-    numbers, notes, size = numbers_within(report, NUMBERS + budget.share(1 / 8), budget.max_bytes)
+def _numbers_within(report: LatentReport, budget: PictureBudget) -> tuple[dict[str, Any], list[str]]:
+    """Return statistics and relations as JSON, and notes about what is left out of them."""
+    room, max_bytes, every, notes = NUMBERS + budget.share(1 / 8), budget.max_bytes, 1, []
+    correlation = _rounded(report.correlation) if len("0, ") * report.correlation.size < room // 2 else None
+    if correlation is None or len(json.dumps(correlation)) > room // 2:
+        correlation = None
+        notes.append(f"The correlations between {len(report.correlation)} channels are left out: they are too many.")
+    while (size := len(json.dumps(numbers := _numbers(report, correlation, every)))) > room:
+        if every >= max(report.shape[1:]):
+            raise ValueError(
+                f"max_bytes ({max_bytes}) must be larger: it leaves {room} bytes for statistics, and those of "
+                f"{count(report.shape[0], 'channel')} have {size}"
+            )
+        every = max(every + 1, every * size // room)  # nearly in proportion
     budget.left -= max(0, size - NUMBERS)
-    cell_room = budget.share(1 / 8)
-    # Decoded and edited frames need as much as these, so a third for each
-    room = budget.share(1 if clip is None else 1 / 3 if decodes else 7 / 8)
-    titles = {short_numbers(title): pictures for title, pictures in latent_pictures(values).items()}
-    views = [View(title.split(" (")[0], title, pictures) for title, pictures in titles.items()]
-    before = budget.left
-    latents, left_out = budget.latents(views, room // 2)
-    thinning, pictures = Thinning(num_frames or 1), None
-    if clip is not None:
-        ((images,), thinning) = budget.frames([clip], room - (before - budget.left))
-        pictures = view_data("frames", "frames", images, clip.shape[1:3], thinning.shrink) | {"stride": thinning.stride}
-    notes.append(budget.note(thinning, left_out))
-    cells = base64.b64encode(values.astype("<f4").tobytes()).decode()
-    if len(cells) > (cell_room if decodes else budget.left):
-        cells = ""
-        notes.append("The numbers in single cells are left out: there are too many for the size of this viewer.")
-    budget.left -= len(cells)
+    if every > 1:
+        notes.append(f"The curves of the statistics have one of {every} latent frames, lags and frequencies.")
+    return numbers, [*notes, f"So all stays under {max_bytes / 1e6:.3g} MB."] if notes else []
+
+
+def _numbers(report: LatentReport, correlation: list | None, every: int) -> dict[str, Any]:
+    """Return statistics and relations as JSON, with one of `every` latent frames, lags and frequencies."""
+    notes = []
+    if report.scale:
+        totals = ", ".join(f"{name} {_short(total)}" for name, total in report.scale.total.items())
+        if not report.warning:
+            notes.append(f"Shift and scale: {_verdict(report.scale)}.")
+        notes.append(f"Distance from what each use of shift and scale gives, in nats over all channels: {totals}.")
+    else:
+        notes.append("Shift and scale are not checked: neither latents_mean and latents_std nor a vae give them.")
+    if report.posterior:
+        rule = f"its posterior mean varies by more than {ACTIVE_VARIANCE} over the cells (Burda et al. 2016)"
+        notes.append(f"{_verdict(report.posterior)}. Active: {rule}.")
+
+    def spectrum(of: Spectrum) -> dict[str, Any]:
+        power = _rounded(of.power[:, ::every])
+        return {"frequency": of.frequency[::every].tolist(), "power": power, "unit": of.unit}
+
     return {
-        "kind": "latents",
-        "note": " ".join(filter(None, notes)),
-        "size": list(values.shape),
-        "numFrames": num_frames,
-        "latents": latents,
-        "frames": pictures,
-        "values": cells or None,
-        "colours": COLOURS,
-        "matrixColours": [OTHER_COLOURS[2], COLOURS["latent"]],
-        "errorScale": base64.b64encode(ERROR_SCALE.tobytes()).decode(),
-        "gain": ERROR_GAIN,
-        "gains": list(GAINS),
-    } | numbers
+        "statistics": {
+            "warning": report.warning,
+            "rows": [{key: _number(value) for key, value in row.items()} for row in report.table().to_dict("records")],
+            "frames": {name: _rounded(values[:, ::every]) for name, values in report.frames._asdict().items()},
+            "every": every,
+            "notes": notes,
+        },
+        "relations": {
+            "correlation": correlation,
+            "autocorrelation": _rounded(report.time_correlation[:, ::every]),
+            "every": every,
+            "spatial": spectrum(report.spatial),
+            "temporal": spectrum(report.temporal),
+            "notes": [
+                "Correlations are over all cells. Power is the mean squared Fourier coefficient: white noise of "
+                "variance v has v at every frequency. In space the mean of each latent frame is removed, in time that "
+                "of each cell."
+            ],
+        },
+    }
+
+
+def _verdict(result: Any) -> str:
+    return repr(result).splitlines()[0].split(": ", 1)[1]
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if abs(value) < 1e5 else f"{value:.3g}"
+
+
+def _number(value) -> float | bool | None:
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    return float(f"{value:.6g}") if np.isfinite(value) else None
+
+
+def _rounded(values: np.ndarray) -> list[list]:
+    return [[_number(value) for value in row] for row in values]
 
 
 def _text(report: LatentReport, num_frames: int | None) -> str:
@@ -192,13 +252,13 @@ def _text(report: LatentReport, num_frames: int | None) -> str:
     if num_frames:
         text += f" of {count(num_frames, 'frame')}"
     mean, std, _ = report.moments
-    moments = ", ".join(f"{short(m)} ± {short(s)}" for m, s in zip(mean, std, strict=True))
+    moments = ", ".join(f"{_short(m)} ± {_short(s)}" for m, s in zip(mean, std, strict=True))
     warning = f". Warning: {report.warning}" if report.warning else ""
     return f"{text}; mean and std by channel: {moments}{warning}"
 
 
 def _checked(name: str, z: Tensor | np.ndarray | str | Path) -> tuple[Tensor, np.ndarray]:
-    """Validate latents: (1, C, L, h, w) on the CPU in a type that torch computes with, and float64 (C, L, h, w)."""
+    """Return checked latents: (1, C, L, h, w) on the CPU, in a type that torch computes with, and as float64."""
     if isinstance(z, str | Path):
         z = read_latents(z)
     values = check_latent(z, name)
@@ -209,7 +269,7 @@ def _checked(name: str, z: Tensor | np.ndarray | str | Path) -> tuple[Tensor, np
 
 
 def _clip(frames: Tensor | np.ndarray | Clip, z: Tensor) -> np.ndarray:
-    """Return frames, uint8 (T, H, W, 3). They must have the cells' aspect ratio, so that a cell has a place in them."""
+    """Return frames, uint8 (T, H, W, 3), of the cells' aspect ratio, so that a cell has a place in them."""
     if isinstance(frames, Tensor):
         check_video("frames", frames, 3)
         if len(frames) != 1:
@@ -234,10 +294,12 @@ def _length(num_frames: int | None, clip: np.ndarray | None, timeline: Timeline 
         num_frames = len(clip)
     elif num_frames is None and isinstance(timeline, Timeline):
         num_frames = timeline.num_frames
-    if num_frames is not None and positive_int("num_frames", num_frames) > MOST_FRAMES * z.shape[2]:
+    if num_frames is None:
+        return None
+    if positive_int("num_frames", num_frames) > MOST_FRAMES * z.shape[2]:
         latents = count(z.shape[2], "latent frame")
         raise ValueError(f"num_frames must be at most {MOST_FRAMES} for each of {latents}, got {num_frames}")
-    return None if num_frames is None else int(num_frames)
+    return int(num_frames)
 
 
 def _codec(vae: Any, z: Tensor, num_frames: int, name: str) -> Codec:

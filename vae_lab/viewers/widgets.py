@@ -106,9 +106,8 @@ class VideoUpload(ipywidgets.VBox):
 class TrainingView(ipywidgets.VBox):
     """Loss, PSNR and a clip's reconstruction while `train` runs: display it, then `train(config, out, watch=view)`.
 
-    Args:
-        x: the clip to reconstruct, (1, 3, T, H, W) in [-1, 1].
-        every: the least number of seconds between two pictures; the last step is always drawn.
+    x: the clip, (1, 3, T, H, W) in [-1, 1]. every: the least number of seconds between two pictures; the last step is
+    always drawn.
     """
 
     def __init__(self, x: Tensor, every: float = 4.0):
@@ -124,8 +123,8 @@ class TrainingView(ipywidgets.VBox):
         with torch.no_grad():
             latent = progress.vae.encode(self._x).latent_dist.mode()
             y = progress.vae.decode(latent, self._x.shape[2]).sample
-        picture = training_picture(progress.log, {"original": to_frames(self._x), "by now": to_frames(y)})
-        self._picture.value = _png(picture)
+        clips = {"original": to_frames(self._x), "by now": to_frames(y)}
+        self._picture.value = _png(training_picture(progress.log, clips))
         left = row["seconds"] / row["step"] * (progress.steps - row["step"])
         now = psnr(self._x, y.clamp(-1, 1), DATA_RANGE).mean().item()
         self._said.value = (
