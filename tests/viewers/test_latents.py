@@ -588,7 +588,7 @@ def test_many_values_are_left_out_and_it_is_said():
         (dict(num_frames=10**9), "num_frames must be at most 256 for each of 6 latent frames, got 1000000000"),
         (dict(frames=CLIP.frames[:, :16]), "frames must have the aspect ratio of z: 16x48 pixels"),
         (dict(frames=CLIP.frames[:, :1, :1]), "frames must have the aspect ratio of z: 1x1 pixels"),
-        (dict(z=torch.zeros(1, 4, 2, 1, 17000)), "z must be at most 16383 cells high and wide, got shape"),
+        (dict(z=torch.zeros(1, 4, 2, 1, 17000)), "z must be at most 16383 cells high and wide, got .1, 17000."),
         (dict(frames=torch.zeros(2, 3, 18, 32, 48)), "frames must be one clip .1, 3, T, H, W., got shape .2, 3"),
         (dict(frames=torch.zeros(1, 3, 18, 32, 48) / 0), "frames must be finite"),
         (dict(frames=torch.zeros(1, 1, 18, 32, 48)), "frames must have 3 channels, got 1"),

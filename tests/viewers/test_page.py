@@ -133,24 +133,3 @@ def test_titles_cannot_fill_in_other_places():
     text = "".join(pages.page_parts("{{script}} {{data}}", pages.section_parts(data)))
     assert "<h1>{{script}} {{data}}</h1>" in text
     assert "{{data}}\\u003c!--\\u003cscript>" in text
-
-
-def test_bad_arguments():
-    for arguments, message in (
-        (({}, 24), "panels must hold at least one clip"),
-        (({"a": FRAMES}, float("nan")), "fps must be above 0, got nan"),
-        (({"a": FRAMES}, 24, [Curve("full", [1.0], "#000")]), "curve 'full' must have a value for each of 18 frames"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            player_data(panels_of(arguments[0]), *arguments[1:])
-
-
-def test_panels_of_different_length_are_refused():
-    with pytest.raises(ValueError, match="panels must have the same number of frames, got 2 and 18"):
-        player_data(panels_of({"a": FRAMES, "b": FRAMES[:2]}), 24)
-
-
-def test_latent_panels_need_a_picture_for_each_latent_frame():
-    panels = [Panel("a", [View("a", "a", FRAMES)]), Panel("latent", [View("PCA", "PCA", FRAMES[:5])], latent=True)]
-    with pytest.raises(ValueError, match="panel 'latent' must have a picture for each of 6 latent frames"):
-        player_data(panels, 24, timeline=Timeline(18))

@@ -121,8 +121,8 @@ def test_large_latents_are_left_out_by_name():
         f"{left} views of the latents cannot be chosen (PCA the first of them), so that all pictures stay under 1.5 MB."
     )
     assert whole_size(widget) < 2_000_000
-    only = compare_frames({"a": CLIP}, latent, timeline=shapes.Timeline(18, 1), max_bytes=1_000_000)
-    assert [panel["name"] for panel in only.data["panels"]] == ["a"]  # not even one fits
+    only = compare_frames({"latent": CLIP}, latent, timeline=shapes.Timeline(18, 1), max_bytes=1_000_000)
+    assert [(panel["name"], panel["latent"]) for panel in only.data["panels"]] == [("latent", False)]  # none fits
 
 
 def test_numbers_of_other_kinds_are_taken():
@@ -255,7 +255,9 @@ def test_training_view_draws_when_it_is_time_and_at_the_end():
         (lambda: compare_frames({"a": CLIP}, LATENT[:, :0]), r"latent must not be empty, got shape \(1, 0, 6, 4, 6\)"),
         (lambda: compare_frames({"a": np.zeros((1, 1, 20000, 3), np.uint8)}), "'a' must be at most 16383 pixels high"),
         (lambda: explore_padding(5, 3, 1, 8, 3), "size .2. plus padding .2. must be at least the kernel's reach .5."),
-        (lambda: compare_frames({"a": CLIP}, fps=0), "fps must be above 0, got 0"),
+        (lambda: compare_frames({"a": CLIP}, fps=0), "fps must be above 0 and finite, got 0"),
+        (lambda: compare_frames({"a": CLIP}, fps=float("nan")), "fps must be above 0 and finite, got nan"),
+        (lambda: compare_frames({"a": CLIP}, torch.zeros(1, 1, 6, 1, 17000)), "latent must be at most 16383 cells"),
         (lambda: compare_frames({"a": CLIP}, LATENT[0]), r"latent must be .1, C, .*of one clip, got shape .4, 6, 4, 6"),
         (
             lambda: compare_frames({"a": CLIP}, LATENT[:, :, :5]),

@@ -50,17 +50,14 @@ def check_tensor(z: Tensor, name: str = "z") -> None:
     check_latent(z, name)
 
 
-def check_editable(z: Tensor) -> None:
-    """Refuse anything but a tensor of one clip's latents, of a type that torch computes with."""
+def check_editable(z: Tensor, **others: Tensor) -> None:
+    """Refuse latents of a type that torch cannot compute with; `others`, by their names, must have their shape."""
     check_tensor(z)
     if z.dtype.itemsize < 2:
         raise ValueError(f"z must be of at least 16 bits, which torch computes with, got {z.dtype}")
-
-
-def check_other(z: Tensor, other: Tensor, name: str = "other") -> None:
-    """Refuse anything but a tensor of latents of the same shape as z, which was checked."""
-    check_tensor(other, name)
-    check_shape_of(z, other, name)
+    for name, other in others.items():
+        check_tensor(other, name)
+        check_shape_of(z, other, name)
 
 
 def check_shape_of(z: Tensor, other: Tensor, name: str = "other") -> None:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..utils.checks import finite, index_of, integer_within
-from .arrays import check_editable, check_other, per_channel
+from .arrays import check_editable, per_channel
 from .statistics import channel_moments
 
 Arguments = ParamSpec("Arguments")
@@ -176,11 +176,9 @@ def edit(
         @wraps(function)
         def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Tensor:
             values = arguments.bind(*args, **kwargs).arguments
-            z, other = values.pop("z"), values.pop("other", None)
-            check_editable(z)
-            if takes_other:
-                check_other(z, other)
-            return made.apply(z, made.check(values, z), other)
+            tensors = {name: values.pop(name) for name in ("z", "other") if name in takes}
+            check_editable(**tensors)
+            return made.apply(**tensors, values=made.check(values, tensors["z"]))
 
         return checked
 

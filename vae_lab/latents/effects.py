@@ -16,7 +16,7 @@ from ..metrics import psnr_of_rms, rms
 from ..utils.checks import check_video, finite, index_of, positive_int
 from ..utils.tables import table_of
 from ..utils.text import count
-from .arrays import check_editable, check_other
+from .arrays import check_editable
 from .edits import EDITS, LatentFrames, change_cell, change_cell_by_std
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ class Effect(NamedTuple):
 
 def effect(decode: Decode, z: Tensor, changed: Tensor) -> Effect:
     """Decode latents and changed ones of the same shape, and compare the frames as they are shown."""
-    check_editable(z)
-    check_other(z, changed, "changed")
+    check_editable(z, changed=changed)
     return effect_of(decoded_by(decode, z), decoded_by(decode, changed))
 
 
@@ -123,12 +122,11 @@ def channel_effects(
     other: latents of a second clip, of the same shape; without it nothing is swapped. latent_frames: of the shift; a
     single latent frame is not shifted.
     """
-    check_editable(z)
+    check_editable(z, **({} if other is None else {"other": other}))
     edits: dict[str, dict] = {"zero": {}, f"amplify {finite('factor', factor):g}": {"factor": factor}}
     if z.shape[2] > 1:
         edits[f"shift {LatentFrames().check(latent_frames, z):+d}"] = {"latent_frames": latent_frames}
     if other is not None:
-        check_other(z, other)
         edits["swap"] = {}
     original = decoded_by(decode, z)
 
@@ -167,8 +165,7 @@ def interpolation(decode: Decode, z: Tensor, other: Tensor, steps: int = 5) -> I
     """Decode at least 2 evenly spaced points of the straight line from z to other, both ends included."""
     if positive_int("steps", steps) < 2:
         raise ValueError(f"steps must be at least 2, got {steps}")
-    check_editable(z)
-    check_other(z, other)
+    check_editable(z, other=other)
     weights = np.linspace(0, 1, steps)
     points = [EDITS["interpolate"].apply(z, {"weight": float(weight)}, other) for weight in weights]
     frames = torch.cat([decoded_by(decode, point) for point in points]).clamp(-1, 1)

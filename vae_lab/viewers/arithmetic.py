@@ -16,13 +16,8 @@ from ..shapes import MICRO_FRAME_SIZE, SPATIAL_RATIO, TEMPORAL_RATIO
 from ..utils.text import count
 from .widgets import Viewer
 
-PADDING_LIMITS = {
-    "frames": range(1, 21),
-    "kernel": range(1, 6),
-    "stride": range(1, 4),
-    "dilation": range(1, 4),
-    "layers": range(1, 4),
-}
+LARGEST = dict(frames=20, kernel=5, stride=3, dilation=3, layers=3)
+PADDING_LIMITS = {name: range(1, largest + 1) for name, largest in LARGEST.items()}
 SIDES = range(SPATIAL_RATIO, 1025, SPATIAL_RATIO)
 SIZE_LIMITS = {"frames": range(1, 103), "height": SIDES, "width": SIDES}  # 102 frames: six chunks of 17
 CHUNKS = (None, 5, 9, 17, 33)
@@ -67,10 +62,7 @@ def padding_table() -> dict[str, Any]:
         "limits": _sliders(PADDING_LIMITS),
         "modes": list(PAD_MODES),
         "layers": layers,
-        "sources": {
-            mode: [[_or_error(_sources, mode, t, padding) for padding in paddings] for t in frames]
-            for mode in PAD_MODES
-        },
+        "sources": {mode: [[_or_error(_sources, mode, t, p) for p in paddings] for t in frames] for mode in PAD_MODES},
     }
 
 

@@ -14,7 +14,7 @@ from ..shapes import Timeline
 from ..utils.checks import check_above
 from ..utils.text import count
 from ..video.frames import Clip, check_frames, to_frames, to_tensor
-from .pictures import MAX_VIEWER_BYTES, ROOM, Curve, Panel, PictureBudget, View, player_data
+from .pictures import MAX_VIEWER_BYTES, ROOM, Curve, Panel, PictureBudget, View, check_sides, player_data
 from .widgets import Viewer
 
 NAMED_COLOURS = {"2D only": COLOURS["spatial"], "full": COLOURS["output"]}
@@ -50,7 +50,9 @@ def compare_frames(
             raise ValueError(
                 f"videos must have the same shape, got {reference!r} {original.shape} and {name!r} {frames.shape}"
             )
+    check_sides(repr(reference), original.shape[1:3])
     check_above("gain", gain, 0)
+    check_above("fps", fps, 0)
     budget = PictureBudget(max_bytes, reserved=ROOM)
     num_frames, height, width, _ = original.shape
 
@@ -69,6 +71,7 @@ def compare_frames(
         panels.append(Panel(f"difference ×{gain:g}", differences))
     if latent is not None:
         values = check_latent(latent, "latent")
+        check_sides("latent", values.shape[2:], "cells")
         timeline = timeline_of(num_frames, timeline, "latent", values.shape[1])
         pictures = latent_pictures(values).items()
         views = [View(title.split(" (")[0], f"latent {title}", frames) for title, frames in pictures]

@@ -26,7 +26,7 @@ from ..utils.text import count
 from ..video.frames import Clip
 from .frames import clip_frames, timeline_of
 from .latent_answers import EditRequest, LatentAnswers
-from .pictures import MAX_SIDE, MAX_VIEWER_BYTES, ROOM, PictureBudget, Thinning, View, view_data
+from .pictures import MAX_VIEWER_BYTES, ROOM, PictureBudget, Thinning, View, check_sides, view_data
 from .widgets import Viewer
 
 MOST_FRAMES = 256  # for one latent frame: eight times the ratio of any known model
@@ -96,8 +96,7 @@ def explore_latents(
         max_bytes: of the viewer; things are left out to stay below it, and the viewer says so.
     """
     z, values = _checked("z", z)
-    if max(z.shape[3:]) > MAX_SIDE:
-        raise ValueError(f"z must be at most {MAX_SIDE} cells high and wide, got shape {tuple(z.shape)}")
+    check_sides("z", z.shape[3:], "cells")
     if other is not None:
         other, _ = _checked("other", other)
         check_shape_of(z, other)
@@ -276,8 +275,7 @@ def _clip(frames: Tensor | np.ndarray | Clip, z: Tensor) -> np.ndarray:
             raise ValueError(f"frames must be one clip (1, 3, T, H, W), got shape {tuple(frames.shape)}")
     clip = clip_frames("frames", frames)
     (tall, wide), (height, width) = clip.shape[1:3], z.shape[3:]
-    if max(tall, wide) > MAX_SIDE:
-        raise ValueError(f"frames must be at most {MAX_SIDE} pixels high and wide, got {tall}x{wide}")
+    check_sides("frames", clip.shape[1:3])
     if tall * width != wide * height:
         raise ValueError(
             f"frames must have the aspect ratio of z: {tall}x{wide} pixels (height x width) are {tall / height:.4g} a "
@@ -311,7 +309,6 @@ def _codec(vae: Any, z: Tensor, num_frames: int, name: str) -> Codec:
         return codec
     if len(shape) != 5 or shape[1] != 3:
         raise ValueError(f"vae must decode to frames (1, 3, T, H, W), but {codec.name} decodes z to {shape}")
-    codec.timeline(num_frames, z.shape[2])
     if not codec.any_length and shape[2] != num_frames:
         longer = codec.decoded_shape((*z.shape[:2], z.shape[2] + 1, *z.shape[3:]), num_frames) or shape
         decodes = f"{codec.name} decodes {count(z.shape[2], 'latent frame')} to {count(shape[2], 'frame')}"

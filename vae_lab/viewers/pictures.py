@@ -14,7 +14,6 @@ from ..figures.style import COLOURS
 from ..shapes import Timeline
 from ..utils.checks import positive_int
 from ..utils.text import count, ordinal
-from ..video.frames import check_frames
 
 MAX_PAGE_BYTES = 32_000_000  # of compressed frames in a page
 MAX_VIEWER_BYTES = 4_000_000  # of a viewer with everything in it
@@ -60,7 +59,7 @@ class Thinning(NamedTuple):
 
     def of(self, frames: np.ndarray) -> list[np.ndarray]:
         """Return the kept ones of frames, uint8 (T, H, W, 3), as small as they are kept."""
-        return [np.asarray(_shrunk(frame, self.shrink)) for frame in frames[:: self.stride]]
+        return [np.asarray(Image.fromarray(frame).reduce(self.shrink)) for frame in frames[:: self.stride]]
 
 
 class PictureBudget:
@@ -140,16 +139,17 @@ class PictureBudget:
         return f"{text[0].upper()}{text[1:]}, so that all pictures stay under {self._all / 1e6:.3g} MB." if text else ""
 
 
+def check_sides(name: str, size: Sequence[int], unit: str = "pixels") -> None:
+    """Refuse a size (H, W) beyond what WebP allows."""
+    if max(size) > MAX_SIDE:
+        raise ValueError(f"{name} must be at most {MAX_SIDE} {unit} high and wide, got {tuple(size)}")
+
+
 def webp(frame: np.ndarray, shrink: int = 1) -> bytes:
     """Encode a frame, uint8 (H, W, 3), as lossless WebP, first downscaled by `shrink`."""
     buffer = io.BytesIO()
-    _shrunk(frame, shrink).save(buffer, "WEBP", lossless=True, quality=50, method=2)
+    Image.fromarray(frame).reduce(shrink).save(buffer, "WEBP", lossless=True, quality=50, method=2)
     return buffer.getvalue()
-
-
-def _shrunk(frame: np.ndarray, shrink: int) -> Image.Image:
-    image = Image.fromarray(frame)
-    return image.reduce(shrink) if shrink > 1 else image
 
 
 def as_text(picture: bytes) -> str:
@@ -172,34 +172,13 @@ def player_data(
 
     Args:
         panels: at least one, all of clips of T frames; kept without loss (WebP).
-        fps: speed of Play.
-        curves: plotted over t, with the current frame marked; infinite values are left out of the plot.
+        curves: T values each, with the current frame marked; infinite ones are left out of the plot.
         timeline: which frames each latent frame stands for and where chunks begin; both are marked in the plot.
         first_frame: number of the first frame in its file, where frames are counted from.
         budget: frames are left out or shrunk to stay within it; latents may take half of it, and further views are left
           out. The player says so. None: MAX_PAGE_BYTES.
     """
     clips = [view.frames for panel in panels if not panel.latent for view in panel.views]
-    if not clips:
-        raise ValueError("panels must hold at least one clip")
-    if not 0 < fps < float("inf"):
-        raise ValueError(f"fps must be above 0, got {fps}")
-    num_frames, num_latents = len(clips[0]), timeline.num_latents if timeline else 0
-    for panel in panels:
-        for _, title, frames in panel.views:
-            if not panel.latent:
-                check_frames(frames)
-                if len(frames) != num_frames:
-                    raise ValueError(f"panels must have the same number of frames, got {len(frames)} and {num_frames}")
-            elif len(frames) != num_latents:
-                raise ValueError(f"panel {panel.name!r} must have a picture for each of {num_latents} latent frames")
-            if max(frames.shape[1:3]) > MAX_SIDE:
-                raise ValueError(f"{title!r} must be at most {MAX_SIDE} pixels high and wide, got {frames.shape[1:3]}")
-    for curve in curves:
-        if len(curve.values) != num_frames:
-            raise ValueError(f"curve {curve.name!r} must have a value for each of {num_frames} frames")
-        if np.isnan(np.asarray(curve.values, float)).any():
-            raise ValueError(f"curve {curve.name!r} must hold numbers, got NaN")
     budget = budget or PictureBudget(MAX_PAGE_BYTES)
     for_frames, left_out, latents = budget.left - budget.share(1 / 2), [], {}
     for panel in panels:
@@ -209,18 +188,17 @@ def player_data(
     images, thinning = budget.frames(clips, budget.left)
     pictures, data = iter(images), []
     for panel in panels:
-        views = (
-            latents.get(panel.name)
-            if panel.latent
-            else [
+        if panel.latent:
+            views = latents[panel.name]
+        else:
+            views = [
                 view_data(name, title, next(pictures), frames.shape[1:3], thinning.shrink)
                 for name, title, frames in panel.views
             ]
-        )
         if views:
             data.append({"name": panel.name, "latent": panel.latent, "views": views})
     note = budget.note(thinning, left_out)
-    return assemble(data, num_frames, thinning.stride, note, fps, curves, timeline, first_frame)
+    return assemble(data, len(clips[0]), thinning.stride, note, fps, curves, timeline, first_frame)
 
 
 def view_data(name: str, title: str, images: Any, size: Sequence[int], shrink: int = 1) -> dict[str, Any]:
