@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..utils.files import locked, save_state, sync, write_beside
+from ..utils.files import folder_beside, locked, remove, save_state, sync, write_beside
 from ..utils.text import count
 
 SEGMENT_FRAMES = 128  # at most, unless a piece is longer
 SEGMENT_PIXELS = 4_000_000  # about: an interruption loses at most the work on one segment
+LOCK = ".lock"
 FEWEST_SEGMENT_FRAMES = 16  # each segment begins with a key frame, which is large
 
 
@@ -35,25 +36,21 @@ def segment_plan(pieces: Sequence[int], height: int, width: int) -> list[list[in
 class WorkFolder:
     """The folder `.reconstruct` in the folder `out` of the outputs.
 
-    run.json says what is made of what. segment-000000 and so on are finished segments, each moved into place whole,
-    with the files that its maker wrote; the last one also holds state.pt, the state of the work after it.
+    run.json says what is made of what. segment-000000 and so on are finished segments, each moved into place whole;
+    the last one also holds state.pt, the state of the work after it.
     """
 
     def __init__(self, out: Path):
         self.out, self.path = out, out / ".reconstruct"
-        self._part = self.path / "unfinished"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder, and remove it at the end if it has no finished segment.
-
-        Raises ValueError if another run holds it.
-        """
+        """Hold the folder, and remove it at the end if it has no finished segment. ValueError: another run holds it."""
         missing = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
         keep = True
         try:
-            with locked(self.path / ".lock", refusal=ValueError(f"another run is using {self.out}")):
+            with locked(self.path / LOCK, refusal=ValueError(f"another run is using {self.out}")):
                 try:
                     yield
                 finally:
@@ -71,19 +68,18 @@ class WorkFolder:
         return sorted(self.path.glob("segment-??????"))
 
     def begin(self, run: Mapping[str, Any], lengths: Sequence[int]) -> int:
-        """Resume if the folder holds the same run; otherwise clear it, with a warning if it holds another run.
+        """Resume if the folder holds the same run, else clear it; return the number of finished frames.
 
-        run: whatever decides the outputs. lengths: frames of each segment. Returns the number of finished frames.
+        run: whatever decides the outputs; a different one is warned of. lengths: frames of each segment.
         """
         before = self._read_run()
         now = {"run": json.loads(json.dumps(run)), "lengths": list(lengths)}
         if before != now:
             if self.segments and before:  # segments without run.json are what a finished run could not remove
-                others = [name for name in now["run"] if before["run"].get(name) != now["run"][name]]
+                others = ", ".join(name for name in now["run"] if before["run"].get(name) != now["run"][name])
+                frames = count(self.done(), "frame")
                 warnings.warn(
-                    f"{self.path} held {count(self.done(), 'frame')} of a run with a different {', '.join(others)}: "
-                    "starting over",
-                    stacklevel=2,
+                    f"{self.path} held {frames} of a run with a different {others}: starting over", stacklevel=2
                 )
             self.clear()
             with write_beside(self.path / "run.json", durable=True) as path:
@@ -106,16 +102,15 @@ class WorkFolder:
         run, done = self._read_run(), self.done()
         if run is None or not done:
             return "nothing was written"
-        return (
-            f"{done} of {count(sum(run['lengths']), 'frame')} are done and kept in {self.path}, "
-            "and the same command resumes from there"
-        )
+        total = count(sum(run["lengths"]), "frame")
+        return f"{done} of {total} are done and kept in {self.path}, and the same command resumes from there"
 
     def clear(self) -> None:
-        """Remove the run and its segments."""
-        (self.path / "run.json").unlink(missing_ok=True)  # first: segments without it belong to no run
-        for segment in self.segments:
-            shutil.rmtree(segment)
+        """Remove everything except the lock."""
+        remove(self.path / "run.json")  # first: segments without it belong to no run
+        for path in self.path.iterdir():
+            if path.name != LOCK:
+                remove(path)
 
     def state(self, device: str) -> dict[str, Any]:
         """Return the state after the last finished segment; there must be one."""
@@ -130,12 +125,11 @@ class WorkFolder:
         state: called after the block; returns what `state` of this class is to return.
         """
         segments = self.segments
-        with self._unfinished() as part:
+        with folder_beside(self.path / f"segment-{len(segments):06d}") as part:
             yield part
             save_state(state(), part / "state.pt")
             for file in (*part.iterdir(), part):
                 sync(file)
-            part.rename(self.path / f"segment-{len(segments):06d}")
         sync(self.path)
         if segments:
             (segments[-1] / "state.pt").unlink(missing_ok=True)
@@ -143,22 +137,13 @@ class WorkFolder:
     @contextmanager
     def outputs(self) -> Iterator[Path]:
         """Yield a folder whose files move to `out`, each whole, if the block succeeds; then all work is removed."""
-        with self._unfinished() as part:
+        with folder_beside(self.path / "outputs") as part:
             yield part
             for file in part.iterdir():
                 sync(file)
-            for file in part.iterdir():
-                file.replace(self.out / file.name)
+        for file in (self.path / "outputs").iterdir():
+            file.replace(self.out / file.name)
         self.clear()
-
-    @contextmanager
-    def _unfinished(self) -> Iterator[Path]:
-        shutil.rmtree(self._part, ignore_errors=True)
-        self._part.mkdir()
-        try:
-            yield self._part
-        finally:
-            shutil.rmtree(self._part, ignore_errors=True)
 
 
 def source_identity(path: Path) -> str:
