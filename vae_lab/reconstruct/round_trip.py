@@ -1,6 +1,7 @@
 """A clip through a video VAE and back, piece by piece, each piece measured on its tensors."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..families import Codec, Streams, codec_of
+from ..families import Streams, codec_of
 from ..metrics import measure_frames
 from ..shapes import Timeline, chunk_lengths, padded_size
 from ..video.frames import to_frames, to_tensor
@@ -28,10 +29,10 @@ class Piece(NamedTuple):
 class RoundTrip:
     """A clip of num_frames on its way through a video VAE that takes pixels.
 
-    The clip has to be fed in pieces of `lengths` frames. A model that can be streamed takes one chunk after another,
-    or, without chunks, whole groups of frames, so that everything fed in comes out at once. A model that encodes each
-    frame alone takes PIECE frames at a time. All others take the clip in one piece, and memory grows with it: norm
-    "group" without chunks, which averages over all frames, and diffusers' other classes.
+    The clip must be fed in pieces of `lengths` frames. A model that can be streamed takes one chunk after another, or,
+    without chunks, whole groups of frames, so that everything fed in comes out at once. A model that encodes each frame
+    alone takes PIECE frames at a time. All others take the clip in one piece, and memory grows with it: norm "group"
+    without chunks, which averages over all frames, and diffusers' other classes.
 
     Height and width are padded by replication to multiples of the model's spatial ratio, and cropped back.
 
@@ -40,27 +41,42 @@ class RoundTrip:
 
     def __init__(self, vae, num_frames: int, height: int, width: int, device: str | torch.device = "cpu"):
         self.codec, self.device = codec_of(vae), device
-        ratio = _spatial_ratio(self.codec)
+        ratio, name = self.codec.spatial_ratio, self.codec.name
+        if self.codec.takes != "pixels":
+            raise ValueError(f"a {name} takes 2D latents, not pixels: reconstruct with a VideoVAE around it")
+        if ratio is None:
+            raise ValueError(f"{name} cannot be reconstructed with: it does not tell its spatial ratio")
         vae.to(device)
         self.num_frames, self.height, self.width = num_frames, height, width
         self.padded_size = padded_size(height, ratio), padded_size(width, ratio)
         self.panels = ["2D only", "full"] if self.codec.halves else ["full"]
         """Names of the outputs of a piece."""
-        self._streams = _streams(self.codec, num_frames)
-        self.lengths = _piece_lengths(self.codec, num_frames, self._streams)
-        self._latent_frames, self._latent = 0, (0, 0, 0)
+        self._streams: Streams | None = None
+        if self.codec.halves:
+            with suppress(ValueError):  # a model that cannot be streamed
+                self._streams = self.codec.stream(num_frames)
+        self.lengths = self._piece_lengths()
+        self.latent_shape = (0, 0, 0, 0)
+        """(C, L, h, w) of all latents so far."""
 
-    @property
-    def latent_shape(self) -> tuple[int, int, int, int]:
-        """(C, L, h, w) of all latents so far; known after the first piece."""
-        channels, height, width = self._latent
-        return channels, self._latent_frames, height, width
+    def _piece_lengths(self) -> list[int]:
+        if self.codec.frame_by_frame:
+            return chunk_lengths(self.num_frames, PIECE)
+        if self._streams is None:
+            return [self.num_frames]
+        timeline = self.codec.timeline(self.num_frames)
+        if self.codec.chunk is not None:
+            return timeline.chunk_lengths
+        groups = timeline.groups
+        number = -(-PIECE // len(groups[-1]))  # of groups in a piece
+        parts = [groups[i : i + number] for i in range(0, len(groups), number)]
+        return [part[-1].stop - part[0].start for part in parts]
 
     @property
     def timeline(self) -> Timeline | None:
         """Which frames each latent frame stands for, known after the last piece; None if it cannot be told."""
         try:
-            return self.codec.timeline(self.num_frames, self._latent_frames)
+            return self.codec.timeline(self.num_frames, self.latent_shape[1])
         except ValueError:
             return None
 
@@ -71,17 +87,16 @@ class RoundTrip:
         right, bottom = self.padded_size[1] - self.width, self.padded_size[0] - self.height
         padded = F.pad(x, (0, right, 0, bottom, 0, 0), mode="replicate").to(self.device, self.codec.dtype)
         latent, *outputs = self._run(padded)
-        self._latent_frames += latent.shape[2]
-        self._latent = latent.shape[1], *latent.shape[3:]
-        cropped = (y[..., : self.height, : self.width].clamp(-1, 1).float().cpu() for y in outputs)
-        shown = dict(zip(self.panels, cropped, strict=True))
+        channels, latent_frames, height, width = latent.shape[1:]
+        self.latent_shape = channels, self.latent_shape[1] + latent_frames, height, width
+        shown = [y[..., : self.height, : self.width].clamp(-1, 1).float().cpu() for y in outputs]
         return Piece(
-            {name: to_frames(y) for name, y in shown.items()},
-            {name: Quality(measure_frames(x, y)) for name, y in shown.items()},
+            dict(zip(self.panels, map(to_frames, shown), strict=True)),
+            {name: Quality(measure_frames(x, y)) for name, y in zip(self.panels, shown, strict=True)},
         )
 
     def _run(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(the latents, the pixels of every panel)"""
+        """The latents, and the pixels of every panel."""
         halves, num_frames = self.codec.halves, x.shape[2]
         if halves is None:
             return self.codec.reconstruct(x)
@@ -98,41 +113,10 @@ class RoundTrip:
     def state_dict(self) -> dict[str, Any]:
         """Return the state between two pieces, in types that torch.save takes."""
         streams = [stream.state_dict() for stream in self._streams or ()]
-        return {"streams": streams, "latent_frames": self._latent_frames, "latent": self._latent}
+        return {"streams": streams, "latent_shape": self.latent_shape}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue after the pieces before `state_dict`, of the same model and clip."""
         for stream, stream_state in zip(self._streams or (), state["streams"], strict=True):
             stream.load_state_dict(stream_state)
-        self._latent_frames, self._latent = state["latent_frames"], state["latent"]
-
-
-def _spatial_ratio(codec: Codec) -> int:
-    if codec.takes != "pixels":
-        raise ValueError(f"a {codec.name} takes 2D latents, not pixels: reconstruct with a VideoVAE around it")
-    if codec.spatial_ratio is None:
-        raise ValueError(f"{codec.name} cannot be reconstructed with: it does not tell its spatial ratio")
-    return codec.spatial_ratio
-
-
-def _streams(codec: Codec, num_frames: int) -> Streams | None:
-    if codec.halves is None:
-        return None
-    try:
-        return codec.stream(num_frames)
-    except ValueError:  # a model that cannot be streamed
-        return None
-
-
-def _piece_lengths(codec: Codec, num_frames: int, streams: Streams | None) -> list[int]:
-    if codec.frame_by_frame:
-        return chunk_lengths(num_frames, PIECE)
-    if streams is None:
-        return [num_frames]
-    timeline = codec.timeline(num_frames)
-    if codec.chunk is not None:
-        return timeline.chunk_lengths
-    groups = timeline.groups
-    number = -(-PIECE // len(groups[-1]))  # of groups in a piece
-    parts = [groups[i : i + number] for i in range(0, len(groups), number)]
-    return [part[-1].stop - part[0].start for part in parts]
+        self.latent_shape = state["latent_shape"]
