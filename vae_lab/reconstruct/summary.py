@@ -14,10 +14,7 @@ from ..video.frames import Clip
 
 
 class Quality(dict[str, np.ndarray]):
-    """The frames of a reconstruction, measured without their padding: name in FRAME_METRICS -> (T,).
-
-    A metric that is not defined for frames of this size is missing.
-    """
+    """The frames of a reconstruction, measured without padding: name in FRAME_METRICS -> (T,), unless not defined."""
 
     @property
     def psnr(self) -> np.ndarray:
@@ -90,9 +87,8 @@ def describe(summary: ClipSummary) -> dict[str, str]:
     if summary.first_frame:
         facts["clip"] += f", from frame {summary.first_frame}"
     if summary.padded_size != (height, width):
-        facts["padding"] = (
-            f"right and bottom, by replication, to {summary.padded_size[0]}x{summary.padded_size[1]}; cropped back"
-        )
+        padded = "x".join(map(str, summary.padded_size))
+        facts["padding"] = f"right and bottom, by replication, to {padded}; cropped back"
     channels, latent_frames, h, w = summary.latent_shape
     facts["latent"] = f"{count(latent_frames, 'frame')} of {h}x{w}, {channels} channels"
     if summary.micro_frame_size is not None:
@@ -100,19 +96,16 @@ def describe(summary: ClipSummary) -> dict[str, str]:
         facts["latent"] += f", in {chunks} of up to {summary.micro_frame_size} frames"
     facts["compression"] = f"{summary.compression:.1f} numbers to 1"
     for panel, quality in summary.quality.items():
-        texts = (_in_words(metric, quality.get(name), summary.first_frame) for name, metric in FRAME_METRICS.items())
+        texts = []
+        for name, metric in FRAME_METRICS.items():
+            if name in quality:
+                values, worst = quality[name], metric.worst(quality[name])
+                extreme = f"worst {values[worst]:.{metric.digits}f} at t = {summary.first_frame + worst}"
+                texts.append(f"{metric.title} {metric.text(values.mean())} ({extreme})")
+            else:
+                texts.append(f"{metric.title} not defined under {metric.smallest_side}x{metric.smallest_side} pixels")
         facts[panel] = ", ".join(texts)
     return facts
-
-
-def _in_words(metric: FrameMetric, values: np.ndarray | None, first_frame: int) -> str:
-    if values is None:
-        return f"{metric.title} not defined under {metric.smallest_side}x{metric.smallest_side} pixels"
-    worst = metric.worst(values)
-    return (
-        f"{metric.title} {metric.text(values.mean())} "
-        f"(worst {values[worst]:.{metric.digits}f} at t = {first_frame + worst})"
-    )
 
 
 def to_json(summary: ClipSummary) -> dict[str, Any]:
@@ -120,6 +113,14 @@ def to_json(summary: ClipSummary) -> dict[str, Any]:
 
     null stands for an infinite value (the PSNR of an unchanged frame) and for a metric that is not defined.
     """
+
+    def statistics(metric: FrameMetric, values: np.ndarray | None) -> dict[str, Any] | None:
+        if values is None:
+            return None
+        mean, *numbers = (float(value) if math.isfinite(value) else None for value in (values.mean(), *values))
+        worst = metric.worst(values)
+        return dict(mean=mean, worst=numbers[worst], worst_frame=summary.first_frame + worst, per_frame=numbers)
+
     frames, height, width = summary.size
     return {
         "model": summary.model,
@@ -129,18 +130,7 @@ def to_json(summary: ClipSummary) -> dict[str, Any]:
         "micro_frame_size": summary.micro_frame_size,
         "compression_ratio": summary.compression,
         "quality": {
-            panel: {
-                metric.key(name): _statistics(metric, quality.get(name), summary.first_frame)
-                for name, metric in FRAME_METRICS.items()
-            }
+            panel: {metric.key(name): statistics(metric, quality.get(name)) for name, metric in FRAME_METRICS.items()}
             for panel, quality in summary.quality.items()
         },
     }
-
-
-def _statistics(metric: FrameMetric, values: np.ndarray | None, first_frame: int) -> dict[str, Any] | None:
-    if values is None:
-        return None
-    mean, *numbers = (float(value) if math.isfinite(value) else None for value in (values.mean(), *values))
-    worst = metric.worst(values)
-    return {"mean": mean, "worst": numbers[worst], "worst_frame": first_frame + worst, "per_frame": numbers}
