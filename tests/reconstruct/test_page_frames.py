@@ -1,15 +1,16 @@
+from zipfile import ZipFile
+
 import numpy as np
-import pytest
 
 from tests.helpers.video import LONG
-from vae_lab.reconstruct.page_frames import FrameStore, new_file
+from vae_lab.reconstruct.page_frames import FrameStore
 
 
 def thinned(tmp_path, frames: np.ndarray, max_bytes: int):
     pictures = FrameStore(len(frames), ["a", "b"], frames.shape[1:3], max_bytes)
     for first in range(0, len(frames), 10):
         path = tmp_path / f"{max_bytes}-{first}.zip"
-        with new_file(path) as file:
+        with ZipFile(path, "w") as file:
             for t in range(first, min(first + 10, len(frames))):
                 pictures.write(file, t, {"a": frames[t], "b": 255 - frames[t]})
         pictures.add(path)
@@ -35,5 +36,3 @@ def test_pictures_are_thinned_evenly_and_then_shrunk(tmp_path):
         assert numbers == [0, 10, 20, 29, 39, 49]
         assert np.array_equal(sheet["b"], 255 - frames[numbers])
         pictures.close()
-    with pytest.raises(ValueError, match="frames must be at most 16383 pixels high and wide for a page"):
-        FrameStore(5, ["a"], (8, 20_000))

@@ -50,6 +50,12 @@ def test_refused_before_a_model_is_loaded(folder, monkeypatch, capsys, arguments
     assert len(list((folder / "images").iterdir())) == 6
 
 
+def test_a_source_too_large_for_a_page_is_refused(tmp_path):
+    write_video(tmp_path / "wide.png", np.zeros((1, 8, 16_384, 3), np.uint8))
+    with pytest.raises(ValueError, match="frames must be at most 16383 pixels high and wide for a page"):
+        Plan(tmp_path / "wide.png", tmp_path / "out")
+
+
 def test_a_folder_at_work_is_refused_before_a_model_is_loaded(folder, tmp_path):
     with WorkFolder(tmp_path / "out").locked(), pytest.raises(ValueError, match="another run is using"):
         Plan(folder / "clip.mkv", tmp_path / "out")

@@ -21,8 +21,8 @@ from tests.helpers import ROOT, heeding_interrupts, small_vae
 from tests.helpers.video import LONG
 from vae_lab import VideoVAE, load, photo_clip, psnr, read_video, to_tensor, write_video
 from vae_lab.__main__ import main
-from vae_lab.reconstruct.plan import OUTPUTS, PARTIAL
-from vae_lab.reconstruct.run import StoppedError, _Job, reconstruct, reconstruct_file
+from vae_lab.reconstruct.plan import OUTPUTS, PARTIAL, Plan
+from vae_lab.reconstruct.run import StoppedError, _Job, reconstruct, reconstruct_file, run_plan
 from vae_lab.reconstruct.segments import WorkFolder, segment_plan
 from vae_lab.video.reading import scan_video
 from vae_lab.video.writing import CODECS
@@ -222,7 +222,7 @@ def test_interrupted_it_says_what_is_kept(number, code, models, source, tmp_path
     )
     assert "Traceback" not in errors
     assert [path.name for path in out.iterdir()] == [".reconstruct"]
-    assert not (out / ".reconstruct" / "unfinished").exists()
+    assert not list((out / ".reconstruct").glob("*partial*"))
 
 
 class Stop(Exception):
@@ -360,15 +360,15 @@ def test_a_source_that_breaks_off_is_reconstructed_as_far_as_it_goes(models, sou
 def test_a_source_that_changes_under_the_work(models, source, tmp_path, hurried):
     vae, copy = VideoVAE.from_pretrained(models["stream"]), tmp_path / "in.mp4"
     shutil.copy(source, copy)
-    info = scan_video(copy)
-    copy.write_bytes(source.read_bytes()[: source.stat().st_size * 2 // 3])
     out = tmp_path / "out"
+    plan = Plan(copy, out)
+    copy.write_bytes(source.read_bytes()[: source.stat().st_size * 2 // 3])
     message = (
         r"in.mp4: cannot be read after frame \d+ of 100: .*breaks off.*; "
         r"the first (\d+) frames of the reconstruction are in .*partial.mp4; \1 of 100 frames are done and kept in"
     )
     with pytest.raises(StoppedError, match=message) as stopped:
-        reconstruct_file(vae, copy, out, info=info)
+        run_plan(plan, vae)
     number = int(re.search(r"the first (\d+) frames", str(stopped.value))[1])
     partial = read_video(out / PARTIAL)
     assert len(partial) == number > 20
@@ -388,10 +388,10 @@ def test_a_source_that_changes_under_the_work(models, source, tmp_path, hurried)
 )
 def test_a_number_of_frames_that_is_wrong_by_one(counted, message, models, source, tmp_path, hurried):
     vae = VideoVAE.from_pretrained(models["stream"])
-    info = scan_video(source)
-    info = info._replace(num_frames=counted, times=np.arange(counted) / 24)
+    plan = Plan(source, tmp_path / "out")
+    plan.info = plan.info._replace(num_frames=counted, times=np.arange(counted) / 24)
     with pytest.raises(StoppedError, match=message):
-        reconstruct_file(vae, source, tmp_path / "out", info=info)
+        run_plan(plan, vae)
     assert len(read_video(tmp_path / "out" / PARTIAL)) in (93, 99)
     with pytest.warns(UserWarning, match="a different number of frames: starting over"):
         reconstruct_file(vae, source, tmp_path / "out")
@@ -401,12 +401,12 @@ def test_a_number_of_frames_that_is_wrong_by_one(counted, message, models, sourc
 def test_an_unreadable_picture_in_a_folder(models, tmp_path, hurried):
     write_video(tmp_path / "in", LONG.frames, lossless=True)
     picture = tmp_path / "in" / "000070.png"
-    info = scan_video(tmp_path / "in")
+    plan = Plan(tmp_path / "in", tmp_path / "out")
     picture.write_bytes(picture.read_bytes()[:200])
     with pytest.raises(
         StoppedError, match="cannot be read after frame 70 of 100: .*not a whole image.*the first 64 fr"
     ):
-        reconstruct_file(VideoVAE.from_pretrained(models["stream"]), tmp_path / "in", tmp_path / "out", info=info)
+        run_plan(plan, VideoVAE.from_pretrained(models["stream"]))
 
 
 # ---- folders --------------------------------------------------------------------------------------------------------
@@ -432,7 +432,7 @@ def test_the_source_is_never_overwritten(models, source, tmp_path, capsys):
         assert "a path must not be empty" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["state.pt", "pictures.zip", "quality.npz"])
+@pytest.mark.parametrize("name", ["state.pt", "pictures.zip", "full.npz"])
 def test_damaged_work_is_named(name, models, source, tmp_path, monkeypatch, hurried):
     call = dict(vae=VideoVAE.from_pretrained(models["stream"]), source=source, out=tmp_path / "out")
     stopped_after(1, monkeypatch, lambda: reconstruct_file(**call))

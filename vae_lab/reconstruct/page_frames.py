@@ -1,26 +1,17 @@
 """Frames of a long clip for its page and contact sheet: chosen and compressed as they pass, and kept on disk."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_STORED, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 from PIL import Image
 
 from ..figures.frames import evenly_chosen
-from ..utils.checks import positive_int
-from ..viewers.pictures import (
-    FEWEST_FRAMES,
-    MAX_PAGE_BYTES,
-    MAX_SIDE,
-    PictureBudget,
-    Thinning,
-    as_text,
-    view_data,
-    webp,
-)
+from ..viewers.pictures import FEWEST_FRAMES, MAX_PAGE_BYTES, PictureBudget, Thinning, as_text, view_data, webp
 
 
 class FrameStore:
@@ -31,27 +22,22 @@ class FrameStore:
     was interrupted. The frames of the contact sheet are kept in addition.
 
     Args:
-        num_frames, size: of the clip; size is (H, W).
         panels: names of what is shown of each frame.
+        size: (H, W) of the frames.
     """
 
     def __init__(self, num_frames: int, panels: Sequence[str], size: tuple[int, int], max_bytes: int = MAX_PAGE_BYTES):
-        check_page_size("frames", size)
-        self._num_frames, self._size = positive_int("num_frames", num_frames), size
-        self.panels, self._budget = list(panels), PictureBudget(max_bytes)
-        self._sheet = evenly_chosen(self._num_frames)
+        self._num_frames, self.panels, self._size = num_frames, panels, size
+        self._budget = PictureBudget(max_bytes)
+        self._sheet = evenly_chosen(num_frames)
         self._bytes: dict[int, int] = {}  # of every frame that the page keeps
         self._places: dict[int, Path] = {}
         self._open: tuple[Path, ZipFile] | None = None
         self.stride = 1
 
-    def wants(self, t: int) -> bool:
-        """Whether frame t is kept."""
-        return t % self.stride == 0 or t in self._sheet
-
     def write(self, file: ZipFile, t: int, panels: Mapping[str, np.ndarray]) -> None:
-        """Write frame t (H, W, 3) of every panel to a file if it is wanted. When the file is complete, `add` it."""
-        if self.wants(t):
+        """Write frame t (H, W, 3) of every panel to a file if it is kept. When the file is complete, `add` it."""
+        if t % self.stride == 0 or t in self._sheet:
             for name in self.panels:
                 file.writestr(f"{t}/{name}.webp", webp(panels[name]))
 
@@ -80,20 +66,21 @@ class FrameStore:
             small = {(t, name): as_text(webp(self._decoded(t, name), shrink)) for name in self.panels for t in kept}
             size = sum(map(len, small.values()))
 
-        def strip(name: str):
-            return lambda: [lambda t=t: small.get((t, name)) or as_text(self._read(t, name)) for t in kept]
+        def picture(t: int, name: str) -> str:
+            return small.get((t, name)) or as_text(self._read(t, name))
 
-        panels = [
-            {"name": name, "latent": False, "views": [view_data(name, name, strip(name), self._size, shrink)]}
-            for name in self.panels
-        ]
+        def strip(name: str) -> list[Callable[[], str]]:
+            return [partial(picture, t, name) for t in kept]
+
+        views = {name: view_data(name, name, partial(strip, name), self._size, shrink) for name in self.panels}
+        panels = [{"name": name, "latent": False, "views": [view]} for name, view in views.items()]
         return panels, self._budget.note(Thinning(self._num_frames, self.stride, shrink))
 
     def close(self) -> None:
         """Close the file that pictures were read from."""
         if self._open:
             self._open[1].close()
-        self._open = None
+            self._open = None
 
     def _read(self, t: int, name: str) -> bytes:
         path = self._places[t]
@@ -104,14 +91,3 @@ class FrameStore:
 
     def _decoded(self, t: int, name: str) -> np.ndarray:
         return np.asarray(Image.open(io.BytesIO(self._read(t, name))).convert("RGB"))
-
-
-def check_page_size(name: str, size: tuple[int, int]) -> None:
-    """Refuse a size (H, W) that is too large for the pictures of a page (WebP)."""
-    if max(size) > MAX_SIDE:
-        raise ValueError(f"{name} must be at most {MAX_SIDE} pixels high and wide for a page, got {size}")
-
-
-def new_file(path: Path) -> ZipFile:
-    """Open a new file for `FrameStore.write`, without compression: the pictures are compressed already."""
-    return ZipFile(path, "w", ZIP_STORED)

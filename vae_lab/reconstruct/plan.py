@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..utils.checks import check_above
 from ..utils.text import count, first_line
 from ..video.reading import VideoInfo, check_window, iter_video, scan_video
 from ..video.writing import check_fps, check_times, ticks
-from .page_frames import check_page_size
+from ..viewers.pictures import MAX_SIDE
 from .segments import WorkFolder, source_identity
 
 OUTPUTS = ("reconstruction.mp4", "side_by_side.mp4", "contact_sheet.png", "metrics.json", "index.html")
@@ -28,10 +28,8 @@ class SourceError(Exception):
 class Plan:
     """What is to be reconstructed, and where to: the arguments of `reconstruct_file`, checked.
 
-    Making a plan scans the source and tries to write to the folder. A truncated source is
-    warned of, unless num_frames says how many frames are wanted.
-
-    Raises ValueError or OSError for whatever cannot be reconstructed or written.
+    Making a plan scans the source and tries to write to the folder. It warns of a truncated source, unless num_frames
+    says how many frames are wanted. Raises ValueError or OSError for whatever cannot be reconstructed or written.
     """
 
     source: Path
@@ -41,24 +39,23 @@ class Plan:
     size: Sequence[int] | None = None
     gain: float = ERROR_GAIN
     device: str = "cpu"
-    scanned: InitVar[VideoInfo | None] = None
-    """`scan_video` of the source, if it has been done."""
     info: VideoInfo = field(init=False)
+    """The result of `scan_video`."""
 
-    def __post_init__(self, scanned: VideoInfo | None):
+    def __post_init__(self):
         check_above("gain", self.gain, 0)
         self.size = check_window(self.start, self.num_frames, self.size)
         if self.size is not None:
-            check_page_size("size", self.size)
+            _check_page_size("size", self.size)
         if not self.source.exists():
             raise FileNotFoundError(f"no file or folder at {self.source}")
         prepare_folder(self.out, self.source)
-        self.info = scanned or scan_video(self.source, self.start, self.num_frames, self.size)
-        check_page_size("frames", (self.info.height, self.info.width))
+        self.info = scan_video(self.source, self.start, self.num_frames, self.size)
+        _check_page_size("frames", (self.info.height, self.info.width))
         check_fps(self.info.fps)
         if self.info.times is not None:
             check_times(self.info.times)
-        check_device(self.device)
+        _check_device(self.device)
         if self.info.breaks_off:
             frames = count(self.info.num_frames, "frame")
             warnings.warn(f"{self.info.breaks_off}: reconstructing the {frames} before", stacklevel=4)
@@ -68,11 +65,10 @@ class Plan:
 
         Raises SourceError if they cannot be read, or are fewer or more than were counted: the source may have changed.
         """
-        total = self.info.num_frames
+        total, t = self.info.num_frames, done
         if done == total:
             return
         to_the_end = self.num_frames is None and self.info.breaks_off is None
-        t = done
         try:
             for frame in iter_video(self.source, self.start + done, None if to_the_end else total - done, self.size):
                 if t == total:
@@ -121,8 +117,12 @@ def prepare_folder(out: Path, source: Path) -> None:
         raise OSError(f"cannot write to the folder {out}: {error.strerror}") from None
 
 
-def check_device(device: str) -> None:
-    """Refuse a device that does not exist, or that nothing can be computed on."""
+def _check_page_size(name: str, size: Sequence[int]) -> None:
+    if max(size) > MAX_SIDE:
+        raise ValueError(f"{name} must be at most {MAX_SIDE} pixels high and wide for a page, got {size}")
+
+
+def _check_device(device: str) -> None:
     import torch
 
     try:

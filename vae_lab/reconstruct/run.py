@@ -1,11 +1,12 @@
 """The main job: a clip through a video VAE, and everything a person wants to see of it, in memory or in a folder."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import av
 import numpy as np
@@ -17,11 +18,10 @@ from ..figures.style import COLOURS
 from ..metrics import FRAME_METRICS
 from ..utils.text import count
 from ..video.frames import Clip
-from ..video.reading import VideoInfo
 from ..video.writing import VideoWriter, join_videos
 from ..viewers.page import page_parts, section_parts
 from ..viewers.pictures import Curve, assemble
-from .page_frames import FrameStore, new_file
+from .page_frames import FrameStore
 from .plan import PARTIAL, Plan, SourceError
 from .round_trip import RoundTrip
 from .segments import WorkFolder, segment_plan
@@ -41,37 +41,32 @@ def reconstruct(
     """Run a clip through a video VAE that takes pixels, and measure it frame by frame.
 
     The model takes the clip piece by piece if it can, see `RoundTrip`. The clip and its reconstruction are in memory;
-    `reconstruct_file` keeps neither.
-
-    Args:
-        model: what the report calls the model.
-        progress: wraps the list of pieces, as tqdm does.
+    `reconstruct_file` keeps neither. model: its name in the report. progress: wraps the list of pieces, as tqdm does.
     """
     num_frames, height, width, _ = clip.frames.shape
     trip = RoundTrip(vae, num_frames, height, width, device)
     pieces = [trip.feed(frames) for frames in progress(np.split(clip.frames, np.cumsum(trip.lengths)[:-1]))]
     outputs = {name: np.concatenate([piece.outputs[name] for piece in pieces]) for name in trip.panels}
-    quality = {name: Quality.cat([piece.quality[name] for piece in pieces]) for name in trip.panels}
-    return Report(
-        **_facts(trip),
-        model=model,
-        fps=clip.fps,
-        quality=quality,
-        clip=clip,
-        sample=outputs["full"],
-        spatial_only=outputs.get("2D only"),
-    )
+    facts = _facts(trip, model, clip.fps, [piece.quality for piece in pieces])
+    return Report(**facts, clip=clip, sample=outputs["full"], spatial_only=outputs.get("2D only"))
 
 
-def _facts(trip: RoundTrip) -> dict[str, Any]:
-    """The fields of a ClipSummary that a finished round trip knows."""
+def _facts(trip: RoundTrip, model: str, fps: float, quality: Sequence[Mapping[str, Quality]]) -> dict[str, Any]:
+    """The fields of a ClipSummary. quality: of the pieces of the finished round trip."""
     return {
+        "model": model,
         "size": (trip.num_frames, trip.height, trip.width),
+        "fps": fps,
         "latent_shape": trip.latent_shape,
         "padded_size": trip.padded_size,
         "micro_frame_size": trip.codec.chunk,
         "timeline": trip.timeline,
+        "quality": _joined(quality),
     }
+
+
+def _joined(quality: Sequence[Mapping[str, Quality]]) -> dict[str, Quality]:
+    return {panel: Quality.cat([piece[panel] for piece in quality]) for panel in quality[0]}
 
 
 # ---- from file to file ---------------------------------------------------------------------------------------------
@@ -89,7 +84,6 @@ def reconstruct_file(
     gain: float = ERROR_GAIN,
     device: str = "cpu",
     progress: bool = False,
-    info: VideoInfo | None = None,
 ) -> ClipSummary:
     """Run a video file through a video VAE and write OUTPUTS into the folder `out`, in memory that does not grow.
 
@@ -108,7 +102,6 @@ def reconstruct_file(
         model, title: what metrics.json calls the model, and the page's title.
         gain: factor on the shown difference.
         progress: show the number of finished frames and the remaining time, on a terminal.
-        info: `scan_video` of the same arguments, if it has been done.
 
     Raises:
         ValueError, OSError: as `Plan`, before anything is written.
@@ -116,29 +109,21 @@ def reconstruct_file(
           output could not be written. The message says how many frames are kept. If the source was the reason, the
           finished frames are also in `out`/reconstruction.partial.mp4, which plays.
     """
-    plan = Plan(Path(source), Path(out), start, num_frames, size, gain, device, info)
-    return run_plan(plan, vae, model, title, progress)
+    return run_plan(Plan(Path(source), Path(out), start, num_frames, size, gain, device), vae, model, title, progress)
 
 
 def run_plan(plan: Plan, vae, model: str = "", title: str = "", progress: bool = False) -> ClipSummary:
     """Carry out a plan: the second half of `reconstruct_file`."""
     job = _Job(plan, vae)
     try:
-        with job.work.locked(), closing(job.pictures):
+        with job.work.locked():
             job.work_through(progress)
-            summary = ClipSummary(
-                **_facts(job.trip),
-                model=model,
-                fps=plan.info.fps,
-                first_frame=plan.start,
-                quality=_read_quality(job.work.segments, job.trip.panels),
-            )
+            summary = ClipSummary(**_facts(job.trip, model, plan.info.fps, job.quality()), first_frame=plan.start)
             job.write_outputs(summary, title)
             return summary
     except OSError as error:
-        raise StoppedError(
-            f"cannot write {error.filename or plan.out}: {error.strerror or error}; {job.work.kept()}"
-        ) from error
+        path, reason = error.filename or plan.out, error.strerror or error
+        raise StoppedError(f"cannot write {path}: {reason}; {job.work.kept()}") from error
 
 
 class _Job:
@@ -148,9 +133,8 @@ class _Job:
         self.plan, info = plan, plan.info
         self.trip = RoundTrip(vae, info.num_frames, info.height, info.width, plan.device)
         self.segments = segment_plan(self.trip.lengths, info.height, info.width)
-        self.pictures = FrameStore(
-            info.num_frames, ["original", *self.trip.panels, f"difference x{plan.gain:g}"], (info.height, info.width)
-        )
+        panels = ["original", *self.trip.panels, f"difference x{plan.gain:g}"]
+        self.pictures = FrameStore(info.num_frames, panels, (info.height, info.width))
         self.work = WorkFolder(plan.out)
 
     def work_through(self, progress: bool) -> None:
@@ -185,28 +169,28 @@ class _Job:
             for segment in self.work.segments:
                 self.pictures.add(segment / "pictures.zip")
             self.trip.load_state_dict(self.work.state(self.plan.device))
-            _read_quality(self.work.segments, self.trip.panels)
+            self.quality()
         except Exception as error:  # libraries raise anything on damaged files
             raise StoppedError(
                 f"what an earlier run left in {self.work.path} is damaged ({type(error).__name__}); delete that folder "
                 "to start over"
             ) from error
 
+    def quality(self) -> list[dict[str, Quality]]:
+        """Read the quality of every panel in each finished segment."""
+        panels, segments = self.trip.panels, self.work.segments
+        return [{panel: Quality(np.load(segment / f"{panel}.npz")) for panel in panels} for segment in segments]
+
     def _make_segment(
-        self,
-        folder: Path,
-        frames: Iterator[np.ndarray],
-        lengths: Sequence[int],
-        first: int,
-        advance: Callable[[int], object],
+        self, folder: Path, frames: Iterator[np.ndarray], lengths: Sequence[int], first: int, advance: Callable
     ) -> None:
         """Reconstruct pieces of these lengths, which begin with frame `first`, and write what is kept of them."""
-        info = self.plan.info
-        pieces = []
-        with ExitStack() as files:
-            full = files.enter_context(VideoWriter(folder / "reconstruction.mp4", info.fps, warn=first == 0))
-            side = files.enter_context(VideoWriter(folder / "side_by_side.mp4", info.fps))
-            zipped = files.enter_context(new_file(folder / "pictures.zip"))
+        fps, quality = self.plan.info.fps, []
+        with (
+            VideoWriter(folder / "reconstruction.mp4", fps, warn=first == 0) as full,
+            VideoWriter(folder / "side_by_side.mp4", fps) as side,
+            ZipFile(folder / "pictures.zip", "w") as zipped,
+        ):
             start, *_ = self.plan.ticks(first + 1, first)
             for length in lengths:
                 original = np.stack(list(islice(frames, length)))
@@ -218,14 +202,11 @@ class _Job:
                     full.write(piece.outputs["full"][t], ticks[t] - start)
                     side.write(picture, ticks[t] - start)
                     self.pictures.write(zipped, first + t, {name: clip[t] for name, clip in panels.items()})
-                pieces.append(piece.quality)
+                quality.append(piece.quality)
                 first += length
                 advance(length)
-        quality = {panel: Quality.cat([piece[panel] for piece in pieces]) for panel in self.trip.panels}
-        arrays: dict[str, Any] = {
-            f"{panel} {name}": values for panel in quality for name, values in quality[panel].items()
-        }
-        np.savez(folder / "quality.npz", **arrays)
+        for panel, measured in _joined(quality).items():
+            np.savez(folder / f"{panel}.npz", **dict[str, Any](measured))
 
     def _leave_partial(self) -> str:
         """Join the finished segments to a file that plays, and return a sentence that says where it is."""
@@ -249,7 +230,7 @@ class _Job:
         info, start, pictures = self.plan.info, self.plan.start, self.pictures
         colours = {"2D only": COLOURS["spatial"], "full": COLOURS["output"]}
         curves = [Curve(panel, quality.psnr.tolist(), colours[panel]) for panel, quality in summary.quality.items()]
-        with self.work.outputs() as folder:
+        with self.work.outputs() as folder, closing(pictures):
             for name in ("reconstruction.mp4", "side_by_side.mp4"):
                 self._join(name, folder / name, info.num_frames)
             chosen, panels = pictures.sheet()
@@ -261,16 +242,4 @@ class _Job:
             data = assemble(shown, info.num_frames, pictures.stride, note, info.fps, curves, summary.timeline, start)
             with (folder / "index.html").open("w", encoding="utf-8") as file:
                 file.writelines(page_parts(title, section_parts(data, text=title), describe(summary)))
-            pictures.close()
         (self.plan.out / PARTIAL).unlink(missing_ok=True)
-
-
-def _read_quality(segments: Sequence[Path], panels: Sequence[str]) -> dict[str, Quality]:
-    """Read what `_Job._make_segment` wrote: panel -> the quality of all its frames."""
-    parts: dict[str, list[Quality]] = {panel: [] for panel in panels}
-    for segment in segments:
-        with np.load(segment / "quality.npz") as arrays:
-            for panel in panels:
-                keys = {name: f"{panel} {name}" for name in FRAME_METRICS if f"{panel} {name}" in arrays}
-                parts[panel].append(Quality({name: arrays[key] for name, key in keys.items()}))
-    return {panel: Quality.cat(qualities) for panel, qualities in parts.items()}
