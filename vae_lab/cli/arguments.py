@@ -3,12 +3,11 @@
 import argparse
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from .. import shapes
+from ..shapes import MICRO_FRAME_SIZE, TEMPORAL_RATIO
 
-MIN_SIDE = 8  # pixels: one latent cell
 MAX_SIZE = 1_000_000  # frames or pixels along an axis
 LIKE_LAB = '"lab", "lab-frame-group", a folder, a weight file or a Hub id (owner/name)'
 
@@ -16,25 +15,20 @@ LIKE_LAB = '"lab", "lab-frame-group", a folder, a weight file or a Hub id (owner
 # ---- types ---------------------------------------------------------------------------------------------------------
 
 
-def parse_size(text: str, axes: Sequence[str], example: str) -> tuple[int, ...]:
-    """Parse numbers joined by x, one for each axis: "51x256x256" becomes (51, 256, 256)."""
-    parts = text.split("x")
-    fits = [re.fullmatch(r"\d{1,7}", part) is not None and 1 <= int(part) <= MAX_SIZE for part in parts]
-    if len(parts) != len(axes) or not all(fits):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} must be {' x '.join(axes)}, each from 1 to {MAX_SIZE}, as in {example}"
-        )
-    return tuple(map(int, parts))
+def size(axes: str, example: str) -> Callable[[str], tuple[int, ...]]:
+    """Return a parser of numbers joined by x, one for each of the axes: "51x256x256" becomes (51, 256, 256)."""
+
+    def parse(text: str) -> tuple[int, ...]:
+        parts = text.split("x")
+        fits = [re.fullmatch(r"\d{1,7}", part) is not None and 1 <= int(part) <= MAX_SIZE for part in parts]
+        if len(parts) != len(axes.split(" x ")) or not all(fits):
+            raise argparse.ArgumentTypeError(f"{text!r} must be {axes}, each from 1 to {MAX_SIZE}, as in {example}")
+        return tuple(map(int, parts))
+
+    return parse
 
 
-def clip_size(text: str) -> tuple[int, ...]:
-    """Parse frames x height x width."""
-    return parse_size(text, ("frames", "height", "width"), "51x256x256")
-
-
-def frame_size(text: str) -> tuple[int, ...]:
-    """Parse height x width."""
-    return parse_size(text, ("height", "width"), "256x256")
+clip_size, frame_size = size("frames x height x width", "51x256x256"), size("height x width", "256x256")
 
 
 def at_least(low: int) -> Callable[[str], int]:
@@ -83,91 +77,91 @@ def build_parser() -> argparse.ArgumentParser:
         "Encode and decode a video. Write the reconstruction, a side-by-side video, a contact sheet, metrics.json and "
         "a page with a frame slider (index.html) into a folder. After an interruption the same command resumes."
     )
-    command = commands.add_parser("reconstruct", help="run a video through a VAE", description=description)
-    command.add_argument("input", type=path, metavar="IN", help="video, gif, image or folder of images")
-    command.add_argument("output", type=path, metavar="OUT", help="folder to write to; it is created if missing")
-    _add_model(command, "--model", default="lab")
-    command.add_argument("--start", type=at_least(0), default=0, metavar="T", help="first frame, from 0 (default: 0)")
-    command.add_argument("--frames", type=at_least(1), metavar="N", help="number of frames (default: all)")
-    command.add_argument("--size", type=frame_size, metavar="HxW", help="scale to cover this size, crop to the middle")
-    _add_chunk(command)
-    command.add_argument("--gain", type=gain, default=4.0, help="factor on the displayed difference (default: 4)")
-    command.add_argument("--device", default="cpu", help="torch device (default: cpu)")
+    add = commands.add_parser("reconstruct", help="run a video through a VAE", description=description).add_argument
+    add("input", type=path, metavar="IN", help="video, gif, image or folder of images")
+    add("output", type=path, metavar="OUT", help="folder to write to; it is created if missing")
+    _add_model(add, "--model", default="lab")
+    add("--start", type=at_least(0), default=0, metavar="T", help="first frame, from 0 (default: 0)")
+    add("--frames", type=at_least(1), metavar="N", help="number of frames (default: all)")
+    add("--size", type=frame_size, metavar="HxW", help="scale to cover this size, crop to the middle")
+    _add_chunk(add)
+    add("--gain", type=gain, default=4.0, help="factor on the displayed difference (default: 4)")
+    add("--device", default="cpu", help="torch device (default: cpu)")
 
     description = "Print the chunks and groups of a clip of this size, and the size of its latent."
-    command = commands.add_parser("sizes", help="show the latent size of a clip", description=description)
-    command.add_argument("size", type=clip_size, metavar="TxHxW", help="frames x height x width, as in 51x256x256")
-    text = 'frames per chunk, or "none" (default: 17)'
-    command.add_argument("--chunk", type=chunk, default=shapes.MICRO_FRAME_SIZE, metavar="N", help=text)
+    add = commands.add_parser("sizes", help="show the latent size of a clip", description=description).add_argument
+    add("size", type=clip_size, metavar="TxHxW", help="frames x height x width, as in 51x256x256")
+    add("--chunk", type=chunk, default=MICRO_FRAME_SIZE, metavar="N", help='frames per chunk, or "none" (default: 17)')
     text = "frames per latent frame (default: 4)"
-    command.add_argument("--temporal-ratio", type=at_least(1), default=shapes.TEMPORAL_RATIO, metavar="R", help=text)
+    add("--temporal-ratio", type=at_least(1), default=TEMPORAL_RATIO, metavar="R", help=text)
 
     description = (
         "Print a checkpoint's layout, sub-models, parameter counts, config and key differences. No tensor is read. The "
         "exit code is 1 if its keys differ from the architecture."
     )
-    command = commands.add_parser("inspect", help="show what a checkpoint holds", description=description)
-    _add_model(command, "checkpoint", metavar="CHECKPOINT")
+    add = commands.add_parser("inspect", help="show what a checkpoint holds", description=description).add_argument
+    _add_model(add, "checkpoint", metavar="CHECKPOINT")
 
     description = (
         "Measure the causality, receptive field, chunks and seams of a video VAE. The exit code is 0 whatever the "
         "measurements show."
     )
-    command = commands.add_parser("probe", help="measure causality and seams", description=description)
-    _add_model(command, "checkpoint", metavar="CHECKPOINT")
-    _add_chunk(command)
+    add = commands.add_parser("probe", help="measure causality and seams", description=description).add_argument
+    _add_model(add, "checkpoint", metavar="CHECKPOINT")
+    _add_chunk(add)
     text = "frames per measured chunk, for a model without chunks (default: 17)"
-    command.add_argument("--frames", type=at_least(2), default=shapes.MICRO_FRAME_SIZE, metavar="N", help=text)
+    add("--frames", type=at_least(2), default=MICRO_FRAME_SIZE, metavar="N", help=text)
 
     description = (
         "Train the model that CONFIG describes. Write checkpoint.pt, log.csv and, at the end, model/ into OUT. After "
         "an interruption the same command resumes from the last checkpoint. For several processes or GPUs: "
         "accelerate launch -m vae_lab train CONFIG OUT."
     )
-    command = commands.add_parser("train", help="train a VAE, or resume training", description=description)
-    command.add_argument("config", type=path, metavar="CONFIG", help="TOML file, such as those in data/recipes")
-    command.add_argument("output", type=path, metavar="OUT", help="folder of the run; it is created if missing")
-    _add_data(command)
-    command.add_argument("--cache", type=path, metavar="FOLDER", help="2D latents, shared by runs (default: in OUT)")
+    add = commands.add_parser("train", help="train a VAE, or resume training", description=description).add_argument
+    add("config", type=path, metavar="CONFIG", help="TOML file, such as those in data/recipes")
+    add("output", type=path, metavar="OUT", help="folder of the run; it is created if missing")
+    _add_data(add)
+    add("--cache", type=path, metavar="FOLDER", help="2D latents, shared by runs (default: in OUT)")
 
     description = (
         "Train and measure the base and the variants in FILE with each of its seeds. Write tables of means, spreads "
         "over seeds, and paired differences with intervals. Finished trials are kept, so the same command resumes "
         "after an interruption. The exit code is 1 if a trial failed."
     )
-    command = commands.add_parser("ablate", help="train and compare variants of a config", description=description)
+    add = commands.add_parser(
+        "ablate", help="train and compare variants of a config", description=description
+    ).add_argument
     text = "TOML file, such as data/ablations/padding.toml; relative paths in it start at the current folder"
-    command.add_argument("file", type=path, metavar="FILE", help=text)
+    add("file", type=path, metavar="FILE", help=text)
     text = (
         "folder of the trials, which several FILEs may share (default: out/ablations); tables go to OUT/NAME, where "
         "NAME is that of FILE, followed by _x5 for a scale of 5"
     )
-    output = Path("out/ablations")
-    command.add_argument("output", type=path, nargs="?", default=output, metavar="OUT", help=text)
+    add("output", type=path, nargs="?", default=Path("out/ablations"), metavar="OUT", help=text)
     text = "trials at a time, each on one core (default: one per core)"
-    command.add_argument("--jobs", type=at_least(1), default=os.cpu_count(), metavar="N", help=text)
+    add("--jobs", type=at_least(1), default=os.cpu_count(), metavar="N", help=text)
     text = "factor on all steps and cached clips (default: 1): 5 for five times the training"
-    command.add_argument("--scale", type=float, default=1.0, metavar="X", help=text)
-    _add_data(command)
-    command.add_argument("--retry-failed", action="store_true", help="run failed trials again")
-    command.add_argument("--keep-models", action="store_true", help="keep the trained models in OUT/scratch")
+    add("--scale", type=float, default=1.0, metavar="X", help=text)
+    _add_data(add)
+    add("--retry-failed", action="store_true", help="run failed trials again")
+    add("--keep-models", action="store_true", help="keep the trained models in OUT/scratch")
     return parser
 
 
-def _add_model(command: argparse.ArgumentParser, name: str, default: str | None = None, metavar: str | None = None):
-    command.add_argument(name, default=default, metavar=metavar, help=LIKE_LAB)
+def _add_model(add: Callable, name: str, default: str | None = None, metavar: str | None = None):
+    add(name, default=default, metavar=metavar, help=LIKE_LAB)
     text = "for Open-Sora's layout: config.json of the 2D VAE, or its folder (default: SDXL's)"
-    command.add_argument("--spatial-config", type=Path, metavar="PATH", help=text)
-    command.add_argument("--subfolder", help="subfolder of a pipeline, such as vae")
-    command.add_argument("--revision", help="revision of a Hub repository")
-    command.add_argument("--local-files-only", action="store_true", help="use the Hub's local cache only")
+    add("--spatial-config", type=Path, metavar="PATH", help=text)
+    add("--subfolder", help="subfolder of a pipeline, such as vae")
+    add("--revision", help="revision of a Hub repository")
+    add("--local-files-only", action="store_true", help="use the Hub's local cache only")
 
 
-def _add_chunk(command: argparse.ArgumentParser) -> None:
+def _add_chunk(add: Callable) -> None:
     text = 'frames per chunk of the temporal part, or "none" for one piece (default: as in the model)'
-    command.add_argument("--chunk", type=chunk, default=argparse.SUPPRESS, metavar="N", help=text)
+    add("--chunk", type=chunk, default=argparse.SUPPRESS, metavar="N", help=text)
 
 
-def _add_data(command: argparse.ArgumentParser) -> None:
+def _add_data(add: Callable) -> None:
     text = "folder of videos and images to train on (default: synthetic clips)"
-    command.add_argument("--data", type=path, metavar="FOLDER", help=text)
+    add("--data", type=path, metavar="FOLDER", help=text)

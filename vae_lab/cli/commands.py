@@ -13,7 +13,7 @@ from .. import shapes
 from ..utils import exit_codes
 from ..utils.extras import MissingExtraError
 from ..utils.text import count, first_line, span
-from .arguments import MIN_SIDE, build_parser
+from .arguments import build_parser
 
 SHOWN_CHUNKS = 4  # by `sizes`, besides the last one
 
@@ -34,8 +34,7 @@ def _load(args: argparse.Namespace, source: str) -> Any:
 
 
 def _model_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("spatial_config", "subfolder", "revision", "local_files_only")
-    return {name: getattr(args, name) for name in names}
+    return {name: getattr(args, name) for name in ("spatial_config", "subfolder", "revision", "local_files_only")}
 
 
 def _print_facts(facts: Mapping[str, str]) -> None:
@@ -54,10 +53,9 @@ def reconstruct(args: argparse.Namespace) -> int:
     from ..reconstruct.plan import OUTPUTS, Plan
 
     plan = Plan(args.input, args.output, args.start, args.frames, args.size, args.gain, args.device)
-    height, width = plan.info.height, plan.info.width
-    if min(height, width) < MIN_SIDE:
-        smallest = f"{MIN_SIDE}x{MIN_SIDE}"
-        raise ValueError(f"{args.input} is {height}x{width} pixels; the smallest is {smallest}, one latent cell")
+    height, width, cell = plan.info.height, plan.info.width, shapes.SPATIAL_RATIO
+    if min(height, width) < cell:
+        raise ValueError(f"{args.input} is {height}x{width} pixels; the smallest is {cell}x{cell}, one latent cell")
 
     from ..reconstruct.run import StoppedError, run_plan
     from ..reconstruct.segments import WorkFolder
@@ -94,19 +92,19 @@ def sizes(args: argparse.Namespace) -> int:
     chunks, groups = timeline.chunks, timeline.groups
     limit = "" if args.chunk is None else f" of up to {args.chunk} frames, each encoded alone"
     print(f"chunks       {len(chunks)}{limit}")
-    first_latent = 0
-    for index, (first, (num_latents, length)) in enumerate(zip(timeline.chunk_starts, chunks, strict=True)):
+    first = first_latent = 0
+    for index, (num_latents, length) in enumerate(chunks):
+        frames, latents = range(first, first + length), range(first_latent, first_latent + num_latents)
+        first, first_latent = frames.stop, latents.stop
         if index < SHOWN_CHUNKS or index == len(chunks) - 1:
-            cells = [span(group) for group in groups[first_latent : first_latent + num_latents]]
+            cells = [span(groups[latent]) for latent in latents]
             if len(cells) > 12:
                 cells[6:-3] = ["…"]
             padding = count(shapes.front_padding(length, args.temporal_ratio), "zero frame")
-            latents = span(range(first_latent, first_latent + num_latents))
-            frames = span(range(first, first + length))
-            print(f"  chunk {index}: frames {frames} after {padding} -> latents {latents}: {' | '.join(cells)}")
+            arrow = f"frames {span(frames)} after {padding} -> latents {span(latents)}"
+            print(f"  chunk {index}: {arrow}: {' | '.join(cells)}")
         elif index == SHOWN_CHUNKS:
             print("  …")
-        first_latent += num_latents
     return 0
 
 
