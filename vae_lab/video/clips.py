@@ -1,16 +1,17 @@
 """Synthetic clips whose content is known exactly, and camera moves over real photographs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from PIL import Image
 
-from ..utils.checks import positive_int
+from ..utils.checks import check_one_of, positive_int
 from ..utils.extras import needs_extra
-from .frames import Clip
+from .frames import Clip, check_size
 
 FPS = 24.0
+SYNTHETIC_KINDS = ("shapes", "texture", "static", "cut", "impulse")
 
 # Colour and grey photographs inside the packages scikit-image and scikit-learn: nothing is downloaded.
 PHOTOS = (
@@ -26,8 +27,7 @@ def photo(name: str) -> np.ndarray:
 
     Licences are given in the docstrings of `skimage.data` and in scikit-learn's `datasets/images/README.txt`.
     """
-    if name not in PHOTOS:
-        raise ValueError(f"photo must be one of {', '.join(PHOTOS)}, got {name!r}")
+    check_one_of("photo", name, PHOTOS)
     return _photo(name)
 
 
@@ -71,7 +71,7 @@ def photo_clip(
           camera moves evenly; zoom changes by a constant factor per frame. None: drawn from `seed`.
     """
     positive_int("num_frames", num_frames)
-    height, width = _height_width(size)
+    height, width = check_size(size)
     random = np.random.default_rng(seed)
     image = Image.fromarray(photo(name))
     widest = min(image.width / width, image.height / height)  # photo pixels per frame pixel at zoom 1
@@ -108,25 +108,31 @@ def synthetic_clip(
         at: for "cut" and "impulse" only; default num_frames // 2.
     """
     positive_int("num_frames", num_frames)
-    height, width = _height_width(size)
-    if kind not in _KINDS:
-        raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {kind!r}")
+    height, width = check_size(size)
+    check_one_of("kind", kind, SYNTHETIC_KINDS)
     if at is not None and kind not in ("cut", "impulse"):
         raise ValueError(f'at belongs to the kinds "cut" and "impulse", not {kind!r}')
     at = num_frames // 2 if at is None else at
     if not 0 <= at < num_frames:
         raise ValueError(f"at must be a frame of the clip, 0 to {num_frames - 1}, got {at}")
-    frames = _KINDS[kind](num_frames, height, width, np.random.default_rng(seed), at)
+    random = np.random.default_rng(seed)
+    match kind:
+        case "shapes":
+            frames = _shapes(num_frames, height, width, random)
+        case "texture":
+            frames = _texture(num_frames, height, width, random)
+        case "static":
+            frames = np.repeat(_texture(1, height, width, random), num_frames, axis=0)
+        case "cut":
+            before, after = (_texture(num_frames, height, width, random) for _ in range(2))
+            frames = np.concatenate([before[:at], after[at:]])
+        case "impulse":
+            frames = np.full((num_frames, height, width, 3), 127 / 255)
+            frames[at, height // 2, width // 2] = 1
     return Clip(np.clip(np.rint(frames * 255), 0, 255).astype(np.uint8), FPS)
 
 
-def _height_width(size: Sequence[int]) -> tuple[int, int]:
-    if len(size) != 2:
-        raise ValueError(f"size must be (H, W), got {tuple(size)}")
-    return positive_int("size", size[0]), positive_int("size", size[1])
-
-
-def _shapes(num_frames: int, height: int, width: int, random: np.random.Generator, at: int) -> np.ndarray:
+def _shapes(num_frames: int, height: int, width: int, random: np.random.Generator) -> np.ndarray:
     y, x = np.mgrid[:height, :width] + 0.5
     corners = random.uniform(0, 1, (2, 3))
     ramp = ((x / width + y / height) / 2)[:, :, None]
@@ -149,7 +155,7 @@ def _shapes(num_frames: int, height: int, width: int, random: np.random.Generato
     return frames
 
 
-def _texture(num_frames: int, height: int, width: int, random: np.random.Generator, at: int) -> np.ndarray:
+def _texture(num_frames: int, height: int, width: int, random: np.random.Generator) -> np.ndarray:
     """Waves with whole periods across the frame, so exact at any shift; amplitudes differ between colour channels."""
     y, x = np.arange(height) / height, np.arange(width) / width
     velocity = random.uniform(0.3, 1.5, 2) * random.choice([-1, 1], 2)  # pixels per frame, (y, x)
@@ -164,28 +170,3 @@ def _texture(num_frames: int, height: int, width: int, random: np.random.Generat
         turns = fy * (y[None, :, None] - shifts[:, 0, None, None]) + fx * (x[None, None, :] - shifts[:, 1, None, None])
         frames += np.cos(2 * np.pi * (turns + p))[..., None] * a
     return 0.5 + 0.5 * np.tanh(0.6 * frames)
-
-
-def _static(num_frames: int, height: int, width: int, random: np.random.Generator, at: int) -> np.ndarray:
-    return np.repeat(_texture(1, height, width, random, 0), num_frames, axis=0)
-
-
-def _cut(num_frames: int, height: int, width: int, random: np.random.Generator, at: int) -> np.ndarray:
-    before, after = (_texture(num_frames, height, width, random, 0) for _ in range(2))
-    return np.concatenate([before[:at], after[at:]])
-
-
-def _impulse(num_frames: int, height: int, width: int, random: np.random.Generator, at: int) -> np.ndarray:
-    frames = np.full((num_frames, height, width, 3), 127 / 255)
-    frames[at, height // 2, width // 2] = 1.0
-    return frames
-
-
-_KINDS: dict[str, Callable[..., np.ndarray]] = {
-    "shapes": _shapes,
-    "texture": _texture,
-    "static": _static,
-    "cut": _cut,
-    "impulse": _impulse,
-}
-SYNTHETIC_KINDS = tuple(_KINDS)

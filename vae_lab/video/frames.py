@@ -1,9 +1,12 @@
 """A clip as frames, uint8 (T, H, W, 3), and as a tensor (B, 3, T, H, W) in [-1, 1]."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from ..utils.checks import positive_int
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +34,13 @@ def check_frames(frames: np.ndarray) -> None:
     shape, dtype = getattr(frames, "shape", None), getattr(frames, "dtype", None)
     if shape is None or len(shape) != 4 or shape[3] != 3 or 0 in shape or dtype != np.uint8:
         raise ValueError(f"frames must be uint8 (T, H, W, 3), at least one, got {dtype} {shape}")
+
+
+def check_size(size: Sequence[int]) -> tuple[int, int]:
+    """Return a size (H, W) as ints, and refuse everything else."""
+    if np.shape(size) != (2,):
+        raise ValueError(f"size must be (H, W), got {size!r}")
+    return positive_int("size", size[0]), positive_int("size", size[1])
 
 
 def to_tensor(frames: np.ndarray) -> "Tensor":

@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -108,16 +108,3 @@ def fit(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:
     if size is not None and (image.height, image.width) != size:
         image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
     return np.asarray(image)
-
-
-def same_size(frames: Iterable[Shown], path: Path) -> Iterator[Shown]:
-    """Pass on the frames, and refuse one whose size differs from those before."""
-    first = None
-    for t, shown in enumerate(frames):
-        first = first or shown.frame.shape
-        if shown.frame.shape != first:
-            raise ValueError(
-                f"{path}: frame {t} is {shown.frame.shape[0]}x{shown.frame.shape[1]} (height x width), "
-                f"the ones before {first[0]}x{first[1]}; give a size to fit them to"
-            )
-        yield shown

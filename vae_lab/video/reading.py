@@ -9,7 +9,7 @@ import numpy as np
 
 from ..utils.checks import is_number, positive_int
 from . import decoding, images
-from .frames import DEFAULT_FPS, Clip
+from .frames import DEFAULT_FPS, Clip, check_size
 from .images import IMAGE_SUFFIXES, Shown
 
 
@@ -26,19 +26,15 @@ def read_video(
         source: anything FFmpeg reads (mp4, webm, mkv, …), gif, png, jpg, webp, bmp, tif, or a folder of such images:
           each is a frame, in natural order (2 before 10).
         start: first frame, from 0. Frames are counted as they are shown, also at a variable rate.
-        num_frames: None reads to the end. No frame after the last one is decoded, and none before the key frame at or
-          before `start`.
-        size: (H, W) to fit each frame to: it is scaled, anti-aliased, until it covers this size, then cropped to the
-          middle.
+        num_frames: None reads to the end. Only frames from the key frame before `start` to the last one are decoded.
+        size: (H, W) that each frame is scaled to cover, anti-aliased, and then cropped to, in the middle.
 
-    Raises:
-        FileNotFoundError: there is nothing at `source`.
-        ValueError: no frames, no video stream, a broken or truncated file, frames of different sizes, or a window
-          beyond the end.
+    Raises FileNotFoundError if there is nothing at `source`, ValueError for no frames, no video stream, a broken or
+    truncated file, frames of different sizes, or a window beyond the end.
     """
     shown = list(_read(source, start, num_frames, size))
-    frames = np.stack([one.frame for one in shown])
-    return Clip(frames, shown[-1].fps or DEFAULT_FPS, _times([one.time for one in shown]))
+    frames, times, _ = zip(*shown, strict=True)
+    return Clip(np.stack(frames), shown[-1].fps or DEFAULT_FPS, _times(times))
 
 
 def iter_video(
@@ -93,11 +89,7 @@ def check_window(start: int, num_frames: int | None, size: Sequence[int] | None)
         raise ValueError(f"start must be a frame number of at least 0, got {start!r}")
     if num_frames is not None:
         positive_int("num_frames", num_frames)
-    if size is None:
-        return None
-    if not isinstance(size, Sequence) or len(size) != 2:
-        raise ValueError(f"size must be (H, W), got {size!r}")
-    return positive_int("size", size[0]), positive_int("size", size[1])
+    return None if size is None else check_size(size)
 
 
 def _read(
@@ -113,18 +105,23 @@ def _read(
         read = images.iter_image
     else:
         read = decoding.iter_stream
-    frames = images.same_size(read(path, start, num_frames, size, pixels), path)
-    return frames if num_frames is None else _window(frames, path, start, num_frames)
+    return _checked(read(path, start, num_frames, size, pixels), path, start, num_frames)
 
 
-def _window(frames: Iterator[Shown], path: Path, start: int, num_frames: int) -> Iterator[Shown]:
-    """Pass on num_frames frames, and refuse a source that has fewer."""
-    end = start
-    for shown in frames:
-        end += 1
+def _checked(frames: Iterator[Shown], path: Path, start: int, num_frames: int | None) -> Iterator[Shown]:
+    """Pass on the frames. Refuse one whose size differs from those before, and a source that has too few."""
+    t, first = 0, None
+    for t, shown in enumerate(frames, start=1):
+        shape = shown.frame.shape
+        first = first or shape
+        if shape != first:
+            raise ValueError(
+                f"{path}: frame {t - 1} is {shape[0]}x{shape[1]} (height x width), the ones before "
+                f"{first[0]}x{first[1]}; give a size to fit them to"
+            )
         yield shown
-    if end < start + num_frames:
-        raise ValueError(f"{path} has {end} frames, so it has no frames {start} to {start + num_frames - 1}")
+    if num_frames is not None and t < num_frames:
+        raise ValueError(f"{path} has {start + t} frames, so it has no frames {start} to {start + num_frames - 1}")
 
 
 def _times(stamps: Sequence[float | None]) -> np.ndarray | None:

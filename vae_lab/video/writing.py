@@ -30,8 +30,7 @@ def write_video(
 
     A gif counts in hundredths of a second, up to 50 frames per second, and Pillow joins equal neighbours into one
     longer frame, so it may read back with fewer frames. H.264 with 4:2:0 needs even sides: in .mp4 an odd last row or
-    column is repeated, with a warning. The file is written beside `path` and then renamed, so a failure leaves the old
-    one.
+    column is repeated, with a warning. A failure leaves the old file.
 
     Args:
         path: .mp4 (H.264) or .webm (VP9), both with 4:2:0 colour tagged BT.709, which every browser plays; .gif; .png
@@ -43,10 +42,10 @@ def write_video(
     Raises ValueError for arguments that do not fit together, OSError if the file cannot be written.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
+    suffix, known = path.suffix.lower(), (*CODECS, *IMAGE_SUFFIXES)
     check_fps(fps, suffix)
-    if suffix and suffix not in (*CODECS, *IMAGE_SUFFIXES):
-        raise ValueError(f"path must end in {', '.join([*CODECS, *IMAGE_SUFFIXES])} or have no suffix, got {path.name}")
+    if suffix and suffix not in known:
+        raise ValueError(f"path must end in {', '.join(known)} or have no suffix, got {path.name}")
     if lossless and suffix not in (".mkv", ".png", ""):
         raise ValueError(f"lossless video is written as .mkv, .png (one frame) or a folder, got {path.name}")
     if suffix == ".mkv" and not lossless:
@@ -111,16 +110,15 @@ def _write_images(path: Path, frames: Iterator[np.ndarray], fps: float, suffix: 
 
     if suffix == ".gif":
         iio.imwrite(path, list(frames), plugin="pillow", duration=round(1000 / fps), loop=0)
-        return
-    if suffix:
+    elif suffix:
         first, *more = frames
         if more:
             raise ValueError(f"{suffix} holds one frame, got {1 + len(more)}")
         iio.imwrite(path, first, plugin="pillow")
-        return
-    path.mkdir()
-    for t, frame in enumerate(frames):
-        iio.imwrite(path / f"{t:06d}.png", frame, plugin="pillow")
+    else:
+        path.mkdir()
+        for t, frame in enumerate(frames):
+            iio.imwrite(path / f"{t:06d}.png", frame, plugin="pillow")
 
 
 CODECS = {  # suffix: container, codec, pixel format, options
@@ -177,8 +175,12 @@ class VideoWriter:
         import av
         from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-        if self._format == "mp4":
-            frame = _even(frame, warn=self._warn and self._stream is None)
+        height, width = frame.shape[:2]
+        if self._format == "mp4" and (height % 2 or width % 2):
+            if self._warn and self._stream is None:
+                stored = f"{height + height % 2}x{width + width % 2} in .mp4, the last row or column repeated"
+                warnings.warn(f"frames of {height}x{width} are stored as {stored}; .webm keeps odd sizes", stacklevel=3)
+            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if self._stream is None:
             self._stream, self._reformatter = self._add_stream(*frame.shape[:2]), VideoReformatter()
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
@@ -277,16 +279,3 @@ def _named_errors(path: Path) -> Iterator[None]:
         yield
     except av.error.FFmpegError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-def _even(frame: np.ndarray, warn: bool) -> np.ndarray:
-    height, width = frame.shape[:2]
-    if height % 2 == width % 2 == 0:
-        return frame
-    if warn:
-        warnings.warn(
-            f"frames of {height}x{width} are stored as {height + height % 2}x{width + width % 2} in .mp4, the last row "
-            "or column repeated; .webm keeps odd sizes",
-            stacklevel=4,
-        )
-    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
