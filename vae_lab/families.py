@@ -123,8 +123,6 @@ class Codec:
         """The 2D part and the part that compresses time; None if the model does not consist of these."""
         return None
 
-    # ---- encoding and decoding -------------------------------------------------------------------------------------
-
     def posterior(self, x: Tensor) -> Any:
         """Encode a clip (B, in_channels, T, H, W) to the distribution of its latents, such as DiagonalGaussian."""
         return self.vae.encode(x).latent_dist
@@ -181,18 +179,14 @@ class Codec:
         """Make streams that encode and decode a clip of num_frames piece by piece.
 
         chunked: encode each chunk alone, when it is complete. Default: True if the model has chunks.
-
         Raises ValueError with the reason if the model cannot be streamed.
         """
         raise ValueError(f"{self.name} cannot be streamed: it takes a clip in one piece")
-
-    # ---- what is known of the latents ------------------------------------------------------------------------------
 
     def timeline(self, num_frames: int, latent_frames: int | None = None) -> Timeline:
         """Return which frames each latent frame stands for; the model computes nothing.
 
         latent_frames: number of latent frames, if it is known. It is checked, and needed if `temporal_ratio` is None.
-
         Raises ValueError if a clip of num_frames does not have latent_frames, or if the ratio stays unknown.
         """
         num_frames, ratio, law = positive_int("num_frames", num_frames), self.temporal_ratio, type(self).law
@@ -231,18 +225,12 @@ class Codec:
     def identity(self) -> str:
         """Return a hash of the class, the type, the config and every weight."""
         config = {name: value for name, value in self.config.items() if not name.startswith("_")}
-        parts = [self.name, str(self.dtype), config]
-        digest = hashlib.sha256(json.dumps(parts, default=str, sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps([self.name, str(self.dtype), config], default=str, sort_keys=True).encode())
         hash_weights(digest, self.vae.state_dict())
         return digest.hexdigest()
 
-    # ---- the same weights, used differently ------------------------------------------------------------------------
-
     def with_chunk(self, chunk: int | None) -> nn.Module:
-        """Return a model with the same weights and another chunk length; None: every clip in one piece.
-
-        Raises ValueError if its chunk length cannot be changed.
-        """
+        """Return the model with another chunk length (None: one piece). Raises ValueError if it cannot be changed."""
         if chunk != self.chunk:
             raise ValueError(f"the chunk length of {self.name} cannot be changed")
         return self.vae
@@ -267,8 +255,6 @@ class _Decoder(nn.Module):
     def forward(self, z: Tensor, num_frames: int) -> Tensor:
         return self.decode(z, num_frames)
 
-
-# ---- the table -----------------------------------------------------------------------------------------------------
 
 FAMILIES: dict[str, type[Codec]] = {}
 """The Codec of each class that differs from the usual interface, by the name of the class."""
@@ -395,15 +381,11 @@ class _Stack(_Temporal):
 
 class _CogVideoX(Codec):
     @property
-    def spatial_ratio(self) -> int:
-        """Not in the config: the first level keeps the size, and every other one halves it."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+    def spatial_ratio(self) -> int:  # not in the config: the first level keeps the size, and every other one halves it
+        return 2 ** (len(self.config["block_out_channels"]) - 1)
 
 
 FAMILIES["AutoencoderKLCogVideoX"] = _CogVideoX
-
-
-# ---- a model as two functions --------------------------------------------------------------------------------------
 
 
 class Maps(NamedTuple):
@@ -434,20 +416,15 @@ class Maps(NamedTuple):
 def maps_of(vae: Any, num_frames: int = 17, size: int = 16, seed: int = 0) -> Maps:
     """Return the encoder and decoder of a video VAE as functions of clips of num_frames frames.
 
-    Args:
-        size: height and width of the noise `x`, in pixels or in cells of spatial latents.
-
+    size: height and width of the noise `x`, in pixels or in cells of spatial latents.
     Raises ValueError if the model fails on such a clip, or if it is unknown which frames a latent may see.
     """
     codec = codec_of(vae)
     shape = (1, codec.in_channels, positive_int("num_frames", num_frames), positive_int("size", size), size)
     generator = torch.Generator().manual_seed(seed)
-    if codec.takes == "pixels":
-        x = torch.rand(shape, generator=generator) * 2 - 1
-    else:
-        x = torch.randn(shape, generator=generator)
-    x = x.to(device=codec.device, dtype=codec.dtype)
+    pixels = codec.takes == "pixels"
+    x = torch.rand(shape, generator=generator) * 2 - 1 if pixels else torch.randn(shape, generator=generator)
+    x = x.to(codec.device, codec.dtype)
     with torch.no_grad():
         z = codec.reconstruct(x).latent
-    timeline = codec.timeline(num_frames, z.shape[2])
-    return Maps(codec.encode, lambda z: codec.decode(z, num_frames), x, z, timeline)
+    return Maps(codec.encode, lambda z: codec.decode(z, num_frames), x, z, codec.timeline(num_frames, z.shape[2]))

@@ -20,9 +20,6 @@ DATA_RANGE = 2.0  # largest less smallest value of pixels in [-1, 1]
 SSIM_WINDOW = 11  # Wang et al. 2004, "Image quality assessment": an 11x11 Gaussian window, sigma 1.5
 
 
-# ---- two clips -> a number per frame -------------------------------------------------------------------------------
-
-
 def _check_pair(x: Tensor, y: Tensor, data_range: float) -> None:
     check_video("x", x)
     check_video("y", y)
@@ -101,9 +98,6 @@ def measure_frames(x: Tensor, y: Tensor, data_range: float = DATA_RANGE) -> dict
     return {name: metric.function(x, y, data_range)[0].numpy() for name, metric in defined.items()}
 
 
-# ---- differences ---------------------------------------------------------------------------------------------------
-
-
 def rms(values: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
     """Return the root mean square of an array, a CPU tensor or numbers over `axis`: float64, alone or an array."""
     return np.sqrt(np.mean(np.square(np.asarray(values, dtype=float)), axis=axis))
@@ -113,9 +107,6 @@ def psnr_of_rms(difference: ArrayLike, data_range: float = DATA_RANGE) -> Any:
     """Return the PSNR in dB of root mean square differences: 20 * log10(data_range / difference), infinite for 0."""
     with np.errstate(divide="ignore"):
         return 20 * np.log10(data_range / np.asarray(difference, dtype=float))
-
-
-# ---- baselines -----------------------------------------------------------------------------------------------------
 
 
 def bicubic_round_trip(x: Tensor, factor: int = 8) -> Tensor:

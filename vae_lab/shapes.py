@@ -139,9 +139,7 @@ def latent_chunks(
 def frame_range(
     num_latent_frames: int, temporal_ratio: int = TEMPORAL_RATIO, micro_frame_size: int | None = MICRO_FRAME_SIZE
 ) -> range:
-    """The lengths of clips with `num_latent_frames` latent frames: the `num_frames` that their decoder accepts.
-
-    Empty if no clip has that number of latent frames.
+    """The lengths of clips with `num_latent_frames` latent frames, which their decoder accepts; empty if there are none.
 
     >>> frame_range(5), frame_range(6)
     (range(17, 18), range(18, 22))
@@ -160,9 +158,7 @@ def frame_range(
 def frame_groups(
     num_frames: int, temporal_ratio: int = TEMPORAL_RATIO, micro_frame_size: int | None = MICRO_FRAME_SIZE
 ) -> list[range]:
-    """The frames that each latent frame stands for, in order. Every frame is in exactly one group.
-
-    Front padding makes the *first* group of a chunk the short one.
+    """The frames that each latent frame stands for, in order. Front padding shortens the *first* group of a chunk.
 
     >>> [(group.start, group.stop) for group in frame_groups(17)]
     [(0, 1), (1, 5), (5, 9), (9, 13), (13, 17)]
@@ -215,9 +211,7 @@ def compression_ratio(size: Sequence[int], latent: Sequence[int], channels: int 
 
 
 def encoder_last_seen(groups: Sequence[range]) -> list[int]:
-    """The last frame that each latent frame of a causal encoder may see: the last one of its own group.
-
-    groups: the result of `frame_groups`.
+    """The last frame that each latent frame of a causal encoder may see: the last one of its group in `frame_groups`.
 
     >>> encoder_last_seen(frame_groups(17))
     [0, 4, 8, 12, 16]

@@ -26,10 +26,7 @@ _PLAN = ("takes", "num_frames", "micro_frame_size", "chunked")  # equal in a str
 
 
 class _Memory:
-    """Calls convolutions on the next frames of a stream. It reads `past` and fills `next`.
-
-    Both map the name of a convolution to the input frames that its later windows need.
-    """
+    """Calls convolutions on a stream's next frames. `past` and `next` map their names to the inputs they need later."""
 
     def __init__(self, names: Mapping[CausalConv3d, str], past: Mapping[str, Tensor]):
         self.names, self.past = names, past
@@ -45,18 +42,12 @@ class _Memory:
 class _State(NamedTuple):
     """The position of a stream. It is never changed: each call that succeeds makes a new one."""
 
-    position: int = 0
-    """Inputs taken so far."""
-    chunk: int = 0
-    """Index of the current chunk, in which the waiting inputs begin."""
-    done: int = 0
-    """Inputs of the current chunk whose outputs are made."""
-    shape: tuple[int, int, int] | None = None
-    """Batch, height and width of the inputs, in latent cells."""
-    waiting: Tensor | None = None
-    """Inputs whose outputs are not made yet."""
-    past: Mapping[str, Tensor] = {}
-    """The inputs that each convolution remembers from the current chunk."""
+    position: int = 0  # inputs taken so far
+    chunk: int = 0  # index of the current chunk, in which the waiting inputs begin
+    done: int = 0  # inputs of the current chunk whose outputs are made
+    shape: tuple[int, int, int] | None = None  # batch, height and width of the inputs, in latent cells
+    waiting: Tensor | None = None  # inputs whose outputs are not made yet
+    past: Mapping[str, Tensor] = {}  # the inputs that each convolution remembers from the current chunk
 
 
 class _Stream:

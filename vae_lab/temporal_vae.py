@@ -49,7 +49,6 @@ class Layers:
     Args:
         norm: "group" is torch's GroupNorm on the 5-D tensor: its statistics run over all frames, as in the released
           model. "frame_group" has separate statistics for each frame, which makes the model truly causal.
-        num_res_blocks: residual blocks in each level and in each mid block.
         padding: arguments of every CausalConv3d.
     """
 
@@ -187,8 +186,7 @@ class TemporalVAE(ModelMixin, ConfigMixin):
     The defaults are the released architecture (Open-Sora's VAE_Temporal_SD): 309,687,144 parameters.
 
     Args:
-        in_channels: channels of the 2D latents that are encoded.
-        latent_channels: channels of the latents.
+        in_channels, latent_channels: channels of the 2D latents that are encoded, and of the latents.
         base_channels: width of level 0; level i has base_channels * channel_multipliers[i].
         num_res_blocks: residual blocks in each level and in each mid block.
         temporal_downsample: for each level except the last, whether time is halved after it.
@@ -287,10 +285,7 @@ class TemporalVAE(ModelMixin, ConfigMixin):
 
 
 def check_num_frames(num_frames: int, num_latent_frames: int, allowed: range) -> None:
-    """Refuse a `num_frames` of clips that do not have `num_latent_frames` latent frames.
-
-    allowed: `shapes.frame_range` of the latent frames.
-    """
+    """Refuse a `num_frames` that is not among the `allowed` ones: `shapes.frame_range` of `num_latent_frames`."""
     if num_frames not in allowed:
         fits = f"{allowed.start} to {allowed.stop - 1}" if len(allowed) > 1 else ", ".join(map(str, allowed))
         raise ValueError(

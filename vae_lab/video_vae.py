@@ -121,9 +121,8 @@ class VideoVAE(ModelMixin, ConfigMixin):
         """Run the temporal half of `encode`: scaled 2D latents (B, C, T, h, w) -> posterior over raw latents."""
         check_video("spatial_latent", spatial_latent, self.temporal.config.in_channels)
         chunks = spatial_latent.split(chunk_lengths(spatial_latent.shape[2], self.config.micro_frame_size), dim=2)
-        return AutoencoderKLOutput(
-            latent_dist=DiagonalGaussian.cat([self.temporal.encode(chunk).latent_dist for chunk in chunks])
-        )
+        posteriors = [self.temporal.encode(chunk).latent_dist for chunk in chunks]
+        return AutoencoderKLOutput(latent_dist=DiagonalGaussian.cat(posteriors))
 
     def decode(self, z: Tensor, num_frames: int) -> DecoderOutput:
         """Decode raw latents (B, C, L, h, w) to `.sample` (B, 3, num_frames, H, W), roughly in [-1, 1] and not clamped.
@@ -163,10 +162,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Reconstruction:
-        """Encode and decode (B, 3, T, H, W) in [-1, 1] by both halves and by the 2D half alone.
-
-        Latents are modes, and gradients are not recorded.
-        """
+        """Encode and decode (B, 3, T, H, W) in [-1, 1] by both halves and by the 2D half alone, without gradients."""
         spatial_latent = self.spatial.encode(x).latent_dist.mode()
         latent = self.encode_spatial_latent(spatial_latent).latent_dist.mode()
         return Reconstruction(

@@ -149,10 +149,8 @@ class Hub(NamedTuple):
             yield
         except errors.LocalEntryNotFoundError as error:
             if self.local_files_only:
-                raise FileNotFoundError(
-                    f"{filename} of {self.repo_id} is not in the local cache; "
-                    "call without local_files_only to download it"
-                ) from error
+                message = f"{filename} of {self.repo_id} is not in the local cache"
+                raise FileNotFoundError(f"{message}; call without local_files_only to download it") from error
             raise OSError(f"cannot download {filename} of {self.repo_id}: {error}") from error
         except errors.RemoteEntryNotFoundError:
             pass
