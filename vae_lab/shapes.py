@@ -139,7 +139,7 @@ def latent_chunks(
 def frame_range(
     num_latent_frames: int, temporal_ratio: int = TEMPORAL_RATIO, micro_frame_size: int | None = MICRO_FRAME_SIZE
 ) -> range:
-    """The lengths of clips with `num_latent_frames` latent frames, which their decoder accepts; empty if there are none.
+    """The lengths of clips with `num_latent_frames` latent frames, which their decoder accepts; empty if none has.
 
     >>> frame_range(5), frame_range(6)
     (range(17, 18), range(18, 22))
