@@ -19,11 +19,7 @@ class FrameStore:
 
     As many frames are kept as fit into `max_bytes`: all at first; when that is too much, every second, then every
     fourth and so on, but never fewer than FEWEST_FRAMES. The choice depends on the frames alone, not on where the work
-    was interrupted. The frames of the contact sheet are kept in addition.
-
-    Args:
-        panels: names of what is shown of each frame.
-        size: (H, W) of the frames.
+    was interrupted. The frames of the contact sheet are kept in addition. panels: names of what is shown of each frame.
     """
 
     def __init__(self, num_frames: int, panels: Sequence[str], size: tuple[int, int], max_bytes: int = MAX_PAGE_BYTES):

@@ -87,9 +87,8 @@ def reconstruct_file(
 ) -> ClipSummary:
     """Run a video file through a video VAE and write OUTPUTS into the folder `out`, in memory that does not grow.
 
-    Frames are read, reconstructed and written in pieces; only a few numbers of each are kept. (A model that takes the
-    clip in one piece, see `RoundTrip`, needs memory for all of it.) The numbers are those of `reconstruct`. The page of
-    a long clip shows as many frames as it has room for, evenly chosen, and says so.
+    (A model that takes the clip in one piece, see `RoundTrip`, needs memory for all of it.) The numbers are those of
+    `reconstruct`. The page of a long clip shows as many frames as it has room for, evenly chosen, and says so.
 
     The work is kept in `out`/.reconstruct in segments of up to SEGMENT_FRAMES frames. After any interruption, the same
     call resumes after the last whole segment, and the result is the same to the bit; a call with other arguments,
@@ -103,11 +102,9 @@ def reconstruct_file(
         gain: factor on the shown difference.
         progress: show the number of finished frames and the remaining time, on a terminal.
 
-    Raises:
-        ValueError, OSError: as `Plan`, before anything is written.
-        StoppedError: the source had fewer or more frames than were counted, or could not be read to the end, or an
-          output could not be written. The message says how many frames are kept. If the source was the reason, the
-          finished frames are also in `out`/reconstruction.partial.mp4, which plays.
+    Raises ValueError or OSError as `Plan` does, before anything is written. Raises StoppedError if the source has fewer
+    or more frames than were counted or cannot be read to the end, or if an output cannot be written: the message says
+    how many frames are kept. If it is the source, they are also in `out`/reconstruction.partial.mp4, which plays.
     """
     return run_plan(Plan(Path(source), Path(out), start, num_frames, size, gain, device), vae, model, title, progress)
 
@@ -138,7 +135,7 @@ class _Job:
         self.work = WorkFolder(plan.out)
 
     def work_through(self, progress: bool) -> None:
-        """Make the segments that are not there yet."""
+        """Make the segments that are missing."""
         total = self.plan.info.num_frames
         run = self.plan.identity() | {
             "model": self.trip.codec.identity(),
@@ -164,7 +161,6 @@ class _Job:
                 raise StoppedError(f"{self.plan.source}: {error}; {self._leave_partial()}") from error.__cause__
 
     def _resume(self) -> None:
-        """Read what finished segments left."""
         try:
             for segment in self.work.segments:
                 self.pictures.add(segment / "pictures.zip")

@@ -211,9 +211,7 @@ def join_videos(parts: Sequence[Path], path: Path, at: Sequence[int]) -> None:
     """Join files written with the same VideoWriter settings to one .mp4, packet by packet: no pixel changes.
 
     at: the tick at which each frame of all parts is shown, increasing; frame 0 of every part was written at tick 0.
-
-    Raises OSError if `path` cannot be written, ValueError if the parts do not fit together or hold other frames than
-    `at` says.
+    Raises OSError if `path` cannot be written, ValueError if the parts do not fit together or do not fit `at`.
     """
     import av
 
