@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..utils.checks import positive_int
+from ..utils.checks import check_video, positive_int
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,9 +58,6 @@ def to_frames(x: "Tensor") -> np.ndarray:
     """
     if x.ndim != 5 or x.shape[0] != 1 or x.shape[1] != 3:
         raise ValueError(f"x must be one clip of shape (1, 3, T, H, W), got {tuple(x.shape)}")
-    if not x.is_floating_point():
-        raise ValueError(f"x must be floating point in [-1, 1], got {x.dtype}")
-    if not x.isfinite().all():
-        raise ValueError("x must be finite, got NaN or infinity")
+    check_video("x", x)
     frames = x.detach()[0].float().add(1).mul(127.5).round().clamp(0, 255)
     return np.ascontiguousarray(frames.permute(1, 2, 3, 0).byte().cpu().numpy())
