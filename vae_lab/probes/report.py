@@ -34,8 +34,10 @@ class Subject(NamedTuple):
     """The model that a probe of PROBES measures, and the size of the clips to measure it with."""
 
     codec: Codec
-    chunk: int  # frames in a chunk
-    size: int  # height and width, in pixels, of clips with content
+    chunk: int
+    """Frames in a chunk."""
+    size: int
+    """Height and width, in pixels, of clips with content."""
 
     @property
     def lengths(self) -> list[int]:
@@ -52,27 +54,33 @@ class Subject(NamedTuple):
 class Probe(NamedTuple):
     """A row of PROBES."""
 
-    # measures a model: name -> result; raises ValueError with the reason if this model cannot be measured
     measure: Callable[[Subject], dict[str, Any]]
-    # these results in words: title -> text of one or more lines; None: the repr of each, under its name
+    """Measures a model: name -> result. Raises ValueError with the reason if this model cannot be measured."""
     describe: Callable[[dict[str, Any]], dict[str, str]] | None = None
+    """These results in words: title -> text of one or more lines. None: the repr of each, under its name."""
 
 
 class ProbeReport(NamedTuple):
-    """What `probe` returns. A result is None if it could not be measured; `notes` has the reason.
-
-    If the model has halves, `fields` are those of the half that compresses time, without chunks.
-    """
+    """What `probe` returns. A result is None if it could not be measured; `notes` has the reason."""
 
     leaks: Leaks | None
-    attribution: tuple[LeakAttribution, LeakAttribution] | None  # the modules that leak: in the encoder, in the decoder
-    fields: tuple[ReceptiveField, ReceptiveField] | None  # what a latent sees, in frames; what a frame sees, in latents
-    chunks: ChunkInvariance | None  # latents of the clip in one piece, and of its chunks, streamed if the model streams
-    seams: SeamProfile | None  # errors in the reconstruction of a moving clip, at the borders of its chunks
-    static: StaticVideo | None  # motion in the reconstruction of a clip in which nothing moves
-    results: dict[str, Any]  # everything measured, by name, including the results of rows that were added to PROBES
-    texts: dict[str, str]  # title -> text about the results
-    notes: dict[str, str]  # row of PROBES that could not measure this model -> the reason
+    attribution: tuple[LeakAttribution, LeakAttribution] | None
+    """The modules that leak: in the encoder, in the decoder."""
+    fields: tuple[ReceptiveField, ReceptiveField] | None
+    """What a latent of the encoder sees, in frames; what a frame of the decoder sees, in latents. If the model has
+    halves, only the half that compresses time is measured, without chunks."""
+    chunks: ChunkInvariance | None
+    """Latents of the clip in one piece, and of its chunks: encoded one by one, or streamed if the model streams."""
+    seams: SeamProfile | None
+    """Errors in the reconstruction of a moving clip, at the borders of its chunks."""
+    static: StaticVideo | None
+    """Motion in the reconstruction of a clip in which nothing moves."""
+    results: dict[str, Any]
+    """Everything measured, by name, including the results of rows that were added to PROBES."""
+    texts: dict[str, str]
+    """Title -> text about the results."""
+    notes: dict[str, str]
+    """Row of PROBES that could not measure this model -> the reason."""
 
     def describe(self) -> dict[str, str]:
         """Return title -> text of one or more lines, in the order in which they are printed."""

@@ -29,11 +29,16 @@ if TYPE_CHECKING:
 class SeamProfile(NamedTuple):
     """What `seam_profile` returns: two curves along the axis, and the borders on it."""
 
-    error: np.ndarray  # (N,) root mean square of y - x in each sample, in units of the clip
-    jump: np.ndarray  # (N - 1,) root mean square change of y - x from sample i to sample i + 1
-    starts: tuple[int, ...]  # where chunks begin; the first is 0
-    axis: str  # "time", "height" or "width"
-    data_range: float  # largest possible value of the clip minus the smallest
+    error: np.ndarray
+    """(N,) root mean square of y - x in each sample, in units of the clip."""
+    jump: np.ndarray
+    """(N - 1,) root mean square change of y - x from sample i to sample i + 1."""
+    starts: tuple[int, ...]
+    """Where chunks begin; the first is 0."""
+    axis: str
+    """"time", "height" or "width"."""
+    data_range: float
+    """Largest possible value of the clip minus the smallest."""
 
     @property
     def border_samples(self) -> tuple[int, ...]:
@@ -160,10 +165,14 @@ class SeamProfile(NamedTuple):
 class StaticVideo(NamedTuple):
     """What `static_video_test` returns: how much the output moves for a clip in which nothing moves."""
 
-    mean: np.ndarray  # (T - 1,) mean absolute change from frame t to frame t + 1 of the output, in its units
-    largest: np.ndarray  # (T - 1,) largest absolute change of one number
-    starts: tuple[int, ...]  # output frames at which chunks begin; (0,) if none were given
-    tolerance: float  # largest change that counts as none, in units of the output
+    mean: np.ndarray
+    """(T - 1,) mean absolute change from frame t to frame t + 1 of the output, in its units."""
+    largest: np.ndarray
+    """(T - 1,) largest absolute change of one number."""
+    starts: tuple[int, ...]
+    """Output frames at which chunks begin; (0,) if none were given."""
+    tolerance: float
+    """Largest change that counts as none, in units of the output."""
 
     @property
     def largest_change(self) -> float:

@@ -31,17 +31,21 @@ Tiled = Callable[[Function, Tensor], Tensor]
 
 
 class StitchError(NamedTuple):
-    """What `stitch_error` returns: how far each sample of the output is from its place.
+    """What `stitch_error` returns: how far each sample of the output is from its place."""
 
-    `error` is the misplacement along time, height and width, in latent frames, rows and columns. A sample with a value
-    above 0 belongs further on. An output of the wrong size is compared where the sizes overlap.
+    error: np.ndarray
+    """(3, T, H, W) misplacement of the output along time, height and width, in latent frames, rows and columns.
+
+    A sample with a value above 0 belongs further on. An output of the wrong size is compared where the sizes overlap.
     """
-
-    error: np.ndarray  # (3, T, H, W)
-    size: tuple[int, ...]  # (T, H, W) of the output
-    expected_size: tuple[int, ...]  # (T, H, W) that the output should have
-    tiles: int  # how often the tiler called the function
-    direction: str  # "encode" or "decode"
+    size: tuple[int, ...]
+    """(T, H, W) of the output."""
+    expected_size: tuple[int, ...]
+    """(T, H, W) that the output should have."""
+    tiles: int
+    """How often the tiler called the function."""
+    direction: str
+    """"encode" or "decode"."""
 
     @property
     def largest(self) -> float:
