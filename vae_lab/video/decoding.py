@@ -5,7 +5,10 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import av
 import numpy as np
+from av.stream import Disposition
+from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image
 
 from .images import Shown, blank, fit
@@ -22,9 +25,6 @@ def iter_stream(
     path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None, pixels: bool = True
 ) -> Iterator[Shown]:
     """Decode frames of a video file one after another. pixels: False decodes too, but does not convert colours."""
-    import av
-    from av.video.reformatter import VideoReformatter
-
     number, reformatter = start, VideoReformatter()  # shared: making one takes longer than using it
     try:
         place = _find(path, start) if start else None
@@ -61,14 +61,10 @@ def iter_stream(
 
 
 def _open(path: Path):
-    import av
-
     return av.open(str(path.absolute()))  # absolute: "concat:a.mp4" is a file here, not one of FFmpeg's protocols
 
 
 def _video_stream(container, path: Path):
-    from av.stream import Disposition
-
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]  # cover art
     if not streams:
         others = ", ".join(sorted({s.type for s in container.streams if s.type != "video"}))
@@ -85,8 +81,6 @@ class _Place(NamedTuple):
 
 def count_frames(path: Path) -> int:
     """Count the frames of a video file by its packets: quick, for nothing is decoded, but it may be off by one."""
-    import av
-
     try:
         with _open(path) as container:
             return sum(1 for _ in _packets(container, _video_stream(container, path)))
@@ -184,8 +178,6 @@ def _shape(frame) -> tuple[int, int]:
 
 
 def _frame_to_image(frame, reformatter) -> Image.Image:
-    from av.video.reformatter import Colorspace
-
     untagged_hd = frame.colorspace in (2, Colorspace.DEFAULT) and frame.height >= HD_HEIGHT
     rgb = reformatter.reformat(frame, format="rgb24", src_colorspace=Colorspace.ITU709 if untagged_hd else None)
     array = rgb.to_ndarray()

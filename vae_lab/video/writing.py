@@ -9,7 +9,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import ArrayLike
 
 from ..utils.files import write_beside
@@ -154,7 +156,7 @@ class VideoWriter:
         self._format, self._codec, self._pixel_format, self._options = CODECS[path.suffix.lower()]
         self._container: Any = None
         self._stream: Any = None
-        self._reformatter: Any = None
+        self._reformatter = VideoReformatter()
 
     def __enter__(self) -> "VideoWriter":
         with _named_errors(self._path):
@@ -172,9 +174,6 @@ class VideoWriter:
 
     def write(self, frame: np.ndarray, at: int) -> None:
         """Append a frame uint8 (H, W, 3) that is shown from tick `at` on."""
-        import av
-        from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
-
         height, width = frame.shape[:2]
         if self._format == "mp4" and (height % 2 or width % 2):
             if self._warn and self._stream is None:
@@ -182,7 +181,7 @@ class VideoWriter:
                 warnings.warn(f"frames of {height}x{width} are stored as {stored}; .webm keeps odd sizes", stacklevel=3)
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if self._stream is None:
-            self._stream, self._reformatter = self._add_stream(*frame.shape[:2]), VideoReformatter()
+            self._stream = self._add_stream(*frame.shape[:2])
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         if self._pixel_format == "yuv420p":
             picture = self._reformatter.reformat(
@@ -193,8 +192,6 @@ class VideoWriter:
             self._container.mux(self._stream.encode(picture))
 
     def _add_stream(self, height: int, width: int):
-        from av.video.reformatter import ColorRange, Colorspace
-
         rate = Fraction(self._fps).limit_denominator(1001)
         tiny = {"x264-params": "mbtree=0"} if self._codec == "libx264" and min(height, width) <= TINY else {}
         stream = self._container.add_stream(self._codec, rate=rate, options=self._options | tiny)
@@ -213,8 +210,6 @@ def join_videos(parts: Sequence[Path], path: Path, at: Sequence[int]) -> None:
     at: the tick at which each frame of all parts is shown, increasing; frame 0 of every part was written at tick 0.
     Raises OSError if `path` cannot be written, ValueError if the parts do not fit together or do not fit `at`.
     """
-    import av
-
     order = [place for place, _, _ in _places(parts, at)]
     if sorted(order) != list(range(len(at))):
         raise ValueError(f"at must have a tick for each of the {len(order)} frames in the parts, got {len(at)}")
@@ -243,8 +238,6 @@ def join_videos(parts: Sequence[Path], path: Path, at: Sequence[int]) -> None:
 
 def _places(parts: Sequence[Path], at: Sequence[int]) -> Iterator[tuple]:
     """Yield (number of the frame, packet, stream) of all packets as they are stored; `at` tells the frame's number."""
-    import av
-
     numbers, first = {tick: number for number, tick in enumerate(at)}, 0
     for part in parts:
         packets = 0
@@ -262,8 +255,6 @@ def _places(parts: Sequence[Path], at: Sequence[int]) -> Iterator[tuple]:
 
 
 def _create(path: Path, container_format: str):
-    import av
-
     flags = {"movflags": "+faststart"} if container_format == "mp4" else {}
     return av.open(str(path.absolute()), "w", format=container_format, options=flags)
 
@@ -271,8 +262,6 @@ def _create(path: Path, container_format: str):
 @contextmanager
 def _named_errors(path: Path) -> Iterator[None]:
     """Raise FFmpeg's errors as OSError with the file's name; not all of its error classes are OSError."""
-    import av
-
     try:
         yield
     except av.error.FFmpegError as error:
