@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 FOLDER = Path(__file__).parents[1]  # the folder of the package
 PACKAGE = __name__.partition(".")[0]
@@ -65,9 +65,10 @@ def _with_imports(module: str) -> dict[str, ast.Module]:
         if name in trees or path is None or any(part.endswith("figures") for part in name.split(".")):
             continue
         trees[name] = ast.parse(path.read_text("utf-8"))
-        above = name.rpartition(".")[0]  # the package around a module runs too
-        package = name if path.name == "__init__.py" else above
-        waiting += [above, *(module for each in _imports(trees[name], package) for module in _modules_behind(each))]
+        above = name.rpartition(".")[0]
+        waiting.append(above)  # the package around a module runs too
+        for base, imported, _ in _imports(trees[name], name if path.name == "__init__.py" else above):
+            waiting += _modules_behind(base, imported)
     return trees
 
 
@@ -77,22 +78,14 @@ def _path_of(name: str) -> Path | None:
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if name and file.is_file()), None)
 
 
-class _Import(NamedTuple):
-    """`from base import name as alias`."""
-
-    base: str
-    name: str
-    alias: str
-
-
-def _imports(tree: ast.Module, package: str) -> list[_Import]:
-    """Return what a module of `package` imports from anywhere in the whole package, with dotted names within it."""
+def _imports(tree: ast.Module, package: str) -> list[tuple[str, str, str]]:
+    """Return (base, name, alias) of every `from base import name as alias` in a module of `package`; base is dotted."""
     above = package.split(".") if package else []
     imports = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
-            base = [*above[: len(above) - node.level + 1], *([node.module] if node.module else [])]
-            imports += [_Import(".".join(base), name.name, name.asname or name.name) for name in node.names]
+            base = ".".join(above[: len(above) - node.level + 1] + ([node.module] if node.module else []))
+            imports += [(base, name.name, name.asname or name.name) for name in node.names]
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names = [node.module] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
             if any(name and name.partition(".")[0] == PACKAGE for name in names):
@@ -100,23 +93,17 @@ def _imports(tree: ast.Module, package: str) -> list[_Import]:
     return imports
 
 
-def _modules_behind(imported: _Import) -> list[str]:
+def _modules_behind(base: str, name: str) -> list[str]:
     """Return the modules that an import needs: its base, and the module that it names or the home of the name.
 
-    A front that is imported as a module needs the homes of all its names.
+    The stub of a front, whose code loads names lazily, has their homes. A front that is imported whole needs them all.
     """
-    whole = f"{imported.base}.{imported.name}".strip(".")
-    is_module = _path_of(whole) is not None
-    homes = _front(whole if is_module else imported.base)
-    if not is_module:
-        homes = [home for home in homes if home.alias == imported.name]
-    return [imported.base, whole, *(module for home in homes for module in _modules_behind(home))]
-
-
-def _front(package: str) -> list[_Import]:
-    """Return the imports in the stub of a front, whose own code loads names lazily; none for another module."""
-    stub = FOLDER.joinpath(*package.split("."), "__init__.pyi")
-    return _imports(ast.parse(stub.read_text("utf-8")), package) if stub.is_file() else []
+    whole = f"{base}.{name}".strip(".")
+    front = whole if _path_of(whole) else base
+    stub = FOLDER.joinpath(*front.split("."), "__init__.pyi")
+    homes = _imports(ast.parse(stub.read_text("utf-8")), front) if stub.is_file() else []
+    needed = [home[:2] for home in homes if front == whole or home[2] == name]
+    return [base, whole, *(module for home in needed for module in _modules_behind(*home))]
 
 
 class _WithoutTexts(ast.NodeTransformer):

@@ -20,9 +20,8 @@ class Metric(NamedTuple):
     @property
     def label(self) -> str:
         """Its name at an axis."""
-        if self.one:
-            return f"{self.name} (1: {self.one})"
-        return f"{self.name} in {self.unit}" if self.unit else self.name
+        note = f" (1: {self.one})" if self.one else f" in {self.unit}" if self.unit else ""
+        return self.name + note
 
     @property
     def directions(self) -> tuple[str, str]:
@@ -35,9 +34,7 @@ class Metric(NamedTuple):
         """
         if low == high == 0:
             return SAME
-        if not (low > 0 or high < 0):
-            return UNDECIDED
-        return self.directions[low < 0]
+        return self.directions[low < 0] if low > 0 or high < 0 else UNDECIDED
 
 
 METRICS = {  # a metric that does not apply to a model is NaN

@@ -1,7 +1,7 @@
 """The trials of an ablation, and the keys under which their results are stored. This module does not need torch."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from numbers import Integral
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..checkpoints.bundled import LAB_WEIGHTS, lab_weights
-from ..training.config import RUNTIME_FIELDS, STARTS
+from ..training.config import RUNTIME_FIELDS, STARTS, TrainConfig
 from ..utils.checks import is_number
 from .config import TrialConfig, changed
 from .fingerprints import content_hash, key_of
@@ -45,59 +45,49 @@ def planned(base, variants, seeds, data: Path | None, out: Path, version: str) -
         raise ValueError(f"data must be a folder of videos, there is none at {data}")
     if data is not None and out.resolve().is_relative_to(data.resolve()):
         raise ValueError(f"out ({out}) must not lie in data ({data}): it would become part of it")
-    seeds = _whole_numbers(seeds)
-    configs = configs_of(base, variants)
+    given = list(seeds) if isinstance(seeds, Iterable) else []
+    whole = all(is_number(seed, Integral) and seed >= 0 for seed in given)
+    if not given or not whole or len(set(given)) < len(given):
+        raise ValueError(f"seeds must be different whole numbers of at least 0, got {seeds!r}")
     hashes: dict[Path, str] = {}
     trials = []
-    for name, variant in configs.items():
+    for name, variant in configs_of(base, variants).items():
         sources = _sources(variant, data, hashes)
-        for seed in seeds:
+        for seed in map(int, given):
             config = replace(variant, seed=seed)
             key, training_key = (key_of(version, sources, decisive(c)) for c in (config, config.training))
             trials.append(Trial(name, seed, _with_absolute_paths(config), key, training_key, key_of(sources)))
     return trials
 
 
-def _whole_numbers(seeds: Sequence[int]) -> list[int]:
-    """Return the seeds as ints. Refuse none, equal ones, and anything but integers of at least 0."""
-    given = list(seeds) if isinstance(seeds, Iterable) else []
-    good = all(is_number(seed, Integral) and seed >= 0 for seed in given)
-    if not given or not good or len(set(given)) < len(given):
-        raise ValueError(f"seeds must be different whole numbers of at least 0, got {seeds!r}")
-    return [int(seed) for seed in given]
-
-
 def configs_of(base: TrialConfig, variants: Mapping[str, Mapping[str, Any]]) -> dict[str, TrialConfig]:
     """Return the config of the base and of each variant, by name. Refuse unknown fields, and two equal configs."""
     if not isinstance(variants, Mapping) or not variants:
         raise ValueError(f"variants must be a table of at least one name -> differences, got {variants!r}")
-    try:
-        json.dumps(base.to_dict())
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"base: {error}") from error
-    configs = {BASE: base}
-    for name, difference in variants.items():
-        if not isinstance(name, str) or not name.isprintable() or name in ("", BASE):
+    configs: dict[str, TrialConfig] = {}
+    for name, difference in [(BASE, {}), *variants.items()]:
+        if configs and (not isinstance(name, str) or not name.isprintable() or name in ("", BASE)):
             raise ValueError(f"a variant's name must be a printable text other than {BASE!r}, got {name!r}")
         if not isinstance(difference, Mapping):
             raise ValueError(f"variant {name!r} must be a table of fields and values, got {difference!r}")
         if "seed" in difference:
             raise ValueError(f"variant {name!r} must not change seed: every variant is run with each of the seeds")
         try:
-            json.dumps(difference)
-            config = changed(base, difference)
+            configs[name] = changed(base, difference)
+            json.dumps(configs[name].to_dict())
         except (ValueError, TypeError) as error:
-            raise ValueError(f"variant {name!r}: {error}") from error
-        same = next((other for other in configs if decisive(configs[other]) == decisive(config)), None)
-        if same is not None:
-            raise the_same(name, same)
-        configs[name] = config
+            raise ValueError(f"{called(name)}: {error}") from error
+    check_different({name: decisive(config) for name, config in configs.items()})
     return configs
 
 
-def the_same(name: str, other: str) -> ValueError:
-    """Return the error for a variant that equals another one, or the base."""
-    return ValueError(f"variant {name!r} is the same as {called(other)}")
+def check_different(variants: Mapping[str, Any]) -> None:
+    """Refuse variants (name -> what decides their numbers) that equal an earlier one or the base."""
+    names = list(variants)
+    for number, name in enumerate(names):
+        for other in names[:number]:
+            if variants[name] == variants[other]:
+                raise ValueError(f"variant {name!r} is the same as {called(other)}")
 
 
 def called(name: str) -> str:
@@ -105,7 +95,7 @@ def called(name: str) -> str:
     return "the base" if name == BASE else f"variant {name!r}"
 
 
-def decisive(config) -> dict[str, Any]:
+def decisive(config: TrainConfig) -> dict[str, Any]:
     """Return the fields of a config that decide a trial's numbers."""
     return {name: value for name, value in config.to_dict().items() if name not in RUNTIME_FIELDS}
 
@@ -118,8 +108,11 @@ def _paths(config: TrialConfig) -> dict[str, Path]:
 
 
 def _with_absolute_paths(config: TrialConfig) -> TrialConfig:
-    paths = {field: path for field, path in _paths(config).items() if getattr(config, field) not in LAB_WEIGHTS}
-    absolute: dict[str, Any] = {field: str(path.absolute()) for field, path in paths.items() if path.exists()}
+    absolute: dict[str, Any] = {
+        field: str(path.absolute())
+        for field, path in _paths(config).items()
+        if getattr(config, field) not in LAB_WEIGHTS and path.exists()
+    }
     return replace(config, **absolute)
 
 

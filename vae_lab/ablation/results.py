@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 BASE = "base"
 TABLES = ("trials", "frames", "table")
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Ablation:
         """Build from finished trials as `TrialFolder.read` returns them, with their variant and seed."""
         results = list(results)
         rows = [
-            {name: r[name] for name in ("variant", "seed")}
+            {"variant": r["variant"], "seed": r["seed"]}
             | {name: r["metrics"].get(name, np.nan) for name in metrics}
             | {name: r[name] for name in ("seconds", "error", "key")}
             for r in results
@@ -90,19 +89,16 @@ class Ablation:
     def only(self, *variants: str) -> "Ablation":
         """Keep only the base and these variants."""
         check_known("an ablation", variants, self.variants, "variant")
-        kept = [BASE, *variants]
-        trials, frames = (
-            table[table["variant"].isin(kept)].reset_index(drop=True) for table in (self.trials, self.frames)
-        )
-        return Ablation(trials, frames, self.metrics)
+        tables = {"trials": self.trials, "frames": self.frames}
+        kept = {name: table[table["variant"].isin([BASE, *variants])] for name, table in tables.items()}
+        return replace(self, **{name: table.reset_index(drop=True) for name, table in kept.items()})
 
     def value(self, variant: str, metric: str, column: str = "mean") -> float:
         """Return one number of `table(metric)`; NaN if it is missing."""
         check_known("an ablation", [variant], self.variants, "variant")
         rows = self.table(metric).set_index("variant")
         check_known("an ablation's table", [column], [name for name in rows.columns if name != "metric"], "column")
-        value = rows.loc[variant, column]
-        return np.nan if pd.isna(value) else float(value)
+        return float(rows[column].astype(float)[variant])
 
     def write(self, folder: Path) -> None:
         """Write TABLES as CSV files, with all digits."""
@@ -123,14 +119,15 @@ class Ablation:
             text = f"  {row.variant}: {row.mean:.4g}" if row.n else f"  {row.variant}: no {first}"
             if row.n > 1:
                 text += f" ± {row.std:.2g}"
-            if row.variant != BASE and row.n and not row.pairs:
+            if row.variant == BASE or not row.n:
+                pass
+            elif not row.pairs:
                 text += "; no seed in common with the base"
-            elif row.variant != BASE and row.n:
-                text += f"; {row.difference:+.2g} "
-                if row.pairs > 1:
-                    text += f"({row.low:+.2g} to {row.high:+.2g}): {metric.verdict(row.low, row.high)}"
-                else:
-                    text += "with one seed, which says nothing about chance"
+            elif row.pairs == 1:
+                text += f"; {row.difference:+.2g} with one seed, which says nothing about chance"
+            else:
+                said = metric.verdict(row.low, row.high)
+                text += f"; {row.difference:+.2g} ({row.low:+.2g} to {row.high:+.2g}): {said}"
             lines.append(text)
         return "\n".join(lines)
 
@@ -155,17 +152,14 @@ class Ablation:
             left.plot(rows[metric], [places[variant]] * len(rows), "o", color=colour, markersize=5)
         left.plot(table["mean"], table["variant"].map(places), "|", color=LINE, markersize=16, markeredgewidth=2)
         shown = table[(table["variant"] != BASE) & table["difference"].notna()]
-        widths = np.abs(shown[["low", "high"]].to_numpy().T - shown["difference"].to_numpy())
-        right.errorbar(
-            shown["difference"], shown["variant"].map(places), xerr=np.nan_to_num(widths), fmt="o", capsize=4,
-            color=COLOURS["output"],
-        )  # fmt: skip
+        middles, rows = shown["difference"].to_numpy(), shown["variant"].map(places)
+        widths = np.nan_to_num(np.abs(shown[["low", "high"]].to_numpy().T - middles))
+        right.errorbar(middles, rows, xerr=widths, fmt="o", capsize=4, color=COLOURS["output"])
         right.axvline(0, color=COLOURS["input"], linewidth=1, linestyle="--")
         none = set(table["variant"][table["n"] == 0])
         names = [f"{variant} (none)" if variant in none else variant for variant in places]
         left.set_yticks(list(places.values()), names)
-        left.set_ylim(len(places) - 0.5, -0.5)
-        left.set(xlabel=f"{label}, a dot a seed, bar: mean")
+        left.set(ylim=(len(places) - 0.5, -0.5), xlabel=f"{label}, a dot a seed, bar: mean")
         right.set(xlabel="difference from the base, 95 % interval")
         for axis in (left, right):
             axis.xaxis.set_major_locator(MaxNLocator(5))  # leaves a gap between numbers of seven characters
@@ -185,10 +179,7 @@ class Ablation:
             raise ValueError(f"these trials and clips have no {metric} to draw")
         figure, axis = new_axis(3.2)
         shown, colours = [], cycle([COLOURS["output"], COLOURS["latent"], *OTHER_COLOURS])
-        for variant in self.variants:
-            rows = frames[frames["variant"] == variant]
-            if rows.empty:  # all its trials failed
-                continue
+        for variant, rows in frames.groupby("variant", sort=False):
             by_seed = rows.groupby(["frame", "seed"])[metric].mean().unstack()
             colour = COLOURS["input"] if variant == BASE else next(colours)
             shown.append(variant)
@@ -215,7 +206,7 @@ def paired_difference(values: pd.Series, base: pd.Series) -> dict[str, float]:
     pairs, mean = len(differences), differences.mean()
     with np.errstate(invalid="ignore"):  # infinite differences have no spread
         error = differences.std() / np.sqrt(pairs) if pairs > 1 else np.nan
-    half_width = stdtrit(pairs - 1, (1 + CONFIDENCE) / 2) * error  # scipy.stats would take 0.5 s to import
+    half_width = stdtrit(pairs - 1, 0.975) * error  # scipy.stats would take 0.5 s to import
     return {"difference": mean, "low": mean - half_width, "high": mean + half_width, "pairs": pairs}
 
 
@@ -227,11 +218,7 @@ ROUNDING = 1e-9  # an interval narrower than this share of the values is one poi
 class Prose(str):
     """A text that Jupyter shows as Markdown."""
 
-    def _repr_markdown_(self) -> str:
-        return str(self)
-
-    def __repr__(self) -> str:
-        return str(self)
+    __repr__ = _repr_markdown_ = str.__str__
 
 
 def interval(ablation: Ablation, variant: str, metric: str) -> tuple[float, float]:

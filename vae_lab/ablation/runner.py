@@ -23,7 +23,7 @@ from ..utils.text import first_line
 from .config import TrialConfig
 from .fingerprints import code_version, key_of
 from .metrics import METRICS
-from .plan import Trial, called, check_name, decisive, planned, the_same
+from .plan import Trial, called, check_different, check_name, decisive, planned
 from .results import Ablation
 from .store import TrialFolder
 
@@ -96,7 +96,7 @@ def run_ablation(
         folder.open(version)
         for trial in trials if retry_failed else ():
             if (folder.read(trial.key) or {}).get("error"):
-                folder.forget(trial.key)
+                folder.file(trial.key).unlink()
         _run(folder, trials, data, n_jobs, progress)
         for trial in trials:  # also trainings of earlier runs that were killed before this line
             (folder.keep_training if keep_models else folder.remove_training)(trial.training_key)
@@ -151,18 +151,15 @@ def _run(folder: TrialFolder, trials: Sequence[Trial], data: Path | None, n_jobs
     if not missing:
         return
     _check_buildable({trial.variant: trial.config for trial in trials}, {trial.variant for trial in missing.values()})
-    tasks = dict(missing)
     quiet = {} if progress else {"disable": True}  # disable=False would overrule TQDM_DISABLE
-    with tqdm(total=len(trials), initial=len(trials) - len(tasks), unit="trial", **quiet) as bar:
-        while tasks:
-            suspects = [tasks[key] for key in folder.in_flight() if key in tasks]
-            for trial in suspects:
-                _alone(folder, trial, data)
+    with tqdm(total=len(trials), initial=len(trials) - len(missing), unit="trial", **quiet) as bar:
+        while missing:
+            for key in folder.in_flight() & missing.keys():
+                _alone(folder, missing.pop(key), data)
                 bar.update()
-                del tasks[trial.key]
-            error = _batch(folder, list(tasks.values()), data, n_jobs, bar)
-            tasks = {key: trial for key, trial in tasks.items() if folder.read(key) is None}
-            if error is not None and not any(key in tasks for key in folder.in_flight()):
+            error = _batch(folder, list(missing.values()), data, n_jobs, bar)
+            missing = {key: trial for key, trial in missing.items() if folder.read(key) is None}
+            if error is not None and not folder.in_flight() & missing.keys():
                 raise AblationError(f"no trial could be started ({error}); finished trials are saved") from error
 
 
@@ -170,28 +167,21 @@ def _check_buildable(configs: Mapping[str, TrialConfig], variants: set[str]) -> 
     """Refuse variants, among `variants`, that cannot be built, and configs that differ only by spelt-out defaults."""
     from .trial import model_config  # imported only if there are trials to run: it needs torch and diffusers
 
-    names: dict[str, str] = {}
+    keys = {}
     for name, config in configs.items():
         try:
-            model = model_config(config)
+            keys[name] = key_of(decisive(config) | {"model": model_config(config)})
         except Exception as error:  # diffusers' classes may raise anything on values that they do not take
             if name not in variants:
                 continue  # finished, when its checkpoints still existed
             kind = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
             raise ValueError(f"{called(name)} cannot be built: {kind}{error}") from error
-        key = key_of(decisive(config) | {"model": model})
-        if key in names:
-            raise the_same(name, names[key])
-        names[key] = name
+    check_different(keys)
 
 
 def _version() -> str:
     """Return the hash of the code in this process; that of a worker may differ."""
     return code_version("ablation.trial", LIBRARIES)
-
-
-def _arguments(folder: TrialFolder, trial: Trial, data: Path | None) -> tuple:
-    return folder, trial.config.to_dict(), *trial[3:], None if data is None else str(data)
 
 
 def _batch(folder: TrialFolder, tasks: Sequence[Trial], data, n_jobs, bar: tqdm) -> Exception | None:
@@ -200,7 +190,7 @@ def _batch(folder: TrialFolder, tasks: Sequence[Trial], data, n_jobs, bar: tqdm)
     if type(backend).__name__ == "DaskDistributedBackend":
         _on_dask(backend.client, folder, tasks, data, bar)
         return None
-    calls = (delayed(_work)(*_arguments(folder, trial, data)) for trial in tasks)
+    calls = (delayed(_work)(folder, trial, data) for trial in tasks)
     try:
         for _ in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(calls):
             bar.update()
@@ -216,10 +206,11 @@ def _on_dask(client, folder: TrialFolder, tasks: Sequence[Trial], data, bar: tqd
     from distributed import as_completed
 
     def submit(trial: Trial):
-        return client.submit(_work, *_arguments(folder, trial, data), pure=False)
+        return client.submit(_work, folder, trial, data, pure=False)
 
-    futures, blamed = {submit(trial): trial for trial in tasks}, []
+    futures = {submit(trial): trial for trial in tasks}
     try:
+        blamed = []
         for future in as_completed(futures):
             if future.exception() is None:
                 bar.update()
@@ -236,7 +227,7 @@ def _on_dask(client, folder: TrialFolder, tasks: Sequence[Trial], data, bar: tqd
 def _alone(folder: TrialFolder, trial: Trial, data) -> None:
     """Run a trial alone in a process; if that dies too, the trial has failed."""
     try:
-        Parallel(n_jobs=2, backend="loky")([delayed(_work)(*_arguments(folder, trial, data))])
+        Parallel(n_jobs=2, backend="loky")([delayed(_work)(folder, trial, data)])
     except Exception as error:
         _give_up(folder, trial, error)
 
@@ -244,28 +235,24 @@ def _alone(folder: TrialFolder, trial: Trial, data) -> None:
 def _give_up(folder: TrialFolder, trial: Trial, error: Exception) -> None:
     if isinstance(error, AblationError):
         raise error
-    reason = f"{type(error).__name__}: {first_line(error)}"
-    text = f"WorkerDied: its worker died, and again in another try: {reason}"
+    text = f"WorkerDied: its worker died, and again in another try: {type(error).__name__}: {first_line(error)}"
     folder.finish(trial.key, _UNFINISHED | {"config": trial.config.to_dict(), "error": text})
 
 
-def _work(
-    folder: TrialFolder, values: dict[str, Any], key: str, training_key: str, source_key: str, data: str | None
-) -> None:
+def _work(folder: TrialFolder, trial: Trial, data: Path | None) -> None:
     """Run one trial, in a worker."""
     from .trial import run_trial
 
-    if folder.read(key) is not None:  # a cluster may run a task twice
+    if folder.read(trial.key) is not None:  # a cluster may run a task twice
         return
     if folder.version() != _version():
-        raise AblationError(
-            f"a worker has another version of the code ({_version()}) than the ablation ({folder.version()})"
-        )
-    config, begin = TrialConfig.from_dict(values), perf_counter()
+        versions = f"({_version()}) than the ablation ({folder.version()})"
+        raise AblationError(f"a worker has another version of the code {versions}")
+    training, latents, begin = folder.training(trial.training_key), folder.latents(trial.source_key), perf_counter()
     try:
-        folder.start(key)
-        result = _measured(run_trial, config, folder.training(training_key), folder.latents(source_key), data)
-        folder.finish(key, result | {"seconds": round(perf_counter() - begin, 2)})
+        folder.start(trial.key)
+        result = _measured(run_trial, trial.config, training, latents, data)
+        folder.finish(trial.key, result | {"seconds": round(perf_counter() - begin, 2)})
     except OSError as error:
         raise AblationError(f"could not write to {folder.path}: {error}; finished trials are saved") from error
 

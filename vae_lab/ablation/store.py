@@ -28,16 +28,16 @@ class TrialFolder:
 
     def check(self, version: str) -> None:
         """Refuse a folder with trials of another version of the code."""
-        if self.path.exists() and not self.path.is_dir():
+        if self.path.is_file():
             raise ValueError(f"out must be a folder, {self.path} is a file")
-        file = self.path / VERSION_FILE
-        if file.exists() and self.version() != version:
+        if not (self.path / VERSION_FILE).exists():
+            if (self.path / TRIALS).exists():
+                raise ValueError(f"{self.path} holds trials of unknown code: {VERSION_FILE} is missing")
+        elif self.version() != version:
             raise ValueError(
                 f"{self.path} holds trials of another version of the code ({self.version()}, this is {version}): their "
                 f"numbers cannot be compared with new ones; choose another folder, or remove it"
             )
-        if not file.exists() and (self.path / TRIALS).exists():
-            raise ValueError(f"{self.path} holds trials of unknown code: {VERSION_FILE} is missing")
 
     def open(self, version: str) -> None:
         """Check the folder and add what is missing. It must exist, and be locked."""
@@ -52,9 +52,13 @@ class TrialFolder:
         """Return the hash of the code that computed these trials."""
         return (self.path / VERSION_FILE).read_text("utf-8").strip()
 
+    def file(self, key: str) -> Path:
+        """Return the file of a finished trial."""
+        return self.path / TRIALS / f"{key}.json"
+
     def read(self, key: str) -> dict[str, Any] | None:
         """Return a finished trial, or None. A damaged file raises ValueError."""
-        file = self.path / TRIALS / f"{key}.json"
+        file = self.file(key)
         if not file.exists():
             return None
         try:
@@ -71,17 +75,13 @@ class TrialFolder:
 
     def finish(self, key: str, trial: Mapping[str, Any]) -> None:
         """Save a finished trial. The file of a trial is never incomplete."""
-        with write_beside(self.path / TRIALS / f"{key}.json") as beside:
+        with write_beside(self.file(key)) as beside:
             beside.write_text(json.dumps({"key": key} | dict(trial), indent=1) + "\n", "utf-8")
         (self.path / STARTED / key).unlink(missing_ok=True)
 
     def in_flight(self) -> set[str]:
         """Return the keys of trials that were started and did not finish."""
         return {path.name for path in (self.path / STARTED).iterdir()}
-
-    def forget(self, key: str) -> None:
-        """Remove a finished trial, so that it is run again."""
-        (self.path / TRIALS / f"{key}.json").unlink(missing_ok=True)
 
     def training(self, key: str) -> Path:
         """Return the folder of a training."""

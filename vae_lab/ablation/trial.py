@@ -1,9 +1,8 @@
 """Run one trial of an ablation: train a VAE, then measure it on clips it was not trained on."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple, cast
@@ -15,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..checkpoints.loading import load
-from ..families import Halves, codec_of, maps_of
+from ..families import Codec, codec_of, maps_of
 from ..latents.statistics import ACTIVE_VARIANCE
-from ..metrics import DATA_RANGE, psnr
+from ..metrics import DATA_RANGE, psnr, rms
 from ..probes.dependency import future_leak
 from ..spatial_vae import SpatialVAE
 from ..temporal_vae import TemporalVAE
@@ -39,21 +38,18 @@ LEAK_FRAMES = 17  # length of the causality probe's noise for a model without ch
 @contextmanager
 def _own_settings() -> Iterator[None]:
     """Run with THREADS threads and torch's defaults; restore the caller's settings afterwards."""
-    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     with ExitStack() as settings:
+        settings.callback(torch.set_num_threads, torch.get_num_threads())
+        settings.callback(torch.set_default_dtype, torch.get_default_dtype())
         settings.enter_context(torch.random.fork_rng(devices=[]))
         settings.enter_context(torch.inference_mode(False))
         for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             settings.enter_context(torch.autocast(device, enabled=False))
         if torch.get_default_device().type != "cpu":
             settings.enter_context(torch.device("cpu"))
-        try:
-            torch.set_num_threads(THREADS)
-            torch.set_default_dtype(torch.float32)
-            yield
-        finally:
-            torch.set_num_threads(threads)
-            torch.set_default_dtype(dtype)
+        torch.set_num_threads(THREADS)
+        torch.set_default_dtype(torch.float32)
+        yield
 
 
 class Measured(NamedTuple):
@@ -65,7 +61,7 @@ class Measured(NamedTuple):
     """Name of a measured clip -> name in METRICS_BY_FRAME -> a value for each of its frames."""
 
 
-def run_trial(config: TrialConfig, folder: Path, cache: Path, data: str | None = None) -> Measured:
+def run_trial(config: TrialConfig, folder: Path, cache: Path, data: str | Path | None = None) -> Measured:
     """Train into `folder`, or load the model there, and measure it. Trials with the same training may share its folder.
 
     cache: the folder of the trainings' 2D latents. data: see `train`.
@@ -109,27 +105,31 @@ def measure(vae: nn.Module, config: TrialConfig) -> Measured:
     """Compute METRICS of a model, and METRICS_BY_FRAME of each frame."""
     codec, clips = codec_of(vae), measured_clips(config)
     halves = codec.halves
-    frames, images, kl, means = {}, [], [], []
+    frames: dict[str, dict[str, list[float]]] = {}
+    images, kl, means = [], [], []
     for name, x in clips.items():
-        num_frames = x.shape[2]
-        if halves is not None:
+        num_frames, frames[name] = x.shape[2], {}
+        if halves is None:
+            posterior = codec.posterior(x)
+            y = codec.decode(posterior.mode(), num_frames)
+        else:
             spatial_latent = codec_of(halves.spatial).encode(x)
             posterior = halves.posterior(spatial_latent)
             decoded = halves.decode(posterior.mode(), num_frames)
-            frames[name] = {"time_error": _time_error(decoded, spatial_latent).tolist()}
+            error = (decoded - spatial_latent).square().mean((0, 1, 3, 4)).sqrt() / spatial_latent.std()
+            frames[name]["time_error"] = error.tolist()
             y = codec_of(halves.spatial).decode(decoded, num_frames)
-        else:
-            posterior = codec.posterior(x)
-            frames[name], y = {}, codec.decode(posterior.mode(), num_frames)
         frames[name]["psnr"] = _psnr(x, y).tolist()
         kl.append(kl_per_element(posterior).item())
         means.append(posterior.mode())
-        images.append(_of_image(lambda image: _psnr(image, codec.decode(codec.encode(image), 1)).item(), x))
+        images.append(_of_image(codec, x[:, :, :1]))
     z = torch.cat(means)  # all clips have one shape
+    image_psnr, identity = np.mean(images, axis=0).tolist()
     trained = halves.temporal if halves is not None and config.part == "temporal" else vae
     metrics = dict.fromkeys(METRICS, float("nan")) | {
         "psnr": float(np.mean([values["psnr"] for values in frames.values()])),
-        "image_psnr": float(np.mean(images)),
+        "image_psnr": image_psnr,
+        "identity": identity,
         "kl": float(np.mean(kl)),
         "active_channels": float((z.transpose(0, 1).flatten(1).var(1) > ACTIVE_VARIANCE).sum()),
         "latent_std": z.std().item(),
@@ -139,9 +139,7 @@ def measure(vae: nn.Module, config: TrialConfig) -> Measured:
         "training_gflop": training_gflop(config),
     }
     if halves is not None:
-        metrics["time_error"] = float(np.sqrt(np.mean(np.square([f["time_error"] for f in frames.values()]))))
-        if z.shape[1] == spatial_latent.shape[1]:
-            metrics["identity"] = float(np.mean([_of_image(partial(_identity, halves), x) for x in clips.values()]))
+        metrics["time_error"] = float(rms([values["time_error"] for values in frames.values()]))
     return Measured(metrics, frames)
 
 
@@ -149,22 +147,17 @@ def _psnr(x: Tensor, y: Tensor) -> Tensor:
     return psnr(x, y.clamp(-1, 1), DATA_RANGE)[0]
 
 
-def _time_error(decoded: Tensor, spatial_latent: Tensor) -> Tensor:
-    """Return the RMS error of each frame, (T,), in standard deviations of the 2D latents."""
-    return (decoded - spatial_latent).square().mean((0, 1, 3, 4)).sqrt() / spatial_latent.std()
-
-
-def _of_image(function: Callable[[Tensor], float], x: Tensor) -> float:
-    """Apply a function to a clip's first frame alone; NaN if the model does not take a single frame."""
-    try:
-        return function(x[:, :, :1])
-    except ValueError:
-        return float("nan")
-
-
-def _identity(halves: Halves, image: Tensor) -> float:
-    spatial_latent = codec_of(halves.spatial).encode(image)
-    return (halves.posterior(spatial_latent).mode() - spatial_latent).square().mean().item()
+def _of_image(codec: Codec, image: Tensor) -> tuple[float, float]:
+    """Return image_psnr and identity of an image (1, 3, 1, H, W); NaN if the model takes none or has no 2D latents."""
+    quality = identity = float("nan")
+    with suppress(ValueError):
+        z = codec.encode(image)
+        if codec.halves is not None:
+            spatial_latent = codec_of(codec.halves.spatial).encode(image)
+            if z.shape == spatial_latent.shape:
+                identity = (z - spatial_latent).square().mean().item()
+        quality = _psnr(image, codec.decode(z, 1)).item()
+    return quality, identity
 
 
 def _leak(vae: nn.Module, num_frames: int) -> float:
@@ -182,23 +175,20 @@ def training_gflop(config: TrainConfig) -> float:
     One clip of each stage's longest length is counted, and one image; image_fraction of the steps are on images.
     """
     half, spatial = new_parts(config)
+    objective = Objective(config, half, spatial)
     total, images = 0.0, 1.0 if config.part == "spatial" else config.image_fraction
     for stage in config.stages:
         for num_frames, share in ((1, images), (stage.num_frames[1], 1 - images)):
-            if share:
-                total += share * stage.steps * stage.batch_size * _gflop(config, stage, half, spatial, num_frames)
+            if not share:  # a model of images or of videos need not take the other
+                continue
+            x, latents = torch.zeros(1, 3, num_frames, config.size, config.size), None
+            if spatial is not None:
+                side = config.size // spatial.spatial_compression_ratio
+                latents = torch.zeros(1, spatial.config.latent_channels, num_frames, side, side)
+            with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+                objective(stage, x, latents, [0])["loss"].backward()
+            total += share * stage.steps * stage.batch_size * counter.get_total_flops() / 1e9
     return total
-
-
-def _gflop(config: TrainConfig, stage, half: nn.Module, spatial, num_frames: int) -> float:
-    x = torch.zeros(1, 3, num_frames, config.size, config.size)
-    latents = None
-    if spatial is not None:
-        side = config.size // spatial.spatial_compression_ratio
-        latents = torch.zeros(1, spatial.config.latent_channels, num_frames, side, side)
-    with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-        Objective(config, half, spatial)(stage, x, latents, [0])["loss"].backward()
-    return counter.get_total_flops() / 1e9
 
 
 @_own_settings()
