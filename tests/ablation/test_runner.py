@@ -575,6 +575,15 @@ def test_scale(tmp_path):
         read_ablation_file(tmp_path / "file.toml", 0)
 
 
+def test_half_is_read_as_the_old_name_of_part_in_files(tmp_path):
+    text = TOML.format(spatial="lab")
+    (tmp_path / "new.toml").write_text(text)
+    (tmp_path / "old.toml").write_text(text.replace("part = ", "half = "))
+    with pytest.warns(FutureWarning, match="half is now called part"):
+        old = read_ablation_file(tmp_path / "old.toml")
+    assert old == read_ablation_file(tmp_path / "new.toml") and type(old["base"]) is TrialConfig
+
+
 def test_the_bundled_files_are_good(tmp_path):
     files = sorted((ROOT / "data" / "ablations").glob("*.toml"))
     assert files

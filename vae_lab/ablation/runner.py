@@ -72,8 +72,8 @@ def run_ablation(
         data: a folder of videos to train on; None: synthetic clips. `out` must not lie in it.
         n_jobs: how many trials run at once (see joblib); None: as joblib.parallel_config says, else one.
         retry_failed: run failed trials again, instead of returning their saved errors.
-        keep_models: keep the models that this call trains in out/scratch, instead of removing them when all trials are
-          finished. (2D latents always stay there, for other ablations.) Saved trials are not trained again for it.
+        keep_models: keep the models that this call trains in out/scratch; False: remove them when all trials are
+          finished. 2D latents always stay there. Saved trials are not trained again for their models.
 
     Raises:
         ValueError: before any training, if a variant changes an unknown field (close ones are named), equals another
@@ -119,24 +119,20 @@ def read_ablation_file(path: str | Path, scale: float = 1.0) -> dict[str, Any]:
         for name in ("base", "variants"):
             if not isinstance(values.get(name), dict):
                 raise ValueError(f"an ablation needs a table [{name}]")
-        scaled = {name: _scaled(values[name], scale) for name in ("base", "variants")}
+        scaled = {name: _scaled(name, values[name], scale) for name in ("base", "variants")}
         return values | scaled | {"base": TrialConfig.from_dict(scaled["base"])}
     except (ValueError, TypeError, OverflowError, RecursionError) as error:  # errors of TOML and UTF-8 are ValueErrors
         raise ValueError(f"{path}: {error}") from error
 
 
-def _scaled(values: Any, scale: float) -> Any:
-    """Multiply the SCALED numbers in a table, at any depth, by `scale`. A number above 0 stays above 0."""
-    if isinstance(values, list):
-        return [_scaled(value, scale) for value in values]
-    if not isinstance(values, Mapping):
-        return values
-    return {
-        name: max(min(value, 1), ceil(round(value * scale, 9)))
-        if name in SCALED and type(value) is int
-        else _scaled(value, scale)
-        for name, value in values.items()
-    }
+def _scaled(name: str, value: Any, scale: float) -> Any:
+    """Multiply the SCALED numbers in a value, at any depth, by `scale`. A number above 0 stays above 0."""
+    if isinstance(value, Mapping):
+        return {key: _scaled(key, item, scale) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_scaled("", item, scale) for item in value]
+    scales = name in SCALED and type(value) is int
+    return max(min(value, 1), ceil(round(value * scale, 9))) if scales else value
 
 
 # ---- running -------------------------------------------------------------------------------------------------------
@@ -190,7 +186,7 @@ def _batch(folder: TrialFolder, tasks: Sequence[Trial], data, n_jobs, bar: tqdm)
     if type(backend).__name__ == "DaskDistributedBackend":
         _on_dask(backend.client, folder, tasks, data, bar)
         return None
-    calls = (delayed(_work)(folder, trial, data) for trial in tasks)
+    calls = (delayed(_work)(*_arguments(folder, trial, data)) for trial in tasks)
     try:
         for _ in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(calls):
             bar.update()
@@ -202,11 +198,11 @@ def _batch(folder: TrialFolder, tasks: Sequence[Trial], data, n_jobs, bar: tqdm)
 
 
 def _on_dask(client, folder: TrialFolder, tasks: Sequence[Trial], data, bar: tqdm) -> None:
-    """Run trials as Dask futures. (joblib waits for ever for a task that Dask gave up because several workers died.)"""
+    """Run trials as Dask futures: joblib would wait for ever for a task that Dask gave up after several deaths."""
     from distributed import as_completed
 
     def submit(trial: Trial):
-        return client.submit(_work, folder, trial, data, pure=False)
+        return client.submit(_work, *_arguments(folder, trial, data), pure=False)
 
     futures = {submit(trial): trial for trial in tasks}
     try:
@@ -227,7 +223,7 @@ def _on_dask(client, folder: TrialFolder, tasks: Sequence[Trial], data, bar: tqd
 def _alone(folder: TrialFolder, trial: Trial, data) -> None:
     """Run a trial alone in a process; if that dies too, the trial has failed."""
     try:
-        Parallel(n_jobs=2, backend="loky")([delayed(_work)(folder, trial, data)])
+        Parallel(n_jobs=2, backend="loky")([delayed(_work)(*_arguments(folder, trial, data))])
     except Exception as error:
         _give_up(folder, trial, error)
 
@@ -239,20 +235,25 @@ def _give_up(folder: TrialFolder, trial: Trial, error: Exception) -> None:
     folder.finish(trial.key, _UNFINISHED | {"config": trial.config.to_dict(), "error": text})
 
 
-def _work(folder: TrialFolder, trial: Trial, data: Path | None) -> None:
+def _arguments(folder: TrialFolder, trial: Trial, data: Path | None) -> tuple:
+    # plain values, which a worker with other code can read too: it then says so
+    return folder, trial.config.to_dict(), trial.key, trial.training_key, trial.source_key, data
+
+
+def _work(folder: TrialFolder, values: dict, key: str, training_key: str, source_key: str, data: Path | None) -> None:
     """Run one trial, in a worker."""
     from .trial import run_trial
 
-    if folder.read(trial.key) is not None:  # a cluster may run a task twice
+    if folder.read(key) is not None:  # a cluster may run a task twice
         return
     if folder.version() != _version():
         versions = f"({_version()}) than the ablation ({folder.version()})"
         raise AblationError(f"a worker has another version of the code {versions}")
-    training, latents, begin = folder.training(trial.training_key), folder.latents(trial.source_key), perf_counter()
+    config, begin = TrialConfig.from_dict(values), perf_counter()
     try:
-        folder.start(trial.key)
-        result = _measured(run_trial, trial.config, training, latents, data)
-        folder.finish(trial.key, result | {"seconds": round(perf_counter() - begin, 2)})
+        folder.start(key)
+        result = _measured(run_trial, config, folder.training(training_key), folder.latents(source_key), data)
+        folder.finish(key, result | {"seconds": round(perf_counter() - begin, 2)})
     except OSError as error:
         raise AblationError(f"could not write to {folder.path}: {error}; finished trials are saved") from error
 

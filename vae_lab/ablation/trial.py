@@ -106,7 +106,7 @@ def measure(vae: nn.Module, config: TrialConfig) -> Measured:
     codec, clips = codec_of(vae), measured_clips(config)
     halves = codec.halves
     frames: dict[str, dict[str, list[float]]] = {}
-    images, kl, means = [], [], []
+    rows, means = [], []
     for name, x in clips.items():
         num_frames, frames[name] = x.shape[2], {}
         if halves is None:
@@ -120,17 +120,16 @@ def measure(vae: nn.Module, config: TrialConfig) -> Measured:
             frames[name]["time_error"] = error.tolist()
             y = codec_of(halves.spatial).decode(decoded, num_frames)
         frames[name]["psnr"] = _psnr(x, y).tolist()
-        kl.append(kl_per_element(posterior).item())
+        rows.append((kl_per_element(posterior).item(), *_of_image(codec, x[:, :, :1])))
         means.append(posterior.mode())
-        images.append(_of_image(codec, x[:, :, :1]))
     z = torch.cat(means)  # all clips have one shape
-    image_psnr, identity = np.mean(images, axis=0).tolist()
+    kl, image_psnr, identity = np.mean(rows, axis=0).tolist()
     trained = halves.temporal if halves is not None and config.part == "temporal" else vae
     metrics = dict.fromkeys(METRICS, float("nan")) | {
         "psnr": float(np.mean([values["psnr"] for values in frames.values()])),
         "image_psnr": image_psnr,
         "identity": identity,
-        "kl": float(np.mean(kl)),
+        "kl": kl,
         "active_channels": float((z.transpose(0, 1).flatten(1).var(1) > ACTIVE_VARIANCE).sum()),
         "latent_std": z.std().item(),
         "compression": sum(x.numel() for x in clips.values()) / z.numel(),

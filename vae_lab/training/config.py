@@ -173,9 +173,6 @@ class TrainConfig:
         """Return plain values, which JSON can hold and `TrainConfig.from_dict` reads."""
         return _plain(vars(self))
 
-    def __reduce__(self):  # MappingProxyType cannot be pickled
-        return type(self).from_dict, (self.to_dict(),)
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build from plain values. Unknown fields raise ValueError with close matches."""
