@@ -66,11 +66,11 @@ class Ablation:
         return self.trials[self.trials["error"] != ""]
 
     def table(self, *metrics: str) -> pd.DataFrame:
-        """Return one row per metric (default: all) and variant, over the seeds whose trials did not fail.
+        """Return one row per metric (default: all) and variant.
 
-        n is the number of seeds; mean and std are over them (std with n - 1). difference is the mean of variant minus
-        base, seed by seed, over `pairs` seeds; low and high are its 95 % confidence interval by Student's t, which
-        assumes normal differences. Nothing corrects for many intervals: about one in twenty misses.
+        n is the number of seeds whose trials did not fail; mean and std are over them (std with n - 1). difference is
+        the mean of variant minus base, seed by seed, over `pairs` seeds; low and high are its 95 % confidence interval
+        by Student's t, for normal differences. Nothing corrects for many intervals: about one in twenty misses.
         """
         names = metrics or tuple(self.metrics)
         check_known("an ablation's table", names, list(self.metrics))
@@ -227,10 +227,8 @@ def interval(ablation: Ablation, variant: str, metric: str) -> tuple[float, floa
 
 
 def verdict(metric: str, low: float, high: float) -> str:
-    """Return what the interval of a difference from the base says (see `Metric.verdict`).
-
-    "better" or "worse" for time_error, psnr and image_psnr; "more" or "less" for other metrics; "the same" if both ends
-    are 0; "cannot tell" if it includes 0 or is NaN.
+    """Return what the interval of a difference from the base says: "better" or "worse" ("more" or "less" for a metric
+    of which neither is better), "the same" if both ends are 0, "cannot tell" if it includes 0 or is NaN.
     """
     return METRICS[metric].verdict(low, high)
 

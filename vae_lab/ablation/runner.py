@@ -57,18 +57,17 @@ def run_ablation(
 ) -> Ablation:
     """Train and measure `base` and each variant of it with each seed, and compare them seed by seed.
 
-    Trials run through joblib: n_jobs=2 uses two cores, and `with joblib.parallel_config("dask"):` around the same call
-    uses a Dask cluster whose workers all see `out`. A trial computes on one thread, so its numbers are the same to the
-    bit on one machine, however many run beside it. A trial whose worker dies is run again, alone. If another ablation
-    is running in `out`, this one waits for it; trials that they share are run once.
+    Trials run through joblib: n_jobs=2 uses two cores, and `with joblib.parallel_config("dask"):` around it a
+    Dask cluster whose workers all see `out`. A trial computes on one thread, so its numbers are the same to the bit on
+    one machine, however many run beside it. A trial whose worker dies is run again, alone. If another ablation runs in
+    `out`, this one waits for it; trials that they share are run once.
 
     Args:
         base: the reference config. Its `seed` is ignored.
         variants: name -> the fields that differ from the base (see `changed`):
           {"replicate": {"model": {"time_pad_mode": "replicate"}}, "short chunks": {"micro_frame_size": 5}}.
         seeds: the base and every variant have one trial per seed, which decides first weights, clips and noise.
-        out: the folder of finished trials. Ablations that share it run no trial twice.
-        name: the folder in `out` for `trials.csv`, `frames.csv` and `table.csv`.
+        out: the folder of finished trials, with a folder `name` for trials.csv, frames.csv and table.csv.
         data: a folder of videos to train on; None: synthetic clips. `out` must not lie in it.
         n_jobs: how many trials run at once (see joblib); None: as joblib.parallel_config says, else one.
         retry_failed: run failed trials again, instead of returning their saved errors.
@@ -139,10 +138,7 @@ def _scaled(name: str, value: Any, scale: float) -> Any:
 
 
 def _run(folder: TrialFolder, trials: Sequence[Trial], data: Path | None, n_jobs: int | None, progress: bool) -> None:
-    """Run the trials that are not finished.
-
-    If a worker died, in this or an earlier run, the trials that it may have been running are run again, each alone.
-    """
+    """Run the trials that are not finished. Those that a worker may have been running when it died run alone."""
     missing = {trial.key: trial for trial in trials if folder.read(trial.key) is None}
     if not missing:
         return

@@ -20,8 +20,8 @@ class TrialFolder:
     """The folder of an ablation. All its processes, on any machine, must see it under this path.
 
     code_version is the hash of the code that computes the trials. trials/KEY.json is a finished trial. started/KEY
-    exists while a worker runs that trial, and stays if the worker dies. scratch/ holds models until all trials of an
-    ablation are finished, and 2D latents.
+    exists while a worker runs that trial, and stays if the worker dies. scratch/ holds 2D latents and, until all trials
+    are finished, models.
     """
 
     path: Path

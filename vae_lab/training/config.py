@@ -95,8 +95,8 @@ class TrainConfig:
     spatial_scaling_factor: float | None = None
     """Factor on the latents of that 2D half; None: its scaling_factor. Part "temporal" only."""
     start: str = "interpolation"
-    """"interpolation" (`initialization.start_as_interpolation`), "random" (torch's defaults), or a checkpoint that
-    `load` reads, whose training continues (leave `model` out then)."""
+    """"interpolation" (`start_as_interpolation`), "random" (torch's defaults), or a checkpoint that `load` reads, whose
+    training continues (leave `model` out then)."""
     size: int = 64
     """Height and width of the training clips, in pixels."""
     image_fraction: float = 0.2
@@ -159,10 +159,9 @@ class TrainConfig:
         check_factor("spatial_scaling_factor", self.spatial_scaling_factor, self.part)
         for stage in self.stages if self.part != "temporal" else ():
             if stage.target != "pixels" or stage.identity_weight:
-                raise ValueError(
-                    f"stage {stage.name!r}: the {'2D half' if self.part == 'spatial' else 'whole VAE'} is trained on "
-                    f'target "pixels" and without identity_weight'
-                )
+                rule = 'is trained on target "pixels" and without identity_weight'
+                trained = "2D half" if self.part == "spatial" else "whole VAE"
+                raise ValueError(f"stage {stage.name!r}: the {trained} {rule}")
 
     @property
     def steps(self) -> int:

@@ -1,7 +1,7 @@
 """Clips to train on, synthetic ones or those in a folder of videos, and their 2D latents, which are kept on disk.
 
-Which clip a step sees depends on (seed, stage, step, number in the batch) alone, never on the process or worker that
-draws it. Runs are therefore repeatable, resumable, and the same on one process or on several.
+A clip depends on its key (seed, stage, step, number in the batch) alone, never on the process or worker that draws it.
+Runs are therefore repeatable, resumable, and the same on one process or on several.
 """
 
 import hashlib
@@ -57,8 +57,8 @@ class SyntheticClips:
 class VideoFolder:
     """Random windows of the videos and images in a folder and its subfolders, cropped, scaled and flipped.
 
-    The constructor opens every file once. `skipped` maps each unreadable file to the reason. If a file turns out to be
-    damaged later, the next file replaces it, with a warning. Videos that are too short for a clip are passed over.
+    The constructor opens every file; `skipped` maps each unreadable one to the reason. The next file replaces one that
+    turns out to be damaged later, with a warning, or that is too short for a clip.
     """
 
     def __init__(self, folder: str | Path):
@@ -122,12 +122,11 @@ def _crop(frames: np.ndarray, random: np.random.Generator, size: int) -> np.ndar
 
 def batches(clips: Clips, size: int, items: Sequence[list[tuple]], workers: int) -> Iterator[Tensor]:
     """Draw one batch, uint8 (B, T, size, size, 3), for each list of (key, num_frames), in that order."""
-    draw = partial(draw_batch, clips, size)
+    draw = partial(_batch, clips, size)
     return iter(DataLoader(cast(Dataset, items), batch_size=None, collate_fn=draw, num_workers=workers))
 
 
-def draw_batch(clips: Clips, size: int, items: list[tuple]) -> Tensor:
-    """Draw the clips of one batch, uint8 (B, T, size, size, 3), from a list of (key, num_frames)."""
+def _batch(clips: Clips, size: int, items: list[tuple]) -> Tensor:
     return torch.stack([torch.from_numpy(clips.draw(key, num_frames, size)) for key, num_frames in items])
 
 
@@ -168,10 +167,8 @@ def cache_latents(
     folder: Path, clips: Clips, spatial: SpatialVAE, *, count: int, num_frames: int, size: int, seed: int,
     with_frames: bool, workers: int = 0, progress: bool = True,
 ) -> LatentCache:  # fmt: skip
-    """Open the cache of these clips behind this 2D half in `folder`; fill it first if it is missing or unfinished.
-
-    Its name is a hash of everything that decides its content, including the weights of the 2D half.
-    """
+    """Open the cache of these clips behind this 2D half in `folder`; fill it first if it is missing or unfinished."""
+    # the name is a hash of everything that decides the content
     place = folder / f"latents-{fingerprint(clips, spatial, [count, num_frames, size, seed])[:16]}"
     side = size // spatial.spatial_compression_ratio
     headers = {"latents": ("<f4", (count, num_frames, spatial.config.latent_channels, side, side))}
@@ -189,11 +186,8 @@ def cache_latents(
 
 
 def _write_arrays(place: Path, headers: dict[str, tuple], spatial: SpatialVAE, drawn: Iterable[Tensor]) -> None:
-    """Write the arrays named in headers, which maps each name to its (dtype, shape).
-
-    Plain writes from beginning to end: a full disk raises an error here, instead of a signal while a map is read.
-    """
-    with ExitStack() as stack:
+    """Write the arrays named in headers, which maps each name to its (dtype, shape)."""
+    with ExitStack() as stack:  # plain writes: a full disk raises an error, not a signal as for memory maps
         files = {name: stack.enter_context((place / f"{name}.npy").open("wb")) for name in headers}
         for name, (descr, shape) in headers.items():
             write_array_header_1_0(files[name], dict(descr=descr, fortran_order=False, shape=shape))

@@ -1,15 +1,14 @@
 """First weights for training: a VAE whose first reconstruction is plain interpolation, instead of grey.
 
-Random weights of these architectures reconstruct grey, and stay near it for hundreds of steps. Here the trunk of the
-network, which is every convolution outside the residual branches, starts as interpolation of the first latent channels.
-In space it averages areas on the way down and interpolates bilinearly on the way up. In time it keeps the last frame of
-every group and draws straight lines between these. Every residual branch starts as zero (as in Zhang et al. 2019,
-"Fixup initialization"). Two kinds of layers would keep the trunk from being linear:
+Random weights of these architectures reconstruct grey, and stay near it for hundreds of steps. Here the trunk, which is
+every convolution outside the residual branches, interpolates the first latent channels. In space it averages areas on
+the way down and interpolates bilinearly on the way up. In time it keeps the last frame of every group and draws
+straight lines between these. Every residual branch starts as zero (Zhang et al. 2019, "Fixup initialization").
 
-GroupNorm divides by the standard deviation of a group of channels. Two channels of every group therefore hold a
-constant and its negative. The picture is small next to them, so the norm divides by nearly the same number everywhere.
-SiLU is not linear, but silu(x) - silu(-x) = x. Every carried channel x therefore has a twin -x, and the last
-convolution takes their difference.
+Two kinds of layers are not linear. GroupNorm divides by the standard deviation of a group of channels: two channels of
+every group hold a constant and its negative, next to which the picture is small, so that it divides by nearly the same
+number everywhere. For SiLU, silu(x) - silu(-x) = x: every carried channel x has a twin -x, and the last convolution
+takes their difference.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,8 +33,7 @@ Conv = nn.Conv2d | nn.Conv3d
 def start_as_interpolation(vae: SpatialVAE | TemporalVAE) -> None:
     """Overwrite the weights of a new SpatialVAE or TemporalVAE so that it interpolates, for training to start there.
 
-    Needs norm groups of at least 4 channels, and 2 * in_channels carried channels at every level. Raises ValueError if
-    the model has fewer, or is of another class.
+    Raises ValueError for fewer than 4 channels in a norm group or 2 * in_channels carried ones, or for another class.
     """
     raise ValueError(f"vae must be a SpatialVAE or a TemporalVAE to start as interpolation, got {type(vae).__name__}")
 
@@ -108,8 +106,7 @@ class _Trunk:
     def leave(self, conv: Conv, kernel: Tensor) -> None:
         """Make a convolution undo `enter` after GroupNorm and SiLU: output k is input channel k at its old scale."""
         outputs, (ones, twins) = torch.arange(self.channels), self.pairs(conv.in_channels)
-        # the norm's standard deviation, with 2 constants among the channels of a group
-        gain = self.constant / (conv.in_channels / self.groups / 2) ** 0.5
+        gain = self.constant / (conv.in_channels / self.groups / 2) ** 0.5  # the norm's standard deviation
         assert conv.bias is not None
         conv.weight *= SPARE
         conv.bias.zero_()

@@ -53,9 +53,9 @@ def train(
 ) -> nn.Module:
     """Train, write checkpoints, a log and the model into the folder `out`, and return the model in eval mode.
 
-    If a run was interrupted, the same call resumes it from its last checkpoint and ends with the same bits as an
-    uninterrupted run (on the same device, with the same number of threads). A finished run is only loaded. Under
-    `accelerate launch` every process trains on its own part of each batch.
+    The same call resumes an interrupted run from its last checkpoint, and ends with the same bits as an uninterrupted
+    one (on the same device, with the same number of threads). A finished run is only loaded. Under `accelerate launch`,
+    each process trains on a separate part of each batch.
 
     Args:
         data: a folder of videos and images; None: synthetic clips (`random_clip`).
@@ -64,9 +64,8 @@ def train(
         progress: show a bar on stderr.
 
     Returns:
-        The moving average of the weights, which `load(out / "model")` reads again. Part "spatial": a SpatialVAE whose
-        scaling_factor gives its latents standard deviation 1. Part "temporal": a VideoVAE of the frozen 2D half and the
-        trained half, with the mean and std of its latents. Part "whole": a model of the class that `config` names.
+        The moving average of the weights, which `load(out / "model")` reads again, with the statistics of its latents:
+        a SpatialVAE, a VideoVAE of the frozen 2D half and the trained one, or a model of the class that `config` names.
 
     Raises:
         ValueError: the config cannot be trained, the data cannot be read, or the folder holds another run.

@@ -20,12 +20,11 @@ from .initialization import start_as_interpolation
 
 
 def new_parts(config: TrainConfig) -> tuple[ModelMixin, SpatialVAE | None]:
-    """Make the model that a run trains (`new_half`) and, for part "temporal", load the frozen 2D half in front of it.
+    """Make the model that a run trains and, for part "temporal", load the frozen 2D half in front of it.
 
-    Raises ValueError if they do not fit each other or the size of the clips.
+    Raises ValueError if they cannot be made, or do not fit each other or the size of the clips.
     """
-    half = new_half(config)
-    temporal = config.part == "temporal"
+    half, temporal = new_half(config), config.part == "temporal"
     spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor) if temporal else None
     check_sizes(config, half, spatial)
     return half, spatial

@@ -43,10 +43,7 @@ class RunFolder:
             yield
 
     def read(self, config: TrainConfig, processes: int, made_of: str) -> dict[str, Any] | None:
-        """Read the checkpoint to resume from; None before the first one. Refuse the folder of another run.
-
-        made_of: `data.fingerprint` of the clips and the frozen 2D half.
-        """
+        """Read the checkpoint to resume from; None before the first one. Refuse the folder of another run."""
         if not self.checkpoint.exists():
             return None
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
