@@ -57,9 +57,9 @@ def run_ablation(
 ) -> Ablation:
     """Train and measure `base` and each variant of it with each seed, and compare them seed by seed.
 
-    Trials run through joblib: n_jobs=2 uses two cores, and `with joblib.parallel_config("dask"):` around it a
-    Dask cluster whose workers all see `out`. A trial computes on one thread, so its numbers are the same to the bit on
-    one machine, however many run beside it. A trial whose worker dies is run again, alone. If another ablation runs in
+    Trials run through joblib: on two cores with n_jobs=2, and inside `with joblib.parallel_config("dask"):` on a Dask
+    cluster whose workers all see `out`. A trial computes on one thread, so its numbers are the same to the bit on one
+    machine, however many run beside it. A trial whose worker dies is run again, alone. If another ablation runs in
     `out`, this one waits for it; trials that they share are run once.
 
     Args:
