@@ -119,15 +119,12 @@ class Ablation:
             text = f"  {row.variant}: {row.mean:.4g}" if row.n else f"  {row.variant}: no {first}"
             if row.n > 1:
                 text += f" ± {row.std:.2g}"
-            if row.variant == BASE or not row.n:
-                pass
-            elif not row.pairs:
+            if row.variant != BASE and row.n and not row.pairs:
                 text += "; no seed in common with the base"
-            elif row.pairs == 1:
-                text += f"; {row.difference:+.2g} with one seed, which says nothing about chance"
-            else:
-                said = metric.verdict(row.low, row.high)
-                text += f"; {row.difference:+.2g} ({row.low:+.2g} to {row.high:+.2g}): {said}"
+            elif row.variant != BASE and row.n:
+                known = f"({row.low:+.2g} to {row.high:+.2g}): {metric.verdict(row.low, row.high)}"
+                chance = known if row.pairs > 1 else "with one seed, which says nothing about chance"
+                text += f"; {row.difference:+.2g} {chance}"
             lines.append(text)
         return "\n".join(lines)
 
@@ -226,9 +223,7 @@ def interval(ablation: Ablation, variant: str, metric: str) -> tuple[float, floa
 
 
 def verdict(metric: str, low: float, high: float) -> str:
-    """Return what the interval of a difference from the base says: "better" or "worse" ("more" or "less" for a metric
-    of which neither is better), "the same" if both ends are 0, "cannot tell" if it includes 0 or is NaN.
-    """
+    """Return what the interval of a difference from the base says, such as "better" (see `Metric.verdict`)."""
     return METRICS[metric].verdict(low, high)
 
 

@@ -66,7 +66,7 @@ def _photo_layer(random: np.random.Generator, num_frames: int, size: int) -> np.
 
 
 def _drawn_layer(random: np.random.Generator, num_frames: int, size: int) -> np.ndarray:
-    """Draw flat shapes and letters of many sizes over one another, often saturated, most on separate paths.
+    """Draw flat shapes and letters of many sizes over one another, often saturated, on common or separate paths.
 
     Sizes fall as in "dead leaves" images, whose statistics are close to those of natural ones (Lee, Mumford and Huang
     2001, "Occlusion models for natural images").
