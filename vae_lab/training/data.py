@@ -95,7 +95,8 @@ class VideoFolder:
                 if length >= num_frames or length == 1:
                     start = int(place * max(0, length - num_frames + 1))
                     frames = read_video(path, start, min(num_frames, length)).frames
-                    return _crop(np.repeat(frames, num_frames // len(frames), axis=0), random, size)  # images repeat
+                    repeats = num_frames if length == 1 else 1  # an image stands still
+                    return _crop(np.repeat(frames, repeats, axis=0), random, size)
                 reasons.append(f"{path} has {length} frames")
             except (ValueError, OSError) as error:
                 warnings.warn(f"{error}: another file takes its place", stacklevel=2)
