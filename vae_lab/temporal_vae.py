@@ -221,9 +221,9 @@ class TemporalVAE(ModelMixin, ConfigMixin):
                 f"temporal_downsample must have one flag for each channel multiplier except the last "
                 f"({len(channel_multipliers) - 1}), got {tuple(temporal_downsample)}"
             )
-        for flag in (*temporal_downsample, is_causal):
+        for name, flag in [*(("temporal_downsample", flag) for flag in temporal_downsample), ("is_causal", is_causal)]:
             if not isinstance(flag, bool):
-                raise ValueError(f"temporal_downsample and is_causal must be True or False, got {flag!r}")
+                raise ValueError(f"{name} must be True or False, got {flag!r}")
         widths = [base_channels * positive_int("channel_multipliers", m) for m in channel_multipliers]
         padding = dict(pad_mode=pad_mode, time_pad_mode=time_pad_mode, is_causal=is_causal)
         layers = Layers(norm, norm_num_groups, act_fn, num_res_blocks, **padding)
