@@ -19,7 +19,6 @@ READERS = {
     ".npy": lambda file: np.load(file, allow_pickle=False),
     ".npz": lambda file: np.load(file, allow_pickle=False),
 }
-NAME = "latents"  # of the tensor, in files that name theirs
 CODE = ("unsupported global", "unsupported class", "object arrays cannot be loaded")  # in messages of torch and numpy
 
 
@@ -27,8 +26,7 @@ def read_latents(path: str | Path, key: str | None = None) -> Tensor:
     """Read the latents of one clip: (1, C, L, h, w), float32 (float64 stays float64).
 
     Args:
-        path: .safetensors, .pt (a tensor, or a dict of tensors), .npy or .npz. The first axis may be missing:
-          (C, L, h, w) is one clip too.
+        path: .safetensors, .pt (a tensor, or a dict of tensors), .npy or .npz, of (1, C, L, h, w) or (C, L, h, w).
         key: the name of the tensor, if the file holds several; only this one is read.
 
     Raises FileNotFoundError, or ValueError with the file and the reason: not a latent file, damaged or truncated,
@@ -74,7 +72,7 @@ def write_latents(path: str | Path, z: Tensor) -> None:
     check_tensor(z)
     z = z.detach().cpu().contiguous()
     if path.suffix == ".safetensors":
-        save_file({NAME: z}, path)
+        save_file({"latents": z}, path)
     elif path.suffix == ".pt":
         torch.save(z.clone(), path)  # otherwise a view is saved with its whole storage
     else:
@@ -111,9 +109,8 @@ def _chosen(path: Path, content: Any, key: str | None) -> str | None:
         return None
     names = ", ".join(map(str, content)) or "none"
     if key is None and len(content) != 1:
-        raise ValueError(
-            f"{path} holds {len(content)} tensors, key must be one of their names: {names} (read_latents takes it)"
-        )
+        which = f"key must be one of their names: {names} (read_latents takes it)"
+        raise ValueError(f"{path} holds {len(content)} tensors, {which}")
     if key is not None and key not in content:
         raise ValueError(f"{path} holds no tensor {key!r}; key must be one of: {names}")
     return next(iter(content)) if key is None else key

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 ALL, CELLS = (1, 2, 3), (2, 3)  # axes of values: all that a channel has, and the cells of a latent frame
 
 
-# ---- moments -------------------------------------------------------------------------------------------------------
-
-
 class Moments(NamedTuple):
     """Moments by channel, arrays (C,), from `channel_moments`; by latent frame, (C, L), from `frame_moments`."""
 
@@ -214,12 +211,10 @@ class PosteriorStatistics(NamedTuple):
 
 
 def posterior_statistics(posterior: Any) -> PosteriorStatistics:
-    """Measure the posterior of one clip.
+    """Measure the posterior of one clip, such as `vae.encode(x).latent_dist` of vae_lab's or diffusers' models.
 
-    posterior: anything with `.mean` and either `.std` or `.logvar`, each (1, C, L, h, w), such as vae_lab's
-      DiagonalGaussian or diffusers' DiagonalGaussianDistribution (`vae.encode(x).latent_dist`).
-
-    Raises ValueError if they are missing, if their shapes differ, or if a std is 0: the KL would be infinite.
+    posterior: anything with `.mean` and either `.std` or `.logvar`, each (1, C, L, h, w), which are checked. A std of 0
+      is refused: the KL would be infinite.
     """
     if not hasattr(posterior, "mean") or not (hasattr(posterior, "std") or hasattr(posterior, "logvar")):
         raise ValueError(f"posterior must have .mean and .std or .logvar, got {type(posterior).__name__}")

@@ -47,9 +47,6 @@ class Panel(NamedTuple):
     latent: bool = False  # its views have a picture for each latent frame, drawn as large as the frames
 
 
-# ---- the budget ----------------------------------------------------------------------------------------------------
-
-
 class Thinning(NamedTuple):
     """The frames of a clip that are kept as pictures: every `stride`-th one, shrunk `shrink` times in both sides."""
 
@@ -155,9 +152,6 @@ def webp(frame: np.ndarray, shrink: int = 1) -> bytes:
 def as_text(picture: bytes) -> str:
     """Return bytes as base64, for JSON."""
     return base64.b64encode(picture).decode()
-
-
-# ---- the frame player ----------------------------------------------------------------------------------------------
 
 
 def player_data(

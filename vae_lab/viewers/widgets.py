@@ -70,9 +70,6 @@ def save_html(widget: Viewer, path: str | Path, title: str = "") -> Path:
     return path
 
 
-# ---- the reader's own file -----------------------------------------------------------------------------------------
-
-
 class VideoUpload(ipywidgets.VBox):
     """A button that uploads a video from the reader's computer. `path` is None until then, and a file for `read_video`.
 
@@ -100,14 +97,10 @@ class VideoUpload(ipywidgets.VBox):
         return f"VideoUpload: {self.path.name if self.path else 'nothing chosen yet'}"
 
 
-# ---- training, while it runs ---------------------------------------------------------------------------------------
-
-
 class TrainingView(ipywidgets.VBox):
     """Loss, PSNR and a clip's reconstruction while `train` runs: display it, then `train(config, out, watch=view)`.
 
-    x: the clip, (1, 3, T, H, W) in [-1, 1]. every: the least number of seconds between two pictures; the last step is
-    always drawn.
+    x: the clip, (1, 3, T, H, W) in [-1, 1]. every: the least seconds between two pictures, but for the last step's.
     """
 
     def __init__(self, x: Tensor, every: float = 4.0):
