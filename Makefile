@@ -11,7 +11,7 @@ demo: .venv/installed
 
 # Two minutes: style, who imports whom, types, and the quick tests.
 check: .venv/installed-test lint
-	$(BIN)/python -m pytest --numprocesses 2 -m "not slow and not browser and not notebook"
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow and not browser and not notebook"
 
 # Everything. The browser tests need Chromium.
 test: .venv/installed-test lint

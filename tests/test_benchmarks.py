@@ -8,6 +8,7 @@ from tests.helpers.training import TEMPORAL, spatial_config
 from vae_lab.training.loop import train
 
 
+@pytest.mark.slow
 def test_cached_latents_prints_a_ratio(tmp_path, capsys):
     train(spatial_config(2), tmp_path / "spatial", progress=False)
     model = "".join(f"{key} = {str(value).lower()}\n" for key, value in TEMPORAL.items())

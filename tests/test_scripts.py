@@ -1,12 +1,14 @@
 """The scripts that made the clips and the weights in data/."""
 
 import numpy as np
+import pytest
 import torch
 
 from tests.helpers import ROOT, script, small_vae
 from vae_lab import load, read_video
 
 
+@pytest.mark.slow
 def test_the_clips_are_what_their_script_makes():
     for name, make in script("make_clips").CLIPS.items():
         stored, made = read_video(ROOT / "data" / name).frames, make().frames

@@ -194,6 +194,7 @@ def test_models_are_removed_in_the_end_unless_kept(finished, base, tmp_path):
     assert models(tmp_path) == 1
 
 
+@pytest.mark.slow
 def test_killed_while_a_model_is_removed_there_is_no_half_of_it(finished, base, tmp_path, monkeypatch):
     """A later variant with the same training would take it for a whole one."""
     out, _ = finished
@@ -214,6 +215,7 @@ def test_killed_while_a_model_is_removed_there_is_no_half_of_it(finished, base, 
     assert not list((tmp_path / "scratch" / "trainings").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_trial_that_asks_to_exit_has_failed(base, tmp_path, n_jobs):
     quits = {"perceptual": "tests.helpers.deadly:Quits", "perceptual_weight": 1.0}
@@ -584,6 +586,7 @@ def test_half_is_read_as_the_old_name_of_part_in_files(tmp_path):
     assert old == read_ablation_file(tmp_path / "new.toml") and type(old["base"]) is TrialConfig
 
 
+@pytest.mark.slow
 def test_the_bundled_files_are_good(tmp_path):
     files = sorted((ROOT / "data" / "ablations").glob("*.toml"))
     assert files

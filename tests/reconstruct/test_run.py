@@ -379,6 +379,7 @@ def test_a_source_that_changes_under_the_work(models, source, tmp_path, hurried)
     assert sorted(path.name for path in out.iterdir()) == sorted(OUTPUTS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("counted", "message"),
     [

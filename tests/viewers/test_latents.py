@@ -541,6 +541,7 @@ def test_frames_come_with_the_first_answer_that_comes(vae):
     assert answers.answer({"operation": "zero", "channel": 2})["decoded"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 128, 200, 1, 1), (1, 16, 1000, 1, 1), (1, 600, 3, 1, 1)])
 def test_statistics_take_their_part_of_max_bytes_and_it_is_said(shape):
     data = view_of(torch.randn(shape, generator=torch.Generator().manual_seed(0)), max_bytes=1_000_000).data

@@ -159,6 +159,7 @@ def test_text_alternatives(viewer):
     )
 
 
+@pytest.mark.slow
 def test_saved_page_holds_script_fallback_and_no_address(viewer, tmp_path):
     path = save_html(viewer, tmp_path / "page.html", "A title")
     text = path.read_text()
@@ -193,6 +194,7 @@ def test_precompute_says_what_is_wrong(latents):
     assert alone.data["changes"]["answers"] == [] and not alone.data["changes"]["live"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answers", [0, 5])
 def test_a_latent_viewer_stays_under_its_limit(answers):
     clip = photo_clip("coffee", 33, (128, 128))
