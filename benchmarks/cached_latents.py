@@ -13,9 +13,8 @@ from pathlib import Path
 
 import torch
 
-from vae_lab.training.batches import Inputs
 from vae_lab.training.config import TrainConfig
-from vae_lab.training.data import SyntheticClips
+from vae_lab.training.data import Inputs, SyntheticClips
 from vae_lab.training.losses import Objective
 from vae_lab.training.models import frozen_spatial, new_half
 

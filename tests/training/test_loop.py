@@ -20,9 +20,8 @@ from tests.helpers.training import SPATIAL, TEMPORAL, spatial_config, temporal_c
 from vae_lab import SpatialVAE, VideoVAE, load, photo_clip, write_video
 from vae_lab.__main__ import main
 from vae_lab.families import Codec, codec_of
-from vae_lab.training.batches import Inputs
 from vae_lab.training.config import Stage, TrainConfig
-from vae_lab.training.data import SyntheticClips, to_pixels
+from vae_lab.training.data import Inputs, SyntheticClips, to_pixels
 from vae_lab.training.loop import train
 from vae_lab.training.models import frozen_spatial, new_half
 from vae_lab.training.run_folder import RunFolder, TrainingError, read_log
@@ -76,8 +75,8 @@ def spatial(few_clips, tmp_path_factory):
 def few_clips():
     """Fewer clips for measurements and statistics, which are most of the time of so short a run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vae_lab.training.batches.MEASURED_CLIPS", 2)
-        patch.setattr("vae_lab.training.batches.STATISTICS_CLIPS", 8)
+        patch.setattr("vae_lab.training.data.MEASURED_CLIPS", 2)
+        patch.setattr("vae_lab.training.data.STATISTICS_CLIPS", 8)
         yield
 
 

@@ -23,9 +23,8 @@ from ..checkpoints.loading import load
 from ..families import codec_of
 from ..metrics import DATA_RANGE, psnr
 from ..utils.checks import NotFiniteError
-from .batches import Batch, Inputs
 from .config import Stage, TrainConfig
-from .data import Clips, SyntheticClips, VideoFolder, fingerprint
+from .data import Batch, Clips, Inputs, SyntheticClips, VideoFolder, fingerprint
 from .losses import Objective, layers_seeded
 from .models import new_parts, perceptual_distance, stack
 from .run_folder import RunFolder, TrainingError
@@ -34,12 +33,9 @@ from .run_folder import RunFolder, TrainingError
 class Progress(NamedTuple):
     """The argument of `watch`, after every row of the log."""
 
-    log: list[dict[str, Any]]
-    """All rows so far; `run_folder.FIELDS` lists their keys."""
-    steps: int
-    """Steps of the whole run."""
-    vae: nn.Module
-    """The moving average of the weights, as a model that reconstructs pixels. Do not change or keep it."""
+    log: list[dict[str, Any]]  # all rows so far; `run_folder.FIELDS` lists their keys
+    steps: int  # of the whole run
+    vae: nn.Module  # the moving average of the weights, which reconstructs pixels. Do not change or keep it
 
 
 def train(
@@ -177,17 +173,14 @@ class _Run:
         self.average.update_parameters(self.half)
         return dict(zip(losses, values.tolist(), strict=True)) | {"grad_norm": norm.item()}
 
-    @torch.no_grad()
-    def _psnr(self) -> float:
-        codec, clips = codec_of(self.reconstructing.eval()), self.measured.to(self.accelerator.device).split(1)
-        values = [psnr(x, codec.reconstruct(x).sample.clamp(-1, 1), DATA_RANGE).mean().item() for x in clips]
-        return float(np.mean(values))
-
     def _log(self, row: dict[str, Any], measure: bool, bar: tqdm) -> None:
         if not self.accelerator.is_main_process:
             return
         if measure or row["step"] % self.config.measure_every == 0:
-            row["psnr"] = self._psnr()
+            codec, clips = codec_of(self.reconstructing.eval()), self.measured.to(self.accelerator.device).split(1)
+            with torch.no_grad():
+                values = [psnr(x, codec.reconstruct(x).sample.clamp(-1, 1), DATA_RANGE).mean().item() for x in clips]
+            row["psnr"] = float(np.mean(values))
         self.log.append(row)
         with self.folder.explained(f"write {self.folder.log}"):
             self.folder.append_log(row)
@@ -198,12 +191,9 @@ class _Run:
     def _save(self, optimizer, schedule) -> None:
         if self.accelerator.is_main_process:
             state = dict(half=self.half, average=self.average, optimizer=optimizer, schedule=schedule)
-            self.folder.write(
-                self.config,
-                {name: value.state_dict() for name, value in state.items()}
-                | dict(processes=self.accelerator.num_processes, made_of=self.made_of)
-                | dict(step=self.step, seconds=self.seconds, log=self.log),
-            )
+            values = dict(step=self.step, seconds=self.seconds, log=self.log, made_of=self.made_of)
+            values |= {name: value.state_dict() for name, value in state.items()}
+            self.folder.write(self.config, values | dict(processes=self.accelerator.num_processes))
         self.accelerator.wait_for_everyone()
 
 
