@@ -25,6 +25,7 @@ from vae_lab.ablation import runner as ablation
 from vae_lab.ablation.config import TrialConfig
 from vae_lab.ablation.metrics import METRICS
 from vae_lab.ablation.runner import AblationError, read_ablation_file, run_ablation
+from vae_lab.ablation.store import TrialFolder
 from vae_lab.training.config import Stage
 from vae_lab.utils import exit_codes
 
@@ -224,9 +225,13 @@ def test_a_trial_that_asks_to_exit_has_failed(base, tmp_path, n_jobs):
     assert result.trials["psnr"].notna().sum() == 3
 
 
-def test_a_sigterm_is_no_error_of_a_trial(base):
+def test_a_sigterm_is_no_error_of_a_trial(base, tmp_path, monkeypatch):
+    monkeypatch.setattr("vae_lab.ablation.trial.run_trial", exit_codes.terminate)
+    folder = TrialFolder(tmp_path)
+    folder.open(ablation._version())
     with pytest.raises(exit_codes.Terminated):
-        ablation._measured(exit_codes.terminate, base)
+        ablation._work(folder, base.to_dict(), "key", "training", "source", None)
+    assert folder.in_flight() == {"key"} and folder.read("key") is None
 
 
 def test_other_content_is_another_trial(finished, base, tmp_path):

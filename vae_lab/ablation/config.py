@@ -1,26 +1,23 @@
 """The config of a trial: a training, and how its model is used and measured. Variants change some of its fields."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from ..shapes import MICRO_FRAME_SIZE
-from ..training.config import TrainConfig, check_factor, config_class, renamed
+from ..training.config import TrainConfig, check_factor, reads_half, renamed
 from ..utils.checks import check_known, positive_int
 
 
-@config_class
+@reads_half
+@dataclass(frozen=True, kw_only=True)
 class TrialConfig(TrainConfig):
     """A training, and how its model is used and measured afterwards. `seed` is set by the ablation."""
 
-    micro_frame_size: int | None = MICRO_FRAME_SIZE
-    """Frames per chunk when the model is used; None: no chunks. VideoVAEs only."""
-    used_spatial_scaling_factor: float | None = None
-    """Factor on 2D latents when the model is used; None: as in training. Part "temporal" only."""
-    measured_frames: int = 34
-    """Frames of each measured clip."""
-    measured_size: int = 64
-    """Height and width of the measured clips, in pixels."""
+    micro_frame_size: int | None = MICRO_FRAME_SIZE  # frames per chunk in use; None: no chunks. VideoVAEs only
+    used_spatial_scaling_factor: float | None = None  # on 2D latents in use; None: as in training. Part "temporal" only
+    measured_frames: int = 34  # of each measured clip
+    measured_size: int = 64  # height and width of the measured clips, in pixels
 
     def __post_init__(self):
         super().__post_init__()
@@ -54,13 +51,9 @@ def changed(base: TrialConfig, difference: Mapping[str, Any]) -> TrialConfig:
         if name == "model" and isinstance(value, Mapping) and "class_name" not in value:
             value = values["model"] | value
         if name == "stages" and not isinstance(value, list | tuple):
-            value = _changed_stages(values["stages"], value)
+            if not isinstance(value, Mapping) or not all(isinstance(change, Mapping) for change in value.values()):
+                raise ValueError(f"stages must be a list of stages or a table of stage name -> fields, got {value!r}")
+            check_known("stages", value, [stage["name"] for stage in values["stages"]])
+            value = [stage | dict(value.get(stage["name"], {})) for stage in values["stages"]]
         values[name] = value
     return type(base).from_dict(values)
-
-
-def _changed_stages(stages: list[dict], differences: Mapping[str, Mapping]) -> list[dict]:
-    if not isinstance(differences, Mapping) or not all(isinstance(value, Mapping) for value in differences.values()):
-        raise ValueError(f"stages must be a list of stages or a table of stage name -> fields, got {differences!r}")
-    check_known("stages", differences, [stage["name"] for stage in stages])
-    return [stage | dict(differences.get(stage["name"], {})) for stage in stages]

@@ -15,20 +15,11 @@ PACKAGE = __name__.partition(".")[0]
 
 @cache
 def code_version(module: str, libraries: Sequence[str] = ()) -> str:
-    """Hash a module of the package, every module of the package that it needs, and installed versions of libraries.
+    """Hash a module ("wing.module"), all modules of the package that it needs, and versions of libraries: 12 digits.
 
     Comments, docstrings and layout do not count, nor do modules that only draw (`figures`, and names that end in it).
     Imports are followed wherever they stand in a module; a name that comes from a front is looked up in its stub.
-
-    Args:
-        module: its dotted name within the package.
-        libraries: names that pip knows, in a tuple.
-
-    Returns:
-        12 hex digits.
-
-    Raises:
-        ValueError: there is no such module, or a module imports the package by its absolute name.
+    Raises ValueError if there is no such module, or a module imports the package by its absolute name.
     """
     digest = hashlib.sha256()
     for name, tree in sorted(_with_imports(module).items()):

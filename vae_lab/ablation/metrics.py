@@ -8,14 +8,11 @@ UNDECIDED, SAME = "cannot tell", "the same"
 class Metric(NamedTuple):
     """A metric of a trial: how it is called, and what its values mean."""
 
-    name: str
-    """Its name in a sentence."""
+    name: str  # in a sentence
     meaning: str
     unit: str = ""
-    better: int = 0
-    """1: more is better, -1: less is better, 0: neither."""
-    one: str = ""
-    """For a metric without unit: what has the value 1."""
+    better: int = 0  # 1: more is better, -1: less is better, 0: neither
+    one: str = ""  # for a metric without unit: what has the value 1
 
     @property
     def label(self) -> str:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import combinations
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,12 +23,10 @@ class Trial(NamedTuple):
 
     variant: str
     seed: int
-    config: TrialConfig
-    """With absolute paths: a worker may run in another folder."""
+    config: TrialConfig  # with absolute paths: a worker may run in another folder
     key: str
     training_key: str
-    source_key: str
-    """Hash of the clips and weights that the trial reads."""
+    source_key: str  # hash of the clips and weights that the trial reads
 
 
 def check_name(name: str) -> None:
@@ -83,11 +82,9 @@ def configs_of(base: TrialConfig, variants: Mapping[str, Mapping[str, Any]]) -> 
 
 def check_different(variants: Mapping[str, Any]) -> None:
     """Refuse variants (name -> what decides their numbers) that equal an earlier one or the base."""
-    names = list(variants)
-    for number, name in enumerate(names):
-        for other in names[:number]:
-            if variants[name] == variants[other]:
-                raise ValueError(f"variant {name!r} is the same as {called(other)}")
+    for earlier, name in combinations(variants, 2):
+        if variants[earlier] == variants[name]:
+            raise ValueError(f"variant {name!r} is the same as {called(earlier)}")
 
 
 def called(name: str) -> str:

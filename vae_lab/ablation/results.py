@@ -206,8 +206,6 @@ def paired_difference(values: pd.Series, base: pd.Series) -> dict[str, float]:
     return {"difference": mean, "low": mean - half_width, "high": mean + half_width, "pairs": pairs}
 
 
-# ---- sentences -----------------------------------------------------------------------------------------------------
-
 ROUNDING = 1e-9  # an interval narrower than this share of the values is one point: chance plays no part in the metric
 
 

@@ -35,7 +35,6 @@ LIBRARIES = ("torch", "diffusers", "accelerate", "numpy", "pillow", "av", "sciki
 """Libraries whose versions decide a trial's numbers, as the package's code does."""
 SCALED = ("steps", "warmup_steps", "cached_clips")
 """Fields of a config that `read_ablation_file` scales."""
-_UNFINISHED = dict(metrics={}, frames={}, error="", traceback="", seconds=float("nan"))  # a result without measurements
 
 
 class AblationError(RuntimeError):
@@ -98,7 +97,7 @@ def run_ablation(
                 folder.file(trial.key).unlink()
         _run(folder, trials, data, n_jobs, progress)
         for trial in trials:  # also trainings of earlier runs that were killed before this line
-            (folder.keep_training if keep_models else folder.remove_training)(trial.training_key)
+            folder.close_training(trial.training_key, keep_models)
         results = [dict(variant=trial.variant, seed=trial.seed) | (folder.read(trial.key) or {}) for trial in trials]
         ablation = Ablation.of_results(results, METRICS)
         ablation.write(folder.path / name)
@@ -132,9 +131,6 @@ def _scaled(name: str, value: Any, scale: float) -> Any:
         return [_scaled("", item, scale) for item in value]
     scales = name in SCALED and type(value) is int
     return max(min(value, 1), ceil(round(value * scale, 9))) if scales else value
-
-
-# ---- running -------------------------------------------------------------------------------------------------------
 
 
 def _run(folder: TrialFolder, trials: Sequence[Trial], data: Path | None, n_jobs: int | None, progress: bool) -> None:
@@ -228,7 +224,7 @@ def _give_up(folder: TrialFolder, trial: Trial, error: Exception) -> None:
     if isinstance(error, AblationError):
         raise error
     text = f"WorkerDied: its worker died, and again in another try: {type(error).__name__}: {first_line(error)}"
-    folder.finish(trial.key, _UNFINISHED | {"config": trial.config.to_dict(), "error": text})
+    folder.finish(trial.key, {"config": trial.config.to_dict(), "error": text})
 
 
 def _arguments(folder: TrialFolder, trial: Trial, data: Path | None) -> tuple:
@@ -248,18 +244,12 @@ def _work(folder: TrialFolder, values: dict, key: str, training_key: str, source
     config, begin = TrialConfig.from_dict(values), perf_counter()
     try:
         folder.start(key)
-        result = _measured(run_trial, config, folder.training(training_key), folder.latents(source_key), data)
-        folder.finish(key, result | {"seconds": round(perf_counter() - begin, 2)})
+        try:
+            result = run_trial(config, folder.training(training_key), folder.latents(source_key), data)._asdict()
+        except exit_codes.Terminated:
+            raise
+        except (Exception, SystemExit) as error:
+            result = dict(error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+        folder.finish(key, result | {"config": values, "seconds": round(perf_counter() - begin, 2)})
     except OSError as error:
         raise AblationError(f"could not write to {folder.path}: {error}; finished trials are saved") from error
-
-
-def _measured(run_trial, config: TrialConfig, *places) -> dict[str, Any]:
-    """Run a trial; return its measurements or its error."""
-    try:
-        measured = run_trial(config, *places)._asdict()
-    except exit_codes.Terminated:
-        raise
-    except (Exception, SystemExit) as error:
-        measured = dict(error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
-    return _UNFINISHED | {"config": config.to_dict()} | measured

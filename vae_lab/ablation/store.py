@@ -10,7 +10,8 @@ from typing import Any
 from ..utils.files import write_beside
 
 VERSION_FILE, TRIALS, STARTED, SCRATCH = "code_version", "trials", "started", "scratch"
-FIELDS = ("config", "metrics", "frames", "error", "traceback", "seconds")  # in a finished trial, beside its key
+EMPTY = dict(metrics={}, frames={}, error="", traceback="", seconds=float("nan"))  # a trial that measured nothing
+FIELDS = ("config", *EMPTY)  # in a finished trial, beside its key
 KEPT = "kept"  # a file that protects the folder of a training from removal
 RESERVED = (VERSION_FILE, TRIALS, STARTED, SCRATCH)
 
@@ -74,9 +75,9 @@ class TrialFolder:
         (self.path / STARTED / key).touch()
 
     def finish(self, key: str, trial: Mapping[str, Any]) -> None:
-        """Save a finished trial. The file of a trial is never incomplete."""
+        """Save a finished trial, with EMPTY for what it lacks. The file of a trial is never incomplete."""
         with write_beside(self.file(key)) as beside:
-            beside.write_text(json.dumps({"key": key} | dict(trial), indent=1) + "\n", "utf-8")
+            beside.write_text(json.dumps({"key": key} | EMPTY | dict(trial), indent=1) + "\n", "utf-8")
         (self.path / STARTED / key).unlink(missing_ok=True)
 
     def in_flight(self) -> set[str]:
@@ -91,16 +92,13 @@ class TrialFolder:
         """Return the folder of the 2D latents that trainings on the same clips and weights share."""
         return self.path / SCRATCH / "latents" / key
 
-    def keep_training(self, key: str) -> None:
-        """Exempt a training from later clean-up, if there is one."""
-        if self.training(key).exists():
-            (self.training(key) / KEPT).touch()
-
-    def remove_training(self, key: str) -> None:
-        """Remove a training that is not exempt, in one step: its folder is never incomplete."""
+    def close_training(self, key: str, keep: bool) -> None:
+        """Protect a training from removal, or remove it in one step if it is not protected."""
         training = self.training(key)
         removed = training.with_name(f"{key}.removed")
         shutil.rmtree(removed, ignore_errors=True)  # left by a run that was killed here
+        if keep and training.exists():
+            (training / KEPT).touch()
         if training.exists() and not (training / KEPT).exists():
             training.rename(removed)
             shutil.rmtree(removed, ignore_errors=True)

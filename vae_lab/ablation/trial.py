@@ -55,10 +55,8 @@ def _own_settings() -> Iterator[None]:
 class Measured(NamedTuple):
     """The measurements of a trial."""
 
-    metrics: dict[str, float]
-    """Name in METRICS -> value; NaN if it does not apply to the model."""
-    frames: dict[str, dict[str, list[float]]]
-    """Name of a measured clip -> name in METRICS_BY_FRAME -> a value for each of its frames."""
+    metrics: dict[str, float]  # name in METRICS -> value; NaN if it does not apply to the model
+    frames: dict[str, dict[str, list[float]]]  # name of a clip -> name in METRICS_BY_FRAME -> a value for each frame
 
 
 def run_trial(config: TrialConfig, folder: Path, cache: Path, data: str | Path | None = None) -> Measured:

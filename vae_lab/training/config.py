@@ -7,16 +7,13 @@ from dataclasses import MISSING, dataclass, field, fields
 from functools import wraps
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self, TypeVar, dataclass_transform
+from typing import Any, Self
 
 from ..utils.checks import check_above, check_at_least, check_known, check_one_of, check_text, is_number, positive_int
 
 PARTS = ("spatial", "temporal", "whole")
-TARGETS = ("pixels", "latents")
 STARTS = ("interpolation", "random")
-PRECISIONS = ("auto", "no", "bf16", "fp16")
 RUNTIME_FIELDS = ("checkpoint_every", "log_every", "measure_every", "workers")  # these do not change the weights
-_Class = TypeVar("_Class", bound=type)
 
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,11 +26,9 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"part": part} | {name: value for name, value in values.items() if name != "half"}
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True)
-def config_class(cls: _Class) -> _Class:
-    """Make a frozen, keyword-only dataclass whose constructor also reads `half` (see `renamed`), with a warning."""
-    made: Any = dataclass(frozen=True, kw_only=True)(cls)
-    init = made.__init__
+def reads_half(cls):
+    """Let the constructor of a dataclass also read `half` (see `renamed`), with a warning."""
+    init = cls.__init__
 
     @wraps(init)
     def init_with_old_name(self, **values):
@@ -41,8 +36,8 @@ def config_class(cls: _Class) -> _Class:
             warnings.warn('half is now called part, and its "video" is "whole"', FutureWarning, stacklevel=2)
         init(self, **renamed(values))
 
-    made.__init__ = init_with_old_name
-    return made
+    cls.__init__ = init_with_old_name
+    return cls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +62,15 @@ class Stage:
         positive_int("batch_size", self.batch_size)
         check_at_least("learning_rate", self.learning_rate, 0)
         check_at_least("identity_weight", self.identity_weight, 0)
-        check_one_of("target", self.target, TARGETS)
+        check_one_of("target", self.target, ("pixels", "latents"))
         pair = self.num_frames if isinstance(self.num_frames, list | tuple) else ()
         if len(pair) != 2 or positive_int("num_frames", pair[0]) > positive_int("num_frames", pair[1]):
             raise ValueError(f"num_frames must be (shortest, longest), got {self.num_frames!r}")
         object.__setattr__(self, "num_frames", tuple(pair))
 
 
-@config_class
+@reads_half
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Everything that decides the trained weights, and four settings (RUNTIME_FIELDS) that do not.
 
@@ -127,7 +123,7 @@ class TrainConfig:
 
     def __post_init__(self):
         check_one_of("part", self.part, PARTS)
-        check_one_of("mixed_precision", self.mixed_precision, PRECISIONS)
+        check_one_of("mixed_precision", self.mixed_precision, ("auto", "no", "bf16", "fp16"))
         if not self.stages:
             raise ValueError("stages must hold at least one Stage")
         object.__setattr__(self, "stages", tuple(self.stages))

@@ -39,10 +39,19 @@ def start_as_interpolation(vae: SpatialVAE | TemporalVAE) -> None:
 
 
 class _Trunk:
-    """Sets the convolutions of a trunk that carries `channels`; each of its norms' `groups` groups holds `constant`."""
+    """Sets the convolutions of a trunk that carries `channels`; each of its norms' `groups` groups holds `constant`.
 
-    def __init__(self, groups: int, constant: float, channels: int):
+    widths: the numbers of channels of its levels.
+    """
+
+    def __init__(self, groups: int, constant: float, channels: int, widths: Iterable[int]):
         self.groups, self.constant, self.channels = groups, constant, channels
+        for width in widths:
+            if width // groups < 4 or len(self.carriers(width)) < 2 * channels:
+                raise ValueError(
+                    f"start_as_interpolation needs norm groups of at least 4 channels, and {2 * channels} channels "
+                    f"beside two constants a group, got {width} channels in {groups} groups"
+                )
 
     def constants(self, width: int) -> Tensor:
         """Return the two channels of each norm group that hold the constant and its negative: the last, (groups, 2)."""
@@ -56,14 +65,6 @@ class _Trunk:
         """Pair the carriers. If the groups' size is even, twins share a group, so its mean stays 0."""
         carriers = self.carriers(width)
         return carriers[: len(carriers) // 2 * 2 : 2], carriers[1::2]
-
-    def check_room(self, widths: Iterable[int]) -> None:
-        for width in widths:
-            if width // self.groups < 4 or len(self.carriers(width)) < 2 * self.channels:
-                raise ValueError(
-                    f"start_as_interpolation needs norm groups of at least 4 channels, and {2 * self.channels} "
-                    f"channels beside two constants a group, got {width} channels in {self.groups} groups"
-                )
 
     def set_path(self, convs: Sequence[Conv], first: Tensor, between: Sequence[Tensor], last: Tensor) -> None:
         """Set the trunk of an encoder or decoder: its first convolution, those that change the size, and its last."""
@@ -128,10 +129,8 @@ def _start_posterior(quant_conv: Conv, post_quant_conv: Conv, latent_channels: i
 @start_as_interpolation.register
 @torch.no_grad()
 def _start_spatial(vae: SpatialVAE) -> None:
-    encoder, decoder = vae.autoencoder.encoder, vae.autoencoder.decoder
-    channels = vae.config.in_channels
-    trunk = _Trunk(vae.config.norm_num_groups, PIXEL_CONSTANT, channels)
-    trunk.check_room(vae.config.block_out_channels)
+    encoder, decoder, channels = vae.autoencoder.encoder, vae.autoencoder.decoder, vae.config.in_channels
+    trunk = _Trunk(vae.config.norm_num_groups, PIXEL_CONSTANT, channels, vae.config.block_out_channels)
     if vae.config.latent_channels < channels or vae.config.out_channels != channels:
         raise ValueError(
             f"start_as_interpolation needs out_channels equal to in_channels ({channels}) and at least as many latent "
@@ -160,8 +159,8 @@ def _start_spatial(vae: SpatialVAE) -> None:
 @torch.no_grad()
 def _start_temporal(vae: TemporalVAE) -> None:
     encoder, decoder, channels = vae.encoder, vae.decoder, vae.config.in_channels
-    trunk = _Trunk(vae.config.norm_num_groups, LATENT_CONSTANT, channels)
-    trunk.check_room(vae.config.base_channels * multiplier for multiplier in vae.config.channel_multipliers)
+    widths = [vae.config.base_channels * multiplier for multiplier in vae.config.channel_multipliers]
+    trunk = _Trunk(vae.config.norm_num_groups, LATENT_CONSTANT, channels, widths)
     if vae.config.latent_channels < channels:
         raise ValueError(
             f"start_as_interpolation needs at least in_channels ({channels}) latent channels, "

@@ -1,8 +1,7 @@
 """The models of a training run: the one that it trains, the frozen 2D half behind it, and the finished one."""
 
-import inspect
-from collections.abc import Mapping
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 import torch
@@ -40,11 +39,10 @@ def new_half(config: TrainConfig) -> ModelMixin:
         whole = load(config.start)
         vae = getattr(whole, config.part, whole)
         if config.part != "whole" and not isinstance(vae, kind):
-            raise ValueError(
-                f"start {config.start!r} must have a {config.part} half of the lab, it is {type(vae).__name__}"
-            )
+            wanted = f"start {config.start!r} must have a {config.part} half of the lab"
+            raise ValueError(f"{wanted}, it is {type(vae).__name__}")
         return vae
-    _check_arguments(f"model ({kind.__name__})", arguments, kind)
+    check_known(f"model ({kind.__name__})", arguments, list(signature(kind).parameters))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         try:
@@ -64,7 +62,7 @@ def _class_of(config: TrainConfig) -> tuple[type, dict[str, Any]]:
     name = arguments.pop("class_name", "VideoVAE")
     if name == "VideoVAE":
         for part, cls in (("spatial_config", SpatialVAE), ("temporal_config", TemporalVAE)):
-            _check_arguments(f"model {part}", arguments.get(part) or {}, cls)
+            check_known(f"model {part}", arguments.get(part) or {}, list(signature(cls).parameters))
         return VideoVAE, arguments
     kind = class_named(name)
     if kind is None or not name.startswith("AutoencoderKL"):
@@ -72,10 +70,6 @@ def _class_of(config: TrainConfig) -> tuple[type, dict[str, Any]]:
     if config.start == "interpolation":
         raise ValueError(f'start must be "random" or a checkpoint for {name}, got "interpolation"')
     return kind, arguments
-
-
-def _check_arguments(name: str, arguments: Mapping[str, Any], kind: type) -> None:
-    check_known(name, arguments, list(inspect.signature(kind).parameters))
 
 
 def frozen_spatial(source: str, scaling_factor: float | None = None) -> SpatialVAE:
