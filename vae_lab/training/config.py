@@ -7,13 +7,14 @@ from dataclasses import MISSING, dataclass, field, fields
 from functools import wraps
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from ..utils.checks import check_above, check_at_least, check_known, check_one_of, check_text, is_number, positive_int
 
 PARTS = ("spatial", "temporal", "whole")
 STARTS = ("interpolation", "random")
 RUNTIME_FIELDS = ("checkpoint_every", "log_every", "measure_every", "workers")  # these do not change the weights
+_Class = TypeVar("_Class", bound=type)
 
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,9 +27,10 @@ def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {"part": part} | {name: value for name, value in values.items() if name != "half"}
 
 
-def reads_half(cls):
+def reads_half(cls: _Class) -> _Class:
     """Let the constructor of a dataclass also read `half` (see `renamed`), with a warning."""
-    init = cls.__init__
+    made: Any = cls
+    init = made.__init__
 
     @wraps(init)
     def init_with_old_name(self, **values):
@@ -36,7 +38,7 @@ def reads_half(cls):
             warnings.warn('half is now called part, and its "video" is "whole"', FutureWarning, stacklevel=2)
         init(self, **renamed(values))
 
-    cls.__init__ = init_with_old_name
+    made.__init__ = init_with_old_name
     return cls
 
 
