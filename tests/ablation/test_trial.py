@@ -64,6 +64,8 @@ def test_a_model_that_says_nothing():
     for parameter in vae.parameters():
         parameter.data.zero_()
     measured = measure(vae, config())
+    assert list(measured.metrics) == list(METRICS)  # each row has a value, and each value a row
+    assert [name for name, value in measured.metrics.items() if np.isnan(value)] == ["time_error"]  # 0 / 0
     assert measured.metrics["active_channels"] == 0
     assert measured.metrics["kl"] == 0
     assert measured.metrics["latent_std"] == 0

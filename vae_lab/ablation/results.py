@@ -28,12 +28,9 @@ TABLES = ("trials", "frames", "table")
 class Ablation:
     """The results that `run_ablation` returns. The base comes first, then the variants in the order of the call."""
 
-    trials: pd.DataFrame
-    """One row per trial: variant, seed, the metrics (NaN if one does not apply), seconds, error ("" if none), key."""
-    frames: pd.DataFrame
-    """One row per measured frame: variant, seed, clip, frame (from 0), and METRICS_BY_FRAME."""
-    metrics: Mapping[str, Metric]
-    """The metrics in the tables, by name."""
+    trials: pd.DataFrame  # a row per trial: variant, seed, metrics (NaN: not measured), seconds, error ("": none), key
+    frames: pd.DataFrame  # a row per measured frame: variant, seed, clip, frame (from 0), and METRICS_BY_FRAME
+    metrics: Mapping[str, Metric]  # those in the tables, by name
 
     @classmethod
     def of_results(cls, results: Iterable[Mapping[str, Any]], metrics: Mapping[str, Metric]) -> "Ablation":
@@ -89,9 +86,9 @@ class Ablation:
     def only(self, *variants: str) -> "Ablation":
         """Keep only the base and these variants."""
         check_known("an ablation", variants, self.variants, "variant")
-        tables = {"trials": self.trials, "frames": self.frames}
-        kept = {name: table[table["variant"].isin([BASE, *variants])] for name, table in tables.items()}
-        return replace(self, **{name: table.reset_index(drop=True) for name, table in kept.items()})
+        kept = [BASE, *variants]
+        trials, frames = (t[t["variant"].isin(kept)].reset_index(drop=True) for t in (self.trials, self.frames))
+        return replace(self, trials=trials, frames=frames)
 
     def value(self, variant: str, metric: str, column: str = "mean") -> float:
         """Return one number of `table(metric)`; NaN if it is missing."""

@@ -28,13 +28,12 @@ from .results import Ablation
 from .store import TrialFolder
 
 with needs_extra("train"):
-    from joblib import Parallel, delayed
+    from joblib import Parallel, delayed, parallel_config
     from joblib.parallel import get_active_backend
 
+# Libraries whose versions decide a trial's numbers, as the package's code does.
 LIBRARIES = ("torch", "diffusers", "accelerate", "numpy", "pillow", "av", "scikit-image")
-"""Libraries whose versions decide a trial's numbers, as the package's code does."""
-SCALED = ("steps", "warmup_steps", "cached_clips")
-"""Fields of a config that `read_ablation_file` scales."""
+SCALED = ("steps", "warmup_steps", "cached_clips")  # fields of a config that `read_ablation_file` scales
 
 
 class AblationError(RuntimeError):
@@ -143,8 +142,12 @@ def _run(folder: TrialFolder, trials: Sequence[Trial], data: Path | None, n_jobs
     with tqdm(total=len(trials), initial=len(trials) - len(missing), unit="trial", **quiet) as bar:
         while missing:
             for key in folder.in_flight() & missing.keys():
-                _alone(folder, missing.pop(key), data)
-                bar.update()
+                trial = missing.pop(key)
+                with parallel_config("loky"):  # in a process: if that dies too, the trial has failed
+                    error = _batch(folder, [trial], data, 2, bar)
+                if error is not None:
+                    _give_up(folder, trial, error)
+                    bar.update()
             error = _batch(folder, list(missing.values()), data, n_jobs, bar)
             missing = {key: trial for key, trial in missing.items() if folder.read(key) is None}
             if error is not None and not folder.in_flight() & missing.keys():
@@ -210,14 +213,6 @@ def _on_dask(client, folder: TrialFolder, tasks: Sequence[Trial], data, bar: tqd
             bar.update()
     finally:
         client.cancel(list(futures))
-
-
-def _alone(folder: TrialFolder, trial: Trial, data) -> None:
-    """Run a trial alone in a process; if that dies too, the trial has failed."""
-    try:
-        Parallel(n_jobs=2, backend="loky")([delayed(_work)(*_arguments(folder, trial, data))])
-    except Exception as error:
-        _give_up(folder, trial, error)
 
 
 def _give_up(folder: TrialFolder, trial: Trial, error: Exception) -> None:

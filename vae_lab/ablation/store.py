@@ -9,11 +9,10 @@ from typing import Any
 
 from ..utils.files import write_beside
 
-VERSION_FILE, TRIALS, STARTED, SCRATCH = "code_version", "trials", "started", "scratch"
+RESERVED = VERSION_FILE, TRIALS, STARTED, SCRATCH = "code_version", "trials", "started", "scratch"
 EMPTY = dict(metrics={}, frames={}, error="", traceback="", seconds=float("nan"))  # a trial that measured nothing
 FIELDS = ("config", *EMPTY)  # in a finished trial, beside its key
 KEPT = "kept"  # a file that protects the folder of a training from removal
-RESERVED = (VERSION_FILE, TRIALS, STARTED, SCRATCH)
 
 
 @dataclass(frozen=True)

@@ -49,14 +49,10 @@ class Stage:
     name: str
     steps: int
     learning_rate: float
-    target: str = "pixels"
-    """What is reconstructed: "pixels", or "latents" of the frozen 2D half (part "temporal" only)."""
-    batch_size: int = 8
-    """Clips per step and process."""
-    num_frames: tuple[int, int] = (1, 17)
-    """Shortest and longest clip. Each step draws one length for all its clips. Images (`image_fraction`) are extra."""
-    identity_weight: float = 0.0
-    """Weight of the mean squared distance between an image's temporal latent and its 2D latent (part "temporal")."""
+    target: str = "pixels"  # reconstruct "pixels", or "latents" of the frozen 2D half (part "temporal" only)
+    batch_size: int = 8  # clips per step and process
+    num_frames: tuple[int, int] = (1, 17)  # shortest and longest clip; a step draws one length. Images are extra
+    identity_weight: float = 0.0  # of an image's mean squared distance from its 2D latent (part "temporal" only)
 
     def __post_init__(self):
         check_text("name", self.name)
@@ -81,47 +77,36 @@ class TrainConfig:
     B (Open-Sora v1.2.0, `opensora/models/vae/losses.py`): a clip of L latent frames has L times the KL of an image.
     """
 
-    part: str
-    """What is trained: "spatial" (the 2D half), "temporal" (the temporal half, behind a frozen 2D half), or "whole" (a
-    whole VAE from pixels)."""
+    part: str  # "spatial" (the 2D half), "temporal" (the temporal half, behind a frozen 2D half), "whole" (a whole VAE)
     stages: tuple[Stage, ...]
+    # Arguments of SpatialVAE or TemporalVAE. For part "whole": those of VideoVAE or, with "class_name" among them, of
+    # that diffusers class.
     model: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of SpatialVAE or TemporalVAE. For part "whole": those of VideoVAE or, with "class_name" among them, of
-    that diffusers class."""
-    spatial: str = "lab"
-    """The frozen 2D half behind which a temporal half is trained: any checkpoint with a 2D half that `load` reads."""
-    spatial_scaling_factor: float | None = None
-    """Factor on the latents of that 2D half; None: its scaling_factor. Part "temporal" only."""
+    spatial: str = "lab"  # the frozen 2D half of part "temporal": any checkpoint with a 2D half that `load` reads
+    spatial_scaling_factor: float | None = None  # on the latents of that 2D half; None: its scaling_factor
+    # "interpolation" (`start_as_interpolation`), "random" (torch's defaults), or a checkpoint that `load` reads, whose
+    # training continues (leave `model` out then).
     start: str = "interpolation"
-    """"interpolation" (`start_as_interpolation`), "random" (torch's defaults), or a checkpoint that `load` reads, whose
-    training continues (leave `model` out then)."""
-    size: int = 64
-    """Height and width of the training clips, in pixels."""
-    image_fraction: float = 0.2
-    """Share of the steps that train on images, clips of one frame (Open-Sora: 20 %). Part "spatial": all."""
-    cached_clips: int = 1024
-    """Clips whose 2D latents are computed once and kept on disk; 0: new clips and new latents at every step."""
+    size: int = 64  # height and width of the training clips, in pixels
+    image_fraction: float = 0.2  # share of steps on images, clips of one frame (Open-Sora: 20 %); part "spatial": all
+    cached_clips: int = 1024  # whose 2D latents are computed once and kept on disk; 0: new clips at every step
     mse_weight: float = 1.0
     l1_weight: float = 0.05
     kl_weight: float = 1e-6
     perceptual_weight: float = 0.0
+    # A perceptual distance as "module:name", for instance "lpips:LPIPS". Called without arguments, `name` must return a
+    # torch module that takes images (N, 3, H, W) in [-1, 1] twice and returns (N, ...).
     perceptual: str | None = None
-    """A perceptual distance as "module:name", for instance "lpips:LPIPS". Called without arguments, `name` must return
-    a torch module that takes images (N, 3, H, W) in [-1, 1] twice and returns (N, ...)."""
     weight_decay: float = 0.0
     warmup_steps: int = 100
     max_grad_norm: float = 1.0
-    ema_decay: float = 0.999
-    """Decay of the moving average of the weights. The finished model has the averaged weights."""
+    ema_decay: float = 0.999  # of the moving average of the weights, which the finished model has
     seed: int = 0
-    mixed_precision: str = "auto"
-    """"auto": bf16 if the accelerator supports it, else "no"."""
+    mixed_precision: str = "auto"  # "auto": bf16 if the accelerator supports it, else "no"
     checkpoint_every: int = 250
     log_every: int = 10
-    measure_every: int = 250
-    """Steps between measurements of PSNR on held-out clips."""
-    workers: int = 0
-    """Processes that draw or decode clips beside the training process."""
+    measure_every: int = 250  # steps between measurements of PSNR on held-out clips
+    workers: int = 0  # processes that draw or decode clips beside the training process
 
     def __post_init__(self):
         check_one_of("part", self.part, PARTS)

@@ -80,14 +80,13 @@ class _Trunk:
         if conv.bias is None:
             weight[held, :, self.constants(conv.in_channels)] = 1
         else:
+            conv.bias.zero_()
             conv.bias.unflatten(0, (-1, copies))[held] = torch.tensor([[self.constant], [-self.constant]])
 
     def carry(self, conv: Conv, *kernels: Tensor) -> None:
         """Make a convolution apply each kernel to every carried channel alone: one output channel per kernel."""
         copies = len(kernels)
         conv.weight.zero_()
-        if conv.bias is not None:
-            conv.bias.zero_()
         sources, targets = self.carriers(conv.in_channels), self.carriers(conv.out_channels // copies)
         shared = min(len(sources), len(targets))
         conv.weight.unflatten(0, (-1, copies))[targets[:shared], :, sources[:shared]] = torch.stack(kernels)
@@ -101,7 +100,6 @@ class _Trunk:
         conv.weight[ones[inputs], inputs] = kernel
         conv.weight[twins] = -conv.weight[ones]
         if conv.bias is not None:
-            conv.bias.zero_()
             self.set_constants(conv)
 
     def leave(self, conv: Conv, kernel: Tensor) -> None:

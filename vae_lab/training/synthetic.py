@@ -72,7 +72,10 @@ def _drawn_layer(random: np.random.Generator, num_frames: int, size: int) -> np.
     2001, "Occlusion models for natural images").
     """
     side = size * SUPERSAMPLING
-    palette = _palette(random)
+    colours = random.uniform(0, 1, (int(random.integers(2, 9)), 3))
+    if random.random() < 0.6:  # saturated: most channels near their ends
+        colours = np.where(random.random(colours.shape) < 0.6, np.round(colours) * 0.9 + colours * 0.1, colours)
+    palette = [(int(red), int(green), int(blue)) for red, green, blue in colours * 255]
     outline = (0, 0, 0) if random.random() < 0.3 else None
     smallest, largest = side * np.exp(random.uniform(np.log(0.02), np.log(0.1))), side * 0.6
     count = int(np.exp(random.uniform(np.log(3), np.log(50))))
@@ -95,13 +98,6 @@ def _drawn_layer(random: np.random.Generator, num_frames: int, size: int) -> np.
         for slope in (ramp[:, None, None], ramp[None, :, None]):
             clip = clip + random.uniform(-0.5, 0.5, 3) * slope
     return clip
-
-
-def _palette(random: np.random.Generator) -> list[tuple[int, int, int]]:
-    colours = random.uniform(0, 1, (int(random.integers(2, 9)), 3))
-    if random.random() < 0.6:  # saturated: most channels near their ends
-        colours = np.where(random.random(colours.shape) < 0.6, np.round(colours) * 0.9 + colours * 0.1, colours)
-    return [(int(red), int(green), int(blue)) for red, green, blue in colours * 255]
 
 
 def _shape(random: np.random.Generator, radius: float, palette, outline) -> Callable:
