@@ -87,7 +87,7 @@ class CausalConv3d(nn.Module):
             raise ValueError("step needs is_causal=True: padding on both sides needs later frames")
         if past is None:
             if self.time_pad_mode == "reflect" and self.time_padding:
-                raise ValueError('step needs pad_mode "constant" or "replicate": "reflect" pads with later frames')
+                raise ValueError('step needs time_pad_mode "constant" or "replicate": "reflect" pads with later frames')
             past = F.pad(x[:, :, :1], (0, 0, 0, 0, self.time_padding, 0), mode=self.time_pad_mode)
             past = past[:, :, : self.time_padding]
         frames = torch.cat([past, x], dim=2)
@@ -102,8 +102,9 @@ class CausalConv3d(nn.Module):
         time = max(front, behind) if self.time_pad_mode == "reflect" else 0
         needed = (time, height, width) if self.pad_mode == "reflect" else (time, 0, 0)
         if any(padding and padding >= size for padding, size in zip(needed, x.shape[2:], strict=True)):
+            name = "pad_mode" if self.pad_mode == "reflect" else "time_pad_mode"
             raise ValueError(
-                f'pad_mode "reflect" needs more than (T, H, W) = {needed} samples to pad as many, '
+                f'{name} "reflect" needs more than (T, H, W) = {needed} samples to pad as many, '
                 f"got {tuple(x.shape[2:])}"
             )
         if self.pad_mode == self.time_pad_mode:  # F.pad reads the last axis first

@@ -24,17 +24,17 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .shapes import Timeline
+from .shapes import Timeline, decoder_last_seen, encoder_last_seen
 from .spatial_vae import SpatialVAE
 from .streaming import StreamingDecoder, StreamingEncoder
 from .temporal_vae import TemporalVAE
-from .utils.checks import positive_int
+from .utils.checks import check_video, positive_int
 from .utils.files import hash_weights
 from .utils.text import first_line
-from .video_vae import VideoVAE
+from .video_vae import VideoVAE, with_config
 
 
-class Reconstructed(NamedTuple):
+class LatentAndSample(NamedTuple):
     """The mode of a clip's latents (B, C, L, h, w), and the clip as the model decodes them."""
 
     latent: Tensor
@@ -93,7 +93,7 @@ class Codec:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the model's inputs."""
+        """The dtype of the model's inputs."""
         return getattr(self.vae, "dtype", None) or next(self.vae.parameters()).dtype
 
     @property
@@ -135,8 +135,9 @@ class Codec:
         """Decode raw latents (B, C, L, h, w) to (B, in_channels, T, H, W); T is num_frames if the model keeps it."""
         return self.vae.decode(z).sample
 
-    def reconstruct(self, x: Tensor) -> Reconstructed:
+    def reconstruct(self, x: Tensor) -> LatentAndSample:
         """Encode and decode a clip. Raises ValueError if the model fails on it, or returns another shape."""
+        check_video("x", x)
         try:
             z = self.encode(x)
             y = self.decode(z, x.shape[2])
@@ -149,7 +150,7 @@ class Codec:
                 f"{self.name} turned a clip of shape {tuple(x.shape)} into {tuple(y.shape)}: take another length "
                 f"(often a multiple of the temporal ratio, plus 1)"
             )
-        return Reconstructed(z, y)
+        return LatentAndSample(z, y)
 
     def decoded_shape(self, shape: Sequence[int], num_frames: int) -> tuple[int, ...] | None:
         """Return the shape that latents of a shape decode to, on meta tensors: without weights or computation.
@@ -223,7 +224,7 @@ class Codec:
         return mean.expand(channels), (std / factor).expand(channels)
 
     def identity(self) -> str:
-        """Return a hash of the class, the type, the config and every weight."""
+        """Return a hash of the class, the dtype, the config and every weight."""
         config = {name: value for name, value in self.config.items() if not name.startswith("_")}
         digest = hashlib.sha256(json.dumps([self.name, str(self.dtype), config], default=str, sort_keys=True).encode())
         hash_weights(digest, self.vae.state_dict())
@@ -236,10 +237,13 @@ class Codec:
         return self.vae
 
     def calibrated(self, z: Tensor) -> nn.Module:
-        """Return the model with its latent statistics (scaling factor, or mean and std) measured on raw latents z."""
-        if "scaling_factor" in self.config:
-            self.vae.register_to_config(scaling_factor=1 / z.std().item())
-        return self.vae
+        """Return a model with the same weights, and the statistics of raw latents z: scaling factor, or mean and std.
+
+        This model keeps its own. Device, dtype and mode are the same. A model without a scaling_factor returns itself.
+        """
+        if "scaling_factor" not in self.config:
+            return self.vae
+        return with_config(self.vae, scaling_factor=1 / z.std().item())
 
     def note_frame_norms(self) -> None:
         """Record in the config that every norm now has separate statistics for each frame, so that saving keeps it."""
@@ -371,8 +375,7 @@ class _Stack(_Temporal):
         return self.vae.with_micro_frame_size(chunk)
 
     def calibrated(self, z: Tensor) -> VideoVAE:
-        statistics = dict(latents_mean=z.mean((0, 2, 3, 4)).tolist(), latents_std=z.std((0, 2, 3, 4)).tolist())
-        return VideoVAE.of_halves(self.vae.spatial, self.vae.temporal, micro_frame_size=self.chunk, **statistics)
+        return self.vae.with_statistics(z.mean((0, 2, 3, 4)).tolist(), z.std((0, 2, 3, 4)).tolist())
 
     def note_frame_norms(self) -> None:
         codec_of(self.vae.temporal).note_frame_norms()
@@ -405,12 +408,12 @@ class Maps(NamedTuple):
     @property
     def encoder_last_seen(self) -> list[int]:
         """For each latent frame, the last frame that it may see."""
-        return self.timeline.encoder_last_seen
+        return encoder_last_seen(self.timeline.groups)
 
     @property
     def decoder_last_seen(self) -> list[int]:
         """For each frame, the last latent frame that it may see."""
-        return self.timeline.decoder_last_seen
+        return decoder_last_seen(self.timeline.groups)
 
 
 def maps_of(vae: Any, num_frames: int = 17, size: int = 16, seed: int = 0) -> Maps:

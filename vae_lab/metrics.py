@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .shapes import MICRO_FRAME_SIZE, TEMPORAL_RATIO, chunk_lengths
-from .utils.checks import check_video, positive_int
+from .utils.checks import check_above, check_video, positive_int
 
 DATA_RANGE = 2.0  # largest less smallest value of pixels in [-1, 1]
 SSIM_WINDOW = 11  # Wang et al. 2004, "Image quality assessment": an 11x11 Gaussian window, sigma 1.5
@@ -25,8 +25,7 @@ def _check_pair(x: Tensor, y: Tensor, data_range: float) -> None:
     check_video("y", y)
     if x.shape != y.shape:
         raise ValueError(f"x and y must have the same shape, got {tuple(x.shape)} and {tuple(y.shape)}")
-    if not data_range > 0:
-        raise ValueError(f"data_range must be above 0, got {data_range}")
+    check_above("data_range", data_range, 0)
 
 
 def psnr(x: Tensor, y: Tensor, data_range: float) -> Tensor:
@@ -94,8 +93,11 @@ FRAME_METRICS: dict[str, FrameMetric] = {
 
 def measure_frames(x: Tensor, y: Tensor, data_range: float = DATA_RANGE) -> dict[str, np.ndarray]:
     """Measure one clip x against y, (1, C, T, H, W) each, by all metrics defined for its size: name -> (T,)."""
+    check_video("x", x)
+    if len(x) != 1:
+        raise ValueError(f"x must be one clip (1, C, T, H, W), got shape {tuple(x.shape)}")
     defined = {name: m for name, m in FRAME_METRICS.items() if min(x.shape[3:]) >= m.smallest_side}
-    return {name: metric.function(x, y, data_range)[0].numpy() for name, metric in defined.items()}
+    return {name: metric.function(x, y, data_range)[0].detach().cpu().numpy() for name, metric in defined.items()}
 
 
 def rms(values: ArrayLike, axis: int | tuple[int, ...] | None = None) -> Any:
@@ -115,11 +117,12 @@ def bicubic_round_trip(x: Tensor, factor: int = 8) -> Tensor:
     (B, C, T, H, W) -> the same shape. H and W must be multiples of `factor`.
     """
     check_video("x", x)
+    factor = positive_int("factor", factor)
     for name, size in (("height", x.shape[3]), ("width", x.shape[4])):
         if size % factor:
             raise ValueError(f"{name} ({size}) must be a multiple of factor ({factor})")
     frames = x.transpose(1, 2).flatten(0, 1)
-    small = F.interpolate(frames, scale_factor=1 / factor, mode="bicubic", antialias=True)
+    small = F.interpolate(frames, (x.shape[3] // factor, x.shape[4] // factor), mode="bicubic", antialias=True)
     return F.interpolate(small, frames.shape[2:], mode="bicubic").unflatten(0, (x.shape[0], -1)).transpose(1, 2)
 
 

@@ -6,12 +6,14 @@ written once. Sizes are in samples: frames along time, pixels or latent cells al
 Source of the formulas: Open-Sora v1.2.0, `opensora/models/vae/vae_temporal.py` and `vae.py`.
 """
 
+from bisect import bisect
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil, prod
 
-from .utils.checks import positive_int
+from .utils.checks import integer_within, positive_int
 from .utils.text import count as count  # public here: the notebooks print sizes with it
 
 MICRO_FRAME_SIZE = 17  # Open-Sora 1.2 encodes 17 frames at a time (`micro_frame_size` of the released config.json)
@@ -82,6 +84,7 @@ def conv_output_size(size: int, kernel_size: int, stride: int = 1, dilation: int
     >>> conv_output_size(16, kernel_size=3, stride=2, padding=time_padding(3, stride=2))
     8
     """
+    size, padding = positive_int("size", size), integer_within("padding", padding, 0)
     stride, reach = positive_int("stride", stride), kernel_reach(kernel_size, dilation)
     if size + padding < reach:
         raise ValueError(f"size ({size}) plus padding ({padding}) must be at least the kernel's reach ({reach})")
@@ -139,7 +142,7 @@ def latent_chunks(
 def frame_range(
     num_latent_frames: int, temporal_ratio: int = TEMPORAL_RATIO, micro_frame_size: int | None = MICRO_FRAME_SIZE
 ) -> range:
-    """The lengths of clips with `num_latent_frames` latent frames, which their decoder accepts; empty if none has.
+    """The lengths of clips with `num_latent_frames` latent frames, which their decoder accepts.
 
     >>> frame_range(5), frame_range(6)
     (range(17, 18), range(18, 22))
@@ -185,6 +188,7 @@ def latent_size(
     if len(size) != 3:
         raise ValueError(f"size must be (T, H, W), got {tuple(size)}")
     num_frames, height, width = map(positive_int, ("num_frames", "height", "width"), size)
+    spatial_ratio = positive_int("spatial_ratio", spatial_ratio)
     for name, value in (("height", height), ("width", width)):
         if value % spatial_ratio:
             raise ValueError(f"{name} ({value}) must be a multiple of {spatial_ratio}")
@@ -207,7 +211,8 @@ def compression_ratio(size: Sequence[int], latent: Sequence[int], channels: int 
     >>> compression_ratio((16, 256, 256), latent_size((16, 256, 256), micro_frame_size=None))
     192.0
     """
-    return channels * prod(size) / (latent_channels * prod(latent))
+    numbers = prod(positive_int("size", samples) for samples in (channels, *size))
+    return numbers / prod(positive_int("latent", samples) for samples in (latent_channels, *latent))
 
 
 def encoder_last_seen(groups: Sequence[range]) -> list[int]:
@@ -269,20 +274,11 @@ class Timeline:
     @property
     def chunks(self) -> list[tuple[int, int]]:
         """(latent frames, frames) of each chunk (`latent_chunks`)."""
-        chunks = [range(start, start + n) for start, n in zip(self.chunk_starts, self.chunk_lengths, strict=True)]
-        return [(sum(group.start in chunk for group in self.groups), len(chunk)) for chunk in chunks]
+        starts = self.chunk_starts
+        latents = Counter(bisect(starts, group.start) for group in self.groups)  # by the chunk's number, from 1
+        return [(latents[number], length) for number, length in enumerate(self.chunk_lengths, start=1)]
 
     @property
     def num_latents(self) -> int:
         """Latent frames of the clip."""
         return len(self.groups)
-
-    @property
-    def encoder_last_seen(self) -> list[int]:
-        """For each latent frame, the last frame that a causal encoder may see."""
-        return encoder_last_seen(self.groups)
-
-    @property
-    def decoder_last_seen(self) -> list[int]:
-        """For each frame, the last latent frame that a causal decoder may see."""
-        return decoder_last_seen(self.groups)

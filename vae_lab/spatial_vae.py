@@ -1,6 +1,7 @@
 """The 2D half of the video VAE: diffusers' AutoencoderKL, applied to each frame alone."""
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from inspect import signature
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from .gaussian import DiagonalGaussian
 from .shapes import latent_size
-from .utils.checks import check_video, positive_int
+from .utils.checks import check_above, check_video, positive_int
 
 
 class SpatialVAE(ModelMixin, ConfigMixin):
@@ -48,8 +49,7 @@ class SpatialVAE(ModelMixin, ConfigMixin):
         super().__init__()
         if micro_batch_size is not None:
             positive_int("micro_batch_size", micro_batch_size)
-        if not scaling_factor > 0:
-            raise ValueError(f"scaling_factor must be above 0, got {scaling_factor}")
+        check_above("scaling_factor", scaling_factor, 0)
         if any(width % norm_num_groups for width in block_out_channels):
             raise ValueError(
                 f"block_out_channels {tuple(block_out_channels)} must each be a multiple of "
@@ -61,10 +61,11 @@ class SpatialVAE(ModelMixin, ConfigMixin):
         self.autoencoder = AutoencoderKL(**blocks, **{name: self.config[name] for name in shared})
 
     def with_scaling_factor(self, scaling_factor: float) -> "SpatialVAE":
-        """Make a SpatialVAE with copies of the same weights and another scaling_factor."""
-        other = SpatialVAE.from_config(self.config, scaling_factor=scaling_factor)
-        other.load_state_dict(self.state_dict())
-        return other.to(self.device, self.dtype).train(self.training)
+        """Make a copy of this model, weights included, with another scaling_factor."""
+        check_above("scaling_factor", scaling_factor, 0)
+        other = deepcopy(self)
+        other.register_to_config(scaling_factor=scaling_factor)
+        return other
 
     @property
     def spatial_compression_ratio(self) -> int:

@@ -125,7 +125,7 @@ class _Stream:
         check_video(name, x, channels)
         if (x.dtype, x.device) != (self.temporal.dtype, self.temporal.device):
             raise ValueError(
-                f"{name} must have the model's type and device, {self.temporal.dtype} on "
+                f"{name} must have the model's dtype and device, {self.temporal.dtype} on "
                 f"{self.temporal.device}, got {x.dtype} on {x.device}"
             )
         shape = (x.shape[0], *x.shape[3:])
@@ -173,6 +173,7 @@ class _Stream:
 
 def _check_streamable(temporal: TemporalVAE, micro_frame_size: int | None, chunked: bool) -> None:
     config = temporal.config
+    time_mode = "pad_mode" if config.time_pad_mode is None else "time_pad_mode"
     if chunked:
         if micro_frame_size is None:
             raise ValueError("chunked needs a VideoVAE with a micro_frame_size, which says how long a chunk is")
@@ -184,8 +185,8 @@ def _check_streamable(temporal: TemporalVAE, micro_frame_size: int | None, chunk
         )
     elif not config.is_causal:
         raise ValueError("is_causal=False needs later frames, so it cannot be streamed")
-    elif "reflect" in (config.pad_mode, config.time_pad_mode):
-        raise ValueError('pad_mode "reflect" pads with later frames, so it cannot be streamed')
+    elif config[time_mode] == "reflect":
+        raise ValueError(f'{time_mode} "reflect" pads with later frames, so it cannot be streamed')
 
 
 class StreamingEncoder(_Stream):

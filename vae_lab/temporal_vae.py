@@ -20,6 +20,7 @@ from .causal_conv import CausalConv3d
 from .gaussian import DiagonalGaussian
 from .shapes import frame_range, front_padding, latent_size
 from .utils.checks import check_one_of, check_video, positive_int
+from .utils.text import span
 
 NORMS = ("group", "frame_group")
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU}
@@ -287,8 +288,7 @@ class TemporalVAE(ModelMixin, ConfigMixin):
 def check_num_frames(num_frames: int, num_latent_frames: int, allowed: range) -> None:
     """Refuse a `num_frames` that is not among the `allowed` ones: `shapes.frame_range` of `num_latent_frames`."""
     if num_frames not in allowed:
-        fits = f"{allowed.start} to {allowed.stop - 1}" if len(allowed) > 1 else ", ".join(map(str, allowed))
         raise ValueError(
             f"num_frames ({num_frames}) does not fit a latent of {num_latent_frames} frames, which decodes to "
-            f"{fits or 'no number of frames'}"
+            f"{span(allowed, ' to ')}"
         )

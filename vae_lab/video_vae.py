@@ -4,8 +4,10 @@ Source: Open-Sora v1.2.0, `opensora/models/vae/vae.py`.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -17,7 +19,7 @@ from .gaussian import DiagonalGaussian
 from .shapes import MICRO_FRAME_SIZE, chunk_lengths, frame_range, latent_chunks, latent_size
 from .spatial_vae import SpatialVAE
 from .temporal_vae import TemporalVAE, check_num_frames
-from .utils.checks import check_video, positive_int
+from .utils.checks import check_above, check_video, finite, positive_int
 
 # Mean and standard deviation of each channel of the released model's latents: shift and scale in its config.json
 SHIFT = (-0.10, 0.34, 0.27, 0.98)
@@ -69,27 +71,35 @@ class VideoVAE(ModelMixin, ConfigMixin):
                 f"temporal in_channels ({self.temporal.config.in_channels}) must equal "
                 f"spatial latent_channels ({self.spatial.config.latent_channels})"
             )
-        for name, values in (("latents_mean", latents_mean), ("latents_std", latents_std)):
-            if len(values) != channels:
-                raise ValueError(f"{name} must have one number for each of {channels} latent channels, got {values}")
-        if not all(0 < value < float("inf") for value in latents_std):
-            raise ValueError(f"latents_std must be above 0, got {tuple(latents_std)}")
-        self.register_buffer("shift", torch.tensor(latents_mean, dtype=torch.float32).view(1, -1, 1, 1, 1))
-        self.register_buffer("scale", torch.tensor(latents_std, dtype=torch.float32).view(1, -1, 1, 1, 1))
+        self.register_buffer("shift", _per_channel("latents_mean", latents_mean, channels))
+        self.register_buffer("scale", _per_channel("latents_std", latents_std, channels))
 
     @classmethod
     def of_halves(cls, spatial: SpatialVAE, temporal: TemporalVAE, **config: Any) -> "VideoVAE":
-        """Make a VideoVAE of these modules themselves, not of copies. config: the other arguments."""
-        # by keyword: diffusers' from_config takes positional arguments for defaults, and drops them
-        vae = cls(spatial_config=_arguments(spatial), temporal_config=_arguments(temporal), **config)
+        """Make a VideoVAE of these modules themselves, not of copies.
+
+        config: the other arguments. Defaults are Open-Sora's, latents_mean and latents_std included: pass those of
+        your own latents.
+        """
+        with torch.device("meta"):  # no memory or time for weights that are replaced at once
+            # by keyword: diffusers' from_config takes positional arguments for defaults, and drops them
+            vae = cls(spatial_config=_arguments(spatial), temporal_config=_arguments(temporal), **config)
         vae.spatial, vae.temporal = spatial, temporal
-        return vae
+        return vae.with_statistics(vae.config.latents_mean, vae.config.latents_std)
 
     def with_micro_frame_size(self, micro_frame_size: int | None) -> "VideoVAE":
         """Make a VideoVAE of the same modules, not of copies, with another chunk length; None: no chunks."""
-        statistics = dict(latents_mean=self.config.latents_mean, latents_std=self.config.latents_std)
-        other = self.of_halves(self.spatial, self.temporal, micro_frame_size=micro_frame_size, **statistics)
-        return other.to(self.device).train(self.training)
+        if micro_frame_size is not None:
+            micro_frame_size = positive_int("micro_frame_size", micro_frame_size)
+        return with_config(self, micro_frame_size=micro_frame_size)
+
+    def with_statistics(self, latents_mean: Sequence[float], latents_std: Sequence[float]) -> "VideoVAE":
+        """Make a VideoVAE of the same modules, not of copies, that normalizes by other numbers."""
+        channels, weight = self.temporal.config.latent_channels, next(self.temporal.parameters())
+        other = with_config(self, latents_mean=latents_mean, latents_std=latents_std)
+        other.shift = _per_channel("latents_mean", latents_mean, channels).to(weight)  # its device and dtype
+        other.scale = _per_channel("latents_std", latents_std, channels).to(weight)
+        return other
 
     @property
     def temporal_compression_ratio(self) -> int:
@@ -178,6 +188,26 @@ class VideoVAE(ModelMixin, ConfigMixin):
         """Encode and decode, with diffusers' signature."""
         posterior = self.encode(x).latent_dist
         return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), x.shape[2])
+
+
+def with_config(vae: Any, **config: Any) -> Any:
+    """Return a model of the same modules and weights, not of copies, with another config; `vae` itself stays as it is.
+
+    Device, dtype and mode are the same too. The config must not change the architecture.
+    """
+    other = copy(vae)
+    for name in ("_parameters", "_buffers", "_modules"):  # other dicts, so that neither sees what the other replaces
+        other.__dict__[name] = dict(vae.__dict__[name])
+    other.register_to_config(**config)
+    return other
+
+
+def _per_channel(name: str, values: Sequence[float], channels: int) -> Tensor:
+    if np.shape(values) != (channels,):
+        raise ValueError(f"{name} must have one number for each of {channels} latent channels, got {values}")
+    for value in values:
+        finite(name, value) if name == "latents_mean" else check_above(name, value, 0)
+    return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1, 1)
 
 
 def _arguments(half: SpatialVAE | TemporalVAE) -> dict[str, Any]:

@@ -344,7 +344,7 @@ def test_a_config_that_makes_no_model_is_a_value_error(tmp_path, layout, values)
         config = json.loads((folder / "config.json").read_text()) | values
         (folder / "config.json").write_text(json.dumps(config))
     for read in (load, inspect):
-        with pytest.raises(ValueError, match=r"makes no model|latents_std must be above 0|of no known layout|must be"):
+        with pytest.raises(ValueError, match=r"makes no model|of no known layout|must (be|have)"):
             read(folder)
 
 

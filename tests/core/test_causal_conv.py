@@ -105,7 +105,7 @@ def test_reflect_needs_frames_to_reflect():
         ValueError, match=r'pad_mode "reflect" needs more than \(T, H, W\) = \(2, 1, 1\).*got \(2, 4, 4\)'
     ):
         conv(torch.zeros(1, 1, 2, 4, 4))
-    with pytest.raises(ValueError, match="reflect"):
+    with pytest.raises(ValueError, match='^step needs time_pad_mode "constant" or "replicate": "reflect"'):
         conv.step(torch.zeros(1, 1, 4, 4, 4))
 
 
@@ -130,7 +130,7 @@ def test_time_can_be_padded_in_another_way_than_space():
     assert ones(3, time_pad_mode="replicate")(x).flatten().tolist() == [3, 4, 6, 9]  # height and width have zeros
     assert ones(3, pad_mode="replicate", time_pad_mode="constant")(x).flatten().tolist() == [9, 27, 54, 81]
     assert ones((3, 1, 1), time_pad_mode="reflect", is_causal=False)(x).flatten().tolist() == [5, 6, 9, 10]
-    with pytest.raises(ValueError, match=r'"reflect" needs more than \(T, H, W\) = \(2, 0, 0\).*got \(2, 1, 1\)'):
+    with pytest.raises(ValueError, match=r'^time_pad_mode "reflect" needs .* = \(2, 0, 0\).*got \(2, 1, 1\)'):
         ones(3, time_pad_mode="reflect")(x[:, :, :2])
     with pytest.raises(ValueError, match="time_pad_mode must be one of .* got 'zeros'"):
         ones(3, time_pad_mode="zeros")

@@ -9,7 +9,7 @@ from tests.helpers import small_vae
 from tests.helpers.families import cogvideox, hunyuan, wan
 from vae_lab import SpatialVAE, TemporalVAE, VideoVAE, families
 from vae_lab.families import FAMILIES, Codec, class_named, codec_of, maps_of, register
-from vae_lab.shapes import Timeline, frame_groups
+from vae_lab.shapes import Timeline, encoder_last_seen, frame_groups
 
 X = torch.rand(1, 3, 18, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
@@ -152,8 +152,26 @@ def test_a_calibrated_model_has_the_statistics_of_its_latents(vae):
     spatial = codec_of(vae.spatial).calibrated(z)
     assert spatial.config.scaling_factor == pytest.approx(0.18215 / z.std().item())
     assert all(torch.equal(value, spatial.state_dict()[name]) for name, value in vae.spatial.state_dict().items())
-    model = codec_of(cogvideox()).calibrated(z)
+    other = cogvideox()
+    before = other.config.scaling_factor
+    model = codec_of(other).calibrated(z)
     torch.testing.assert_close(codec_of(model).mean_std(4)[1], z.std().expand(4))
+    assert other.config.scaling_factor == before and model.decoder is other.decoder  # nothing changes in place
+
+
+@pytest.mark.parametrize("change", ["calibrated", "with_chunk"])
+@pytest.mark.parametrize("training", [True, False])
+def test_changed_models_keep_device_dtype_mode_and_buffers_and_make_no_weights(change, training, monkeypatch):
+    vae = small_vae().half().to("meta").train(training)
+    vae.shift = torch.full_like(vae.shift, 7, device="cpu")
+    monkeypatch.setattr(nn.Module, "reset_parameters", lambda _: pytest.fail("a second model is made"), raising=False)
+    monkeypatch.setattr(nn.Conv3d, "reset_parameters", lambda _: pytest.fail("a second model is made"))
+    z = torch.randn(1, 4, 6, 2, 2, generator=torch.Generator().manual_seed(1))
+    other = codec_of(vae).with_chunk(5) if change == "with_chunk" else codec_of(vae).calibrated(z)
+    assert {t.dtype for t in other.state_dict().values()} == {torch.half} and other.training is training
+    assert other.temporal is vae.temporal and other.spatial is vae.spatial and other.scale.is_meta
+    assert other.shift is vae.shift if change == "with_chunk" else other.shift.is_meta
+    assert vae.config.micro_frame_size == 17 and vae.shift.flatten().tolist() == [7] * 4
 
 
 def test_identity_follows_class_config_and_weights():
@@ -173,6 +191,8 @@ def test_what_is_no_video_vae_is_refused(thing):
 
 
 def test_a_failure_names_the_model_and_the_clip(vae):
+    with pytest.raises(ValueError, match=r"x must be a tensor of shape \(B, C, T, H, W\), got shape \(3, 18, 16, 16\)"):
+        codec_of(vae).reconstruct(X[0])
     with pytest.raises(ValueError, match="VideoVAE failed on 18 frames of 12x16: height .12. must be a multiple of 8"):
         codec_of(vae).reconstruct(X[..., :12, :])
     with pytest.raises(ValueError, match=r"AutoencoderKLWan turned a clip of shape \(1, 3, 16, 16, 16\) into "):
@@ -200,7 +220,7 @@ def test_a_family_may_have_a_law_of_frames_that_no_formula_knows(registry):
 
     timeline = codec_of(Doubling()).timeline(8)
     assert timeline.groups == [range(1), range(1, 5), range(5, 8)]
-    assert timeline.encoder_last_seen == [0, 4, 7] and timeline.chunks == [(3, 8)]
+    assert encoder_last_seen(timeline.groups) == [0, 4, 7] and timeline.chunks == [(3, 8)]
 
 
 def test_subclasses_inherit_and_may_have_their_own_family(registry):

@@ -64,7 +64,7 @@ def test_ssim_is_one_for_equal_frames_and_a_number_a_frame():
         (torch.zeros(1, 3, 1, 16, 16), torch.zeros(1, 3, 2, 16, 16), 2.0, "x and y must have the same shape"),
         (torch.zeros(1, 3, 1, 16, 16), torch.full((1, 3, 1, 16, 16), torch.nan), 2.0, "y must be finite"),
         (torch.zeros(3, 1, 16, 16), torch.zeros(3, 1, 16, 16), 2.0, r"x must be a tensor of shape \(B, C, T, H, W\)"),
-        (torch.zeros(1, 3, 1, 16, 16), torch.zeros(1, 3, 1, 16, 16), 0, "data_range must be above 0, got 0"),
+        (torch.zeros(1, 3, 1, 16, 16), torch.zeros(1, 3, 1, 16, 16), 0, "data_range must be above 0 and finite, got 0"),
     ],
 )
 def test_errors(x, y, data_range, message):
@@ -86,6 +86,9 @@ def test_bicubic_round_trip():
     assert psnr(smooth, bicubic_round_trip(smooth), 2.0).min() > 20 > psnr(fine, bicubic_round_trip(fine), 2.0).max()
     with pytest.raises(ValueError, match=r"height \(12\) must be a multiple of factor \(8\)"):
         bicubic_round_trip(torch.zeros(1, 3, 1, 12, 16))
+    with pytest.raises(ValueError, match="factor must be at least 1, got 0"):
+        bicubic_round_trip(flat, factor=0)
+    assert bicubic_round_trip(torch.zeros(1, 3, 1, 49, 49), factor=49).shape == (1, 3, 1, 49, 49)  # 49 * (1 / 49) < 1
 
 
 def test_linear_in_time_keeps_every_fourth_frame_and_draws_lines_between():
@@ -119,6 +122,9 @@ def test_frames_are_measured_by_every_metric_that_is_defined_for_their_size():
     assert found["psnr"].tolist() == psnr(x, y, 2.0)[0].tolist()
     assert found["ssim"].tolist() == ssim(x, y, 2.0)[0].tolist()
     assert list(measure_frames(x[..., :10], y[..., :10])) == ["psnr"]
+    assert measure_frames(x.clone().requires_grad_(), y)["psnr"].tolist() == found["psnr"].tolist()
+    with pytest.raises(ValueError, match=r"x must be one clip \(1, C, T, H, W\), got shape \(2, 3, 4, 12, 11\)"):
+        measure_frames(x.expand(2, -1, -1, -1, -1), y.expand(2, -1, -1, -1, -1))
     values = np.array([3.0, 1.0, 2.0])
     assert FRAME_METRICS["psnr"].worst(values) == 1 and FRAME_METRICS["psnr"].text(31.416) == "31.42 dB"
     error = FrameMetric(function=psnr, title="error", higher_is_better=False)

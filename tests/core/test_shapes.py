@@ -83,6 +83,11 @@ def test_causal_padding_gives_one_output_for_each_group_of_stride_frames(size, k
         (lambda: shapes.latent_size((5, 250, 256)), r"height \(250\) must be a multiple of 8"),
         (lambda: shapes.latent_size((5, 256, 12)), r"width \(12\) must be a multiple of 8"),
         (lambda: shapes.latent_size((5, 256)), r"size must be \(T, H, W\), got \(5, 256\)"),
+        (lambda: shapes.latent_size((5, 8, 8), spatial_ratio=0), "spatial_ratio must be at least 1, got 0"),
+        (lambda: shapes.latent_size((5, 8, 8), spatial_ratio=-8), "spatial_ratio must be at least 1, got -8"),
+        (lambda: shapes.conv_output_size(2.5, 2), "size must be an integer of at least 1, got 2.5"),
+        (lambda: shapes.conv_output_size(5, 2, padding=-1), "padding must be an integer of at least 0, got -1"),
+        (lambda: shapes.compression_ratio((5, 8, 8), (2, 0, 1)), "latent must be at least 1, got 0"),
         (lambda: shapes.same_padding(4), "kernel_size in height and width must be odd, got 4"),
         (
             lambda: shapes.time_padding(1, 2),
@@ -116,8 +121,18 @@ def test_a_timeline_is_the_formulas_of_one_clip(t, r, m):
     starts = timeline.chunk_starts
     stops = [start + length for start, length in zip(starts, timeline.chunk_lengths, strict=True)]
     assert [*starts, t] == [0, *stops]
-    assert timeline.encoder_last_seen == shapes.encoder_last_seen(timeline.groups)
-    assert timeline.decoder_last_seen == shapes.decoder_last_seen(timeline.groups)
+
+
+def test_a_long_timeline_makes_its_groups_once_for_all_chunks():
+    class Counted(shapes.Timeline):
+        calls = 0
+
+        @property
+        def groups(self):
+            Counted.calls += 1
+            return super().groups
+
+    assert Counted(100_000).chunks == shapes.latent_chunks(100_000) and Counted.calls == 1
 
 
 def test_a_timeline_is_a_value():

@@ -80,7 +80,7 @@ def test_bad_arguments(vae):
         vae.decode(torch.zeros(1, 4, 2, 2, 2), num_frames=3)
     with pytest.raises(ValueError, match="micro_batch_size must be at least 1, got 0"):
         SpatialVAE(**SMALL_SPATIAL, micro_batch_size=0)
-    with pytest.raises(ValueError, match="scaling_factor must be above 0, got 0"):
+    with pytest.raises(ValueError, match="scaling_factor must be above 0 and finite, got 0"):
         SpatialVAE(**SMALL_SPATIAL, scaling_factor=0)
     with pytest.raises(ValueError, match=r"\(10, 8\) must each be a multiple of norm_num_groups \(4\)"):
         SpatialVAE(block_out_channels=(10, 8), norm_num_groups=4)

@@ -174,5 +174,10 @@ def test_bad_config():
         small_vae(micro_frame_size=0)
     with pytest.raises(ValueError, match="latents_std must have one number for each of 4 latent channels"):
         small_vae(latents_std=(1, 2))
+    for mean in (0.5, None, [float("nan")] * 4, [float("inf")] * 4):
+        with pytest.raises(ValueError, match="latents_mean must (have one number|be a finite number)"):
+            small_vae(latents_mean=mean)
+    with pytest.raises(ValueError, match="latents_std must be above 0 and finite, got inf"):
+        small_vae(latents_std=(1, 2, 3, float("inf")))
     with pytest.raises(ValueError, match=r"temporal in_channels \(8\) must equal spatial latent_channels \(4\)"):
         VideoVAE(SMALL_SPATIAL, SMALL_TEMPORAL | dict(temporal_downsample=(True, True), in_channels=8))

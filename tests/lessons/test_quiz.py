@@ -2,9 +2,10 @@
 
 import numpy as np
 import torch
+from torch import nn
 
 from tests.helpers.lessons import check_of
-from vae_lab.lessons.quiz import Question, choice, extremes
+from vae_lab.lessons.quiz import Question, choice, extremes, same
 
 
 def test_answers_of_the_wrong_kind():
@@ -25,6 +26,23 @@ def test_what_counts_as_the_same():
         check_of("latents of 51 frames")({15, 13}).message == "The order counts here, and a set has none: write a list."
     )
     assert check_of("latents of 51 frames")([13, 15]).message.endswith("The two are the other way round.")
+
+
+def test_true_and_false_of_numpy_and_torch_are_no_numbers():
+    question = Question(True, "Yes.", "Look again.")
+    for true, false in ((True, False), (np.bool_(True), np.bool_(False)), (torch.tensor(True), torch.tensor(False))):
+        assert question.check(true).right is True
+        assert question.check(false).message.endswith("Look again.")
+    assert question.check(1).message == "The answer is True or False; 1 is a number."
+    assert Question(1, "Yes.", "No.").check(np.bool_(True)).message.endswith("is True or False.")
+
+
+def test_every_member_and_infinity_are_compared():
+    assert same(float("inf"), np.inf) and not same(float("inf"), -np.inf) and not same(1.5, np.inf)
+    assert not same(range(2000), list(range(1000))) and same(range(2000), np.arange(2000))
+    assert not same([*range(1500), 1], range(1501))
+    for odd in (np.ndarray, torch.empty(1, device="meta"), {1, "a", (2,)}, object(), nn.Linear, 10**400, "5"):
+        assert Question(5, "Yes.", "No.").check(odd).right is False
 
 
 def test_an_answer_in_words():

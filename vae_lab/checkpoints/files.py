@@ -39,7 +39,7 @@ def read_index(index: Path) -> list[Path]:
 
 
 def read_headers(files: list[Path]) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
-    """Return the shape of every tensor, and how many tensors there are of each type, without reading a tensor."""
+    """Return the shape of every tensor, and how many tensors there are of each dtype, without reading a tensor."""
     shapes: dict[str, tuple[int, ...]] = {}
     dtypes: Counter[str] = Counter()
     for file in files:
@@ -117,7 +117,7 @@ class Hub(NamedTuple):
                     raise FileNotFoundError(f"{self.repo_id} has no {shard}, which its index names")
 
     def read_headers(self, name: str) -> tuple[list[str], dict[str, tuple[int, ...]], dict[str, int]]:
-        """Return file names, shapes and types, from the first bytes of the weight file or of each shard."""
+        """Return file names, shapes and dtypes, from the first bytes of the weight file or of each shard."""
         names, headers = [name], [self._header(name)]
         if headers == [None]:
             names = self._read_index(name)

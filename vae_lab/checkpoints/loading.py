@@ -55,7 +55,7 @@ class CheckpointInfo(NamedTuple):
     parameters: dict[str, int]
     """Numbers in the file for each sub-model (spatial, temporal, …), named by the first part of the file's keys."""
     dtypes: dict[str, int]
-    """Tensors of each type."""
+    """Number of tensors of each dtype."""
     differences: KeyDifferences
 
 

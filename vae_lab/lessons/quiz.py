@@ -91,16 +91,12 @@ Questions = dict[str, Question | FunctionQuestion | Callable[..., Question | Che
 _SHORT = reprlib.Repr()
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = 20
 _SHORT.maxstring = _SHORT.maxother = 60
-LONGEST = 1000  # members of an answer that are compared
 KINDS = {bool: "True or False", str: "a string", Number: "a number", range | tuple | list | set | frozenset: "a list"}
 
 
 def _kind(value: Any) -> str:
-    for kind, words in KINDS.items():
-        if isinstance(value, kind):
-            return words
-    dimensions = getattr(value, "ndim", None)  # of numpy and torch
-    return f"a {type(value).__name__}" if dimensions is None else "a list" if dimensions else "a number"
+    plain = _plain(value)
+    return next((words for kind, words in KINDS.items() if isinstance(plain, kind)), f"a {type(value).__name__}")
 
 
 def _shown(value: Any) -> str:
@@ -112,22 +108,23 @@ def _shown(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Convert ranges, tuples, sets and arrays to lists, and tensors of one number to that number."""
-    if hasattr(value, "tolist"):  # numpy and torch
-        value = value.tolist()
-    if isinstance(value, set | frozenset):
-        value = sorted(value, key=lambda member: (str(type(member)), member))
-    return list(value[:LONGEST]) if isinstance(value, range | tuple | list) else value
+    """Convert what numpy and torch make to Python's own numbers and lists, and sets to sorted lists, if possible."""
+    try:
+        if isinstance(value, set | frozenset):
+            return sorted(value, key=lambda member: (str(type(member)), member))
+        return value.tolist() if hasattr(value, "tolist") else value
+    except Exception:  # an answer may be anything: a class, a tensor without values, members without an order
+        return value
 
 
 def same(answer: Any, right: Any) -> bool:
     """Whether an answer counts as the right one: see `Question.check`."""
     try:
         a, b = _plain(answer), _plain(right)
-        if isinstance(a, list) and isinstance(b, list):
+        if _kind(a) == _kind(b) == "a list":
             return len(a) == len(b) and all(map(same, a, b))
         if _kind(a) == _kind(b) == "a number":
-            return abs(a - b) < (5e-3 if isinstance(b, float) and not b.is_integer() else 1e-9)
+            return a == b or abs(a - b) < (5e-3 if isinstance(b, float) and not b.is_integer() else 1e-9)
         return type(a) is type(b) and a == b
     except Exception:  # an answer may be anything, even something that cannot be compared
         return False

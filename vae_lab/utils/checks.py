@@ -24,10 +24,11 @@ def positive_int(name: str, value: Any) -> int:
     return int(value)
 
 
-def integer_within(name: str, value: Any, low: int, high: int) -> int:
-    """Return an integer from `low` to `high`, both included, as int; other values raise ValueError."""
-    if not is_number(value, Integral) or not low <= value <= high:
-        raise ValueError(f"{name} must be an integer from {low} to {high}, got {value!r}")
+def integer_within(name: str, value: Any, low: int, high: int | None = None) -> int:
+    """Return an integer from `low` to `high` (None: no limit), both included, as int; other values raise ValueError."""
+    if not is_number(value, Integral) or value < low or (high is not None and value > high):
+        rule = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} must be an integer {rule}, got {value!r}")
     return int(value)
 
 
