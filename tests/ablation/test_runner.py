@@ -436,6 +436,21 @@ def test_the_same_call_on_a_dask_cluster_one_of_whose_workers_is_killed(finished
     pd.testing.assert_frame_equal(numbers(again), same, check_exact=True)
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_dask_cluster_that_can_start_no_trial_stops_it(base, tmp_path, monkeypatch):
+    from distributed import Client
+
+    def not_installed(*_) -> None:
+        raise ModuleNotFoundError("No module named 'vae_lab'")
+
+    monkeypatch.setattr(ablation, "_work", not_installed)
+    options = dict(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None)
+    refused = pytest.raises(AblationError, match=r"no trial could be started \(No module named 'vae_lab'\)")
+    with Client(**options, local_directory=tmp_path / "dask"), joblib.parallel_config("dask"), refused:
+        run_ablation(base, VARIANTS, (0,), tmp_path / "out", progress=False)
+    assert not trial_files(tmp_path / "out")  # no trial is said to have failed
+
+
 def test_a_second_ablation_in_the_folder_waits(finished, base, capsys):
     out, result = finished
     with FileLock(out / ".lock"):

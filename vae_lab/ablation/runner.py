@@ -6,7 +6,7 @@ Every finished trial is saved. An interrupted ablation resumes after the last on
 import sys
 import tomllib
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -28,7 +28,7 @@ from .results import Ablation
 from .store import TrialFolder
 
 with needs_extra("train"):
-    from joblib import Parallel, delayed, parallel_config
+    from joblib import Parallel, delayed
     from joblib.parallel import get_active_backend
 
 # Libraries whose versions decide a trial's numbers, as the package's code does.
@@ -143,12 +143,13 @@ def _run(folder: TrialFolder, trials: Sequence[Trial], data: Path | None, n_jobs
         while missing:
             for key in folder.in_flight() & missing.keys():
                 trial = missing.pop(key)
-                with parallel_config("loky"):  # in a process: if that dies too, the trial has failed
-                    error = _batch(folder, [trial], data, 2, bar)
+                error = _batch(folder, [trial], data, bar, n_jobs=2, backend="loky")  # in another process
                 if error is not None:
-                    _give_up(folder, trial, error)
+                    died = "WorkerDied: its worker died, and again in another try"
+                    text = f"{died}: {type(error).__name__}: {first_line(error)}"
+                    folder.finish(key, {"config": trial.config.to_dict(), "error": text})
                     bar.update()
-            error = _batch(folder, list(missing.values()), data, n_jobs, bar)
+            error = _batch(folder, list(missing.values()), data, bar, n_jobs=n_jobs)
             missing = {key: trial for key, trial in missing.items() if folder.read(key) is None}
             if error is not None and not folder.in_flight() & missing.keys():
                 raise AblationError(f"no trial could be started ({error}); finished trials are saved") from error
@@ -175,15 +176,20 @@ def _version() -> str:
     return code_version("ablation.trial", LIBRARIES)
 
 
-def _batch(folder: TrialFolder, tasks: Sequence[Trial], data, n_jobs, bar: tqdm) -> Exception | None:
-    """Run these trials. Return the error that stopped the workers, if any; a trial's own error is in its result."""
+def _batch(folder: TrialFolder, tasks: Iterable[Trial], data: Path | None, bar: tqdm, **jobs) -> Exception | None:
+    """Run trials on the Dask cluster, if one is active, or else through joblib with the settings `jobs`.
+
+    Return the error that stopped a worker, if any. A trial's own error is in its result.
+    """
+    # plain values, which a worker with other code can read too: it then says so
+    calls = [(folder, task.config.to_dict(), task.key, task.training_key, task.source_key, data) for task in tasks]
     backend = get_active_backend()[0]
-    if type(backend).__name__ == "DaskDistributedBackend":
-        _on_dask(backend.client, folder, tasks, data, bar)
-        return None
-    calls = (delayed(_work)(*_arguments(folder, trial, data)) for trial in tasks)
     try:
-        for _ in Parallel(n_jobs=n_jobs, return_as="generator_unordered")(calls):
+        if type(backend).__name__ == "DaskDistributedBackend":
+            finished = _on_dask(backend.client, calls)
+        else:
+            finished = Parallel(**jobs, return_as="generator_unordered")(delayed(_work)(*call) for call in calls)
+        for _ in finished:
             bar.update()
     except AblationError:
         raise
@@ -192,39 +198,22 @@ def _batch(folder: TrialFolder, tasks: Sequence[Trial], data, n_jobs, bar: tqdm)
     return None
 
 
-def _on_dask(client, folder: TrialFolder, tasks: Sequence[Trial], data, bar: tqdm) -> None:
+def _on_dask(client, calls: Sequence[tuple]) -> Iterator[None]:
     """Run trials as Dask futures: joblib would wait for ever for a task that Dask gave up after several deaths."""
     from distributed import as_completed
 
-    def submit(trial: Trial):
-        return client.submit(_work, *_arguments(folder, trial, data), pure=False)
-
-    futures = {submit(trial): trial for trial in tasks}
+    futures = [client.submit(_work, *call, pure=False) for call in calls]
+    errors = []
     try:
-        blamed = []
         for future in as_completed(futures):
-            if future.exception() is None:
-                bar.update()
+            if (error := future.exception()) is None:
+                yield
             else:
-                blamed.append(futures[future])  # but another trial on the same worker may have killed it
-        for trial in blamed:
-            if (error := submit(trial).exception()) is not None:
-                _give_up(folder, trial, error)
-            bar.update()
+                errors.append(error)  # the other trials do not stop
+        if errors:
+            raise errors[-1]
     finally:
-        client.cancel(list(futures))
-
-
-def _give_up(folder: TrialFolder, trial: Trial, error: Exception) -> None:
-    if isinstance(error, AblationError):
-        raise error
-    text = f"WorkerDied: its worker died, and again in another try: {type(error).__name__}: {first_line(error)}"
-    folder.finish(trial.key, {"config": trial.config.to_dict(), "error": text})
-
-
-def _arguments(folder: TrialFolder, trial: Trial, data: Path | None) -> tuple:
-    # plain values, which a worker with other code can read too: it then says so
-    return folder, trial.config.to_dict(), trial.key, trial.training_key, trial.source_key, data
+        client.cancel(futures)
 
 
 def _work(folder: TrialFolder, values: dict, key: str, training_key: str, source_key: str, data: Path | None) -> None:

@@ -117,7 +117,7 @@ def measure(vae: nn.Module, config: TrialConfig) -> Measured:
             error = (decoded - spatial_latent).square().mean((0, 1, 3, 4)).sqrt() / spatial_latent.std()
             frames[name]["time_error"] = error.tolist()
             y = codec_of(halves.spatial).decode(decoded, num_frames)
-        frames[name]["psnr"] = _psnr(x, y).tolist()
+        frames[name]["psnr"] = psnr(x, y.clamp(-1, 1), DATA_RANGE)[0].tolist()
         rows.append((kl_per_element(posterior).item(), *_of_image(codec, x[:, :, :1])))
         means.append(posterior.mode())
     z = torch.cat(means)  # all clips have one shape
@@ -140,10 +140,6 @@ def measure(vae: nn.Module, config: TrialConfig) -> Measured:
     return Measured(metrics, frames)
 
 
-def _psnr(x: Tensor, y: Tensor) -> Tensor:
-    return psnr(x, y.clamp(-1, 1), DATA_RANGE)[0]
-
-
 def _of_image(codec: Codec, image: Tensor) -> tuple[float, float]:
     """Return image_psnr and identity of an image (1, 3, 1, H, W); NaN if the model takes none or has no 2D latents."""
     quality = identity = float("nan")
@@ -153,7 +149,7 @@ def _of_image(codec: Codec, image: Tensor) -> tuple[float, float]:
             spatial_latent = codec_of(codec.halves.spatial).encode(image)
             if z.shape == spatial_latent.shape:
                 identity = (z - spatial_latent).square().mean().item()
-        quality = _psnr(image, codec.decode(z, 1)).item()
+        quality = psnr(image, codec.decode(z, 1).clamp(-1, 1), DATA_RANGE).item()
     return quality, identity
 
 

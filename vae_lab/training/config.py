@@ -94,9 +94,7 @@ class TrainConfig:
     l1_weight: float = 0.05
     kl_weight: float = 1e-6
     perceptual_weight: float = 0.0
-    # A perceptual distance as "module:name", for instance "lpips:LPIPS". Called without arguments, `name` must return a
-    # torch module that takes images (N, 3, H, W) in [-1, 1] twice and returns (N, ...).
-    perceptual: str | None = None
+    perceptual: str | None = None  # "module:name", such as "lpips:LPIPS": what makes the `perceptual` of an `Objective`
     weight_decay: float = 0.0
     warmup_steps: int = 100
     max_grad_norm: float = 1.0
