@@ -120,7 +120,7 @@ def test_every_variant_and_seed_is_a_row(finished):
 def test_a_failed_trial_is_a_row_with_its_error_and_the_rest_go_on(finished):
     out, result = finished
     assert list(result.failed["variant"]) == ["mirrored"] * 2
-    assert result.failed["error"].str.startswith('ValueError: pad_mode "reflect" needs more than').all()
+    assert result.failed["error"].str.startswith('ValueError: time_pad_mode "reflect" needs more than').all()
     assert result.failed[list(METRICS)].isna().all().all()
     kept = [json.loads(text) for text in trial_files(out).values()]
     assert sum("line" in trial["traceback"] for trial in kept) == 2
@@ -657,7 +657,7 @@ def test_the_command_tells_of_failed_trials(finished, spatial, tmp_path, capsys)
     assert main(["ablate", str(tmp_path / "mine.toml"), str(out), "--jobs", "1"]) == 1
     printed = capsys.readouterr()
     assert printed.out.startswith("Ablation: the base and 3 variants, 2 seeds, 2 failed trials\n")
-    assert 'vae-lab ablate: mirrored, seed 0: ValueError: pad_mode "reflect"' in printed.err
+    assert 'vae-lab ablate: mirrored, seed 0: ValueError: time_pad_mode "reflect"' in printed.err
     assert printed.err.endswith("failed trials are kept as they are; --retry-failed runs them again\n")
     assert pd.read_csv(out / "mine" / "table.csv")["variant"].nunique() == 4
     assert main(["ablate", str(tmp_path / "mine.toml"), str(tmp_path), "--jobs", "1", "--scale", "0.5"]) == 1
