@@ -42,7 +42,12 @@ class LatentAndSample(NamedTuple):
 
 
 class Streams(NamedTuple):
-    """An encoder and a decoder that take one clip piece by piece."""
+    """An encoder and a decoder that take one clip piece by piece.
+
+    A family's own streams need these methods: `encode(x)`, whose `.latent_dist.mode()` are the latents that x
+    completes; `decode(z)`, whose `.sample` are the frames of z; `state_dict` and `load_state_dict`. Those of a model
+    with halves also need `encode_spatial_latent` and `decode_spatial_latent`.
+    """
 
     encoder: StreamingEncoder
     decoder: StreamingDecoder
@@ -179,6 +184,7 @@ class Codec:
     def stream(self, num_frames: int, chunked: bool | None = None) -> Streams:
         """Make streams that encode and decode a clip of num_frames piece by piece.
 
+        `reconstruct` uses them, so that memory does not grow with the clip: one chunk, or whole groups, at a time.
         chunked: encode each chunk alone, when it is complete. Default: True if the model has chunks.
         Raises ValueError with the reason if the model cannot be streamed.
         """

@@ -133,7 +133,7 @@ def test_chunks_bound_the_work_and_change_nothing():
     assert report.quality["full"].psnr.tolist() == pytest.approx(
         psnr(to_tensor(clip.frames), whole, 2.0)[0].tolist(), abs=1e-3
     )
-    assert [group.stop for group in report.groups] == [1, 5, 6, 10, 12]
+    assert [group.stop for group in report.timeline.groups] == [1, 5, 6, 10, 12]
 
 
 def test_bad_input(clip, tmp_path, capsys):
@@ -155,7 +155,7 @@ def test_bad_input(clip, tmp_path, capsys):
         ([clip, out, "--device", "quantum"], "device 'quantum' is not available"),
         ([clip, out, "--device", "meta"], "device 'meta' is not available"),
         ([clip, out / "p" / "q", "--model", "nothing"], "no checkpoint at nothing"),
-        ([clip, clip], "OUT must be a folder"),
+        ([clip, clip], "out must be a folder"),
         ([clip, clip / "inside"], "cannot write to the folder"),
     ]  # fmt: skip
     for arguments, message in cases:

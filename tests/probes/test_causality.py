@@ -1,4 +1,4 @@
-"""Models made causal, and the adapters that hand models to the probes."""
+"""Models as two functions, and models made causal."""
 
 import copy
 
@@ -13,7 +13,7 @@ from vae_lab.probes.causality import attribute, leaks
 from vae_lab.probes.chunks import chunk_invariance
 from vae_lab.shapes import frame_groups
 
-# ---- adapters ------------------------------------------------------------------------------------------------------
+# ---- models as two functions ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [small_vae, lambda: small_vae().temporal, cogvideox, hunyuan, wan])

@@ -63,6 +63,17 @@ def test_progress_sees_every_measurement_and_gradients_stay_as_they_were():
     assert seen == list(PROBES) and torch.is_grad_enabled()
 
 
+def test_arguments_are_checked_even_if_the_model_has_its_own_chunks():
+    vae = small_vae()
+    for arguments, message in (
+        (dict(num_frames=-5), "num_frames must be at least 1, got -5"),
+        (dict(size=-3), "size must be at least 1, got -3"),
+        (dict(size=16.5), "size must be an integer of at least 1, got 16.5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            probe(vae, **arguments)
+
+
 def test_a_model_that_is_none():
     with pytest.raises(ValueError, match="vae must be a video VAE .* got Linear"):
         probe(torch.nn.Linear(1, 1))

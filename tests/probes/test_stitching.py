@@ -137,7 +137,7 @@ def test_the_map_is_drawn():
     [
         (None, {"size": (64, 60)}, r"width \(60\) must be a multiple of ratio \(8\)"),
         (None, {"size": (64,)}, r"size must be \(H, W\), got \(64,\)"),
-        (None, {"size": (0, 64)}, "height must be at least 1, got 0"),
+        (None, {"size": (0, 64)}, "size must be at least 1, got 0"),
         (None, {"ratio": 0}, "ratio must be at least 1, got 0"),
         (None, {"direction": "code"}, "direction must be one of encode, decode, got 'code'"),
         (None, {"num_frames": 6, "temporal_ratio": 4}, r"num_frames - 1 \(5\) must be a multiple of .* \(4\)"),

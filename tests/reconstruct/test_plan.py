@@ -26,15 +26,15 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["clip.mkv", "out", "--size", "16x20000"], "size must be at most 16383 pixels high and wide for a page"),
+        (["clip.mkv", "out", "--size", "16x20000"], "size must be at most 16383 pixels high and wide"),
         (["clip.mkv", "out", "--device", "quantum"], "device 'quantum' is not available"),
         (["clip.mkv", "out", "--frames", "7"], "clip.mkv has 6 frames, so it has no frames 0 to 6"),
         (["clip.mkv", "out", "--start", "6"], "clip.mkv has 6 frames, so it has no frame 6"),
-        (["clip.mkv", "clip.mkv"], "OUT must be a folder"),
-        (["images", "images"], "must not be IN, the folder of images that is read"),
-        (["images", "images/out"], "must not be inside IN (images), the folder of images that is read"),
-        (["images", "images/new/out"], "must not be inside IN (images), the folder of images that is read"),
-        (["images", "out/../images/out"], "must not be inside IN (images), the folder of images that is read"),
+        (["clip.mkv", "clip.mkv"], "out must be a folder"),
+        (["images", "images"], "must not be source, the folder of images that is read"),
+        (["images", "images/out"], "must not be inside source (images), the folder of images that is read"),
+        (["images", "images/new/out"], "must not be inside source (images), the folder of images that is read"),
+        (["images", "out/../images/out"], "must not be inside source (images), the folder of images that is read"),
         (["none.mkv", "out"], "no file or folder at none.mkv"),
     ],
 )
@@ -52,7 +52,7 @@ def test_refused_before_a_model_is_loaded(folder, monkeypatch, capsys, arguments
 
 def test_a_source_too_large_for_a_page_is_refused(tmp_path):
     write_video(tmp_path / "wide.png", np.zeros((1, 8, 16_384, 3), np.uint8))
-    with pytest.raises(ValueError, match="frames must be at most 16383 pixels high and wide for a page"):
+    with pytest.raises(ValueError, match="frames must be at most 16383 pixels high and wide"):
         Plan(tmp_path / "wide.png", tmp_path / "out")
 
 
@@ -71,6 +71,15 @@ def test_arguments_that_are_refused(folder, tmp_path):
         with pytest.raises(ValueError, match=message):
             Plan(folder / "clip.mkv", tmp_path / "out", **arguments)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_mistyped_device_is_refused_before_the_source_is_scanned(folder, tmp_path, monkeypatch):
+    def scan(*_):
+        raise AssertionError("the source was scanned")
+
+    monkeypatch.setattr("vae_lab.reconstruct.plan.scan_video", scan)
+    with pytest.raises(ValueError, match="device 'quantum' is not available"):
+        Plan(folder / "clip.mkv", tmp_path / "out", device="quantum")
 
 
 def test_a_plan_reads_its_window(folder, tmp_path):

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from tests.helpers import ROOT, heeding_interrupts, small_vae
 from tests.helpers.video import LONG
 from vae_lab import VideoVAE, load, photo_clip, psnr, read_video, to_tensor, write_video
 from vae_lab.__main__ import main
+from vae_lab.metrics import FRAME_METRICS
 from vae_lab.reconstruct.plan import OUTPUTS, PARTIAL, Plan
 from vae_lab.reconstruct.run import StoppedError, _Job, reconstruct, reconstruct_file, run_plan
 from vae_lab.reconstruct.segments import WorkFolder, segment_plan
@@ -108,8 +110,8 @@ def test_file_to_file_gives_what_memory_gives(name, models, source, tmp_path, sm
     summary = reconstruct_file(vae, source, tmp_path / "out")
     for measure, quality in report.quality.items():
         assert np.array_equal(quality.psnr, summary.quality[measure].psnr)
-        assert np.array_equal(quality.ssim, summary.quality[measure].ssim)
-    for field in ("size", "fps", "latent_shape", "padded_size", "micro_frame_size", "groups", "chunk_starts"):
+        assert np.array_equal(quality["ssim"], summary.quality[measure]["ssim"])
+    for field in ("size", "fps", "latent_shape", "padded_size", "micro_frame_size", "timeline", "chunk_starts"):
         assert getattr(report, field) == getattr(summary, field)
     x = to_tensor(clip.frames)
     with torch.no_grad():
@@ -270,6 +272,33 @@ def test_another_run_starts_anew_and_says_so(models, source, tmp_path, monkeypat
         reconstruct_file(vae, source, out)
 
 
+def test_a_changed_metric_starts_over(models, source, tmp_path, monkeypatch, hurried):
+    vae, out = VideoVAE.from_pretrained(models["stream"]), tmp_path / "out"
+    stopped_after(1, monkeypatch, lambda: reconstruct_file(vae, source, out))
+
+    def psnr(x, y, data_range):  # the old name, other values
+        return x.new_full((1, x.shape[2]), 7.0)
+
+    monkeypatch.setitem(FRAME_METRICS, "psnr", replace(FRAME_METRICS["psnr"], function=psnr))
+    with pytest.warns(UserWarning, match=r"held \d+ frames of a run with a different metrics: starting over"):
+        summary = reconstruct_file(vae, source, out)
+    assert (summary.quality["full"].psnr == 7).all()
+
+
+def test_kept_work_that_is_gone_is_not_called_unwritable(models, source, tmp_path, monkeypatch, hurried):
+    vae, out = VideoVAE.from_pretrained(models["stream"]), tmp_path / "out"
+    write = _Job.write_outputs
+
+    def without_a_segment(job, *arguments):
+        (job.work.segments[1] / "reconstruction.mp4").unlink()
+        write(job, *arguments)
+
+    monkeypatch.setattr(_Job, "write_outputs", without_a_segment)
+    message = r"cannot read or write .*segment-000001/reconstruction.mp4: No such file"
+    with pytest.raises(StoppedError, match=message):
+        reconstruct_file(vae, source, out)
+
+
 def test_two_at_once_are_refused(models, source, tmp_path):
     vae = VideoVAE.from_pretrained(models["stream"])
     with WorkFolder(tmp_path / "out").locked(), pytest.raises(ValueError, match="another run is using .*out"):
@@ -326,10 +355,14 @@ def test_a_full_disk_stops_with_what_was_done(models, tmp_path, monkeypatch, hur
             assert main(arguments) == 1
         return capsys.readouterr().err
 
-    assert re.search(r"^vae-lab reconstruct: cannot write .*: File too large; nothing was written$", stopped(3_000))
+    assert re.search(
+        r"^vae-lab reconstruct: cannot read or write .*: File too large; nothing was written$", stopped(3_000)
+    )
     assert not (tmp_path / "out").exists()
     for size, kept in (((calm + noisy) // 2, 68), ((noisy + page) // 2, 100)):
-        message = rf"cannot write .*: File too large; {kept} of 100 frames are done and kept in .*resumes from there"
+        message = (
+            rf"cannot read or write .*: File too large; {kept} of 100 frames are done and kept in .*resumes from there"
+        )
         assert re.search(message, stopped(size))
         assert [path.name for path in (tmp_path / "out").iterdir()] == [".reconstruct"]
     assert main(arguments) == 0  # with room again it goes on
@@ -419,11 +452,11 @@ def test_the_source_is_never_overwritten(models, source, tmp_path, capsys):
     shutil.copy(source, mine)
     before = mine.read_bytes()
     assert main(["reconstruct", str(mine), str(tmp_path), *model]) == 2
-    assert "must not be a file that is written to OUT" in capsys.readouterr().err and mine.read_bytes() == before
+    assert "must not be a file that is written to out" in capsys.readouterr().err and mine.read_bytes() == before
     images = tmp_path / "images"
     write_video(images, LONG.frames[:2])
     assert main(["reconstruct", str(images), str(images), *model]) == 2
-    assert "must not be IN, the folder of images that is read" in capsys.readouterr().err
+    assert "must not be source, the folder of images that is read" in capsys.readouterr().err
     (tmp_path / "out" / "index.html").mkdir(parents=True)
     assert main(["reconstruct", str(source), str(tmp_path / "out"), *model]) == 2
     assert "must have no folder called index.html, which is to be a file" in capsys.readouterr().err

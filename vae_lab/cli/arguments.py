@@ -12,9 +12,6 @@ MAX_SIZE = 1_000_000  # frames or pixels along an axis
 LIKE_LAB = '"lab", "lab-frame-group", a folder, a weight file or a Hub id (owner/name)'
 
 
-# ---- types ---------------------------------------------------------------------------------------------------------
-
-
 def size(axes: str, example: str) -> Callable[[str], tuple[int, ...]]:
     """Return a parser of numbers joined by x, one for each of the axes: "51x256x256" becomes (51, 256, 256)."""
 
@@ -63,9 +60,6 @@ def gain(text: str) -> float:
     if not 0 < gain < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
     return gain
-
-
-# ---- commands ------------------------------------------------------------------------------------------------------
 
 
 def build_parser() -> argparse.ArgumentParser:

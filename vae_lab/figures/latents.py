@@ -52,9 +52,6 @@ def _as_pictures(frames: np.ndarray) -> np.ndarray:
     return np.rint((np.moveaxis(np.asarray(frames), 0, -1).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
 
 
-# ---- latents -------------------------------------------------------------------------------------------------------
-
-
 @styled
 def latent_filmstrip(
     latent: np.ndarray,
@@ -223,9 +220,6 @@ def report_picture(report: Any) -> Figure:
     for part, spectrum in zip(bottom.subfigures(1, 2), (report.spatial, report.temporal), strict=True):
         spectrum_curves(spectrum.frequency, spectrum.power, spectrum.unit, part)
     return figure
-
-
-# ---- what edits do -------------------------------------------------------------------------------------------------
 
 
 @styled

@@ -1,4 +1,4 @@
-"""Which module lets the future in: the past of its inputs did not change, and the past of its output did."""
+"""Find the first module that leaks the future."""
 
 import hashlib
 from collections import Counter
@@ -25,16 +25,11 @@ SHOWN = 5  # offenders in a repr
 class Offender(NamedTuple):
     """A module whose past output moved although the past of its inputs did not."""
 
-    path: str
-    """As in `model.named_modules()`; "" is the model itself."""
-    kind: str
-    """The name of its class."""
-    call: int
-    """Number of the call of this module, from 0; models that work in chunks call a module several times."""
-    moved: float
-    """Largest change of an output frame that must not change, in the units of that output."""
-    frames: tuple[int, int]
-    """(Output frames that moved too much, output frames of the call)."""
+    path: str  # as in `model.named_modules()`; "" is the model itself
+    kind: str  # the name of its class
+    call: int  # number of the call of this module, from 0; models that work in chunks call a module several times
+    moved: float  # largest change of an output frame that must not change, in the units of that output
+    frames: tuple[int, int]  # (output frames that moved too much, output frames of the call)
 
     def __repr__(self) -> str:
         call = f" (call {self.call})" if self.call else ""
@@ -44,16 +39,11 @@ class Offender(NamedTuple):
 class LeakAttribution(NamedTuple):
     """What `attribute_leak` returns."""
 
-    offenders: tuple[Offender, ...]
-    """In the order in which they ran."""
-    frame: int
-    """The first input frame that was changed."""
-    num_frames: int
-    """Frames of the input."""
-    compared: int
-    """Module calls whose inputs and output have five axes, so that they could be compared."""
-    moved: float
-    """Largest change in the past of the output of f, by the same rule; exactly 0 if nothing leaked."""
+    offenders: tuple[Offender, ...]  # in the order in which they ran
+    frame: int  # the first input frame that was changed
+    num_frames: int  # frames of the input
+    compared: int  # module calls whose inputs and output have five axes, so that they could be compared
+    moved: float  # largest change in the past of the output of f, by the same rule; exactly 0 if nothing leaked
 
     @property
     def first(self) -> Offender | None:

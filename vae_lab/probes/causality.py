@@ -32,8 +32,7 @@ class Leaks(NamedTuple):
 class MadeCausal(NamedTuple):
     """What `make_causal` returns."""
 
-    replaced: list[str]
-    """Paths of the norms that now take their statistics frame by frame."""
+    replaced: list[str]  # paths of the norms that now take their statistics frame by frame
     before: Leaks
     after: Leaks
 

@@ -23,23 +23,19 @@ FLAT = 1e-6  # of the size of values: a smaller variation is the rounding of flo
 
 
 class Periodogram(NamedTuple):
-    """Power of a curve over frequency, taken over a whole number of chunks."""
+    """Power of a curve over frequency, taken over a whole number of chunks.
 
-    frequencies: np.ndarray
-    """(F,) in cycles per sample, above 0 up to 1/2."""
-    power: np.ndarray
-    """(F,) mean square of the curve's component at each frequency; the sum is the variance of the curve."""
-    period: int
-    """Samples in a chunk."""
-    num_periods: int
-    """Whole chunks that the curve was cut to, from its first sample."""
-    share: float
-    """Share of all power at the frequency 1 / period and its multiples, 0 to 1; 0.0 for a flat curve.
-
-    It is the share of the variance that the place in the chunk explains (eta squared of an analysis of variance): 1.0
-    if all chunks have the same curve, 0.0 if every place has the same mean. Patterns inside a chunk count too, such as
-    groups of frames that share a latent: a large share says that chunks resemble each other, not that borders are bad.
+    `share` is the share of the variance that the place in the chunk explains (eta squared of an analysis of variance):
+    1.0 if all chunks have the same curve, 0.0 if every place has the same mean. Patterns inside a chunk count too, such
+    as groups of frames that share a latent: a large share says that chunks resemble each other, not that borders are
+    bad.
     """
+
+    frequencies: np.ndarray  # (F,) in cycles per sample, above 0 up to 1/2
+    power: np.ndarray  # (F,) mean square of the curve's component at each frequency; the sum is the curve's variance
+    period: int  # samples in a chunk
+    num_periods: int  # whole chunks that the curve was cut to, from its first sample
+    share: float  # of all power, at the frequency 1 / period and its multiples, 0 to 1; 0.0 for a flat curve
 
     @property
     def chance(self) -> float:
@@ -82,16 +78,11 @@ def periodogram(curve: ArrayLike, period: int, flat: float | None = None) -> Per
 class PlanResult(NamedTuple):
     """One plan of chunks in a ChunkInvariance, compared with the first."""
 
-    lengths: tuple[int, ...]
-    """Frames in each chunk."""
-    shape: tuple[int, ...]
-    """Of the output."""
-    difference: np.ndarray | None
-    """(output frames,) largest difference in each; None if the shape differs."""
-    relative: float
-    """Largest difference, divided by the first plan's largest absolute value; infinite if the shape differs."""
-    first_frame: int | None
-    """First output frame that differs by more than the tolerance; None if none does or the shape differs."""
+    lengths: tuple[int, ...]  # frames in each chunk
+    shape: tuple[int, ...]  # of the output
+    difference: np.ndarray | None  # (output frames,) largest difference in each; None if the shape differs
+    relative: float  # largest difference, by the first plan's largest absolute value; infinite if the shape differs
+    first_frame: int | None  # first that differs by more than the tolerance; None: none does, or the shape differs
 
     @property
     def largest(self) -> float:
@@ -116,10 +107,8 @@ class PlanResult(NamedTuple):
 class ChunkInvariance(NamedTuple):
     """What `chunk_invariance` returns."""
 
-    plans: tuple[PlanResult, ...]
-    """The others are compared with the first one."""
-    tolerance: float
-    """As a share of the first plan's largest absolute value."""
+    plans: tuple[PlanResult, ...]  # the others are compared with the first one
+    tolerance: float  # as a share of the first plan's largest absolute value
 
     @property
     def invariant(self) -> bool:

@@ -25,10 +25,8 @@ PROJECTIONS = 2  # random directions for each output frame: in a single one, gra
 class FrameDependency(NamedTuple):
     """What `frame_dependency` returns."""
 
-    matrix: np.ndarray
-    """(input frames, output frames): how strongly an input frame moves an output frame; exactly 0 if not at all."""
-    method: str
-    """"perturbation" or "gradient"."""
+    matrix: np.ndarray  # (input frames, output frames): how strongly one moves the other; exactly 0 if not at all
+    method: str  # "perturbation" or "gradient"
 
     @property
     def moved(self) -> np.ndarray:
@@ -78,22 +76,14 @@ class FutureLeak(NamedTuple):
     """What `future_leak` returns."""
 
     leaks: bool
-    largest: float
-    """Largest effect of an input frame on an output frame that must not see it; exactly 0 if nothing leaks."""
-    frame: int | None
-    """The input frame of that effect; None if nothing leaks."""
-    output: int | None
-    """The output frame of that effect; None if nothing leaks."""
-    largest_allowed: float
-    """Largest effect of an input frame on an output frame that may see it, for scale."""
-    pairs: int
-    """Pairs (input frame, output frame) that leak."""
-    forbidden_pairs: int
-    """Pairs that must not depend on each other."""
-    last_seen: tuple[int, ...]
-    """For each output frame, the last input frame that it may see."""
-    dependency: FrameDependency
-    """All effects that were measured."""
+    largest: float  # the largest effect of an input frame on an output frame that must not see it; exactly 0: no leak
+    frame: int | None  # the input frame of that effect; None if nothing leaks
+    output: int | None  # the output frame of that effect; None if nothing leaks
+    largest_allowed: float  # largest effect of an input frame on an output frame that may see it, for scale
+    pairs: int  # pairs (input frame, output frame) that leak
+    forbidden_pairs: int  # pairs that must not depend on each other
+    last_seen: tuple[int, ...]  # for each output frame, the last input frame that it may see
+    dependency: FrameDependency  # all effects that were measured
 
     def __repr__(self) -> str:
         name, pairs = QUANTITIES[self.dependency.method], count(self.forbidden_pairs, "forbidden pair")

@@ -38,22 +38,14 @@ REDUCTIONS = {"mean", "sum", "std", "var", "amax", "amin", "softmax"}  # followe
 class AxisField(NamedTuple):
     """The receptive field along one axis, in input samples."""
 
-    graph: float | None
-    """By the operations that ran; infinite if one pools over the axis; None if they cannot be followed."""
-    reason: str
-    """Why `graph` is None; otherwise empty."""
-    gradient: int
-    """From the first to the last sample whose gradient is not 0."""
-    cut: bool
-    """Whether the gradient reaches a border of the input, so that the field may be larger than `gradient`."""
-    output: int
-    """The output sample that was measured: the one that sees most."""
-    first: int
-    """First input sample with a gradient; the last one is first + gradient - 1."""
-    window: tuple[int, int]
-    """First and last sample of the shortest range that holds `share` of the gradient."""
-    mass: np.ndarray
-    """(input samples,) share of the gradient's absolute sum; adds up to 1, or is all 0 without a gradient."""
+    graph: float | None  # by the operations that ran; infinite: one pools over the axis; None: not followed
+    reason: str  # why `graph` is None; otherwise empty
+    gradient: int  # from the first to the last sample whose gradient is not 0
+    cut: bool  # whether the gradient reaches a border of the input, so that the field may be larger than `gradient`
+    output: int  # the output sample that was measured: the one that sees most
+    first: int  # first input sample with a gradient; the last one is first + gradient - 1
+    window: tuple[int, int]  # first and last sample of the shortest range that holds `share` of the gradient
+    mass: np.ndarray  # (input samples,) share of the gradient's absolute sum; all 0 without a gradient
 
     @property
     def effective(self) -> int:
@@ -72,8 +64,7 @@ class ReceptiveField(NamedTuple):
     time: AxisField
     height: AxisField
     width: AxisField
-    share: float
-    """Share of the gradient that the `window` of each axis holds."""
+    share: float  # share of the gradient that the `window` of each axis holds
 
     def __repr__(self) -> str:
         lines = [f"ReceptiveField of one output sample, in input samples (bulk: {self.share:.0%} of the gradient)"]

@@ -1,4 +1,4 @@
-"""A table of probes and what it finds in one model: leaks, receptive fields, chunks and seams, as `vae-lab probe` says.
+"""Run all probes on one model and report what they find.
 
 A new probe is one more row, here or in the caller's own code:
 
@@ -34,10 +34,8 @@ class Subject(NamedTuple):
     """The model that a probe of PROBES measures, and the size of the clips to measure it with."""
 
     codec: Codec
-    chunk: int
-    """Frames in a chunk."""
-    size: int
-    """Height and width, in pixels, of clips with content."""
+    chunk: int  # frames in a chunk
+    size: int  # height and width, in pixels, of clips with content
 
     @property
     def lengths(self) -> list[int]:
@@ -52,35 +50,32 @@ class Subject(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """A row of PROBES."""
+    """A row of PROBES. `measure` raises ValueError with the reason if this model cannot be measured.
 
-    measure: Callable[[Subject], dict[str, Any]]
-    """Measures a model: name -> result. Raises ValueError with the reason if this model cannot be measured."""
+    `describe` puts its results in words: title -> text of one or more lines. None: the repr of each, under its name.
+    """
+
+    measure: Callable[[Subject], dict[str, Any]]  # name -> result
     describe: Callable[[dict[str, Any]], dict[str, str]] | None = None
-    """These results in words: title -> text of one or more lines. None: the repr of each, under its name."""
 
 
 class ProbeReport(NamedTuple):
-    """What `probe` returns. A result is None if it could not be measured; `notes` has the reason."""
+    """What `probe` returns. A result is None if it could not be measured; `notes` has the reason.
+
+    fields: what a latent of the encoder sees, in frames; what a frame of the decoder sees, in latents. If the model has
+    halves, only the half that compresses time is measured, without chunks.
+    chunks: latents of the clip in one piece, and of its chunks: encoded one by one, or streamed if the model streams.
+    """
 
     leaks: Leaks | None
-    attribution: tuple[LeakAttribution, LeakAttribution] | None
-    """The modules that leak: in the encoder, in the decoder."""
+    attribution: tuple[LeakAttribution, LeakAttribution] | None  # the modules that leak: in the encoder, in the decoder
     fields: tuple[ReceptiveField, ReceptiveField] | None
-    """What a latent of the encoder sees, in frames; what a frame of the decoder sees, in latents. If the model has
-    halves, only the half that compresses time is measured, without chunks."""
     chunks: ChunkInvariance | None
-    """Latents of the clip in one piece, and of its chunks: encoded one by one, or streamed if the model streams."""
-    seams: SeamProfile | None
-    """Errors in the reconstruction of a moving clip, at the borders of its chunks."""
-    static: StaticVideo | None
-    """Motion in the reconstruction of a clip in which nothing moves."""
-    results: dict[str, Any]
-    """Everything measured, by name, including the results of rows that were added to PROBES."""
-    texts: dict[str, str]
-    """Title -> text about the results."""
-    notes: dict[str, str]
-    """Row of PROBES that could not measure this model -> the reason."""
+    seams: SeamProfile | None  # errors in the reconstruction of a moving clip, at the borders of its chunks
+    static: StaticVideo | None  # motion in the reconstruction of a clip in which nothing moves
+    results: dict[str, Any]  # everything measured, by name, including the results of rows that were added to PROBES
+    texts: dict[str, str]  # title -> text about the results
+    notes: dict[str, str]  # row of PROBES that could not measure this model -> the reason
 
     def describe(self) -> dict[str, str]:
         """Return title -> text of one or more lines, in the order in which they are printed."""
@@ -98,8 +93,8 @@ def probe(
         size: height and width, in pixels, of the clips for seams.
         progress: wraps the list of probes, as tqdm does.
     """
-    codec = codec_of(vae)
-    subject = Subject(codec, codec.chunk or positive_int("num_frames", num_frames), size)
+    codec, num_frames = codec_of(vae), positive_int("num_frames", num_frames)
+    subject = Subject(codec, codec.chunk or num_frames, positive_int("size", size))
     results: dict[str, Any] = {}
     texts: dict[str, str] = {}
     notes: dict[str, str] = {}
@@ -112,11 +107,9 @@ def probe(
             continue
         results |= measured
         texts |= describe(measured) if describe else {key: repr(value) for key, value in measured.items()}
-    parts = {name: results.get(name) for name in ProbeReport._fields[:-3]}
+    named = ("leaks", "attribution", "fields", "chunks", "seams", "static")
+    parts: dict[str, Any] = {name: results.get(name) for name in named}
     return ProbeReport(**parts, results=results, texts=texts, notes=notes)
-
-
-# ---- the probes ----------------------------------------------------------------------------------------------------
 
 
 def _causality(subject: Subject) -> dict[str, Any]:
@@ -166,7 +159,7 @@ def _chunks(subject: Subject) -> dict[str, Any]:
             latents = [stream.encode(piece).latent_dist.mode() for piece in x.split(lengths, dim=2)]
         return torch.cat(latents, dim=2)
 
-    x = subject._replace(codec=whole).maps(total).x
+    x = subject._replace(codec=whole).maps(total).x  # which refuses a length that the model does not keep
     plans = [[total], subject.lengths, chunk_lengths(total, subject.chunk // 2 + 1)]
     return {"chunks": chunk_invariance(encode, x, plans, ROUNDING)}
 

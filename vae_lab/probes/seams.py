@@ -29,16 +29,11 @@ if TYPE_CHECKING:
 class SeamProfile(NamedTuple):
     """What `seam_profile` returns: two curves along the axis, and the borders on it."""
 
-    error: np.ndarray
-    """(N,) root mean square of y - x in each sample, in units of the clip."""
-    jump: np.ndarray
-    """(N - 1,) root mean square change of y - x from sample i to sample i + 1."""
-    starts: tuple[int, ...]
-    """Where chunks begin; the first is 0."""
-    axis: str
-    """"time", "height" or "width"."""
-    data_range: float
-    """Largest possible value of the clip minus the smallest."""
+    error: np.ndarray  # (N,) root mean square of y - x in each sample, in units of the clip
+    jump: np.ndarray  # (N - 1,) root mean square change of y - x from sample i to sample i + 1
+    starts: tuple[int, ...]  # where chunks begin; the first is 0
+    axis: str  # "time", "height" or "width"
+    data_range: float  # largest possible value of the clip minus the smallest
 
     @property
     def border_samples(self) -> tuple[int, ...]:
@@ -63,7 +58,10 @@ class SeamProfile(NamedTuple):
     @property
     def ratio(self) -> float:
         """RMS error at the borders divided by that inside. 1.0 is no seam, and also the value for mere rounding."""
-        return self._ratio(self.error_borders, self.error_inside)
+        borders, inside = self.error_borders, self.error_inside
+        if max(borders, inside) <= FLAT * self.data_range:  # float32 rounds pixels to a tenth of it
+            return 1.0
+        return borders / inside if inside else float("inf")
 
     @property
     def psnr_borders(self) -> float:
@@ -90,16 +88,6 @@ class SeamProfile(NamedTuple):
     def jump_inside(self) -> float:
         """RMS change of the error between other neighbours."""
         return rms(np.delete(self.jump, _crossings(self.starts)))
-
-    @property
-    def jump_ratio(self) -> float:
-        """`jump_borders` divided by `jump_inside`. 1.0 is no seam, and also the value if the error never changes."""
-        return self._ratio(self.jump_borders, self.jump_inside)
-
-    def _ratio(self, borders: float, inside: float) -> float:
-        if max(borders, inside) <= FLAT * self.data_range:  # float32 rounds pixels to a tenth of it
-            return 1.0
-        return borders / inside if inside else float("inf")
 
     @property
     def excess_jump(self) -> float:
@@ -165,14 +153,10 @@ class SeamProfile(NamedTuple):
 class StaticVideo(NamedTuple):
     """What `static_video_test` returns: how much the output moves for a clip in which nothing moves."""
 
-    mean: np.ndarray
-    """(T - 1,) mean absolute change from frame t to frame t + 1 of the output, in its units."""
-    largest: np.ndarray
-    """(T - 1,) largest absolute change of one number."""
-    starts: tuple[int, ...]
-    """Output frames at which chunks begin; (0,) if none were given."""
-    tolerance: float
-    """Largest change that counts as none, in units of the output."""
+    mean: np.ndarray  # (T - 1,) mean absolute change from frame t to frame t + 1 of the output, in its units
+    largest: np.ndarray  # (T - 1,) largest absolute change of one number
+    starts: tuple[int, ...]  # output frames at which chunks begin; (0,) if none were given
+    tolerance: float  # largest change that counts as none, in units of the output
 
     @property
     def largest_change(self) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..figures import probes as pictures
 from ..utils.checks import check_one_of, positive_int
 from ..utils.tables import table_of
+from ..video.frames import check_size
 from .maps import AXES
 
 if TYPE_CHECKING:
@@ -31,21 +32,17 @@ Tiled = Callable[[Function, Tensor], Tensor]
 
 
 class StitchError(NamedTuple):
-    """What `stitch_error` returns: how far each sample of the output is from its place."""
+    """What `stitch_error` returns: how far each sample of the output is from its place.
+
+    error: (3, T, H, W) misplacement of the output along time, height and width, in latent frames, rows and columns. A
+    sample with a value above 0 belongs further on. An output of the wrong size is compared where the sizes overlap.
+    """
 
     error: np.ndarray
-    """(3, T, H, W) misplacement of the output along time, height and width, in latent frames, rows and columns.
-
-    A sample with a value above 0 belongs further on. An output of the wrong size is compared where the sizes overlap.
-    """
-    size: tuple[int, ...]
-    """(T, H, W) of the output."""
-    expected_size: tuple[int, ...]
-    """(T, H, W) that the output should have."""
-    tiles: int
-    """How often the tiler called the function."""
-    direction: str
-    """"encode" or "decode"."""
+    size: tuple[int, ...]  # (T, H, W) of the output
+    expected_size: tuple[int, ...]  # (T, H, W) that the output should have
+    tiles: int  # how often the tiler called the function
+    direction: str  # "encode" or "decode"
 
     @property
     def largest(self) -> float:
@@ -162,12 +159,9 @@ def stitch_error(
     output is not (1, 3, T, H, W), or not finite.
     """
     check_one_of("direction", direction, DIRECTIONS)
-    if len(size) != 2:
-        raise ValueError(f"size must be (H, W), got {tuple(size)}")
-    positive_int("ratio", ratio)
-    for name, value in zip(("height", "width"), size, strict=True):
-        if positive_int(name, value) % ratio:
-            raise ValueError(f"{name} ({value}) must be a multiple of ratio ({ratio})")
+    for name, side in zip(("height", "width"), check_size(size), strict=True):
+        if side % positive_int("ratio", ratio):
+            raise ValueError(f"{name} ({side}) must be a multiple of ratio ({ratio})")
     if (positive_int("num_frames", num_frames) - 1) % positive_int("temporal_ratio", temporal_ratio):
         raise ValueError(f"num_frames - 1 ({num_frames - 1}) must be a multiple of temporal_ratio ({temporal_ratio})")
     latents = (num_frames - 1) // temporal_ratio + 1, size[0] // ratio, size[1] // ratio
@@ -196,8 +190,6 @@ def stitch_error(
     error = (difference * torch.tensor(latents).view(3, 1, 1, 1) / 2).numpy()
     return StitchError(error, tuple(output.shape[2:]), tuple(expected.shape[2:]), tiles, direction)
 
-
-# ---- diffusers -----------------------------------------------------------------------------------------------------
 
 _METHODS = {"space": "tiled_{}", "time": "_temporal_tiled_{}"}
 _PARTS = {"encode": ("encoder", "quant_conv"), "decode": ("decoder", "post_quant_conv")}

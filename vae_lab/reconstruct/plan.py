@@ -1,4 +1,4 @@
-"""A reconstruction from file to file before a model is loaded: everything that can be refused by then is."""
+"""Check a reconstruction's arguments before a model is loaded."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from ..utils.checks import check_above
 from ..utils.text import count, first_line
 from ..video.reading import VideoInfo, check_window, iter_video, scan_video
 from ..video.writing import check_fps, check_times, ticks
-from ..viewers.pictures import MAX_SIDE
+from ..viewers.pictures import check_sides
 from .segments import WorkFolder, source_identity
 
 OUTPUTS = ("reconstruction.mp4", "side_by_side.mp4", "contact_sheet.png", "metrics.json", "index.html")
@@ -39,23 +39,23 @@ class Plan:
     size: Sequence[int] | None = None
     gain: float = ERROR_GAIN
     device: str = "cpu"
-    info: VideoInfo = field(init=False)
-    """The result of `scan_video`."""
+    info: VideoInfo = field(init=False)  # the result of `scan_video`
 
     def __post_init__(self):
         check_above("gain", self.gain, 0)
         self.size = check_window(self.start, self.num_frames, self.size)
         if self.size is not None:
-            _check_page_size("size", self.size)
+            check_sides("size", self.size)
+        if str(self.device) != "cpu":  # torch takes seconds to import
+            _check_device(self.device)
         if not self.source.exists():
             raise FileNotFoundError(f"no file or folder at {self.source}")
         prepare_folder(self.out, self.source)
         self.info = scan_video(self.source, self.start, self.num_frames, self.size)
-        _check_page_size("frames", (self.info.height, self.info.width))
+        check_sides("frames", (self.info.height, self.info.width))
         check_fps(self.info.fps)
         if self.info.times is not None:
             check_times(self.info.times)
-        _check_device(self.device)
         if self.info.breaks_off:
             frames = count(self.info.num_frames, "frame")
             warnings.warn(f"{self.info.breaks_off}: reconstructing the {frames} before", stacklevel=4)
@@ -100,26 +100,21 @@ class Plan:
 def prepare_folder(out: Path, source: Path) -> None:
     """Refuse a folder that cannot be written to, or whose outputs would overwrite the source or end up in it."""
     if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"OUT must be a folder, {out} is a file")
+        raise NotADirectoryError(f"out must be a folder, {out} is a file")
     for path in (out / name for name in (*OUTPUTS, PARTIAL)):
         if path.is_dir():
-            raise ValueError(f"OUT ({out}) must have no folder called {path.name}, which is to be a file")
+            raise ValueError(f"out ({out}) must have no folder called {path.name}, which is to be a file")
         if path.exists() and path.samefile(source):
-            raise ValueError(f"IN ({source}) must not be a file that is written to OUT ({out})")
+            raise ValueError(f"source ({source}) must not be a file that is written to out ({out})")
     if out.exists() and out.samefile(source):
-        raise ValueError(f"OUT ({out}) must not be IN, the folder of images that is read")
+        raise ValueError(f"out ({out}) must not be source, the folder of images that is read")
     if source.is_dir() and any(folder.exists() and folder.samefile(source) for folder in out.resolve().parents):
-        raise ValueError(f"OUT ({out}) must not be inside IN ({source}), the folder of images that is read")
+        raise ValueError(f"out ({out}) must not be inside source ({source}), the folder of images that is read")
     try:
         with WorkFolder(out).locked():
             pass
     except OSError as error:
         raise OSError(f"cannot write to the folder {out}: {error.strerror}") from None
-
-
-def _check_page_size(name: str, size: Sequence[int]) -> None:
-    if max(size) > MAX_SIDE:
-        raise ValueError(f"{name} must be at most {MAX_SIDE} pixels high and wide for a page, got {size}")
 
 
 def _check_device(device: str) -> None:

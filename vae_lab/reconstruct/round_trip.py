@@ -21,18 +21,17 @@ PIECE = 16  # frames at a time for a model without chunks
 class Piece(NamedTuple):
     """Some frames of a clip after the round trip."""
 
-    outputs: dict[str, np.ndarray]
-    """Name in `RoundTrip.panels` -> frames uint8 (T, H, W, 3)."""
+    outputs: dict[str, np.ndarray]  # name in `RoundTrip.panels` -> frames uint8 (T, H, W, 3)
     quality: dict[str, Quality]
 
 
 class RoundTrip:
     """A clip of num_frames on its way through a video VAE that takes pixels.
 
-    The clip must be fed in pieces of `lengths` frames. A model that can be streamed takes one chunk after another, or,
-    without chunks, whole groups of frames, so that everything fed in comes out at once. A model that encodes each frame
-    alone takes PIECE frames at a time. All others take the clip in one piece, and memory grows with it: norm "group"
-    without chunks, which averages over all frames, and diffusers' other classes.
+    The clip must be fed in pieces of `lengths` frames. A model whose `Codec.stream` makes streams takes one chunk after
+    another, or, without chunks, whole groups of frames, so that everything fed in comes out at once. A model that
+    encodes each frame alone takes PIECE frames at a time. All others take the clip in one piece, and memory grows with
+    it: norm "group" without chunks, which averages over all frames, and diffusers' other classes.
 
     Height and width are padded by replication to multiples of the model's spatial ratio, and cropped back.
 
@@ -52,18 +51,15 @@ class RoundTrip:
         self.panels = ["2D only", "full"] if self.codec.halves else ["full"]
         """Names of the outputs of a piece."""
         self._streams: Streams | None = None
-        if self.codec.halves:
-            with suppress(ValueError):  # a model that cannot be streamed
-                self._streams = self.codec.stream(num_frames)
-        self.lengths = self._piece_lengths()
+        self.lengths = [num_frames]
+        with suppress(ValueError):  # a model that cannot be streamed
+            self.lengths, self._streams = self._whole_groups(), self.codec.stream(num_frames)
+        if self.codec.frame_by_frame:
+            self.lengths = chunk_lengths(num_frames, PIECE)
         self.latent_shape = (0, 0, 0, 0)
         """(C, L, h, w) of all latents so far."""
 
-    def _piece_lengths(self) -> list[int]:
-        if self.codec.frame_by_frame:
-            return chunk_lengths(self.num_frames, PIECE)
-        if self._streams is None:
-            return [self.num_frames]
+    def _whole_groups(self) -> list[int]:
         timeline = self.codec.timeline(self.num_frames)
         if self.codec.chunk is not None:
             return timeline.chunk_lengths
@@ -97,17 +93,24 @@ class RoundTrip:
 
     def _run(self, x: Tensor) -> tuple[Tensor, ...]:
         """The latents, and the pixels of every panel."""
-        halves, num_frames = self.codec.halves, x.shape[2]
+        halves, streams, num_frames = self.codec.halves, self._streams, x.shape[2]
         if halves is None:
-            return self.codec.reconstruct(x)
+            if streams is None:
+                return self.codec.reconstruct(x)
+            latent = streams.encoder.encode(x).latent_dist.mode()
+            sample = streams.decoder.decode(latent).sample
+            if sample.shape != x.shape:
+                shapes = f"{tuple(x.shape)} into {tuple(sample.shape)}"
+                raise ValueError(f"the streams of {self.codec.name} turned whole groups of frames of shape {shapes}")
+            return latent, sample
         spatial = codec_of(halves.spatial)
         spatial_latent = spatial.encode(x)
-        if self._streams is None:
+        if streams is None:
             latent = halves.posterior(spatial_latent).mode()
             decoded = halves.decode(latent, num_frames)
         else:
-            latent = self._streams.encoder.encode_spatial_latent(spatial_latent).latent_dist.mode()
-            decoded = self._streams.decoder.decode_spatial_latent(latent).sample
+            latent = streams.encoder.encode_spatial_latent(spatial_latent).latent_dist.mode()
+            decoded = streams.decoder.decode_spatial_latent(latent).sample
         return latent, spatial.decode(spatial_latent, num_frames), spatial.decode(decoded, num_frames)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""The main job: a clip through a video VAE, and everything a person wants to see of it, in memory or in a folder."""
+"""Reconstruct a clip: in memory, or from file to file."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,12 @@ from ..viewers.pictures import Curve, assemble
 from .page_frames import FrameStore
 from .plan import PARTIAL, Plan, SourceError
 from .round_trip import RoundTrip
-from .segments import WorkFolder, segment_plan
+from .segments import WorkFolder, code_identity, segment_plan
 from .summary import ClipSummary, Quality, Report, describe, to_json
 
 
 class StoppedError(RuntimeError):
     """A reconstruction had to stop; the message says why, and what is kept where."""
-
-
-# ---- in memory -----------------------------------------------------------------------------------------------------
 
 
 def reconstruct(
@@ -67,9 +65,6 @@ def _facts(trip: RoundTrip, model: str, fps: float, quality: Sequence[Mapping[st
 
 def _joined(quality: Sequence[Mapping[str, Quality]]) -> dict[str, Quality]:
     return {panel: Quality.cat([piece[panel] for piece in quality]) for panel in quality[0]}
-
-
-# ---- from file to file ---------------------------------------------------------------------------------------------
 
 
 def reconstruct_file(
@@ -120,7 +115,7 @@ def run_plan(plan: Plan, vae, model: str = "", title: str = "", progress: bool =
             return summary
     except OSError as error:
         path, reason = error.filename or plan.out, error.strerror or error
-        raise StoppedError(f"cannot write {path}: {reason}; {job.work.kept()}") from error
+        raise StoppedError(f"cannot read or write {path}: {reason}; {job.work.kept()}") from error
 
 
 class _Job:
@@ -139,8 +134,8 @@ class _Job:
         total = self.plan.info.num_frames
         run = self.plan.identity() | {
             "model": self.trip.codec.identity(),
-            "metrics": list(FRAME_METRICS),
-            "torch or av": [torch.__version__, av.__version__],
+            "metrics": {name: code_identity(metric.function) for name, metric in FRAME_METRICS.items()},
+            "torch, av or scikit-image": [torch.__version__, av.__version__, version("scikit-image")],
         }
         done = self.work.begin(run, [sum(lengths) for lengths in self.segments])
         if done:

@@ -1,11 +1,12 @@
 """Where a long reconstruction is kept while it is made, so that it can resume after an interruption."""
 
 import hashlib
+import inspect
 import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,11 @@ def source_identity(path: Path) -> str:
     files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     known = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(json.dumps([str(path.resolve()), known]).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def code_identity(function: Callable) -> str:
+    """Return a hash that changes with the source of a function, or of the class of an object that is called."""
+    for code in (function, type(function)):
+        with suppress(OSError, TypeError):  # there is no source, as of a function from a console or in C
+            return hashlib.sha256(inspect.getsource(code).encode()).hexdigest()
+    return getattr(function, "__qualname__", type(function).__qualname__)

@@ -21,11 +21,6 @@ class Quality(dict[str, np.ndarray]):
         """(T,) in dB, infinite for frames that came back unchanged."""
         return self["psnr"]
 
-    @property
-    def ssim(self) -> np.ndarray | None:
-        """(T,), or None for frames under 11x11 pixels."""
-        return self.get("ssim")
-
     @classmethod
     def cat(cls, parts: Sequence["Quality"]) -> "Quality":
         """Join the quality of pieces along time."""
@@ -37,26 +32,14 @@ class ClipSummary:
     """The numbers that are kept of a clip, however long it is."""
 
     model: str
-    size: tuple[int, int, int]
-    """(T, H, W) of the clip."""
+    size: tuple[int, int, int]  # (T, H, W) of the clip
     fps: float
-    first_frame: int = 0
-    """Number of the clip's first frame in its source."""
-    latent_shape: tuple[int, int, int, int]
-    """(C, L, h, w)"""
-    padded_size: tuple[int, int]
-    """(H, W) that the model saw."""
-    micro_frame_size: int | None
-    """Frames in each independently encoded chunk; None: one chunk."""
-    timeline: Timeline | None
-    """Which frames each latent frame stands for; None if that cannot be told."""
-    quality: dict[str, Quality]
-    """"full", and "2D only" for a model with a 2D half."""
-
-    @property
-    def groups(self) -> list[range]:
-        """The frames of each latent frame, counted from 0 in the clip; empty if that cannot be told."""
-        return self.timeline.groups if self.timeline else []
+    first_frame: int = 0  # number of the clip's first frame in its source
+    latent_shape: tuple[int, int, int, int]  # (C, L, h, w)
+    padded_size: tuple[int, int]  # (H, W) that the model saw
+    micro_frame_size: int | None  # frames in each independently encoded chunk; None: one chunk
+    timeline: Timeline | None  # which frames each latent frame stands for; None if that cannot be told
+    quality: dict[str, Quality]  # "full", and "2D only" for a model with a 2D half
 
     @property
     def chunk_starts(self) -> list[int]:
@@ -76,8 +59,7 @@ class Report(ClipSummary):
 
     clip: Clip
     sample: np.ndarray
-    spatial_only: np.ndarray | None
-    """None for a model without a 2D half."""
+    spatial_only: np.ndarray | None  # None for a model without a 2D half
 
 
 def describe(summary: ClipSummary) -> dict[str, str]:

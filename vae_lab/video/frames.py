@@ -18,12 +18,9 @@ DEFAULT_FPS = 24.0  # of images, which have no rate
 class Clip:
     """Frames of a video and the times at which they are shown."""
 
-    frames: np.ndarray
-    """uint8 (T, H, W, 3), RGB."""
-    fps: float = DEFAULT_FPS
-    """Frames per second; the mean if the rate varies."""
-    times: np.ndarray | None = None
-    """Seconds from the file's start at which each frame is shown, float64 (T,); None: frame t at t / fps."""
+    frames: np.ndarray  # uint8 (T, H, W, 3), RGB
+    fps: float = DEFAULT_FPS  # frames per second; the mean if the rate varies
+    times: np.ndarray | None = None  # float64 (T,): seconds from the file's start; None: frame t at t / fps
 
     def __len__(self) -> int:
         return len(self.frames)

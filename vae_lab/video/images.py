@@ -18,12 +18,9 @@ BACKGROUND = (255, 255, 255)  # behind transparent pixels
 class Shown(NamedTuple):
     """A frame of a source and the time at which it is shown."""
 
-    frame: np.ndarray
-    """uint8 (H, W, 3); zeros that take no memory if only sizes and times were asked for."""
-    time: float | None = None
-    """Seconds from the source's start; None if the source has no time for this frame."""
-    fps: float | None = None
-    """Frames per second, as far as the source has been read; None if it has no rate."""
+    frame: np.ndarray  # uint8 (H, W, 3); zeros that take no memory if only sizes and times were asked for
+    time: float | None = None  # seconds from the source's start; None if the source has no time for this frame
+    fps: float | None = None  # frames per second, as far as the source has been read; None if it has no rate
 
 
 def iter_folder(

@@ -54,10 +54,8 @@ class VideoInfo(NamedTuple):
     height: int
     width: int
     fps: float
-    times: np.ndarray | None
-    """As in Clip."""
-    breaks_off: str | None
-    """Why the source ends earlier than it promises; None if it is whole."""
+    times: np.ndarray | None  # as in Clip
+    breaks_off: str | None  # why the source ends earlier than it promises; None if it is whole
 
 
 def scan_video(

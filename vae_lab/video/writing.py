@@ -242,7 +242,7 @@ def _places(parts: Sequence[Path], at: Sequence[int]) -> Iterator[tuple]:
     for part in parts:
         packets = 0
         container: Any
-        with av.open(str(part.absolute())) as container:
+        with _named_errors(part), av.open(str(part.absolute())) as container:
             stream = container.streams.video[0]
             for packet in container.demux(stream):
                 if packet.size:
