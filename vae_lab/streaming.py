@@ -6,6 +6,7 @@ last few inputs. A stream keeps these. The model stays stateless, so many stream
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -23,20 +24,6 @@ from .utils.text import count
 from .video_vae import VideoVAE
 
 _PLAN = ("takes", "num_frames", "micro_frame_size", "chunked")  # equal in a stream and in one that resumes it
-
-
-class _Memory:
-    """Calls convolutions on a stream's next frames. `past` and `next` map their names to the inputs they need later."""
-
-    def __init__(self, names: Mapping[CausalConv3d, str], past: Mapping[str, Tensor]):
-        self.names, self.past = names, past
-        self.next: dict[str, Tensor] = {}
-
-    def __call__(self, conv: CausalConv3d, x: Tensor) -> Tensor:
-        name = self.names[conv]
-        y, past = conv.step(x, self.past.get(name))
-        self.next[name] = past.clone()  # a slice would keep the whole piece alive
-        return y
 
 
 class _State(NamedTuple):
@@ -153,14 +140,22 @@ class _Stream:
             taken = taken // left * left if self.chunked else self._whole(chunk, done, taken)
             if not taken:
                 break
-            memory = _Memory(self._names, past)
-            outputs.append(self._run(waiting[:, :, :taken], chunk, done, at_once if self.chunked else memory))
-            waiting, past, done = waiting[:, :, taken:], memory.next, done + taken
+            later: dict[str, Tensor] = {}
+            convolve = at_once if self.chunked else partial(self._step, past, later)
+            outputs.append(self._run(waiting[:, :, :taken], chunk, done, convolve))
+            waiting, past, done = waiting[:, :, taken:], later, done + taken
             if done == self._lengths[chunk]:
                 chunk, done, past = chunk + 1, 0, {}
         waiting = waiting.clone() if waiting.shape[2] else None  # a slice would keep all of x
         self._state = _State(position + x.shape[2], chunk, done, (x.shape[0], *x.shape[3:]), waiting, past)
         return outputs
+
+    def _step(self, past: Mapping[str, Tensor], later: dict[str, Tensor], conv: CausalConv3d, x: Tensor) -> Tensor:
+        """Run a convolution after `past`, the inputs that each remembers, and note in `later` what it will need."""
+        name = self._names[conv]
+        y, remembered = conv.step(x, past.get(name))
+        later[name] = remembered.clone()  # a slice would keep the whole piece alive
+        return y
 
     def _whole(self, chunk: int, done: int, available: int) -> int:
         """How many of the next `available` inputs of a chunk complete outputs."""

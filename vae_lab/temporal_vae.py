@@ -238,10 +238,8 @@ class TemporalVAE(ModelMixin, ConfigMixin):
         """Frames per latent frame: 2 for every flag set in temporal_downsample."""
         return 2 ** sum(self.config.temporal_downsample)
 
-    @property
-    def spatial_compression_ratio(self) -> int:
-        """Always 1: the 2D half compresses space."""
-        return 1
+    spatial_compression_ratio = 1
+    """Pixels of the 2D latents per cell: the 2D half compresses space."""
 
     def latent_size(self, size: Sequence[int]) -> tuple[int, int, int]:
         """(T, h, w) of 2D latents -> (L, h, w) of latents."""
