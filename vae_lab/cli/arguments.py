@@ -51,17 +51,6 @@ def chunk(text: str) -> int | None:
     return None if text == "none" else at_least(1)(text)
 
 
-def gain(text: str) -> float:
-    """Parse a finite number above 0."""
-    try:
-        gain = float(text)
-    except ValueError:
-        gain = 0.0
-    if not 0 < gain < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0")
-    return gain
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; `command` of what it parses names the command."""
     parser = argparse.ArgumentParser(prog="vae-lab", description="Open-Sora 1.2's video VAE, exact and inspectable.")
@@ -79,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--frames", type=at_least(1), metavar="N", help="number of frames (default: all)")
     add("--size", type=frame_size, metavar="HxW", help="scale to cover this size, crop to the middle")
     _add_chunk(add)
-    add("--gain", type=gain, default=4.0, help="factor on the displayed difference (default: 4)")
+    add("--gain", type=float, default=4.0, help="factor on the displayed difference (default: 4)")
     add("--device", default="cpu", help="torch device (default: cpu)")
 
     description = "Print the chunks and groups of a clip of this size, and the size of its latent."

@@ -195,23 +195,12 @@ _METHODS = {"space": "tiled_{}", "time": "_temporal_tiled_{}"}
 _PARTS = {"encode": ("encoder", "quant_conv"), "decode": ("decoder", "post_quant_conv")}
 
 
-class _Stand(nn.Module):
-    """A function in the place of a VAE's encoder or decoder; it ignores cached features and embeddings."""
-
-    def __init__(self, function: Function, returns_cache: bool):
-        super().__init__()
-        self.function, self.returns_cache = function, returns_cache
-
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor | tuple[Tensor, None]:
-        return (self.function(x), None) if self.returns_cache else self.function(x)
-
-
 def diffusers_tiling(vae, direction: str = "encode", axis: str = "space") -> Tiled:
     """Return the tiling code of a diffusers video VAE, for `stitch_error`. The VAE's attributes hold the tile sizes.
 
     It calls `tiled_encode` or `tiled_decode` (axis "space"), `_temporal_tiled_encode` or `_temporal_tiled_decode`
     ("time"), with the function in place of encoder and quant_conv, or of post_quant_conv and decoder. It calls them on
-    a shallow copy with its own list of parts, so the VAE itself is never changed. Weights are not used.
+    a shallow copy, so the VAE itself is never changed. Weights are not used.
 
     Raises ValueError if the VAE lacks these methods and parts, or unfolds channels into pixels after decoding.
     """
@@ -228,11 +217,13 @@ def diffusers_tiling(vae, direction: str = "encode", axis: str = "space") -> Til
     returns_cache = "conv_cache" in signature(getattr(vae, part).forward).parameters
 
     def tiled(function: Function, x: Tensor) -> Tensor:
+        def ideal(x: Tensor, *_: Any, **__: Any) -> Tensor | tuple[Tensor, None]:  # without caches and embeddings
+            return (function(x), None) if returns_cache else function(x)
+
         stand = copy(vae)
-        stand._modules = dict(vae._modules)
-        setattr(stand, part, _Stand(function, returns_cache))
+        vars(stand)[part] = ideal  # an attribute of the copy alone, found before the module of that name
         if getattr(vae, conv, None) is not None:
-            setattr(stand, conv, nn.Identity())
+            vars(stand)[conv] = nn.Identity()
         method = getattr(stand, name)
         output = method(x, temb=None) if "temb" in signature(method).parameters else method(x)
         return getattr(output, "sample", output)

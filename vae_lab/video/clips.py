@@ -22,17 +22,13 @@ PHOTOS = (
 HELD_OUT_PHOTOS = ("astronaut", "chelsea", "coffee")  # held out from the training of the bundled weights
 
 
+@cache
 def photo(name: str) -> np.ndarray:
     """Return a photograph by its name in PHOTOS: uint8 (H, W, 3), grey ones with three equal channels.
 
     Licences are given in the docstrings of `skimage.data` and in scikit-learn's `datasets/images/README.txt`.
     """
     check_one_of("photo", name, PHOTOS)
-    return _photo(name)
-
-
-@cache
-def _photo(name: str) -> np.ndarray:
     if name in ("china", "flower"):
         with needs_extra("train"):
             from sklearn.datasets import load_sample_image
