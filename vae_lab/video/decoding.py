@@ -1,164 +1,261 @@
-"""Decode video files to frames uint8 (H, W, 3) with PyAV (FFmpeg): exact windows, colours and rotation as tagged."""
+"""Decode video files to frames uint8 (H, W, 3) with PyAV (FFmpeg): exact windows, and notes of what is unusual."""
 
 from collections.abc import Iterator
-from itertools import islice
+from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
-import numpy as np
 from av.stream import Disposition
-from av.video.reformatter import Colorspace, VideoReformatter
 from PIL import Image
 
-from .images import Shown, blank, fit
+from ..utils.text import count, listed
+from .colours import APPROXIMATED, Converter, orientation, upright
+from .containers import is_cut_off
+from .images import BreaksOffError, Shown, blank, fit
 
 SEEKABLE = {"mov", "mp4", "matroska", "webm"}  # containers with a time stamp per frame and an index of key frames
-HD_HEIGHT = 720  # videos without colour tags are taken as BT.709 from this height on, else as BT.601, as browsers do
+WORTH_A_SEEK = 50_000_000  # pixels. If fewer lie before a window, it is decoded from frame 0, which is always exact
+NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
+CLOCK_RATE = 1000  # frames per second from which a rate in a header is that of a clock, not of pictures
+FIELD_ORDERS = {2: "top", 3: "bottom", 4: "top", 5: "bottom"}  # AVFieldOrder: the field that is shown first
+TRANSFERS = {16: "PQ (HDR)", 18: "HLG (HDR)"}  # H.273, as PRIMARIES
+PRIMARIES = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
 
 
-class BreaksOffError(ValueError):
-    """A video that ends earlier than it promises, or cannot be decoded any further."""
+class _DamageError(Exception):
+    """A packet that cannot be decoded, or a frame with errors."""
 
 
 def iter_stream(
-    path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None, pixels: bool = True
+    path: Path,
+    start: int,
+    num_frames: int | None,
+    size: tuple[int, int] | None,
+    pixels: bool,
+    notes: list[str],
+    strict: bool = False,
 ) -> Iterator[Shown]:
-    """Decode frames of a video file one after another. pixels: False decodes too, but does not convert colours."""
-    number, reformatter = start, VideoReformatter()  # shared: making one takes longer than using it
+    """Decode frames of a video file one after another. pixels: False decodes too, but does not convert colours.
+
+    What is unusual is appended to `notes`. strict: refuse damaged frames, which are otherwise left out, or kept if
+    FFmpeg could fill the gaps.
+    """
+    number, last = start, None  # of the next frame; time stamp of the one before
     try:
         place = _find(path, start) if start else None
-        for from_here in dict.fromkeys([place, None]):  # if the place is not found: count from frame 0
-            with _open(path) as container:
-                stream = _video_stream(container, path)
-                stream.thread_type = "AUTO"
-                for frame in _decode_from(container, stream, start, from_here):
-                    number += 1
-                    rate = stream.average_rate or stream.guessed_rate
-                    origin = float((stream.start_time or 0) * stream.time_base)
-                    yield Shown(
-                        fit(_frame_to_image(frame, reformatter), size) if pixels else blank(size or _shape(frame)),
-                        None if frame.time is None else frame.time - origin,
-                        float(rate) if rate else None,
-                    )
-                    if number - start == num_frames:
-                        break
-                else:
+        # A place may turn out not to be exact: then count from frame 0. After damage, decode in one thread, because
+        # with several it is chance what they make of it.
+        for here, careful in [(place, False)] * (place is not None) + [(None, False), (None, True)]:
+            try:
+                with _Video(path, notes, careful) as video:
+                    for frame in video.frames(here, number, last):
+                        number, last = number + 1, frame.pts
+                        yield video.show(frame, size, pixels)
+                        if number - start == num_frames:
+                            break
+                    else:
+                        if number > start:
+                            video.check_end(number)
+                    video.tell_damage(None if number - start == num_frames else number)
                     if number > start:
-                        _check_end(container, stream, number, frame, path)
-            if number > start:
-                break
+                        return
+                    if video.failed and not video.decoded:
+                        raise ValueError(f"{path} is damaged: none of its frames can be decoded")
+                    if here is None:
+                        break
+            except _DamageError:
+                if strict:
+                    raise BreaksOffError(f"{path} breaks off or is damaged after frame {number - 1}") from None
     except av.error.InvalidDataError:
-        if number > start:
-            raise BreaksOffError(f"{path} breaks off or is damaged after frame {number - 1}") from None
         raise ValueError(f"{path} is not a video that FFmpeg can read, or it is damaged or cut off") from None
     except av.error.EOFError:  # a header and nothing after it
         raise ValueError(f"{path} has no frames") from None
     except av.error.FFmpegError as error:
         raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from None
-    if number == start:
-        raise ValueError(f"{path} has no frame {start}" if start else f"{path} has no frames")
+    raise ValueError(f"{path} has no frame {start}" if start else f"{path} has no frames")
 
 
 def _open(path: Path):
     return av.open(str(path.absolute()))  # absolute: "concat:a.mp4" is a file here, not one of FFmpeg's protocols
 
 
-def _video_stream(container, path: Path):
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]  # cover art
+def _video_streams(container, path: Path) -> list:
+    """Return the video streams, cover art and thumbnails left out, with the one that FFmpeg finds best in front."""
+    streams = [s for s in container.streams.video if not s.disposition & NO_VIDEO]
     if not streams:
         others = ", ".join(sorted({s.type for s in container.streams if s.type != "video"}))
         raise ValueError(f"{path} has no video stream, only {others}" if others else f"{path} is empty or cut off")
-    return streams[0]
+    best = container.streams.best("video")
+    return sorted(streams, key=lambda s: (s != best, not s.disposition & Disposition.default))
 
 
-class _Place(NamedTuple):
-    """Where a frame is: its time stamp, and the time stamp to seek to so that its key frame is read first."""
+class _Video:
+    """A video file while it is decoded. careful: slowly, but so that damaged packets cost their frames only."""
 
-    pts: int
-    seek: int
+    def __init__(self, path: Path, notes: list[str], careful: bool):
+        self.path, self.notes, self.careful = path, notes, careful
+        self.container = _open(path)
+        self.stream, *others = _video_streams(self.container, path)
+        if others:
+            self._note(f"{1 + len(others)} video streams: number {self.stream.index} is read")
+        self.stream.thread_type = "NONE" if careful else "AUTO"
+        self.stream.codec_context.thread_count = 1 if careful else 0
+        self.converter = Converter()
+        self.origin: float | None = None
+        self.last: Any = None  # frame
+        self.packets = 0
+        self.torn = False
+        self.stamps: list[int | None] = []  # of the packets, as the others only if careful
+        self.decoded: dict[int | None, bool] = {}  # time stamp of a frame -> whether it is damaged
+        self.failed: list[int] = []  # numbers of packets
 
+    def __enter__(self) -> "_Video":
+        return self
 
-def count_frames(path: Path) -> int:
-    """Count the frames of a video file by its packets: quick, for nothing is decoded, but it may be off by one."""
-    try:
-        with _open(path) as container:
-            return sum(1 for _ in _packets(container, _video_stream(container, path)))
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from None
+    def __exit__(self, *_) -> None:
+        self.container.close()
 
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
-def _packets(container, stream) -> Iterator:
-    """The packets that are shown. Keeping them keeps the whole file in memory."""
-    return (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
+    # ---- packets and frames ----
 
+    def _packets(self) -> Iterator:
+        """Yield the packets, the last of which, None or empty, flushes the decoder. Go on after damage if careful."""
+        end, moved = self.path.stat().st_size, True
+        while moved:
+            moved = False
+            try:
+                for packet in self.container.demux(self.stream):
+                    moved = True
+                    if packet.dts is not None or packet.size:
+                        self.packets += 1
+                        self.torn = bool(packet.is_corrupt and packet.pos and packet.pos + packet.size >= end)
+                    yield packet
+                return
+            except av.error.FFmpegError as error:
+                if not self.careful:
+                    raise _DamageError from error
+        self.torn = True
+        yield None
 
-def _find(path: Path, start: int) -> _Place | None:
-    """Find a frame by the packets alone; None if time stamps are missing, ambiguous or not exact in this container."""
-    with _open(path) as container:
-        stream = _video_stream(container, path)
-        exact = bool(set(container.format.name.split(",")) & SEEKABLE)
-        packets = [(packet.pts, packet.dts, packet.is_keyframe) for packet in _packets(container, stream)]
-    stamps = [pts for pts, _, _ in packets]
-    if not exact or None in stamps or len(set(stamps)) < len(stamps):
-        return None
-    if start >= len(stamps):
-        raise ValueError(f"{path} has {len(stamps)} frames, so it has no frame {start}")
-    place = sorted(stamps)[start]
-    keys = [(pts, dts) for pts, dts, is_key in packets if is_key and pts <= place]
-    if not keys:
-        return None
-    pts, dts = max(keys, key=lambda key: key[0])
-    return _Place(place, pts if dts is None else min(pts, dts))
+    def _frames(self) -> Iterator:
+        for packet in self._packets():
+            try:
+                frames = self.stream.decode(packet)
+            except av.error.FFmpegError as error:
+                if not self.careful:
+                    raise _DamageError from error
+                self.failed.append(len(self.stamps))
+                frames = []
+            if self.careful and packet is not None and packet.size and not packet.is_discard:
+                self.stamps.append(packet.pts)
+            for frame in frames:
+                if self.careful:
+                    self.decoded[frame.pts] = frame.is_corrupt
+                elif frame.is_corrupt:
+                    raise _DamageError
+                yield frame
 
+    def frames(self, place: "_Place | None", number: int, last: int | None) -> Iterator:
+        """Decode the frames from `number` on: from the key frame before its place, if known; none if that misses it.
 
-def _decode_from(container, stream, start: int, place: _Place | None) -> Iterator:
-    """Decode the frames from `start` on: from the key frame before its place, if known; none if that misses it."""
-    if place is None:
-        yield from islice(container.decode(stream), start, None)
-        return
-    container.seek(place.seek, stream=stream)
-    frames = container.decode(stream)
-    for frame in frames:
-        if frame.pts is None or frame.pts > place.pts:
+        last: time stamp of a frame that was the last one before `number` when the frames were decoded before.
+        """
+        frames = self._frames()
+        if place is None:
+            for index, frame in enumerate(frames):
+                if self.origin is None:
+                    self.origin = frame.time
+                if frame.pts > last if None not in (last, frame.pts) else index >= number:
+                    yield frame
             return
-        if frame.pts == place.pts:
-            yield frame
-            break
-    yield from frames
+        self.origin = float(place.first * self.stream.time_base)
+        self.container.seek(place.seek, stream=self.stream)
+        exact = False
+        for frame in frames:
+            exact = exact or (frame.pts == place.key and frame.key_frame)
+            if frame.pts is None or frame.pts >= place.pts:
+                if exact and frame.pts == place.pts:
+                    yield frame
+                    yield from frames
+                return
 
+    def show(self, frame, size: tuple[int, int] | None, pixels: bool) -> Shown:
+        """Convert a frame, and note what is unusual about it."""
+        self.last, turn = frame, orientation(frame)
+        if turn is None:
+            turn = False, False, False
+            self._note("its display matrix is none of turns by 90 degrees and mirroring: frames are read as stored")
+        aspect = Fraction(self.stream.sample_aspect_ratio or 1)
+        aspect = 1 / aspect if turn[0] else aspect
+        if aspect != 1:
+            self._note(f"pixels are {aspect.numerator}:{aspect.denominator} (width to height)")
+        if frame.interlaced_frame:
+            first = FIELD_ORDERS.get(self.stream.codec_context.field_order)
+            order = f" ({first} field first)" if first else ""
+            self._note(f"interlaced{order}: both fields stay in a frame")
+        for what, names, value in (
+            ("transfer function", TRANSFERS, frame.color_trc),
+            ("primaries", PRIMARIES, frame.color_primaries),
+        ):
+            if value in names:
+                self._note(f"{what} {names[value]}: values are read as they lie")
+        if frame.colorspace in APPROXIMATED:
+            name, nearest = APPROXIMATED[frame.colorspace]
+            self._note(f"the matrix is {name}, which is read as {nearest.name}: colours are approximate")
+        if pixels:
+            array = fit(_frame_to_image(frame, self.converter), size)
+        else:
+            array = blank(size or ((frame.width, frame.height) if turn[0] else (frame.height, frame.width)))
+        return Shown(array, self._time(frame), self._rate(frame), aspect, float(self.stream.time_base))
 
-def _check_end(container, stream, num_frames: int, last, path: Path) -> None:
-    """After reading to the end, refuse a file that is shorter than it promises, in bytes (mp4), frames or seconds."""
-    if "mp4" in container.format.name:
-        if _is_cut_off_mp4(path):
-            raise BreaksOffError(f"{path} breaks off after {num_frames} frames")
-    elif stream.frames:
-        if stream.frames > num_frames:
-            raise BreaksOffError(f"{path} breaks off after {num_frames} of {stream.frames} frames")
-    elif (promised := _tagged_duration(stream)) is not None and last.time is not None:
-        frame_time = float(1 / (stream.average_rate or stream.guessed_rate or 24))
-        end = last.time + max(float((last.duration or 0) * last.time_base), frame_time)
-        if promised > end + 2 * frame_time:
-            raise BreaksOffError(f"{path} breaks off after {end:.2f} of {promised:.2f} seconds")
+    def _time(self, frame) -> float | None:
+        return None if None in (frame.time, self.origin) else frame.time - self.origin
 
+    def _rate(self, frame) -> float | None:
+        """The rate in the header, or that of the frame's own duration."""
+        rates = [self.stream.average_rate, self.stream.guessed_rate]
+        if frame.duration and frame.time_base:
+            rates.append(1 / (frame.duration * frame.time_base))
+        return next((float(rate) for rate in rates if rate and rate < CLOCK_RATE), None)
 
-def _is_cut_off_mp4(path: Path) -> bool:
-    """Whether a top-level box of an mp4 or mov file reaches past its end. (Its frame count includes hidden frames.)"""
-    end, offset = path.stat().st_size, 0
-    with path.open("rb") as file:
-        while offset + 8 <= end:
-            file.seek(offset)
-            size = int.from_bytes(file.read(4), "big")
-            if size == 1:  # a 64-bit size follows the type
-                file.seek(offset + 8)
-                size = int.from_bytes(file.read(8), "big")
-            if size == 0:  # to the end of the file
-                return False
-            if size < 8:
-                return True
-            offset += size
-    return offset != end
+    # ---- what is missing ----
+
+    def check_end(self, num_frames: int) -> None:
+        """After reading to the end, refuse a file that is cut off, or has fewer pictures than its header counts."""
+        known = {"mp4", "avi", "matroska"}.intersection(self.container.format.name.split(","))
+        promised = 0 if "mp4" in known else self.stream.frames  # an mp4 counts hidden frames too
+        if is_cut_off(self.path, self.container, self.stream) or (not known and promised > self.packets):
+            seconds, end = _tagged_duration(self.stream), self._time(self.last)
+            if promised > num_frames:
+                raise BreaksOffError(f"{self.path} breaks off after {num_frames} of {promised} frames")
+            if seconds is not None and end is not None and seconds > end:
+                end += float((self.last.duration or 0) * self.last.time_base)
+                raise BreaksOffError(f"{self.path} breaks off after {end:.2f} of {seconds:.2f} seconds")
+            raise BreaksOffError(f"{self.path} breaks off after {num_frames} frames")
+        if self.torn:
+            raise BreaksOffError(f"{self.path} breaks off or is damaged after frame {num_frames - 1}")
+
+    def tell_damage(self, num_frames: int | None) -> None:
+        """Note which frames could not be decoded, or not fully. num_frames: after reading to the end."""
+        if not self.decoded:  # not careful
+            return
+        missing, damaged = self.failed, [n for n, bad in enumerate(self.decoded.values()) if bad]
+        stamps = [pts for pts in self.stamps if pts is not None]
+        if len(set(stamps)) == len(self.stamps) and set(stamps).issuperset(self.decoded):
+            last = None if num_frames is not None else max(self.decoded)
+            order = sorted(stamps if last is None else (pts for pts in stamps if pts <= last))
+            missing = [n for n, pts in enumerate(order) if pts not in self.decoded] if self.failed else []
+            damaged = [n for n, pts in enumerate(order) if self.decoded.get(pts)]
+        total = "" if num_frames is None else f" of {len(self.stamps)}"
+        if missing:
+            verb = f"{count(len(missing), 'frame')} could not be decoded: {listed(missing)}{total}"
+            self._note(f"{verb}; those up to the next key frame may show traces of it")
+        if damaged:
+            self._note(f"{count(len(damaged), 'frame')} could be decoded only in part: {listed(damaged)}{total}")
 
 
 def _tagged_duration(stream) -> float | None:
@@ -171,14 +268,108 @@ def _tagged_duration(stream) -> float | None:
     return 3600 * hours + 60 * minutes + seconds
 
 
-def _shape(frame) -> tuple[int, int]:
-    """(H, W) of a frame as it is shown."""
-    turned = (frame.rotation or 0) // 90 % 2
-    return (frame.width, frame.height) if turned else (frame.height, frame.width)
+def _frame_to_image(frame, by: Converter) -> Image.Image:
+    return upright(by.rgb(frame), *(orientation(frame) or (False, False, False)))
 
 
-def _frame_to_image(frame, reformatter) -> Image.Image:
-    untagged_hd = frame.colorspace in (2, Colorspace.DEFAULT) and frame.height >= HD_HEIGHT
-    rgb = reformatter.reformat(frame, format="rgb24", src_colorspace=Colorspace.ITU709 if untagged_hd else None)
-    array = rgb.to_ndarray()
-    return Image.fromarray(np.ascontiguousarray(np.rot90(array, (frame.rotation or 0) // 90)))
+# ---- where a window begins -----------------------------------------------------------------------------------------
+
+
+class _Place(NamedTuple):
+    """Where a frame is, in time stamps."""
+
+    pts: int
+    key: int
+    """Of the last picture before it at which decoding can start."""
+    seek: int
+    """To seek to, so that this picture is read first."""
+    first: int
+    """Of the file's first frame."""
+
+
+def count_frames(path: Path) -> int:
+    """Count the frames of a video file by its packets: quick, for nothing is decoded, but it may be off by one."""
+    try:
+        with _open(path) as container:
+            return sum(1 for _ in _shown(container, _video_streams(container, path)[0]))
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from None
+
+
+def _shown(container, stream) -> Iterator:
+    """The packets that are shown. Keeping them keeps the whole file in memory."""
+    return (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
+
+
+def _find(path: Path, start: int) -> _Place | None:
+    """Find a frame by the packets alone; None if that is not exact in this file, or not worth it."""
+    with _open(path) as container:
+        stream = _video_streams(container, path)[0]
+        codec, header = stream.codec_context.name, stream.codec_context.extradata or b""
+        pixels = stream.codec_context.width * stream.codec_context.height
+        if not SEEKABLE.intersection(container.format.name.split(",")):
+            return None
+        try:
+            packets = [(p.pts, p.dts, p.is_keyframe and _resets(p, codec, header)) for p in _shown(container, stream)]
+        except av.error.FFmpegError:
+            return None
+    stamps = sorted(pts for pts, _, _ in packets if pts is not None)
+    if len(set(stamps)) < len(packets):
+        return None
+    if start >= len(stamps):
+        raise ValueError(f"{path} has {len(stamps)} frames, so it has no frame {start}")
+    # Pictures before a first one at which decoding can start may be lost, and frames are counted as they are shown.
+    if not packets[0][2] or packets[0][0] != stamps[0]:
+        return None
+    pts, dts = max(((pts, dts) for pts, dts, resets in packets if resets and pts <= stamps[start]), key=lambda p: p[0])
+    if stamps.index(pts) * pixels < WORTH_A_SEEK:
+        return None
+    return _Place(stamps[start], pts, pts if dts is None else min(pts, dts), stamps[0])
+
+
+def _resets(packet, codec: str, header: bytes) -> bool:
+    """Return whether a packet that is marked as a key frame holds one: no later picture needs an earlier one.
+
+    Containers mark the start of a gradual refresh, too. For H.264 and HEVC, the types of the units in a packet tell;
+    for others, the decoder tells later.
+    """
+    if codec == "vp8":  # its hidden frames have packets of their own
+        return False
+    if codec not in ("h264", "hevc"):
+        return codec != "vvc"
+    for unit in _units(bytes(packet), codec, header):
+        if codec == "hevc":
+            if 16 <= unit[0] >> 1 & 63 <= 21:  # BLA, IDR or CRA
+                return True
+        elif unit[0] & 31 == 5 or (unit[0] & 31 == 6 and _is_exact_recovery_point(unit)):  # IDR
+            return True
+    return False
+
+
+def _is_exact_recovery_point(unit: bytes) -> bool:
+    """Return whether an H.264 SEI unit says that decoding from its picture on gives what decoding from frame 0 does."""
+    at = 1
+    while at + 2 < len(unit):
+        numbers = []
+        for _ in range(2):  # type and size
+            number = 0
+            while unit[at : at + 1] == b"\xff":
+                number, at = number + 255, at + 1
+            numbers.append(number + int.from_bytes(unit[at : at + 1], "big"))
+            at += 1
+        if numbers[0] == 6:
+            return unit[at : at + 1] >= b"\xc0"  # recovery_frame_cnt 0, exact_match_flag 1
+        at += numbers[1]
+    return False
+
+
+def _units(data: bytes, codec: str, header: bytes) -> Iterator[bytes]:
+    """Yield the NAL units in a packet, which lie behind their lengths (header: avcC or hvcC) or behind start codes."""
+    if header[:1] == b"\1":
+        width, at = (header[4 if codec == "h264" else 21] & 3) + 1, 0
+        while at + width < len(data):
+            length = int.from_bytes(data[at : at + width], "big")
+            at += width + length
+            yield data[at - length : at]
+    else:
+        yield from filter(None, data.split(b"\0\0\1")[1:])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +20,10 @@ class Clip:
     """Frames of a video and the times at which they are shown."""
 
     frames: np.ndarray  # uint8 (T, H, W, 3), RGB
-    fps: float = DEFAULT_FPS  # frames per second; the mean if the rate varies
-    times: np.ndarray | None = None  # float64 (T,): seconds from the file's start; None: frame t at t / fps
+    fps: float = DEFAULT_FPS  # frames per second: the mean by the frames' own times, if they have some
+    times: np.ndarray | None = None  # float64 (T,): seconds from the file's first frame; None: frame t at t / fps
+    pixel_aspect: Fraction = Fraction(1)  # width of a pixel over its height, as displayed
+    notes: tuple[str, ...] = ()  # what is unusual about the source, and was read as it lies or left out
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -4,6 +4,7 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,12 @@ class Shown(NamedTuple):
     frame: np.ndarray  # uint8 (H, W, 3); zeros that take no memory if only sizes and times were asked for
     time: float | None = None  # seconds from the source's start; None if the source has no time for this frame
     fps: float | None = None  # frames per second, as far as the source has been read; None if it has no rate
+    pixel_aspect: Fraction = Fraction(1)  # width of a pixel over its height
+    tick: float | None = None  # seconds to which times are rounded; None if `fps` is the mean by the times already
+
+
+class BreaksOffError(ValueError):
+    """A source that ends earlier than it promises, or cannot be decoded any further."""
 
 
 def iter_folder(

@@ -1,6 +1,8 @@
 """Read videos, animations, images and folders of images as frames uint8 (T, H, W, 3), all at once or one by one."""
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +12,15 @@ import numpy as np
 from ..utils.checks import is_number, positive_int
 from . import decoding, images
 from .frames import DEFAULT_FPS, Clip, check_size
-from .images import IMAGE_SUFFIXES, Shown
+from .images import IMAGE_SUFFIXES, BreaksOffError, Shown
 
 
 def read_video(
-    source: str | Path, start: int = 0, num_frames: int | None = None, size: Sequence[int] | None = None
+    source: str | Path,
+    start: int = 0,
+    num_frames: int | None = None,
+    size: Sequence[int] | None = None,
+    strict: bool = False,
 ) -> Clip:
     """Read frames `start` to `start + num_frames - 1` of a video, an animated image, a folder of images or one image.
 
@@ -32,19 +38,25 @@ def read_video(
     Raises FileNotFoundError if there is nothing at `source`, ValueError for no frames, no video stream, a broken or
     truncated file, frames of different sizes, or a window beyond the end.
     """
-    shown = list(_read(source, start, num_frames, size))
-    frames, times, _ = zip(*shown, strict=True)
-    return Clip(np.stack(frames), shown[-1].fps or DEFAULT_FPS, _times(times))
+    notes: list[str] = []
+    shown = list(_read(source, start, num_frames, size, strict, notes))
+    times = _times([one.time for one in shown])
+    frames = np.stack([one.frame for one in shown])
+    return Clip(frames, _rate(times, shown[-1]), times, shown[-1].pixel_aspect, tuple(notes))
 
 
 def iter_video(
-    source: str | Path, start: int = 0, num_frames: int | None = None, size: Sequence[int] | None = None
+    source: str | Path,
+    start: int = 0,
+    num_frames: int | None = None,
+    size: Sequence[int] | None = None,
+    strict: bool = False,
 ) -> Iterator[np.ndarray]:
     """Iterate over the frames of `read_video`, uint8 (H, W, 3), in memory that does not grow with their number.
 
     Arguments and errors are those of `read_video`. Wrong arguments raise at once, a wrong source when it is read.
     """
-    return (shown.frame for shown in _read(source, start, num_frames, size))
+    return (shown.frame for shown in _read(source, start, num_frames, size, strict, []))
 
 
 class VideoInfo(NamedTuple):
@@ -56,10 +68,16 @@ class VideoInfo(NamedTuple):
     fps: float
     times: np.ndarray | None  # as in Clip
     breaks_off: str | None  # why the source ends earlier than it promises; None if it is whole
+    pixel_aspect: Fraction = Fraction(1)  # as in Clip
+    notes: tuple[str, ...] = ()  # as in Clip
 
 
 def scan_video(
-    source: str | Path, start: int = 0, num_frames: int | None = None, size: Sequence[int] | None = None
+    source: str | Path,
+    start: int = 0,
+    num_frames: int | None = None,
+    size: Sequence[int] | None = None,
+    strict: bool = False,
 ) -> VideoInfo:
     """Count the frames that `iter_video` will give for the same arguments, and tell their size and times.
 
@@ -69,16 +87,18 @@ def scan_video(
     Raises what `read_video` raises for a broken source; but if all frames of a truncated source were asked for, the
     frames before its end are counted.
     """
-    height, width, fps, times, breaks_off = 0, 0, None, [], None
+    shown, stamps, breaks_off, notes = None, [], None, list[str]()
     try:
-        for shown in _read(source, start, num_frames, size, pixels=False):
-            (height, width), fps = shown.frame.shape[:2], shown.fps
-            times.append(shown.time)
-    except decoding.BreaksOffError as error:
-        if not times or num_frames is not None:
+        for shown in _read(source, start, num_frames, size, strict, notes, pixels=False):
+            stamps.append(shown.time)
+    except BreaksOffError as error:
+        if shown is None or num_frames is not None or strict:
             raise
         breaks_off = str(error)
-    return VideoInfo(len(times), height, width, fps or DEFAULT_FPS, _times(times), breaks_off)
+    assert shown is not None  # a source without frames is refused
+    (height, width), times = shown.frame.shape[:2], _times(stamps)
+    rate = _rate(times, shown)
+    return VideoInfo(len(stamps), height, width, rate, times, breaks_off, shown.pixel_aspect, tuple(notes))
 
 
 def check_window(start: int, num_frames: int | None, size: Sequence[int] | None) -> tuple[int, int] | None:
@@ -91,8 +111,15 @@ def check_window(start: int, num_frames: int | None, size: Sequence[int] | None)
 
 
 def _read(
-    source: str | Path, start: int, num_frames: int | None, size: Sequence[int] | None, pixels: bool = True
+    source: str | Path,
+    start: int,
+    num_frames: int | None,
+    size: Sequence[int] | None,
+    strict: bool,
+    notes: list[str],
+    pixels: bool = True,
 ) -> Iterator[Shown]:
+    """Yield frames. What is unusual about the source is appended to `notes` until the last one has been asked for."""
     path = Path(source)
     size = check_window(start, num_frames, size)
     if not path.exists():
@@ -102,7 +129,7 @@ def _read(
     elif path.suffix.lower() in IMAGE_SUFFIXES:
         read = images.iter_image
     else:
-        read = decoding.iter_stream
+        read = partial(decoding.iter_stream, notes=notes, strict=strict)
     return _checked(read(path, start, num_frames, size, pixels), path, start, num_frames)
 
 
@@ -126,3 +153,12 @@ def _times(stamps: Sequence[float | None]) -> np.ndarray | None:
     """Times as an array; None if they are unknown: some containers guess, and guess wrong."""
     times = np.array(stamps, dtype=float)  # None becomes NaN, which compares as False
     return times if not np.isnan(times).any() and (np.diff(times) > 0).all() else None
+
+
+def _rate(times: np.ndarray | None, last: Shown) -> float:
+    """Return the mean rate by the frames' own times, or the header's if the times, which are rounded, agree with it."""
+    rate = last.fps or DEFAULT_FPS
+    if times is None or len(times) < 2 or last.tick is None:
+        return rate
+    seconds, intervals = times[-1] - times[0], len(times) - 1
+    return rate if last.fps and abs(seconds - intervals / rate) <= last.tick else float(intervals / seconds)

@@ -1,0 +1,107 @@
+"""Turn FFmpeg's decoded frames into upright RGB pictures: matrix, range and orientation as they are tagged."""
+
+import math
+import struct
+
+import numpy as np
+from av.sidedata.sidedata import Type
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from PIL import Image
+
+HD_HEIGHT = 720  # videos without colour tags are taken as BT.709 from this height on, else as BT.601, as browsers do
+# A frame's matrix in H.273's numbers, which FFmpeg calls AVCOL_SPC_*, and the same matrix in swscale's, SWS_CS_*.
+MATRICES = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,  # BT.470BG
+    6: Colorspace.ITU601,  # SMPTE 170M
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+}
+YCGCO = 8
+APPROXIMATED = {  # matrices that swscale does not know: name, and the one that is nearest
+    10: ("BT.2020 with constant luminance", Colorspace.BT2020),
+    11: ("SMPTE ST 2085", Colorspace.BT2020),
+    12: ("derived from the primaries", Colorspace.ITU709),
+    13: ("derived from the primaries, with constant luminance", Colorspace.BT2020),
+    14: ("ICtCp", Colorspace.BT2020),
+    15: ("IPT-C2", Colorspace.BT2020),
+    16: ("YCgCo-Re", Colorspace.ITU709),
+    17: ("YCgCo-Ro", Colorspace.ITU709),
+}
+# Without these flags swscale repeats chroma samples instead of interpolating them, and truncates. Its accurate code is
+# fast for planar RGB only.
+ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+MANY_PIXELS = 300_000  # of a frame: from here on, threads pay
+NEAR = math.radians(1)  # FFmpeg's tolerance for an angle that counts as a multiple of 90 degrees
+
+
+class Converter:
+    """Converts frames of one stream. It keeps swscale's contexts, because making one takes longer than using it."""
+
+    def __init__(self):
+        self._steps = [VideoReformatter() for _ in range(3)]
+
+    def rgb(self, frame) -> np.ndarray:
+        """Return a frame as it is stored, uint8 (H, W, 3)."""
+        colorspace, threads = int(frame.colorspace), 1 if frame.width * frame.height < MANY_PIXELS else 0
+        first, second, third = self._steps
+        if colorspace == YCGCO and not frame.format.is_rgb:
+            return self._from_ycgco(frame)
+        if colorspace in APPROXIMATED:
+            matrix = APPROXIMATED[colorspace][1]
+        else:
+            matrix = MATRICES.get(colorspace, Colorspace.ITU709 if frame.height >= HD_HEIGHT else Colorspace.ITU601)
+        if _is_deep_full_range(frame):  # swscale takes 1023 of 10 bits for 1020: through its limited range it does not
+            to = dict(format="yuv444p16le", dst_colorspace=matrix, dst_color_range=ColorRange.MPEG)
+            frame = third.reformat(frame, src_colorspace=matrix, interpolation=ACCURATE, threads=threads, **to)
+        planar = first.reformat(frame, format="gbrp", src_colorspace=matrix, interpolation=ACCURATE, threads=threads)
+        return second.reformat(planar, format="rgb24", threads=threads).to_ndarray()
+
+    def _from_ycgco(self, frame) -> np.ndarray:
+        """H.273, equations 38 to 45; swscale has no such matrix, but it can bring chroma to full size."""
+        same = dict(src_colorspace=Colorspace.ITU709, dst_colorspace=Colorspace.ITU709)  # no matrix is applied
+        planes = self._steps[0].reformat(frame, format="yuv444p", interpolation=ACCURATE, **same).to_ndarray()
+        full = frame.color_range == ColorRange.JPEG
+        y, cg, co = planes.astype(np.float32) - np.float32([0 if full else 16, 128, 128])[:, None, None]
+        y, cg, co = (y, cg, co) if full else (y * 255 / 219, cg * 255 / 224, co * 255 / 224)
+        return np.stack([y - cg + co, y + cg, y - cg - co], -1).round().clip(0, 255).astype(np.uint8)
+
+
+def _is_deep_full_range(frame) -> bool:
+    is_yuv = len(frame.format.components) >= 3 and not frame.format.is_rgb
+    return is_yuv and frame.color_range == ColorRange.JPEG and frame.format.components[0].bits > 8
+
+
+def orientation(frame) -> tuple[bool, bool, bool] | None:
+    """Return how a frame is brought upright: (swap the axes, then mirror left-right, then mirror top-bottom).
+
+    The display matrix maps (x, y) to (a x + c y, b x + d y). Angles within NEAR of a multiple of 90 degrees are taken
+    as that multiple. None: the matrix turns by another angle, or is singular.
+    """
+    matrix = _display_matrix(frame)
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d, *_ = matrix
+    if swap := abs(b) + abs(c) > abs(a) + abs(d):
+        a, b, c, d = c, d, a, b
+    if not a or not d or max(abs(math.atan2(b, abs(a))), abs(math.atan2(c, abs(d)))) > NEAR:
+        return None
+    return swap, a < 0, d < 0
+
+
+def _display_matrix(frame) -> tuple[int, ...] | None:
+    try:
+        return struct.unpack("=9i", bytes(frame.side_data[Type.DISPLAYMATRIX]))
+    except KeyError:
+        return None
+    except ValueError:  # the frame has side data of a type that PyAV does not know
+        turned = math.radians(-frame.rotation)
+        a, b = (round(65536 * f(turned)) for f in (math.cos, math.sin))
+        return a, b, 0, -b, a, 0, 0, 0, 1 << 30
+
+
+def upright(array: np.ndarray, swap: bool, left_right: bool, top_bottom: bool) -> Image.Image:
+    """Return an image of frames (H, W, 3), with its axes swapped and mirrored as `orientation` says."""
+    array = array.transpose(1, 0, 2) if swap else array
+    return Image.fromarray(np.ascontiguousarray(array[:: -1 if top_bottom else 1, :: -1 if left_right else 1]))
