@@ -70,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_chunk(add)
     add("--gain", type=float, default=4.0, help="factor on the displayed difference (default: 4)")
     add("--device", default="cpu", help="torch device (default: cpu)")
+    add("--strict", action="store_true", help="refuse a truncated video, and one with damaged frames")
 
     description = "Print the chunks and groups of a clip of this size, and the size of its latent."
     add = commands.add_parser("sizes", help="show the latent size of a clip", description=description).add_argument

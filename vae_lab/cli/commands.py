@@ -52,7 +52,9 @@ def reconstruct(args: argparse.Namespace) -> int:
     """`vae-lab reconstruct`: everything is checked before the model is loaded."""
     from ..reconstruct.plan import OUTPUTS, Plan
 
-    plan = Plan(args.input, args.output, args.start, args.frames, args.size, args.gain, args.device)
+    plan = Plan(args.input, args.output, args.start, args.frames, args.size, args.gain, args.device, args.strict)
+    for note in plan.info.notes:
+        print(f"note: {args.input}: {note}", file=sys.stderr)
     height, width, cell = plan.info.height, plan.info.width, shapes.SPATIAL_RATIO
     if min(height, width) < cell:
         raise ValueError(f"{args.input} is {height}x{width} pixels; the smallest is {cell}x{cell}, one latent cell")

@@ -39,6 +39,7 @@ class Plan:
     size: Sequence[int] | None = None
     gain: float = ERROR_GAIN
     device: str = "cpu"
+    strict: bool = False
     info: VideoInfo = field(init=False)  # the result of `scan_video`
 
     def __post_init__(self):
@@ -51,7 +52,7 @@ class Plan:
         if not self.source.exists():
             raise FileNotFoundError(f"no file or folder at {self.source}")
         prepare_folder(self.out, self.source)
-        self.info = scan_video(self.source, self.start, self.num_frames, self.size)
+        self.info = scan_video(self.source, self.start, self.num_frames, self.size, self.strict)
         check_sides("frames", (self.info.height, self.info.width))
         check_fps(self.info.fps)
         if self.info.times is not None:
@@ -69,8 +70,9 @@ class Plan:
         if done == total:
             return
         to_the_end = self.num_frames is None and self.info.breaks_off is None
+        num_frames = None if to_the_end else total - done
         try:
-            for frame in iter_video(self.source, self.start + done, None if to_the_end else total - done, self.size):
+            for frame in iter_video(self.source, self.start + done, num_frames, self.size, self.strict):
                 if t == total:
                     raise SourceError(f"has more than the {count(total, 'frame')} that were counted before")
                 yield frame

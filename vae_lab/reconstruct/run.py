@@ -46,7 +46,7 @@ def reconstruct(
     pieces = [trip.feed(frames) for frames in progress(np.split(clip.frames, np.cumsum(trip.lengths)[:-1]))]
     outputs = {name: np.concatenate([piece.outputs[name] for piece in pieces]) for name in trip.panels}
     facts = _facts(trip, model, clip.fps, [piece.quality for piece in pieces])
-    return Report(**facts, clip=clip, sample=outputs["full"], spatial_only=outputs.get("2D only"))
+    return Report(**facts, notes=clip.notes, clip=clip, sample=outputs["full"], spatial_only=outputs.get("2D only"))
 
 
 def _facts(trip: RoundTrip, model: str, fps: float, quality: Sequence[Mapping[str, Quality]]) -> dict[str, Any]:
@@ -79,6 +79,7 @@ def reconstruct_file(
     gain: float = ERROR_GAIN,
     device: str = "cpu",
     progress: bool = False,
+    strict: bool = False,
 ) -> ClipSummary:
     """Run a video file through a video VAE and write OUTPUTS into the folder `out`, in memory that does not grow.
 
@@ -92,7 +93,9 @@ def reconstruct_file(
 
     Args:
         source, start, num_frames, size: as in `read_video`. A truncated file is reconstructed up to where it ends, with
-          a warning, unless num_frames says how many frames are wanted.
+          a warning, unless num_frames says how many frames are wanted. Frames that cannot be decoded are left out, and
+          so is the shape of pixels in all but the two videos: metrics.json has notes of it.
+        strict: refuse a truncated source and one with damaged frames.
         model, title: what metrics.json calls the model, and the page's title.
         gain: factor on the shown difference.
         progress: show the number of finished frames and the remaining time, on a terminal.
@@ -101,7 +104,8 @@ def reconstruct_file(
     or more frames than were counted or cannot be read to the end, or if an output cannot be written: the message says
     how many frames are kept. If it is the source, they are also in `out`/reconstruction.partial.mp4, which plays.
     """
-    return run_plan(Plan(Path(source), Path(out), start, num_frames, size, gain, device), vae, model, title, progress)
+    plan = Plan(Path(source), Path(out), start, num_frames, size, gain, device, strict)
+    return run_plan(plan, vae, model, title, progress)
 
 
 def run_plan(plan: Plan, vae, model: str = "", title: str = "", progress: bool = False) -> ClipSummary:
@@ -110,7 +114,8 @@ def run_plan(plan: Plan, vae, model: str = "", title: str = "", progress: bool =
     try:
         with job.work.locked():
             job.work_through(progress)
-            summary = ClipSummary(**_facts(job.trip, model, plan.info.fps, job.quality()), first_frame=plan.start)
+            facts = _facts(job.trip, model, plan.info.fps, job.quality())
+            summary = ClipSummary(**facts, first_frame=plan.start, notes=plan.info.notes)
             job.write_outputs(summary, title)
             return summary
     except OSError as error:
@@ -176,10 +181,10 @@ class _Job:
         self, folder: Path, frames: Iterator[np.ndarray], lengths: Sequence[int], first: int, advance: Callable
     ) -> None:
         """Reconstruct pieces of these lengths, which begin with frame `first`, and write what is kept of them."""
-        fps, quality = self.plan.info.fps, []
+        fps, aspect, quality = self.plan.info.fps, self.plan.info.pixel_aspect, []
         with (
-            VideoWriter(folder / "reconstruction.mp4", fps, warn=first == 0) as full,
-            VideoWriter(folder / "side_by_side.mp4", fps) as side,
+            VideoWriter(folder / "reconstruction.mp4", fps, first == 0, aspect) as full,
+            VideoWriter(folder / "side_by_side.mp4", fps, pixel_aspect=aspect) as side,
             ZipFile(folder / "pictures.zip", "w") as zipped,
         ):
             start, *_ = self.plan.ticks(first + 1, first)

@@ -40,6 +40,7 @@ class ClipSummary:
     micro_frame_size: int | None  # frames in each independently encoded chunk; None: one chunk
     timeline: Timeline | None  # which frames each latent frame stands for; None if that cannot be told
     quality: dict[str, Quality]  # "full", and "2D only" for a model with a 2D half
+    notes: tuple[str, ...] = ()  # what is unusual about the source, as in `Clip`
 
     @property
     def chunk_starts(self) -> list[int]:
@@ -107,6 +108,7 @@ def to_json(summary: ClipSummary) -> dict[str, Any]:
     return {
         "model": summary.model,
         "clip": dict(frames=frames, height=height, width=width, fps=summary.fps, first_frame=summary.first_frame),
+        "notes": list(summary.notes),
         "padded_to": dict(zip(("height", "width"), summary.padded_size, strict=True)),
         "latent_shape": dict(zip(("channels", "frames", "height", "width"), summary.latent_shape, strict=True)),
         "micro_frame_size": summary.micro_frame_size,

@@ -2,6 +2,7 @@
 
 import math
 import struct
+from typing import Any
 
 import numpy as np
 from av.sidedata.sidedata import Type
@@ -53,17 +54,19 @@ class Converter:
         else:
             matrix = MATRICES.get(colorspace, Colorspace.ITU709 if frame.height >= HD_HEIGHT else Colorspace.ITU601)
         if _is_deep_full_range(frame):  # swscale takes 1023 of 10 bits for 1020: through its limited range it does not
-            to = dict(format="yuv444p16le", dst_colorspace=matrix, dst_color_range=ColorRange.MPEG)
+            to: dict[str, Any] = dict(format="yuv444p16le", dst_colorspace=matrix, dst_color_range=ColorRange.MPEG)
             frame = third.reformat(frame, src_colorspace=matrix, interpolation=ACCURATE, threads=threads, **to)
         planar = first.reformat(frame, format="gbrp", src_colorspace=matrix, interpolation=ACCURATE, threads=threads)
         return second.reformat(planar, format="rgb24", threads=threads).to_ndarray()
 
     def _from_ycgco(self, frame) -> np.ndarray:
         """H.273, equations 38 to 45; swscale has no such matrix, but it can bring chroma to full size."""
-        same = dict(src_colorspace=Colorspace.ITU709, dst_colorspace=Colorspace.ITU709)  # no matrix is applied
+        same: dict[str, Any] = dict(
+            src_colorspace=Colorspace.ITU709, dst_colorspace=Colorspace.ITU709
+        )  # no matrix is applied
         planes = self._steps[0].reformat(frame, format="yuv444p", interpolation=ACCURATE, **same).to_ndarray()
         full = frame.color_range == ColorRange.JPEG
-        y, cg, co = planes.astype(np.float32) - np.float32([0 if full else 16, 128, 128])[:, None, None]
+        y, cg, co = planes.astype(np.float32) - np.array([0 if full else 16, 128, 128], np.float32)[:, None, None]
         y, cg, co = (y, cg, co) if full else (y * 255 / 219, cg * 255 / 224, co * 255 / 224)
         return np.stack([y - cg + co, y + cg, y - cg - co], -1).round().clip(0, 255).astype(np.uint8)
 

@@ -23,6 +23,9 @@ TRANSFERS = {16: "PQ (HDR)", 18: "HLG (HDR)"}  # H.273, as PRIMARIES
 PRIMARIES = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
 
 
+_damaged: set[tuple] = set()  # files from which frames are known to be missing: packets do not tell their numbers
+
+
 class _DamageError(Exception):
     """A packet that cannot be decoded, or a frame with errors."""
 
@@ -74,6 +77,11 @@ def iter_stream(
     except av.error.FFmpegError as error:
         raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from None
     raise ValueError(f"{path} has no frame {start}" if start else f"{path} has no frames")
+
+
+def _identity(path: Path) -> tuple:
+    status = path.stat()
+    return path.resolve(), status.st_size, status.st_mtime_ns
 
 
 def _open(path: Path):
@@ -246,12 +254,13 @@ class _Video:
         missing, damaged = self.failed, [n for n, bad in enumerate(self.decoded.values()) if bad]
         stamps = [pts for pts in self.stamps if pts is not None]
         if len(set(stamps)) == len(self.stamps) and set(stamps).issuperset(self.decoded):
-            last = None if num_frames is not None else max(self.decoded)
-            order = sorted(stamps if last is None else (pts for pts in stamps if pts <= last))
+            last = max(stamps) if num_frames is not None else max(pts for pts in self.decoded if pts is not None)
+            order = sorted(pts for pts in stamps if pts <= last)
             missing = [n for n, pts in enumerate(order) if pts not in self.decoded] if self.failed else []
             damaged = [n for n, pts in enumerate(order) if self.decoded.get(pts)]
         total = "" if num_frames is None else f" of {len(self.stamps)}"
         if missing:
+            _damaged.add(_identity(self.path))
             verb = f"{count(len(missing), 'frame')} could not be decoded: {listed(missing)}{total}"
             self._note(f"{verb}; those up to the next key frame may show traces of it")
         if damaged:
@@ -303,6 +312,8 @@ def _shown(container, stream) -> Iterator:
 
 def _find(path: Path, start: int) -> _Place | None:
     """Find a frame by the packets alone; None if that is not exact in this file, or not worth it."""
+    if _identity(path) in _damaged:
+        return None
     with _open(path) as container:
         stream = _video_streams(container, path)[0]
         codec, header = stream.codec_context.name, stream.codec_context.extradata or b""

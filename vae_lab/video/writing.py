@@ -11,7 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import ArrayLike
 
 from ..utils.files import write_beside
@@ -27,6 +27,7 @@ def write_video(
     fps: float = DEFAULT_FPS,
     lossless: bool = False,
     times: np.ndarray | None = None,
+    pixel_aspect: Fraction | float = 1,
 ) -> None:
     """Write frames uint8 (T, H, W, 3), or an iterable of (H, W, 3), as a video.
 
@@ -40,6 +41,7 @@ def write_video(
           becomes a folder of numbered png files, also lossless.
         lossless: refuse a path that would change a pixel.
         times: seconds at which each frame is shown, increasing, for a variable rate (.mp4, .webm and .mkv).
+        pixel_aspect: width of a pixel over its height as displayed; only an .mp4 keeps one that is not 1.
 
     Raises ValueError for arguments that do not fit together, OSError if the file cannot be written.
     """
@@ -52,6 +54,7 @@ def write_video(
         raise ValueError(f"lossless video is written as .mkv, .png (one frame) or a folder, got {path.name}")
     if suffix == ".mkv" and not lossless:
         raise ValueError(f"{path.name}: .mkv is the lossless format here; ask for it with lossless=True")
+    pixel_aspect = _check_pixel_aspect(pixel_aspect, suffix)
     if isinstance(frames, np.ndarray):
         check_frames(frames)
     if times is not None:
@@ -63,7 +66,7 @@ def write_video(
     frames = _checked(chain([first], frames))
     with write_beside(path) as beside:
         if suffix in CODECS:
-            _write_stream(beside, frames, fps, times)
+            _write_stream(beside, frames, fps, times, pixel_aspect)
         else:
             _write_images(beside, frames, fps, suffix)
 
@@ -87,6 +90,14 @@ def check_times(times: ArrayLike, suffix: str = ".mp4", num_frames: int | None =
     return t
 
 
+def _check_pixel_aspect(pixel_aspect: Fraction | float, suffix: str) -> Fraction:
+    if not isinstance(pixel_aspect, Real) or not 0.01 <= pixel_aspect <= 100:
+        raise ValueError(f"pixel_aspect must be a pixel's width over its height, 0.01 to 100, got {pixel_aspect!r}")
+    if pixel_aspect != 1 and suffix != ".mp4":
+        raise ValueError(f"pixel_aspect can be kept in .mp4, not in {suffix or 'a folder'}, got {pixel_aspect}")
+    return Fraction(pixel_aspect).limit_denominator(10_000)
+
+
 def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     shape = None
     for t, frame in enumerate(frames):
@@ -97,8 +108,10 @@ def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         yield frame
 
 
-def _write_stream(path: Path, frames: Iterator[np.ndarray], fps: float, times: np.ndarray | None) -> None:
-    with VideoWriter(path, fps) as writer:
+def _write_stream(
+    path: Path, frames: Iterator[np.ndarray], fps: float, times: np.ndarray | None, pixel_aspect: Fraction
+) -> None:
+    with VideoWriter(path, fps, pixel_aspect=pixel_aspect) as writer:
         for t, frame in enumerate(frames):
             if times is not None and t == len(times):
                 raise ValueError(f"times must have one entry for each frame, got {len(times)} for more frames")
@@ -128,6 +141,7 @@ CODECS = {  # suffix: container, codec, pixel format, options
     ".webm": ("webm", "libvpx-vp9", "yuv420p", {"crf": "20", "b:v": "0", "deadline": "good", "cpu-used": "4"}),
     ".mkv": ("matroska", "ffv1", "bgr0", {"level": "3"}),
 }
+MEAN_CHROMA = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP  # of 2x2 pixels, rounded
 TINY = 64  # pixels: see VideoWriter
 TIME_BASE = Fraction(1, 90_000)  # seconds per tick of MPEG's clock: fine enough for every rate in use
 
@@ -147,12 +161,14 @@ class VideoWriter:
         path: .mp4, .webm or .mkv, as in `write_video`.
         fps: the rate in the file's header; `write` takes the time of each frame.
         warn: warn if .mp4 makes the sides even.
+        pixel_aspect: as in `write_video`.
 
     Raises OSError, naming the path, if the file cannot be written.
     """
 
-    def __init__(self, path: Path, fps: float, warn: bool = True):
+    def __init__(self, path: Path, fps: float, warn: bool = True, pixel_aspect: Fraction | float = 1):
         self._path, self._fps, self._warn = path, fps, warn
+        self._pixel_aspect = _check_pixel_aspect(pixel_aspect, path.suffix.lower())
         self._format, self._codec, self._pixel_format, self._options = CODECS[path.suffix.lower()]
         self._container: Any = None
         self._stream: Any = None
@@ -185,7 +201,11 @@ class VideoWriter:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         if self._pixel_format == "yuv420p":
             picture = self._reformatter.reformat(
-                picture, format=self._pixel_format, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+                picture,
+                format=self._pixel_format,
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+                interpolation=MEAN_CHROMA,
             )
         picture.time_base, picture.pts = TIME_BASE, at
         with _named_errors(self._path):
@@ -194,9 +214,12 @@ class VideoWriter:
     def _add_stream(self, height: int, width: int):
         rate = Fraction(self._fps).limit_denominator(1001)
         tiny = {"x264-params": "mbtree=0"} if self._codec == "libx264" and min(height, width) <= TINY else {}
-        stream = self._container.add_stream(self._codec, rate=rate, options=self._options | tiny)
+        chroma = {"chroma_sample_location": "center"} if self._pixel_format == "yuv420p" else {}
+        stream = self._container.add_stream(self._codec, rate=rate, options=self._options | tiny | chroma)
         stream.height, stream.width, stream.pix_fmt = height, width, self._pixel_format
         stream.codec_context.time_base = TIME_BASE
+        if self._pixel_aspect != 1:
+            stream.codec_context.sample_aspect_ratio = self._pixel_aspect
         if self._pixel_format == "yuv420p":  # H.273: 1 is BT.709 for primaries, transfer and matrix alike
             stream.codec_context.color_primaries = stream.codec_context.color_trc = 1
             stream.codec_context.colorspace = Colorspace.ITU709
