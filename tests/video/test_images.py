@@ -72,10 +72,8 @@ def test_images_that_are_refused(tmp_path):
     gif = (tmp_path / "whole.gif").read_bytes()
     for length in range(20, len(gif), len(gif) // 15):
         (tmp_path / "cut.gif").write_bytes(gif[:length])
-        try:
-            read_video(tmp_path / "cut.gif")  # Pillow reads the frames before the cut, where there are any
-        except ValueError as error:
-            assert "cut.gif is not" in str(error)
+        with pytest.raises(ValueError, match="cut.gif (is not|breaks off)"):
+            read_video(tmp_path / "cut.gif")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty is a folder without images"):
         read_video(tmp_path / "empty")

@@ -1,19 +1,38 @@
-"""Read image files, folders of them and animated images as frames uint8 (H, W, 3), one after another."""
+"""Read image files, folders of them and animations as frames uint8 (H, W, 3), one after another, as browsers do."""
 
 import re
 import struct
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import lru_cache
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-NO_DURATION = 100  # milliseconds for which browsers show a frame of an animation with duration 0
+from ..utils.text import count
+from . import animations
+
+# What Pillow reads safely and right. Others are left to FFmpeg.
+PICTURES = (
+    "PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO", "CUR", "ICNS", "PSD", "QOI", "SGI",
+    "SUN", "DDS", "XBM", "XPM", "PCX", "TGA",
+)  # fmt: skip
+# Files in a folder that must be readable; others are frames too if their content is an image's.
+IMAGE_SUFFIXES = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".avif", ".avifs", ".bmp", ".tif",
+    ".tiff", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".cur", ".icns",
+    ".psd", ".qoi", ".sgi", ".rgb", ".rgba", ".bw", ".ras", ".dds", ".xbm", ".xpm", ".pcx", ".tga", ".icb", ".vda",
+    ".vst", ".heic", ".heif", ".hif", ".jxl", ".exr", ".hdr", ".dpx",
+)  # fmt: skip
+SHORTEST, NO_DURATION = 10, 100  # milliseconds: browsers show a frame of at most SHORTEST for NO_DURATION
 BACKGROUND = (255, 255, 255)  # behind transparent pixels
+NAMED = 3  # files of a kind that are named in a note; the rest are counted
 
 
 class Shown(NamedTuple):
@@ -30,46 +49,166 @@ class BreaksOffError(ValueError):
     """A source that ends earlier than it promises, or cannot be decoded any further."""
 
 
+def is_image(path: Path) -> bool:
+    """Return whether the content of a file, whatever its name, is an image that Pillow reads."""
+    with path.open("rb") as file:
+        if b"\0\0\1\0" < file.read(4) < b"\0\0\2":  # MPEG's start code, which the lax header of TGA allows too
+            return False
+    try:
+        with _open(path):
+            return True
+    except UnidentifiedImageError:
+        return False
+    except ValueError:  # an image, but a damaged one: reading it tells how
+        return True
+
+
 def iter_folder(
-    path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None, pixels: bool = True
+    path: Path,
+    start: int,
+    num_frames: int | None,
+    size: tuple[int, int] | None,
+    pixels: bool,
+    notes: list[str],
+    read_file: Callable[..., Iterator[Shown]],
 ) -> Iterator[Shown]:
-    """Read the images in a folder as frames, in natural order (2 before 10). pixels: False reads their sizes only."""
-    entries = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-    files = [p for p in entries if p.is_file()]
+    """Read the images in a folder as frames, in natural order (2 before 10).
+
+    `read_file` reads one of them, with arguments as those of `iter_image`. Files that begin with a dot are left out.
+    Other files that are not images, and folders, are left out too and named in `notes`; one whose suffix is an image's
+    must be readable.
+    """
+    files, others = [], []
+    for entry in path.iterdir():
+        if not entry.name.startswith("."):
+            is_frame = entry.is_file() and (entry.suffix.lower() in IMAGE_SUFFIXES or is_image(entry))
+            (files if is_frame else others).append(entry)
+    others.sort(key=_natural)
     if not files:
-        raise ValueError(f"{path} is a folder without images ({', '.join(IMAGE_SUFFIXES)})")
+        raise ValueError(f"{path} is a folder without images" + (f", only {_named(others)}" if others else ""))
     if start >= len(files):
         raise ValueError(f"{path} has {len(files)} frames, so it has no frame {start}")
-    files.sort(key=lambda p: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", p.name)])
-    for file in files[start : None if num_frames is None else start + num_frames]:
-        with _open(file) as image:
-            yield Shown(_frame(image, size, pixels))
+    if others:
+        notes.append(f"left out of the folder, because they are not images: {_named(others)}")
+    moving = []
+    for file in sorted(files, key=_natural)[start : None if num_frames is None else start + num_frames]:
+        first, *more = islice(read_file(file, 0, None, size, pixels, notes), 2)
+        moving += [file] * len(more)
+        yield Shown(first.frame)
+    if moving:
+        notes.append(f"only the first frame or page is read of {_named(moving)}")
+
+
+def _natural(path: Path) -> tuple:
+    parts = re.split(r"(\d+)", path.name)
+    return [int(part) if part.isdecimal() else part for part in parts], path.name  # "1" and "01" are equal numbers
+
+
+def _named(paths: list[Path]) -> str:
+    names = [path.name + "/" * path.is_dir() for path in paths[:NAMED]]
+    return ", ".join(names) + (f" and {len(paths) - NAMED} more" if len(paths) > NAMED else "")
 
 
 def iter_image(
-    path: Path, start: int, num_frames: int | None, size: tuple[int, int] | None, pixels: bool = True
+    path: Path,
+    start: int,
+    num_frames: int | None,
+    size: tuple[int, int] | None,
+    pixels: bool,
+    notes: list[str],
+    strict: bool = False,
 ) -> Iterator[Shown]:
-    """Read one image, or the frames of an animated one. pixels: False reads sizes and times only."""
+    """Read one image, the frames of an animated one, or the pages of a TIFF file.
+
+    pixels: False reads sizes and times only. What is unusual about the image is appended to `notes`. strict: refuse an
+    animation with a damaged frame, which is otherwise left out and noted.
+    """
+    number, end, missing = 0, 0.0, 0
     with _open(path) as image:
-        total = getattr(image, "n_frames", 1)
-        if start >= total:
-            raise ValueError(f"{path} has {total} frames, so it has no frame {start}")
-        end = 0.0  # of the frame before
-        for t in range(total if num_frames is None else min(total, start + num_frames)):
+        try:
+            for picture, milliseconds in _frames(image, path):
+                if number == 0:
+                    notes += [note for note in _remarks(image, path) if note not in notes]
+                begin = end
+                if milliseconds is not None:
+                    end += (milliseconds if milliseconds > SHORTEST else NO_DURATION) / 1000
+                if picture is None and strict:
+                    raise EOFError("it is damaged")
+                if picture is None:
+                    missing += 1
+                    continue
+                frame = None
+                if number >= start:
+                    frame = fit(to_rgb(picture), size) if pixels else blank(size or _shape(picture))
+                number += 1
+                if frame is not None:
+                    yield Shown(frame) if milliseconds is None else Shown(frame, begin, (number + missing) / end)
+                    if number - start == num_frames:
+                        break
+        except DAMAGED as error:
+            if number == 0:
+                raise
+            raise BreaksOffError(f"{path} breaks off or is damaged after frame {number - 1}: {error}") from None
+    if number == 0:
+        raise ValueError(f"{path} is not a whole image: none of its frames can be decoded")
+    if number <= start:
+        raise ValueError(f"{path} has {number} frames, so it has no frame {start}")
+    if missing:
+        notes.append(f"{count(missing, 'frame')} of the animation could not be decoded and left out")
+
+
+DAMAGED = (OSError, SyntaxError, EOFError, IndexError, struct.error, Image.DecompressionBombError)  # Pillow's errors
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Image.Image]:
+    try:
+        with path.open("rb") as file, Image.open(file, formats=PICTURES) as image:
+            yield image
+    except UnidentifiedImageError:
+        raise
+    except DAMAGED as error:
+        raise ValueError(f"{path} is not a whole image: {error}") from None
+
+
+def _frames(image: Image.Image, path: Path) -> Iterator[tuple[Image.Image | None, float | None]]:
+    """Yield each frame, None for a damaged one, and its milliseconds, None for still images and pages."""
+    animation = None
+    if image.format == "GIF":
+        animation = animations.read_gif(path.read_bytes())
+    elif image.format == "PNG" and getattr(image, "is_animated", False) or "default_image" in image.info:
+        animation = animations.read_apng(path.read_bytes())
+    if animation is not None:
+        image.load()
+        kept = {key: image.info[key] for key in ("icc_profile", "gamma", "srgb", "exif") if key in image.info}
+        for frame, milliseconds in animations.compose(animation, _decode):
+            if frame is not None:
+                frame.info = kept
+            yield frame, milliseconds if len(animation.parts) > 1 else None
+        if not animation.is_whole:
+            raise EOFError("it ends within a frame")
+    elif image.format in ("WEBP", "AVIF") and image.n_frames > 1:
+        end = 0
+        for t in range(image.n_frames):
             image.seek(t)
-            image.load()  # before this, the duration of the frame is unknown
-            time, end = end, end + (image.info.get("duration") or NO_DURATION) / 1000
-            if t >= start and total == 1:  # a still image has no rate
-                yield Shown(_frame(image, size, pixels))
-            elif t >= start:
-                yield Shown(_frame(image, size, pixels), time, (t + 1) / end)
+            image.load()  # before this, the time of the frame is unknown
+            begin, end = end, image.info["timestamp"] + image.info["duration"]
+            yield image, end - begin
+    elif image.format == "TIFF":
+        for page in range(image.n_frames):
+            image.seek(page)
+            if not image.tag_v2.get(254, 0) & 5 and image.tag_v2.get(255) != 2:  # reduced images and masks
+                yield image, None
+    else:  # other images of such a file are previews, layers, sizes or another eye's view
+        yield image, None
 
 
-def _frame(image: Image.Image, size: tuple[int, int] | None, pixels: bool) -> np.ndarray:
-    if pixels:
-        return fit(to_rgb(image), size)
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # by 90 degrees
-    return blank(size or (image.size if turned else image.size[::-1]))
+def _decode(data: bytes) -> Image.Image | None:
+    try:
+        with Image.open(BytesIO(data), formats=("GIF", "PNG")) as image:
+            return _eight_bits(image).convert("RGBA")
+    except DAMAGED:
+        return None
 
 
 def blank(shape: tuple[int, int]) -> np.ndarray:
@@ -77,34 +216,153 @@ def blank(shape: tuple[int, int]) -> np.ndarray:
     return np.broadcast_to(np.uint8(0), (*shape, 3))
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[Image.Image]:
+TURNS = {  # EXIF's orientation: how the image is turned upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _orientation(image: Image.Image) -> int:
     try:
-        with Image.open(path) as image:
-            yield image
-    except UnidentifiedImageError:
-        raise ValueError(f"{path} is not an image that can be read") from None
-    except (OSError, SyntaxError, EOFError, IndexError, struct.error, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is not a whole image: {error}") from None
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (*DAMAGED, ValueError):  # a damaged tag is no tag
+        return 1
+
+
+def _shape(image: Image.Image) -> tuple[int, int]:
+    """(H, W) of an image as it is shown. Pillow has turned the size of a TIFF file already."""
+    turned = _orientation(image) >= 5 and image.format != "TIFF"
+    return image.size if turned else image.size[::-1]
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode to RGB, upright, with transparent pixels on BACKGROUND.
+    """Convert an image of any mode to RGB in sRGB, upright, with transparent pixels on BACKGROUND.
 
-    16-bit grey is rounded to 8 bits; Pillow keeps the upper 8 bits of 16-bit colour.
+    16 bits are rounded to 8. Colours of an embedded profile are converted to sRGB, as browsers do.
     """
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise ValueError("images of floating-point values have no agreed range; save them as 8 or 16 bit")
-    if image.mode.startswith("I"):  # 16 bit, or 32 bit with values of 16
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(f"image values must be within 16 bit, got {values.min()} to {values.max()}")
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    narrow = _eight_bits(image)
+    turn = TURNS.get(_orientation(image))  # after loading, which turns a TIFF file
+    image = _in_srgb(narrow, image.info)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image).convert("RGB")
-    return image.convert("RGB")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
+    image = image.convert("RGB")
+    return image if turn is None else image.transpose(turn)
+
+
+# Pillow keeps the upper byte of 16-bit colours. Read in the other byte order, that is the lower one.
+OTHER_ORDER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Round an image of 16 bits to 8; other images are only loaded."""
+    if image.mode == "F":
+        raise ValueError("images of floating-point values have no agreed range; save them as 8 or 16 bit")
+    step = {("L;2",): 85, ("L;4",): 17}.get(tuple(tile.args for tile in getattr(image, "tile", [])), 1)
+    values, most = _sixteen_bits(image), 65535
+    if values is None and image.mode.startswith("I"):  # 16 bit, or 32 bit with values of 16
+        values = np.asarray(image).astype(np.int64)[..., None]
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"image values must be within 16 bit, got {values.min()} to {values.max()}")
+        if image.format == "TIFF" and image.mode.startswith("I;16"):
+            most = 2 ** min(16, *image.tag_v2.get(258, (16,))) - 1
+            values = most - values if image.tag_v2.get(262) == 0 else values  # 0: white is 0
+    if values is None:
+        image.load()
+        if step > 1 and "transparency" in image.info:  # Pillow widens 2 or 4 bits to 8, but not the transparent level
+            image.info["transparency"] *= step
+        return image
+    narrow = ((values * 255 + most // 2) // most).astype(np.uint8)
+    if (key := image.info.get("transparency")) is not None:  # the colour that is transparent
+        alpha = np.uint8(255) * (values != np.array(key)).any(-1, keepdims=True)
+        narrow = np.concatenate([np.broadcast_to(narrow, (*alpha.shape[:2], 3)), alpha], axis=-1)
+    return Image.fromarray(narrow.squeeze(-1) if narrow.shape[-1] == 1 else narrow)
+
+
+def _sixteen_bits(image: Image.Image) -> np.ndarray | None:
+    """Return the values, int64 (H, W, C), of an image with 16-bit colours; None for other images."""
+    tiles = getattr(image, "tile", [])  # how Pillow will decode the file
+    arguments = {tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0] for tile in tiles}
+    name, _, order = str(arguments.pop()).partition(";") if len(arguments) == 1 else ("", "", "")
+    if name not in ("RGB", "RGBA", "LA") or order not in OTHER_ORDER:
+        return None
+    raw = "RGBA" if name == "LA" else f"{name};{OTHER_ORDER[order]}"  # four bytes are two grey levels and two alphas
+    source, page, format_ = image.fp, image.tell(), image.format
+    upper = np.asarray(image).astype(np.int64)
+    source.seek(0)
+    with Image.open(source, formats=(format_,)) as again:
+        again.seek(page)
+        again.tile = [
+            tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:])) for tile in again.tile
+        ]
+        lower = np.asarray(again).astype(np.int64)
+    if name == "LA":
+        return (lower[..., 0::2] * 256 + lower[..., 1::2])[..., [0, 0, 0, 1]]
+    return upper * 256 + lower
+
+
+def _in_srgb(image: Image.Image, info: dict) -> Image.Image:
+    """Convert an image with a colour profile or a gamma to sRGB. A profile for images of another kind is ignored."""
+    profile, gamma = info.get("icc_profile"), info.get("gamma")
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    if profile:
+        mode, transform = _to_srgb(profile)
+        own = "CMYK" if image.mode == "CMYK" else "L" if image.mode in ("1", "L", "LA") else "RGB"
+        if transform is None or (own, mode) not in (("CMYK", "CMYK"), ("L", "L"), ("L", "RGB"), ("RGB", "RGB")):
+            return image
+        image = ImageCms.applyTransform(image.convert(mode), transform)
+    elif gamma and "srgb" not in info and abs(gamma * SRGB_GAMMA - 1) > SAME_GAMMA:
+        light = np.linspace(0, 1, 256) ** (1 / gamma)
+        levels = np.where(light < 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)  # IEC 61966-2-1
+        image = image.convert("RGB").point(np.rint(255 * levels).astype(int).tolist() * 3)
+    else:
+        return image
+    if alpha is not None:
+        image.putalpha(alpha)
+    return image
+
+
+@lru_cache(8)
+def _to_srgb(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
+    """Return an image mode and its transform to sRGB; "" for a damaged profile, None for one that is sRGB itself."""
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        mode = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}[source.profile.xcolor_space.strip()]
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        steps = np.arange(0, 256, 15, dtype=np.uint8)
+        axes = np.meshgrid(*[steps] * len(mode), indexing="ij")
+        colours = np.stack(axes, axis=-1).reshape(1, -1, len(mode)).squeeze(-1 if mode == "L" else ())
+        shown = np.asarray(ImageCms.applyTransform(Image.fromarray(colours, mode), transform)).astype(int)
+    except (ImageCms.PyCMSError, OSError, KeyError):
+        return "", None
+    is_srgb = mode != "CMYK" and np.abs(shown - colours.reshape(1, -1, len(mode))).max() <= SAME_COLOUR
+    return mode, None if is_srgb else transform
+
+
+SAME_COLOUR = 2  # levels: profiles of sRGB differ by no more, and their pixels are read as they lie
+SRGB_GAMMA, SAME_GAMMA = 2.2, 0.05  # a tagged gamma this near (relatively) to sRGB's means sRGB
+PRIMARIES = {9: "BT.2020", 11: "DCI P3", 12: "Display P3"}  # of ITU-T H.273, as tagged in PNG (cICP) and AVIF (nclx)
+HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+
+
+def _remarks(image: Image.Image, path: Path) -> Iterator[str]:
+    """What is unusual about an image and read as it lies."""
+    if profile := image.info.get("icc_profile"):
+        if not _to_srgb(profile)[0]:
+            yield "its colour profile cannot be used: values are read as they lie"
+    elif image.format in ("PNG", "AVIF"):
+        with path.open("rb") as file:
+            tags = re.search(rb"cICP(.)(.)|colrnclx.(.).(.)", file.read(4096), re.DOTALL)
+        primaries, transfer = (group[0] for group in tags.groups() if group is not None) if tags else (1, 13)
+        if transfer in HDR_TRANSFERS:
+            yield f"transfer function {HDR_TRANSFERS[transfer]} (HDR): values are read as they lie"
+        elif primaries in PRIMARIES:
+            yield f"colour primaries of {PRIMARIES[primaries]}: values are read as they lie"
 
 
 def fit(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:

@@ -125,12 +125,35 @@ def _read(
     if not path.exists():
         raise FileNotFoundError(f"no file or folder at {path}")
     if path.is_dir():
-        read = images.iter_folder
-    elif path.suffix.lower() in IMAGE_SUFFIXES:
-        read = images.iter_image
+        frames = images.iter_folder(path, start, num_frames, size, pixels, notes, partial(_read_file, strict=strict))
+    elif path.is_file():
+        frames = _read_file(path, start, num_frames, size, pixels, notes, strict)
     else:
-        read = partial(decoding.iter_stream, notes=notes, strict=strict)
-    return _checked(read(path, start, num_frames, size, pixels), path, start, num_frames)
+        raise ValueError(f"{path} is neither a file nor a folder but a pipe, a socket or a device; save it as a file")
+    return _checked(frames, path, start, num_frames)
+
+
+def _read_file(
+    path: Path,
+    start: int,
+    num_frames: int | None,
+    size: tuple[int, int] | None,
+    pixels: bool,
+    notes: list[str],
+    strict: bool,
+) -> Iterator[Shown]:
+    """Read an image or a video, by its content: the suffix only decides what the error is called."""
+    if images.is_image(path):
+        yield from images.iter_image(path, start, num_frames, size, pixels, notes, strict)
+        return
+    shown = None
+    try:
+        for shown in decoding.iter_stream(path, start, num_frames, size, pixels, notes, strict):
+            yield shown
+    except ValueError as error:
+        if shown is None and path.suffix.lower() in IMAGE_SUFFIXES:
+            raise ValueError(f"{path} is not an image that can be read") from error
+        raise
 
 
 def _checked(frames: Iterator[Shown], path: Path, start: int, num_frames: int | None) -> Iterator[Shown]:

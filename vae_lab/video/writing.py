@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike
 
 from ..utils.files import write_beside
 from .frames import DEFAULT_FPS, check_frames
-from .images import IMAGE_SUFFIXES
 
 MAX_FPS = 1000  # Matroska and WebM count in milliseconds
 
@@ -46,7 +45,7 @@ def write_video(
     Raises ValueError for arguments that do not fit together, OSError if the file cannot be written.
     """
     path = Path(path)
-    suffix, known = path.suffix.lower(), (*CODECS, *IMAGE_SUFFIXES)
+    suffix, known = path.suffix.lower(), (*CODECS, *IMAGES)
     check_fps(fps, suffix)
     if suffix and suffix not in known:
         raise ValueError(f"path must end in {', '.join(known)} or have no suffix, got {path.name}")
@@ -142,6 +141,7 @@ CODECS = {  # suffix: container, codec, pixel format, options
     ".mkv": ("matroska", "ffv1", "bgr0", {"level": "3"}),
 }
 MEAN_CHROMA = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP  # of 2x2 pixels, rounded
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 TINY = 64  # pixels: see VideoWriter
 TIME_BASE = Fraction(1, 90_000)  # seconds per tick of MPEG's clock: fine enough for every rate in use
 
