@@ -251,6 +251,8 @@ def test_a_cut_animation_is_recognised(tmp_path):
         assert len(whole) == 5
         numbers = set()
         for end in range(60, len(data) - 1, 7):
+            if data[end - 1 : end + 1] in (b"\0!", b"\0;"):
+                continue  # between the pictures of a GIF nothing tells that more follow
             path.write_bytes(data[:end])
             with pytest.raises(ValueError, match=f"{name} (breaks off|is not)") as error:
                 read_video(path)
