@@ -176,7 +176,7 @@ def _frames(image: Image.Image, path: Path) -> Iterator[tuple[Image.Image | None
     animation = None
     if image.format == "GIF":
         animation = animations.read_gif(path.read_bytes())
-    elif image.format == "PNG" and getattr(image, "is_animated", False) or "default_image" in image.info:
+    elif image.format == "PNG" and image.is_animated:
         animation = animations.read_apng(path.read_bytes())
     if animation is not None:
         image.load()
