@@ -144,7 +144,7 @@ SHOW = """async ([data, type]) => {
 
 
 def shown_by_chromium(page, data: bytes, kind: str) -> tuple[np.ndarray, list[float]]:
-    """Frames (T, H, W, 3) of a small file on white, and milliseconds from ImageDecoder. page: one opened from a file."""
+    """Frames (T, H, W, 3) of a small file on white, and milliseconds from ImageDecoder. page: of a file."""
     frames = page.evaluate(SHOW, [base64.b64encode(data).decode(), f"image/{kind}"])
     arrays = [np.frombuffer(base64.b64decode(data), np.uint8).reshape(h, w, 4)[..., :3] for h, w, data, _ in frames]
     return np.stack(arrays), [(duration or 0) / 1000 for *_, duration in frames]

@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def tiled(frame: np.ndarray, rows: int, columns: int, kind: str = "avif", properties: tuple[bytes, ...] = ()) -> bytes:
-    """An AVIF or HEIC file of equal tiles of a frame (H, W, 3). properties: further boxes of the whole, such as irot."""
+    """An AVIF or HEIC file of equal tiles of a frame (H, W, 3). properties: boxes of the whole, such as irot."""
     height, width = frame.shape[0] // rows, frame.shape[1] // columns
     corners = [(y * height, x * width) for y in range(rows) for x in range(columns)]
     coded = [_coded(frame[y : y + height, x : x + width], kind) for y, x in corners]
@@ -60,7 +60,9 @@ def _coded(tile: np.ndarray, kind: str) -> tuple[bytes, bytes]:
         Image.fromarray(tile).save(file, "AVIF", quality=100, subsampling="4:4:4")
     else:
         with av.open(file, "w", format="mp4") as container:
-            stream = container.add_stream("libx265", rate=1, options={"x265-params": "log-level=none:crf=4", "tag": "hvc1"})
+            stream = container.add_stream(
+                "libx265", rate=1, options={"x265-params": "log-level=none:crf=4", "tag": "hvc1"}
+            )
             stream.height, stream.width, stream.pix_fmt = *tile.shape[:2], "yuv444p"
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(tile), format="rgb24")
             frame.pts, frame.time_base = 0, Fraction(1)

@@ -141,7 +141,9 @@ def read_apng(data: bytes) -> Animation | None:
         file = PNG_SIGNATURE + _chunk(b"IHDR", struct.pack(">II", w, h) + header[8:]) + shared + idat
         milliseconds = 1000 * delay / (denominator or 100)
         parts.append(Part(file + _chunk(b"IEND", b""), (x, y), (w, h), milliseconds, disposal, blend == 1))
-    return Animation(struct.unpack_from(">II", header), parts, is_whole) if is_animated and (parts or not is_whole) else None
+    if not is_animated or is_whole and not parts:
+        return None
+    return Animation(struct.unpack_from(">II", header), parts, is_whole)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -10,8 +10,9 @@ from functools import lru_cache
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
+import av
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
@@ -94,7 +95,7 @@ def iter_folder(
     for file in sorted(files, key=_natural)[start : None if num_frames is None else start + num_frames]:
         first, *more = islice(read_file(file, 0, None, size, pixels, notes), 2)
         moving += [file] * len(more)
-        yield Shown(first.frame)
+        yield Shown(first.frame, pixel_aspect=first.pixel_aspect)
     if moving:
         notes.append(f"only the first frame or page is read of {_named(moving)}")
 
@@ -127,8 +128,6 @@ def iter_image(
     with _open(path) as image:
         try:
             for picture, milliseconds in _frames(image, path):
-                if number == 0:
-                    notes += [note for note in _remarks(image, path) if note not in notes]
                 begin = end
                 if milliseconds is not None:
                     end += (milliseconds if milliseconds > SHORTEST else NO_DURATION) / 1000
@@ -140,9 +139,13 @@ def iter_image(
                 frame = None
                 if number >= start:
                     frame = fit(to_rgb(picture), size) if pixels else blank(size or _shape(picture))
+                if number == 0:  # asking for EXIF loads a PNG file, so only now
+                    notes += [note for note in _remarks(image, path) if note not in notes]
+                    aspect = _pixel_aspect(image)
                 number += 1
                 if frame is not None:
-                    yield Shown(frame) if milliseconds is None else Shown(frame, begin, (number + missing) / end)
+                    time, rate = (None, None) if milliseconds is None else (begin, (number + missing) / end)
+                    yield Shown(frame, time, rate, aspect)
                     if number - start == num_frames:
                         break
         except DAMAGED as error:
@@ -157,18 +160,26 @@ def iter_image(
         notes.append(f"{count(missing, 'frame')} of the animation could not be decoded and left out")
 
 
-DAMAGED = (OSError, SyntaxError, EOFError, IndexError, struct.error, Image.DecompressionBombError)  # Pillow's errors
+# Pillow's errors for damaged files
+DAMAGED = (OSError, SyntaxError, EOFError, IndexError, RuntimeError, struct.error, Image.DecompressionBombError)
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
     try:
-        with path.open("rb") as file, Image.open(file, formats=PICTURES) as image:
+        with path.open("rb") as file, _opened(file) as image:
             yield image
     except UnidentifiedImageError:
         raise
     except DAMAGED as error:
         raise ValueError(f"{path} is not a whole image: {error}") from None
+
+
+def _opened(file: IO[bytes]) -> Image.Image:
+    try:
+        return Image.open(file, formats=PICTURES)
+    except ValueError as error:  # how some of Pillow's readers call a damaged file
+        raise OSError(error) from None
 
 
 def _frames(image: Image.Image, path: Path) -> Iterator[tuple[Image.Image | None, float | None]]:
@@ -195,10 +206,21 @@ def _frames(image: Image.Image, path: Path) -> Iterator[tuple[Image.Image | None
             begin, end = end, image.info["timestamp"] + image.info["duration"]
             yield image, end - begin
     elif image.format == "TIFF":
+        only_previews = True
         for page in range(image.n_frames):
-            image.seek(page)
-            if not image.tag_v2.get(254, 0) & 5 and image.tag_v2.get(255) != 2:  # reduced images and masks
-                yield image, None
+            error = None
+            try:
+                image.seek(page)
+            except SyntaxError as problem:  # Pillow has no mode for masks, for example
+                error = problem
+            if image.tag_v2.get(254, 0) & 5 or image.tag_v2.get(255) == 2:  # a reduced image or a mask
+                continue
+            if error:
+                raise error
+            only_previews = False
+            yield image, None
+        if only_previews:
+            raise ValueError(f"{path} holds only previews, as a camera's raw files do; convert it first")
     else:  # other images of such a file are previews, layers, sizes or another eye's view
         yield image, None
 
@@ -232,6 +254,15 @@ def _orientation(image: Image.Image) -> int:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
     except (*DAMAGED, ValueError):  # a damaged tag is no tag
         return 1
+
+
+def _pixel_aspect(image: Image.Image) -> Fraction:
+    """Width of a pixel over its height, by the tagged resolution, which counts pixels per length."""
+    x, y = image.info.get("dpi") or image.info.get("aspect") or image.info.get("jfif_density") or (1, 1)
+    if not (x and y and 1 / 4 <= y / x <= 4):  # no resolution, or nonsense
+        return Fraction(1)
+    aspect = Fraction(float(y / x)).limit_denominator(100)
+    return 1 / aspect if _orientation(image) >= 5 else aspect
 
 
 def _shape(image: Image.Image) -> tuple[int, int]:
@@ -286,10 +317,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _sixteen_bits(image: Image.Image) -> np.ndarray | None:
     """Return the values, int64 (H, W, C), of an image with 16-bit colours; None for other images."""
+    if image.format == "TIFF" and image.tag_v2.get(284) == 2 and max(image.tag_v2.get(258, (8,))) == 16:
+        return _planes(image)
     tiles = getattr(image, "tile", [])  # how Pillow will decode the file
     arguments = {tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0] for tile in tiles}
     name, _, order = str(arguments.pop()).partition(";") if len(arguments) == 1 else ("", "", "")
-    if name not in ("RGB", "RGBA", "LA") or order not in OTHER_ORDER:
+    if name not in ("RGB", "RGBX", "RGBA", "LA") or order not in OTHER_ORDER:
         return None
     raw = "RGBA" if name == "LA" else f"{name};{OTHER_ORDER[order]}"  # four bytes are two grey levels and two alphas
     source, page, format_ = image.fp, image.tell(), image.format
@@ -304,6 +337,18 @@ def _sixteen_bits(image: Image.Image) -> np.ndarray | None:
     if name == "LA":
         return (lower[..., 0::2] * 256 + lower[..., 1::2])[..., [0, 0, 0, 1]]
     return upper * 256 + lower
+
+
+def _planes(image: Image.Image) -> np.ndarray:
+    """Return the values of a TIFF page with a plane of 16 bits for each channel, which Pillow reads wrongly."""
+    image.fp.seek(0)
+    file = bytearray(image.fp.read())
+    struct.pack_into("<I" if file[:2] == b"II" else ">I", file, 4, image.tag_v2.offset)  # as if it were the only page
+    try:
+        frame = av.CodecContext.create("tiff", "r").decode(av.Packet(bytes(file)))[0]
+    except av.error.FFmpegError as error:
+        raise OSError(error.strerror) from None
+    return frame.to_ndarray().astype(np.int64)
 
 
 def _in_srgb(image: Image.Image, info: dict) -> Image.Image:
@@ -352,6 +397,8 @@ HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 def _remarks(image: Image.Image, path: Path) -> Iterator[str]:
     """What is unusual about an image and read as it lies."""
+    if (aspect := _pixel_aspect(image)) != 1:
+        yield f"pixels are {aspect.numerator}:{aspect.denominator} (width to height)"
     if profile := image.info.get("icc_profile"):
         if not _to_srgb(profile)[0]:
             yield "its colour profile cannot be used: values are read as they lie"
