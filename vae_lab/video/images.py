@@ -1,5 +1,6 @@
 """Read image files, folders of them and animations as frames uint8 (H, W, 3), one after another, as browsers do."""
 
+import itertools
 import re
 import struct
 import sys
@@ -8,7 +9,6 @@ from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO
-from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -93,7 +93,7 @@ def iter_folder(
         notes.append(f"left out of the folder, because they are not images: {_named(others)}")
     moving = []
     for file in sorted(files, key=_natural)[start : None if num_frames is None else start + num_frames]:
-        first, *more = islice(read_file(file, 0, None, size, pixels, notes), 2)
+        first, *more = itertools.islice(read_file(file, 0, None, size, pixels, notes), 2)
         moving += [file] * len(more)
         yield Shown(first.frame, pixel_aspect=first.pixel_aspect)
     if moving:
@@ -207,10 +207,12 @@ def _frames(image: Image.Image, path: Path) -> Iterator[tuple[Image.Image | None
             yield image, end - begin
     elif image.format == "TIFF":
         only_previews = True
-        for page in range(image.n_frames):
+        for page in itertools.count():
             error = None
             try:
                 image.seek(page)
+            except EOFError:
+                break
             except SyntaxError as problem:  # Pillow has no mode for masks, for example
                 error = problem
             if image.tag_v2.get(254, 0) & 5 or image.tag_v2.get(255) == 2:  # a reduced image or a mask
