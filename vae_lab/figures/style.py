@@ -25,6 +25,8 @@ COLOURS = {
     "output": "#009E73",  # through both halves: green
     "error": "#D55E00",  # error: vermilion
 }
+SPATIAL_ONLY, FULL = "2D only", "full"  # titles of a reconstruction through the 2D half only, and through both halves
+RECONSTRUCTION_COLOURS = {SPATIAL_ONLY: COLOURS["spatial"], FULL: COLOURS["output"]}
 OTHER_COLOURS = ("#CC79A7", "#8C6D31", "#6A51A3")  # for things without a colour in COLOURS
 LINE = "#777777"  # lines that are not data: borders of chunks, zero
 WIDTH = 9  # inches, of a picture across a notebook's page

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from ..figures.style import FULL, SPATIAL_ONLY
 from ..metrics import psnr
 from .quiz import Check, Question, Questions, Verdict, agrees_with, choice, extremes, same
 
@@ -12,13 +13,13 @@ _NOISE = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) * 2 
 
 
 def _which_half(squared_error: Mapping[str, float]) -> Question:
-    """squared_error: "2D only" and "full" -> mean squared error."""
-    share = squared_error["2D only"] / squared_error["full"]
+    """squared_error: SPATIAL_ONLY and FULL -> mean squared error."""
+    share = squared_error[SPATIAL_ONLY] / squared_error[FULL]
     return choice(
         "2D" if share > 0.5 else "temporal",
         ("2D", "temporal"),
         f"The 2D half alone already makes {share:.0%} of the squared error.",
-        f"Look at the two PSNRs: 2D only already has {share:.0%} of the squared error.",
+        f"Look at the two PSNRs: {SPATIAL_ONLY} already has {share:.0%} of the squared error.",
     )
 
 

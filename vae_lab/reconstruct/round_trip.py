@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..families import Streams, codec_of
+from ..figures.style import FULL, SPATIAL_ONLY
 from ..metrics import measure_frames
 from ..shapes import Timeline, chunk_lengths, padded_size
 from ..video.frames import to_frames, to_tensor
@@ -48,7 +49,7 @@ class RoundTrip:
         vae.to(device)
         self.num_frames, self.height, self.width = num_frames, height, width
         self.padded_size = padded_size(height, ratio), padded_size(width, ratio)
-        self.panels = ["2D only", "full"] if self.codec.halves else ["full"]
+        self.panels = [SPATIAL_ONLY, FULL] if self.codec.halves else [FULL]
         """Names of the outputs of a piece."""
         self._streams: Streams | None = None
         self.lengths = [num_frames]

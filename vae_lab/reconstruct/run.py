@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from ..figures.frames import ERROR_GAIN, contact_sheet, error_map, side_by_side
-from ..figures.style import COLOURS
+from ..figures.style import FULL, RECONSTRUCTION_COLOURS, SPATIAL_ONLY
 from ..metrics import FRAME_METRICS
 from ..utils.text import count
 from ..video.frames import Clip
@@ -46,7 +46,7 @@ def reconstruct(
     pieces = [trip.feed(frames) for frames in progress(np.split(clip.frames, np.cumsum(trip.lengths)[:-1]))]
     outputs = {name: np.concatenate([piece.outputs[name] for piece in pieces]) for name in trip.panels}
     facts = _facts(trip, model, clip.fps, [piece.quality for piece in pieces])
-    return Report(**facts, notes=clip.notes, clip=clip, sample=outputs["full"], spatial_only=outputs.get("2D only"))
+    return Report(**facts, notes=clip.notes, clip=clip, sample=outputs[FULL], spatial_only=outputs.get(SPATIAL_ONLY))
 
 
 def _facts(trip: RoundTrip, model: str, fps: float, quality: Sequence[Mapping[str, Quality]]) -> dict[str, Any]:
@@ -191,11 +191,11 @@ class _Job:
             for length in lengths:
                 original = np.stack(list(islice(frames, length)))
                 piece = self.trip.feed(original)
-                shown = [original, *piece.outputs.values(), error_map(original, piece.outputs["full"], self.plan.gain)]
+                shown = [original, *piece.outputs.values(), error_map(original, piece.outputs[FULL], self.plan.gain)]
                 panels = dict(zip(self.pictures.panels, shown, strict=True))
                 ticks = self.plan.ticks(first + length, first)
                 for t, picture in enumerate(side_by_side(panels)):
-                    full.write(piece.outputs["full"][t], ticks[t] - start)
+                    full.write(piece.outputs[FULL][t], ticks[t] - start)
                     side.write(picture, ticks[t] - start)
                     self.pictures.write(zipped, first + t, {name: clip[t] for name, clip in panels.items()})
                 quality.append(piece.quality)
@@ -224,13 +224,13 @@ class _Job:
     def write_outputs(self, summary: ClipSummary, title: str) -> None:
         """Join the segments, draw the rest, and move all of it into the folder."""
         info, start, pictures = self.plan.info, self.plan.start, self.pictures
-        colours = {"2D only": COLOURS["spatial"], "full": COLOURS["output"]}
-        curves = [Curve(panel, quality.psnr.tolist(), colours[panel]) for panel, quality in summary.quality.items()]
+        colours, measured = RECONSTRUCTION_COLOURS, summary.quality.items()
+        curves = [Curve(panel, quality.psnr.tolist(), colours[panel]) for panel, quality in measured]
         with self.work.outputs() as folder, closing(pictures):
             for name in ("reconstruction.mp4", "side_by_side.mp4"):
                 self._join(name, folder / name, info.num_frames)
             chosen, panels = pictures.sheet()
-            captions = {panel: [f"{q.psnr[t]:.1f} dB" for t in chosen] for panel, q in summary.quality.items()}
+            captions = {panel: [f"{q.psnr[t]:.1f} dB" for t in chosen] for panel, q in measured}
             sheet = contact_sheet(panels, captions, title, numbers=[start + t for t in chosen])
             sheet.savefig(folder / "contact_sheet.png", dpi=110)
             (folder / "metrics.json").write_text(json.dumps(to_json(summary), indent=2) + "\n", "utf-8")
