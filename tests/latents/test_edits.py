@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -211,3 +212,37 @@ def test_a_declaration_that_does_not_fit_its_function_is_refused(monkeypatch):
     louder = edit("louder", title="louder")(lambda z: z * torch.inf)
     with pytest.raises(ValueError, match=r"louder must keep z within torch.float32, at most 3.4e\+38, got more"):
         louder(Z)
+    for title in ("{chanel} off", "{}", "{channel", "{channel.number}", None):
+        with pytest.raises(ValueError, match=r"title of edit 'off' must be a template for channel, got .*Error"):
+            edit("off", Channel(), title=title)
+    assert "off" not in EDITS
+    for form in ("{:q}", "{factor:g}", "{} {}"):
+        with pytest.raises(ValueError, match="form of factor must be a template for a number, got "):
+            Number("factor", 0, 1, form=form)
+
+
+def test_what_overflows_is_blamed_and_not_what_stands_beside_it(monkeypatch):
+    monkeypatch.setattr("vae_lab.latents.edits.EDITS", {})
+
+    @edit("add", Number("factor", -9, 9), title="plus {factor}")
+    def add(z, other, factor):
+        return z + factor * other
+
+    half = Z.half()
+    with pytest.raises(ValueError, match=r"^factor must keep z within torch.float16, at most 6.55e\+04, got 1000000.0"):
+        add(half, OTHER.half(), 1e6)
+    with pytest.raises(ValueError, match=r"^other must keep z within torch.float16, at most .*, got up to 1e\+06"):
+        add(half, torch.full_like(Z, 1e6), 0.0)
+
+
+def test_arrays_and_tensors_are_numbers_and_cells():
+    right = change_cell_by_std(Z, (3, 1, 4), 2, 1)
+    for kind in (np.array, torch.tensor):
+        for cell in (kind([3, 1, 4]), tuple(map(kind, (3, 1, 4)))):
+            assert torch.equal(change_cell_by_std(Z, cell, kind(2.0), kind(1)), right)
+            assert torch.equal(change_cell(Z, cell, kind(2.0), kind(1)), change_cell(Z, (3, 1, 4), 2, 1))
+        assert torch.equal(shift_channel(Z, kind(1), kind(-2)), shift_channel(Z, 1, -2))
+        with pytest.raises(ValueError, match="row of cell must be an integer from 0 to 1, got 2"):
+            change_cell(Z, kind([0, 2, 0]), 1)
+        with pytest.raises(ValueError, match="cell must be .latent frame, row, column., got .*0, 2"):
+            change_cell(Z, kind([0, 2]), 1)

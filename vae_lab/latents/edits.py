@@ -20,13 +20,11 @@ import torch
 from torch import Tensor
 
 from ..utils.checks import finite, index_of, integer_within
-from .arrays import check_editable, per_channel
+from .arrays import check_editable, per_channel, plain
 from .statistics import channel_moments
 
 Arguments = ParamSpec("Arguments")
 AXES = ("latent frame", "row", "column")
-
-# ---- what an edit takes --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -58,9 +56,12 @@ def Cell(name: str = "cell") -> Parameter:
     """A cell, (latent frame, row, column): the one chosen in the viewer."""
 
     def check(value: Any, z: Tensor) -> tuple[int, ...]:
-        if not isinstance(value, Sequence) or len(value) != 3:
+        places = plain(value)
+        if not isinstance(places, Sequence) or len(places) != 3:
             raise ValueError(f"{name} must be (latent frame, row, column), got {value!r}")
-        return tuple(index_of(f"{axis} of {name}", *each) for axis, *each in zip(AXES, value, z.shape[2:], strict=True))
+        return tuple(
+            index_of(f"{axis} of {name}", *each) for axis, *each in zip(AXES, places, z.shape[2:], strict=True)
+        )
 
     return Parameter("cell", name, check, words=str, control=lambda shape: {})
 
@@ -79,6 +80,7 @@ def Number(
 
     label: beside the slider; the name if it is empty. form: how a title writes the number, for `str.format`.
     """
+    _check_template(f"form of {name}", "a number", form, 0.0)
 
     def check(value: Any, z: Tensor) -> float:
         if strict and not low <= finite(name, value) <= high:
@@ -106,23 +108,20 @@ def LatentFrames(name: str = "latent_frames") -> Parameter:
     )
 
 
-# ---- an edit -------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Edit:
     """A function of latents, as `edit` declares it."""
 
     name: str
     parameters: tuple[Parameter, ...]
-    title: str  # of an answer, with each parameter's words in braces: "{channel} × {factor}"
+    title: str  # of an answer, with parameters' words in braces: "{channel} × {factor}"
     label: str  # on the viewer's button that chooses this edit
     function: Callable[..., Tensor]
     takes_other: bool  # whether the function takes `other`, the latents of a second clip
 
     def check(self, values: Mapping[str, Any], z: Tensor) -> dict[str, Any]:
         """Return the values of all parameters, checked. Raises ValueError."""
-        return {each.name: each.check(values[each.name], z) for each in self.parameters}
+        return {each.name: each.check(plain(values[each.name]), z) for each in self.parameters}
 
     def words(self, values: Mapping[str, Any]) -> str:
         """Return the title of an answer with these checked values."""
@@ -130,15 +129,14 @@ class Edit:
 
     def apply(self, z: Tensor, values: Mapping[str, Any], other: Tensor | None = None) -> Tensor:
         """Return edited latents of z's type; refuse those that it cannot hold. The arguments must have been checked."""
-        other = other if self.takes_other else None
-        second = {} if other is None else {"other": other.detach().to(z)}
+        second = {}
+        if self.takes_other and other is not None:
+            second = {"other": check_representable("other", f"up to {other.abs().max():.3g}", other.detach().to(z))}
         edited = self.function(z.detach().clone(), **second, **values).to(z)
         if edited.shape != z.shape:
             raise ValueError(f"edit {self.name!r} must keep the shape {tuple(z.shape)}, got {tuple(edited.shape)}")
-        if other is not None:
-            return within("other", f"up to {other.abs().max():.3g}", edited)
         cause = next((each.name for each in self.parameters if each.kind == "number"), self.name)
-        return within(cause, values.get(cause, "more"), edited)
+        return check_representable(cause, values.get(cause, "more"), edited)
 
     def form(self, shape: Sequence[int], has_other: bool) -> dict[str, Any]:
         """Return the viewer's form for z of a shape, as JSON: name, label, controls, and why it cannot be used here."""
@@ -161,6 +159,8 @@ def edit(
         name: the `operation` of a request, and the label if that is empty. The last declaration counts.
         parameters: the function's arguments after z, and after `other` if it takes the latents of a second clip.
     """
+    words = {each.name: "" for each in parameters}
+    _check_template(f"title of edit {name!r}", ", ".join(words) or "no parameters", title, **words)
 
     def declare(function: Callable[Arguments, Tensor]) -> Callable[Arguments, Tensor]:
         arguments = signature(function)
@@ -209,15 +209,19 @@ def forms(shape: Sequence[int], has_other: bool) -> list[dict[str, Any]]:
     return [each.form(shape, has_other) for each in EDITS.values()]
 
 
-def within(name: str, value: Any, edited: Tensor) -> Tensor:
-    """Return edited latents; refuse the argument that took them beyond what their type can hold."""
-    if not torch.isfinite(edited).all():
-        largest = torch.finfo(edited.dtype).max
-        raise ValueError(f"{name} must keep z within {edited.dtype}, at most {largest:.3g}, got {value}")
-    return edited
+def check_representable(name: str, value: Any, z: Tensor) -> Tensor:
+    """Return latents; if their type cannot hold them, refuse the argument that is the cause."""
+    if not torch.isfinite(z).all():
+        raise ValueError(f"{name} must keep z within {z.dtype}, at most {torch.finfo(z.dtype).max:.3g}, got {value}")
+    return z
 
 
-# ---- the edits -----------------------------------------------------------------------------------------------------
+def _check_template(name: str, what: str, template: str, *values: Any, **words: str) -> None:
+    """Refuse a text that `str.format` cannot fill with what is there, before a title needs it."""
+    try:
+        template.format(*values, **words)
+    except (AttributeError, IndexError, KeyError, ValueError) as error:
+        raise ValueError(f"{name} must be a template for {what}, got {template!r} ({error!r})") from None
 
 
 @edit("zero", Channel(), title="zero {channel}")
@@ -284,10 +288,11 @@ def change_cell(
     """
     check_editable(z)
     cell = Cell().check(cell, z)
+    channel = Channel(or_all=True).check(plain(channel), z)
     if channel is not None:
-        channel, amount = index_of("channel", channel, z.shape[1]), finite("amount", amount)
+        amount = finite("amount", plain(amount))
     amounts = per_channel("amount", amount, z.shape[1])
-    return within("amount", amount, _add_to_cell(z.detach().clone(), cell, amounts, channel))
+    return check_representable("amount", amount, _add_to_cell(z.detach().clone(), cell, amounts, channel))
 
 
 def _add_to_cell(z: Tensor, cell: Sequence[int], amounts: np.ndarray, channel: int | None) -> Tensor:

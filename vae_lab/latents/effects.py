@@ -1,11 +1,11 @@
 """Decode edited latents, and measure what the edit does to the frames. Takes functions and knows no model.
 
 Latents are (1, C, L, h, w), of one clip. `decode` is any function of latents to frames (1, 3, T, H, W) in about
-[-1, 1], such as `lambda z: families.decode(vae, z, num_frames)`.
+[-1, 1], such as `lambda z: codec_of(vae).decode(z, num_frames)`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ..utils.checks import check_video, finite, index_of, positive_int
 from ..utils.tables import table_of
 from ..utils.text import count
 from .arrays import check_editable
-from .edits import EDITS, LatentFrames, change_cell, change_cell_by_std
+from .edits import EDITS, Edit, LatentFrames, change_cell, change_cell_by_std
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -123,18 +123,21 @@ def channel_effects(
     single latent frame is not shifted.
     """
     check_editable(z, **({} if other is None else {"other": other}))
-    edits: dict[str, dict] = {"zero": {}, f"amplify {finite('factor', factor):g}": {"factor": factor}}
+    edits: dict[str, tuple[Edit, dict[str, Any]]] = {"zero": (EDITS["zero"], {})}
+    edits[f"amplify {finite('factor', factor):g}"] = EDITS["amplify"], {"factor": factor}
     if z.shape[2] > 1:
-        edits[f"shift {LatentFrames().check(latent_frames, z):+d}"] = {"latent_frames": latent_frames}
+        shift = LatentFrames().check(latent_frames, z)
+        edits[f"shift {shift:+d}"] = EDITS["shift"], {"latent_frames": shift}
     if other is not None:
-        edits["swap"] = {}
+        edits["swap"] = EDITS["swap"], {}
     original = decoded_by(decode, z)
 
-    def rms_of(channel: int, name: str) -> float:
-        changed = EDITS[name.split()[0]].apply(z, {"channel": channel} | edits[name], other)
+    def rms_of(channel: int, edit: Edit, values: dict[str, Any]) -> float:
+        changed = edit.apply(z, {"channel": channel} | values, other)
         return effect_of(original, decoded_by(decode, changed)).total
 
-    return ChannelEffects(tuple(edits), np.array([[rms_of(c, name) for name in edits] for c in range(z.shape[1])]))
+    rms = [[rms_of(channel, *each) for each in edits.values()] for channel in range(z.shape[1])]
+    return ChannelEffects(tuple(edits), np.array(rms))
 
 
 class Interpolation(NamedTuple):

@@ -1,8 +1,7 @@
-"""Answers of the latent viewer: someone asks for an edit of the latents, both are decoded, and pictures come back."""
+"""Decode requested edits and return pictures."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,12 @@ import torch
 from torch import Tensor
 
 from ..families import Codec
+from ..latents.arrays import plain
 from ..latents.edits import Edit, forms, requested
 from ..latents.effects import Effect, decoded_by, effect_of, footprint_of
 from ..utils.text import count
 from ..video.frames import to_frames
-from .pictures import PictureBudget, Thinning, as_text, view_data, webp
+from .pictures import PictureBudget, Thinning, as_text, webp
 
 EditRequest = Mapping[str, Any]  # an edit and a value for each of its parameters: {"operation": "zero", "channel": 0}
 
@@ -47,7 +47,7 @@ class LatentAnswers:
         for request in requests:
             if not isinstance(request, Mapping):
                 raise ValueError(f"edits must be dicts, each with an operation and what it takes, got {request!r}")
-            checked.append({key: plain(value) for key, value in request.items()})
+            checked.append(plain(request))
             try:
                 self._edited(checked[-1])
             except ValueError as error:
@@ -73,7 +73,7 @@ class LatentAnswers:
     def answer(self, request: EditRequest) -> dict[str, Any]:
         """Return the message to the browser: request, answer, decoded frames (once) and note; or request and error."""
         try:
-            request = {key: plain(value) for key, value in request.items()}
+            request = plain(request)
             return self._answer(request)
         except (Exception, KeyboardInterrupt) as error:  # models raise anything; the reader who asked sees it
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
@@ -85,10 +85,8 @@ class LatentAnswers:
         effect = effect_of(before, after)
         if self._changes["decoded"] is None:
             original = to_frames(effect.original)
-            ((images,), self._thinning) = self._budget.frames([original], self._budget.share(1 / 3))
-            self._original = self._thinning.of(original)
-            view = view_data("decoded", "decoded", images, original.shape[1:3], self._thinning.shrink)
-            self._changes["decoded"] = view | {"stride": self._thinning.stride}
+            view, self._thinning = self._budget.clip("decoded", original, self._budget.share(1 / 3))
+            self._original, self._changes["decoded"] = self._thinning.of(original), view
         frames = self._thinning.of(to_frames(effect.changed))
         pictures = [webp(frame) for frame in frames]
         # A small change is smaller as its difference modulo 256, from which the browser gets the same pixels
@@ -159,14 +157,3 @@ class LatentAnswers:
 
 def _size(answer: dict[str, Any]) -> int:
     return sum(map(len, answer["images"]))
-
-
-def plain(value: Any) -> Any:
-    """Turn numpy's numbers and arrays and tuples into JSON's types, so that a request is written in one way only."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return value
-    return int(value) if isinstance(value, Integral) else float(value)

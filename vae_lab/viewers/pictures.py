@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from ..figures.frames import latent_pictures
+from ..figures.latents import short_numbers
 from ..figures.style import COLOURS
 from ..shapes import Timeline
 from ..utils.checks import positive_int
@@ -37,6 +39,14 @@ class View(NamedTuple):
     name: str  # on the button that chooses it
     title: str  # above the picture
     frames: np.ndarray  # uint8 (T, H, W, 3); in a panel of latents (L, h, w, 3)
+
+
+def latent_views(values: np.ndarray, prefix: str = "") -> list[View]:
+    """Return PCA and every channel of latents (C, L, h, w) as views, whose titles begin with `prefix`."""
+    pictures = latent_pictures(values)
+    names = ["PCA", *(f"channel {channel}" for channel in range(len(values)))][-len(pictures) :]
+    named = zip(names, pictures.items(), strict=True)
+    return [View(name, prefix + short_numbers(title), frames) for name, (title, frames) in named]
 
 
 class Panel(NamedTuple):
@@ -112,6 +122,12 @@ class PictureBudget:
                 stride += 1
             else:
                 shrink = self.shrink_further(shrink, size, room, max(max(clip.shape[1:3]) for clip in clips))
+
+    def clip(self, name: str, frames: np.ndarray, room: int) -> tuple[dict[str, Any], Thinning]:
+        """Compress one clip into `room` bytes: (JSON of a view with its stride, what is kept of the clip)."""
+        ((images,), thinning) = self.frames([frames], room)
+        view = view_data(name, name, images, frames.shape[1:3], thinning.shrink)
+        return view | {"stride": thinning.stride}, thinning
 
     def shrink_further(self, shrink: int, size: int, room: int, largest: int) -> int:
         """Return the next factor to shrink pictures by, whose longest side is `largest`: `size` bytes need `room`.
