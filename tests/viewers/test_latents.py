@@ -81,7 +81,7 @@ def test_frames_belong_to_latent_frames_by_the_law_or_the_model(vae):
     by_law = view_of(num_frames=18).data
     assert by_law["groups"] == view_of(frames=CLIP).data["groups"] == law and by_law["chunkStarts"] == [0, 17]
     assert by_law["numFrames"] == 18 and by_law["frames"] is None
-    chunked = view_of(frames=CLIP, vae=small_vae(micro_frame_size=9), timeline=Timeline(18, 1, 17))
+    chunked = view_of(frames=CLIP, vae=small_vae(micro_frame_size=9), timeline=Timeline(18, 4, 9))
     assert chunked.data["groups"] == [[g.start, g.stop] for g in shapes.frame_groups(18, 4, 9)]  # the model's own
     assert chunked.data["chunkStarts"] == [0, 9]
     alone = view_of().data
@@ -585,6 +585,11 @@ def test_many_values_are_left_out_and_it_is_said():
         (dict(frames=CLIP, num_frames=17), r"num_frames \(17\) must be that of frames, 18; it can be left out"),
         (dict(num_frames=0), "num_frames must be"),
         (dict(vae=small_vae()), "num_frames must be given with vae if there are no frames"),
+        (dict(timeline="nonsense"), "timeline must be a shapes.Timeline, got str"),
+        (dict(timeline="nonsense", vae=small_vae()), "timeline must be a shapes.Timeline, got str"),
+        (dict(timeline=Timeline(18), frames=CLIP.frames[:9]), "timeline must be of 9 frames, got one of 18"),
+        (dict(timeline=Timeline(18, 1, 17), frames=CLIP, vae=small_vae()), "timeline must be that of vae, Timeline"),
+        (dict(timeline=Timeline(18, 4, 9), num_frames=18, vae=small_vae()), "timeline must be that of vae, Timeline"),
         (dict(vae=small_vae(), num_frames=9), "VideoVAE made 6 latent frames of 9 frames, so it is unknown which"),
         (dict(num_frames=10**9), "num_frames must be at most 256 for each of 6 latent frames, got 1000000000"),
         (dict(frames=CLIP.frames[:, :16]), "frames must have the aspect ratio of z: 16x48 pixels"),

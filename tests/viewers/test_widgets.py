@@ -265,6 +265,8 @@ def test_training_view_draws_when_it_is_time_and_at_the_end():
             lambda: compare_frames({"a": CLIP}, LATENT[:, :, :5]),
             "latent has 5 latent frames, but 18 frames have 6 by timeline: pass that of the model",
         ),
+        (lambda: compare_frames({"a": CLIP}, timeline=4), "timeline must be a shapes.Timeline, got int"),
+        (lambda: compare_frames({"a": CLIP}, timeline=shapes.Timeline(17)), "timeline must be of 18 frames, got one"),
         (lambda: compare_frames({"a": CLIP}, LATENT, timeline=4), "timeline must be a shapes.Timeline, got int"),
         (
             lambda: compare_frames({"a": CLIP}, LATENT, timeline=shapes.Timeline(17)),

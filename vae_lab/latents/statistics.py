@@ -27,9 +27,7 @@ class Moments(NamedTuple):
 
     mean: np.ndarray
     std: np.ndarray  # of the population (divided by the number of values); exactly 0 if all values are equal
-    kurtosis: (
-        np.ndarray
-    )  # excess (Fisher's): fourth central moment / variance**2 - 3; 0 for a Gaussian, NaN if std is 0
+    kurtosis: np.ndarray  # excess (Fisher's): fourth moment / variance**2 - 3; 0 for a Gaussian, NaN if std is 0
 
 
 def channel_moments(z: Tensor | np.ndarray) -> Moments:
@@ -191,9 +189,14 @@ class PosteriorStatistics(NamedTuple):
         """
         return self.mean_variance > ACTIVE_VARIANCE
 
-    def __repr__(self) -> str:
+    @property
+    def verdict(self) -> str:
+        """How many channels are active, and which ones are dead, in words."""
         dead = ", ".join(map(str, np.flatnonzero(~self.active))) or "none"
-        lines = [f"PosteriorStatistics: {self.active.sum()} of {len(self.std)} channels active; dead: {dead}"]
+        return f"{self.active.sum()} of {len(self.std)} channels active; dead: {dead}"
+
+    def __repr__(self) -> str:
+        lines = [f"PosteriorStatistics: {self.verdict}"]
         lines += [
             f"  channel {channel}: posterior std {std:.2g}, KL {kl:.2f} nats per element, variance of the mean {v:.2g}"
             for channel, (std, kl, v) in enumerate(zip(*self, strict=True))
@@ -317,11 +320,18 @@ class ScaleCheck(NamedTuple):
             f"{self.total['raw'] / number:.2f} from raw latents of this latents_mean and latents_std): {remedy}."
         )
 
-    def __repr__(self) -> str:
-        verdict = self.warning or (
+    @property
+    def verdict(self) -> str:
+        """What the latents look like, in words: the warning if there is one."""
+        likely = (
             "consistent with raw latents" if self.best == "raw" else f"{self.best} fits best, but one clip cannot tell"
         )
-        return f"ScaleCheck: {verdict}" + "".join(f"\n  {name}: {total:.2f} nats" for name, total in self.total.items())
+        return self.warning or likely
+
+    def __repr__(self) -> str:
+        return "\n  ".join(
+            [f"ScaleCheck: {self.verdict}", *(f"{name}: {nats:.2f} nats" for name, nats in self.total.items())]
+        )
 
     def table(self) -> "DataFrame":
         """One row a hypothesis: total, one column a channel (nats), and its meaning."""
@@ -405,7 +415,7 @@ class LatentReport(NamedTuple):
         if self.posterior:
             lines.append(f"  {self.posterior.active.sum()} of {channels} active")
         if self.scale:
-            lines.append("  " + repr(self.scale).splitlines()[0])
+            lines.append(f"  ScaleCheck: {self.scale.verdict}")
         return "\n".join(lines)
 
     def table(self) -> "DataFrame":

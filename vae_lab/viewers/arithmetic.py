@@ -137,10 +137,12 @@ def explore_padding(
     figure = partial(padding_diagram, kernel_size, stride, dilation, num_frames, pad_mode, layers=layers)
     figure()  # refuses what no convolution can be, as the controls do
     text = (
-        f"Padding explorer: kernel {kernel_size}, stride {stride}, dilation {dilation}, {count(num_frames, 'frame')}, "
+        f"kernel {kernel_size}, stride {stride}, dilation {dilation}, {count(num_frames, 'frame')}, "
         f"{count(layers, 'layer')}, pad mode {pad_mode}"
     )
-    return Viewer({"kind": "padding", "start": start, "colours": COLOURS} | padding_table(), text, figure)
+    return Viewer(
+        {"kind": "padding", "start": start, "colours": COLOURS} | padding_table(), "Padding explorer", text, figure
+    )
 
 
 def explore_sizes(
@@ -164,8 +166,8 @@ def explore_sizes(
     }
     size = shapes.latent_size((num_frames, height, width), temporal_ratio, micro_frame_size=micro_frame_size)
     text = (
-        f"Size explorer: {num_frames}x{height}x{width} (frames x height x width), chunks of {micro_frame_size}, "
+        f"{num_frames}x{height}x{width} (frames x height x width), chunks of {micro_frame_size}, "
         f"temporal ratio {temporal_ratio}: latent {size[0]}x{size[1]}x{size[2]}"
     )
     figure = partial(size_diagram, num_frames, temporal_ratio, micro_frame_size)
-    return Viewer({"kind": "sizes", "start": start, "colours": COLOURS} | size_table(), text, figure)
+    return Viewer({"kind": "sizes", "start": start, "colours": COLOURS} | size_table(), "Size explorer", text, figure)

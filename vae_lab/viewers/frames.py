@@ -6,18 +6,16 @@ from itertools import cycle
 import numpy as np
 from torch import Tensor
 
-from ..figures.frames import ERROR_GAIN, contact_sheet, error_map, latent_pictures
-from ..figures.style import COLOURS, OTHER_COLOURS
+from ..figures.frames import ERROR_GAIN, contact_sheet, error_map
+from ..figures.style import OTHER_COLOURS, RECONSTRUCTION_COLOURS
 from ..latents.arrays import check_latent
 from ..metrics import DATA_RANGE, psnr
 from ..shapes import Timeline
 from ..utils.checks import check_above
 from ..utils.text import count
 from ..video.frames import Clip, check_frames, to_frames, to_tensor
-from .pictures import MAX_VIEWER_BYTES, ROOM, Curve, Panel, PictureBudget, View, check_sides, player_data
+from .pictures import MAX_VIEWER_BYTES, ROOM, Curve, Panel, PictureBudget, View, check_sides, latent_views, player_data
 from .widgets import Viewer
-
-NAMED_COLOURS = {"2D only": COLOURS["spatial"], "full": COLOURS["output"]}
 
 
 def compare_frames(
@@ -69,35 +67,33 @@ def compare_frames(
     ]
     if differences:
         panels.append(Panel(f"difference ×{gain:g}", differences))
-    if latent is not None:
-        values = check_latent(latent, "latent")
+    values = None if latent is None else check_latent(latent, "latent")
+    timeline = timeline_of(num_frames, timeline, "latent", None if values is None else values.shape[1])
+    if values is not None:
         check_sides("latent", values.shape[2:], "cells")
-        timeline = timeline_of(num_frames, timeline, "latent", values.shape[1])
-        pictures = latent_pictures(values).items()
-        views = [View(title.split(" (")[0], f"latent {title}", frames) for title, frames in pictures]
-        panels.append(Panel("latent", views, latent=True))
+        panels.append(Panel("latent", latent_views(values, "latent "), latent=True))
     colours = cycle(OTHER_COLOURS)
     curves = [
-        Curve(name, values.tolist(), NAMED_COLOURS.get(name) or next(colours)) for name, values in quality.items()
+        Curve(name, db.tolist(), RECONSTRUCTION_COLOURS.get(name) or next(colours)) for name, db in quality.items()
     ]
     data = player_data(panels, fps, curves, None if latent is None else timeline, first_frame, budget)
-    text = f"Frame viewer: {count(num_frames, 'frame')} of {height}x{width} (height x width), panels "
+    text = f"{count(num_frames, 'frame')} of {height}x{width} (height x width), panels "
     text += ", ".join(panel.name for panel in panels)
     if quality:
         means = ", ".join(f"{name} {values.mean():.2f} dB" for name, values in quality.items())
         text += f"; mean PSNR against {reference}: {means}"
 
     def sheet():
-        """The first view of every panel; latents stand with the frames they belong to."""
+        """Draw the first view of every panel, latents with the frames that they belong to."""
         rows = {}
         for panel in panels:
-            groups = timeline.groups if panel.latent and timeline is not None else []
+            groups = timeline.groups if panel.latent else []
             index = [i for i, group in enumerate(groups) for _ in group] or slice(None)
             rows[panel.views[0].title] = panel.views[0].frames[index]
         captions = {name: [f"{value:.1f} dB" for value in values] for name, values in quality.items()}
         return contact_sheet(rows, captions, first_frame=first_frame)
 
-    return Viewer(data, text, sheet)
+    return Viewer(data, "Frame viewer", text, sheet)
 
 
 def clip_frames(name: str, video: Tensor | np.ndarray | Clip) -> np.ndarray:
@@ -113,14 +109,19 @@ def clip_frames(name: str, video: Tensor | np.ndarray | Clip) -> np.ndarray:
     return np.ascontiguousarray(frames)
 
 
-def timeline_of(num_frames: int, timeline: Timeline | None, name: str, num_latents: int) -> Timeline:
-    """Return the timeline of a clip, Open-Sora's if none is given, whose latents are called `name`."""
-    timeline = Timeline(num_frames) if timeline is None else timeline
-    if not isinstance(timeline, Timeline):
+def check_timeline(timeline: Timeline | None) -> None:
+    """Refuse anything but a Timeline or None."""
+    if not isinstance(timeline, Timeline | None):
         raise ValueError(f"timeline must be a shapes.Timeline, got {type(timeline).__name__}")
+
+
+def timeline_of(num_frames: int, timeline: Timeline | None, name: str, num_latents: int | None) -> Timeline:
+    """Return the timeline of a clip, Open-Sora's if none is given; it must agree with the latents called `name`."""
+    check_timeline(timeline)
+    timeline = Timeline(num_frames) if timeline is None else timeline
     if timeline.num_frames != num_frames:
         raise ValueError(f"timeline must be of {count(num_frames, 'frame')}, got one of {timeline.num_frames}")
-    if timeline.num_latents != num_latents:
+    if num_latents not in (None, timeline.num_latents):
         raise ValueError(
             f"{name} has {count(num_latents, 'latent frame')}, but {count(num_frames, 'frame')} have "
             f"{timeline.num_latents} by timeline: pass that of the model"

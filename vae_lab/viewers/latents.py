@@ -1,6 +1,5 @@
 """The latent viewer: what is in the latents of one clip, and what editing them does to the frames."""
 
-import base64
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -13,8 +12,8 @@ import traitlets
 from torch import Tensor
 
 from ..families import Codec, codec_of
-from ..figures.frames import ERROR_GAIN, error_map, latent_pictures
-from ..figures.latents import latent_filmstrip, short_numbers
+from ..figures.frames import ERROR_GAIN, error_map
+from ..figures.latents import latent_filmstrip
 from ..figures.style import COLOURS, OTHER_COLOURS
 from ..latents.arrays import check_latent, check_shape_of
 from ..latents.edits import forms
@@ -24,9 +23,9 @@ from ..shapes import Timeline
 from ..utils.checks import check_video, positive_int
 from ..utils.text import count
 from ..video.frames import Clip
-from .frames import clip_frames, timeline_of
+from .frames import check_timeline, clip_frames, timeline_of
 from .latent_answers import EditRequest, LatentAnswers
-from .pictures import MAX_VIEWER_BYTES, ROOM, PictureBudget, Thinning, View, check_sides, view_data
+from .pictures import MAX_VIEWER_BYTES, ROOM, PictureBudget, Thinning, as_text, check_sides, latent_views
 from .widgets import Viewer
 
 MOST_FRAMES = 256  # for one latent frame: eight times the ratio of any known model
@@ -91,7 +90,8 @@ def explore_latents(
           shift and scale, and it decodes the edits that the reader asks for, which needs the kernel or `precompute`.
         other: latents of a second clip, of the same shape, to swap channels with and to interpolate to.
         num_frames: how many frames there were, if there are no frames here. Without either, latent frames have none.
-        timeline: which frames each latent frame stands for, without vae; default: Open-Sora's, `Timeline(num_frames)`.
+        timeline: which frames each latent frame stands for; default: that of vae, or without vae Open-Sora's,
+          `Timeline(num_frames)`. It must agree with vae.
         latents_mean, latents_std: as `latents.scale_check` takes them, if vae does not tell.
         max_bytes: of the viewer; things are left out to stay below it, and the viewer says so.
     """
@@ -102,68 +102,63 @@ def explore_latents(
         check_shape_of(z, other)
     budget = PictureBudget(max_bytes, reserved=ROOM)
     clip = None if frames is None else _clip(frames, z)
-    num_frames = _length(num_frames, clip, timeline, z)
-    codec = None
-    if vae is not None:
-        if num_frames is None:
-            raise ValueError("num_frames must be given with vae if there are no frames: it is what is decoded")
-        codec = _codec(vae, z, num_frames, "num_frames" if clip is None else "frames")
-        timeline = codec.timeline(num_frames, z.shape[2])
-        if latents_mean is None and latents_std is None:
-            latents_mean, latents_std = codec.mean_std(z.shape[1]) or (None, None)
-    elif num_frames is not None:
-        timeline = timeline_of(num_frames, timeline, "z", z.shape[2])
+    codec = None if vae is None else codec_of(vae)
+    timeline = _timeline(z, clip, num_frames, timeline, codec)
+    if codec and latents_mean is None and latents_std is None:
+        latents_mean, latents_std = codec.mean_std(z.shape[1]) or (None, None)
     report = latent_report(z, posterior, latents_mean, latents_std)
     numbers, notes = _numbers_within(report, budget)
-    cell_room = budget.share(1 / 8)
-    # Decoded and edited frames need as much as these, so a third for each
-    room = budget.share(1 if clip is None else 1 / 3 if codec else 7 / 8)
-    later = budget.left - room
-    pictures = latent_pictures(values).items()
-    views = [View(title.split(" (")[0], short_numbers(title), shown) for title, shown in pictures]
-    latents, left_out = budget.latents(views, room // 2)
-    thinning, shown_clip = Thinning(num_frames or 1), None
-    if clip is not None:
-        ((images,), thinning) = budget.frames([clip], budget.left - later)
-        shown_clip = view_data("frames", "frames", images, clip.shape[1:3], thinning.shrink)
-        shown_clip["stride"] = thinning.stride
-    notes.append(budget.note(thinning, left_out))
-    cells = base64.b64encode(values.astype("<f4").tobytes()).decode()
-    if len(cells) > (cell_room if codec else budget.left):
-        cells = ""
-        notes.append("The numbers in single cells are left out: there are too many for the size of this viewer.")
-    budget.left -= len(cells)
-    groups = timeline.groups if timeline else []
-    data = numbers | {
-        "kind": "latents",
-        "note": " ".join(filter(None, notes)),
-        "size": list(values.shape),
-        "numFrames": num_frames,
-        "latents": latents,
-        "frames": shown_clip,
-        "values": cells or None,
-        "colours": COLOURS,
-        "matrixColours": [OTHER_COLOURS[2], COLOURS["latent"]],
-        "errorScale": base64.b64encode(ERROR_SCALE.tobytes()).decode(),
-        "gain": ERROR_GAIN,
-        "gains": list(GAINS),
-        "groups": [[group.start, group.stop] for group in groups] if groups else None,
-        "chunkStarts": timeline.chunk_starts if timeline else [],
-        "changes": {
-            "live": codec is not None,
-            "reason": "" if codec else NO_DECODER,
-            "edits": forms(z.shape, other is not None),
-            "decoded": None,
-            "answers": [],
-            "note": "",
-        },
-    }
+    pictures, note = _pictures_within(values, clip, codec is not None, budget)
+    groups, chunk_starts = (timeline.groups, timeline.chunk_starts) if timeline else ([], [])
+    data = (
+        numbers
+        | pictures
+        | {
+            "kind": "latents",
+            "note": " ".join(filter(None, [*notes, note])),
+            "size": list(values.shape),
+            "numFrames": timeline and timeline.num_frames,
+            "colours": COLOURS,
+            "matrixColours": [OTHER_COLOURS[2], COLOURS["latent"]],
+            "errorScale": as_text(ERROR_SCALE.tobytes()),
+            "gain": ERROR_GAIN,
+            "gains": list(GAINS),
+            "groups": [[group.start, group.stop] for group in groups] or None,
+            "chunkStarts": chunk_starts,
+            "changes": {
+                "live": codec is not None,
+                "reason": "" if codec else NO_DECODER,
+                "edits": forms(z.shape, other is not None),
+                "decoded": None,
+                "answers": [],
+                "note": "",
+            },
+        }
+    )
     film = partial(latent_filmstrip, values, clip, None if clip is None else groups, columns=6)
-    viewer = LatentViewer(data, _text(report, num_frames), film)
+    viewer = LatentViewer(data, "Latent viewer", _text(report, timeline), film)
     viewer.report = report
-    if codec is not None and num_frames is not None:
-        viewer.answers = LatentAnswers(codec, z, other, num_frames, budget, viewer.data["changes"])
+    if codec and timeline:
+        viewer.answers = LatentAnswers(codec, z, other, timeline.num_frames, budget, viewer.data["changes"])
     return viewer
+
+
+def _pictures_within(
+    values: np.ndarray, clip: np.ndarray | None, decodes: bool, budget: PictureBudget
+) -> tuple[dict[str, Any], str]:
+    """Return the pictures and cells of latents and the clip as JSON, and a note about what is left out of them."""
+    cell_room = budget.share(1 / 8) if decodes else None
+    # Decoded and edited frames need as much as these, so a third for each
+    room = budget.share(1 if clip is None else 1 / 3 if decodes else 7 / 8)
+    later = budget.left - room
+    latents, left_out = budget.latents(latent_views(values), room // 2)
+    frames, thinning = (None, Thinning(1)) if clip is None else budget.clip("frames", clip, budget.left - later)
+    note, cells = budget.note(thinning, left_out), as_text(values.astype("<f4").tobytes())
+    if len(cells) > (budget.left if cell_room is None else cell_room):
+        too_many = "The numbers in single cells are left out: there are too many for the size of this viewer."
+        note, cells = f"{note} {too_many}".lstrip(), ""
+    budget.left -= len(cells)
+    return {"latents": latents, "frames": frames, "values": cells or None}, note
 
 
 def _numbers_within(report: LatentReport, budget: PictureBudget) -> tuple[dict[str, Any], list[str]]:
@@ -192,13 +187,13 @@ def _numbers(report: LatentReport, correlation: list | None, every: int) -> dict
     if report.scale:
         totals = ", ".join(f"{name} {_short(total)}" for name, total in report.scale.total.items())
         if not report.warning:
-            notes.append(f"Shift and scale: {_verdict(report.scale)}.")
+            notes.append(f"Shift and scale: {report.scale.verdict}.")
         notes.append(f"Distance from what each use of shift and scale gives, in nats over all channels: {totals}.")
     else:
         notes.append("Shift and scale are not checked: neither latents_mean and latents_std nor a vae give them.")
     if report.posterior:
         rule = f"its posterior mean varies by more than {ACTIVE_VARIANCE} over the cells (Burda et al. 2016)"
-        notes.append(f"{_verdict(report.posterior)}. Active: {rule}.")
+        notes.append(f"{report.posterior.verdict}. Active: {rule}.")
 
     def spectrum(of: Spectrum) -> dict[str, Any]:
         power = _rounded(of.power[:, ::every])
@@ -227,10 +222,6 @@ def _numbers(report: LatentReport, correlation: list | None, every: int) -> dict
     }
 
 
-def _verdict(result: Any) -> str:
-    return repr(result).splitlines()[0].split(": ", 1)[1]
-
-
 def _short(value: float) -> str:
     return f"{value:.2f}" if abs(value) < 1e5 else f"{value:.3g}"
 
@@ -245,11 +236,10 @@ def _rounded(values: np.ndarray) -> list[list]:
     return [[_number(value) for value in row] for row in values]
 
 
-def _text(report: LatentReport, num_frames: int | None) -> str:
-    channels, latent_frames, height, width = report.shape
-    text = f"Latent viewer: {channels}x{latent_frames}x{height}x{width} (channels x latent frames x height x width)"
-    if num_frames:
-        text += f" of {count(num_frames, 'frame')}"
+def _text(report: LatentReport, timeline: Timeline | None) -> str:
+    text = f"{'x'.join(map(str, report.shape))} (channels x latent frames x height x width)"
+    if timeline:
+        text += f" of {count(timeline.num_frames, 'frame')}"
     mean, std, _ = report.moments
     moments = ", ".join(f"{_short(m)} ± {_short(s)}" for m, s in zip(mean, std, strict=True))
     warning = f". Warning: {report.warning}" if report.warning else ""
@@ -268,7 +258,7 @@ def _checked(name: str, z: Tensor | np.ndarray | str | Path) -> tuple[Tensor, np
 
 
 def _clip(frames: Tensor | np.ndarray | Clip, z: Tensor) -> np.ndarray:
-    """Return frames, uint8 (T, H, W, 3), of the cells' aspect ratio, so that a cell has a place in them."""
+    """Return frames, uint8 (T, H, W, 3); refuse frames whose aspect ratio differs from z's."""
     if isinstance(frames, Tensor):
         check_video("frames", frames, 3)
         if len(frames) != 1:
@@ -284,29 +274,40 @@ def _clip(frames: Tensor | np.ndarray | Clip, z: Tensor) -> np.ndarray:
     return clip
 
 
-def _length(num_frames: int | None, clip: np.ndarray | None, timeline: Timeline | None, z: Tensor) -> int | None:
-    """Return the number of frames that frames, num_frames or timeline tell."""
-    if clip is not None and num_frames not in (None, len(clip)):
-        raise ValueError(f"num_frames ({num_frames}) must be that of frames, {len(clip)}; it can be left out")
+def _timeline(
+    z: Tensor, clip: np.ndarray | None, num_frames: int | None, timeline: Timeline | None, codec: Codec | None
+) -> Timeline | None:
+    """Return the timeline on which the arguments of `explore_latents` agree; None if none tells the length."""
+    check_timeline(timeline)
+    name = "num_frames"
     if clip is not None:
-        num_frames = len(clip)
-    elif num_frames is None and isinstance(timeline, Timeline):
-        num_frames = timeline.num_frames
+        if num_frames not in (None, len(clip)):
+            raise ValueError(f"num_frames ({num_frames}) must be that of frames, {len(clip)}; it can be left out")
+        num_frames, name = len(clip), "frames"
+    elif num_frames is None and timeline:
+        num_frames, name = timeline.num_frames, "timeline"
     if num_frames is None:
+        if codec:
+            raise ValueError("num_frames must be given with vae if there are no frames: it is what is decoded")
         return None
     if positive_int("num_frames", num_frames) > MOST_FRAMES * z.shape[2]:
         latents = count(z.shape[2], "latent frame")
         raise ValueError(f"num_frames must be at most {MOST_FRAMES} for each of {latents}, got {num_frames}")
-    return int(num_frames)
+    if codec is None:
+        return timeline_of(num_frames, timeline, "z", z.shape[2])
+    _check_decodes(codec, z, num_frames, name)
+    own = codec.timeline(num_frames, z.shape[2])
+    if timeline and (timeline.groups, timeline.chunk_starts) != (own.groups, own.chunk_starts):
+        raise ValueError(f"timeline must be that of vae, {own}, or be left out; got {timeline}")
+    return own
 
 
-def _codec(vae: Any, z: Tensor, num_frames: int, name: str) -> Codec:
-    """Return the codec of a model; refuse one that cannot decode z to num_frames, which the argument `name` told."""
-    codec = codec_of(vae)
+def _check_decodes(codec: Codec, z: Tensor, num_frames: int, name: str) -> None:
+    """Refuse a model that cannot decode z to num_frames, which the argument `name` told."""
     fits = (*z.shape[:2], 1, *z.shape[3:]) if codec.any_length else z.shape  # one latent frame tells enough
     shape = codec.decoded_shape(fits, 1 if codec.any_length else num_frames)
     if shape is None:
-        return codec
+        return
     if len(shape) != 5 or shape[1] != 3:
         raise ValueError(f"vae must decode to frames (1, 3, T, H, W), but {codec.name} decodes z to {shape}")
     if not codec.any_length and shape[2] != num_frames:
@@ -316,4 +317,3 @@ def _codec(vae: Any, z: Tensor, num_frames: int, name: str) -> Codec:
             f"{name} must be as many as z decodes to, got {num_frames}: {decodes}, so some frames are not in z or in "
             f"others of its latent frames; lengths that fit are {shape[2]} and {longer[2]}"
         )
-    return codec

@@ -30,16 +30,15 @@ MAX_PICTURE_BYTES = 150_000  # of the PNG, so that its base64 and the script sta
 
 
 class Viewer(anywidget.AnyWidget):
-    """A picture with controls that needs no kernel once it exists. `text` says what it shows."""
+    """A picture with controls that needs no kernel once it exists. `text` begins with its name: what it shows."""
 
     _esm = page.script() + page.asset("widget.js")
     _css = page.asset("viewer.css")
     data = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, data: Mapping[str, Any], text: str, figure: Callable[[], Any]):
+    def __init__(self, data: Mapping[str, Any], name: str, text: str, figure: Callable[[], Any]):
         super().__init__(data=dict(data))
-        self.text = text
-        self._figure = figure
+        self.name, self.text, self._figure = name, f"{name}: {text}", figure
 
     def picture(self) -> bytes:
         """Return the PNG that stands in for the viewer without widgets."""
@@ -66,7 +65,7 @@ def save_html(widget: Viewer, path: str | Path, title: str = "") -> Path:
         raise IsADirectoryError(f"path must be a file, got the folder {str(path)!r}")
     section = page.section_parts(widget.data, widget.picture(), widget.text)
     with write_beside(path) as beside, beside.open("w", encoding="utf-8") as file:
-        file.writelines(page.page_parts(title or widget.text.split(":")[0], section))
+        file.writelines(page.page_parts(title or widget.name, section))
     return path
 
 
