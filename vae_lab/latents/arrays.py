@@ -82,10 +82,8 @@ def plain(value: Any) -> Any:
 
 def per_channel(name: str, values: float | Sequence[float] | Tensor | np.ndarray, channels: int) -> np.ndarray:
     """Return one finite number for each channel, float64 (C,), from one number or from C of them in any shape."""
-    if isinstance(values, Tensor):
-        values = (values.detach().double() if values.is_floating_point() else values).cpu().numpy()
     try:
-        numbers = np.asarray(values)
+        numbers = np.asarray(plain(values))
         if numbers.dtype.kind not in "iuf":  # text, a bool, an integer too large for any type
             raise TypeError
         numbers = numbers.astype(np.float64)

@@ -50,9 +50,6 @@ def _moments(values: np.ndarray, axes: tuple[int, ...]) -> Moments:
     return Moments(mean.squeeze(axes), np.sqrt(variance), kurtosis - 3)
 
 
-# ---- correlations --------------------------------------------------------------------------------------------------
-
-
 def channel_correlation(z: Tensor | np.ndarray) -> np.ndarray:
     """Pearson's correlation of every two channels over all cells, (C, C), from -1 to 1.
 
@@ -94,9 +91,6 @@ def time_correlation(z: Tensor | np.ndarray, max_lag: int | None = None) -> np.n
         size = np.sqrt(sizes[0] * sizes[1])
         np.divide((before * after).sum(axis=ALL), size, out=correlation[:, lag], where=known & (size > 0))
     return np.clip(correlation, -1, 1)
-
-
-# ---- spectra -------------------------------------------------------------------------------------------------------
 
 
 class Spectrum(NamedTuple):
@@ -168,8 +162,6 @@ def temporal_spectrum(z: Tensor | np.ndarray) -> Spectrum:
     return Spectrum(frequency, power, weight, np.zeros(len(values)), "cycles per latent frame")
 
 
-# ---- the posterior -------------------------------------------------------------------------------------------------
-
 MOST_LOGVAR = 174  # exp(174 / 2) is within float32
 ACTIVE_VARIANCE = 0.01  # Burda, Grosse, Salakhutdinov 2016, arXiv:1509.00519, section 5.2: active above this
 
@@ -239,8 +231,6 @@ def posterior_statistics(posterior: Any) -> PosteriorStatistics:
     kl = 0.5 * (mean**2 + std**2 - 1 - 2 * np.log(std))
     return PosteriorStatistics(std.mean(ALL), kl.mean(ALL), mean.var(ALL))
 
-
-# ---- shift and scale -----------------------------------------------------------------------------------------------
 
 HYPOTHESES = {
     "raw": "as the encoder gives them: (z - latents_mean) / latents_std is standard",
@@ -323,15 +313,13 @@ class ScaleCheck(NamedTuple):
     @property
     def verdict(self) -> str:
         """What the latents look like, in words: the warning if there is one."""
-        likely = (
-            "consistent with raw latents" if self.best == "raw" else f"{self.best} fits best, but one clip cannot tell"
-        )
-        return self.warning or likely
+        if self.best == "raw":
+            return "consistent with raw latents"
+        return self.warning or f"{self.best} fits best, but one clip cannot tell"
 
     def __repr__(self) -> str:
-        return "\n  ".join(
-            [f"ScaleCheck: {self.verdict}", *(f"{name}: {nats:.2f} nats" for name, nats in self.total.items())]
-        )
+        lines = (f"\n  {name}: {nats:.2f} nats" for name, nats in self.total.items())
+        return f"ScaleCheck: {self.verdict}" + "".join(lines)
 
     def table(self) -> "DataFrame":
         """One row a hypothesis: total, one column a channel (nats), and its meaning."""
@@ -381,9 +369,6 @@ def scale_check(z: Tensor | np.ndarray, latents_mean: Any, latents_std: Any) -> 
             for name, (m, s) in expectations(latents_mean, latents_std).items()
         }
     return ScaleCheck(mean, std, latents_mean, latents_std, divergence)
-
-
-# ---- the report ----------------------------------------------------------------------------------------------------
 
 
 class LatentReport(NamedTuple):

@@ -110,31 +110,29 @@ def explore_latents(
     numbers, notes = _numbers_within(report, budget)
     pictures, note = _pictures_within(values, clip, codec is not None, budget)
     groups, chunk_starts = (timeline.groups, timeline.chunk_starts) if timeline else ([], [])
-    data = (
-        numbers
-        | pictures
-        | {
-            "kind": "latents",
-            "note": " ".join(filter(None, [*notes, note])),
-            "size": list(values.shape),
-            "numFrames": timeline and timeline.num_frames,
-            "colours": COLOURS,
-            "matrixColours": [OTHER_COLOURS[2], COLOURS["latent"]],
-            "errorScale": as_text(ERROR_SCALE.tobytes()),
-            "gain": ERROR_GAIN,
-            "gains": list(GAINS),
-            "groups": [[group.start, group.stop] for group in groups] or None,
-            "chunkStarts": chunk_starts,
-            "changes": {
-                "live": codec is not None,
-                "reason": "" if codec else NO_DECODER,
-                "edits": forms(z.shape, other is not None),
-                "decoded": None,
-                "answers": [],
-                "note": "",
-            },
-        }
-    )
+    data = {
+        **numbers,
+        **pictures,
+        "kind": "latents",
+        "note": " ".join(filter(None, [*notes, note])),
+        "size": list(values.shape),
+        "numFrames": timeline and timeline.num_frames,
+        "colours": COLOURS,
+        "matrixColours": [OTHER_COLOURS[2], COLOURS["latent"]],
+        "errorScale": as_text(ERROR_SCALE.tobytes()),
+        "gain": ERROR_GAIN,
+        "gains": list(GAINS),
+        "groups": [[group.start, group.stop] for group in groups] or None,
+        "chunkStarts": chunk_starts,
+        "changes": {
+            "live": codec is not None,
+            "reason": "" if codec else NO_DECODER,
+            "edits": forms(z.shape, other is not None),
+            "decoded": None,
+            "answers": [],
+            "note": "",
+        },
+    }
     film = partial(latent_filmstrip, values, clip, None if clip is None else groups, columns=6)
     viewer = LatentViewer(data, "Latent viewer", _text(report, timeline), film)
     viewer.report = report
