@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 FRAGMENT = (b"moov", b"moof", b"sidx", b"styp", b"prft", b"emsg")  # boxes of an mp4 file that come before pictures
 EBML_HEADER, SEGMENT, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
+TRACKS, TRACK_NUMBER, BLOCK_GROUP, BLOCKS = 0x1654AE6B, 0xD7, 0xA0, (0xA1, 0xA3)
+IN_CLUSTER = (*BLOCKS, 0xA7, 0xAB, 0xAF, 0xBF, 0xE7, 0xEC, 0x5854)  # blocks, time stamps, sizes, CRC and padding
 
 
 def is_cut_off(path: Path, container, stream) -> bool:
@@ -55,34 +57,77 @@ def _lists(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
         offset += 12 if chunk == b"RIFF" else 8 + size + size % 2
 
 
+def has_lost_packets(path: Path, container) -> bool:
+    """Return whether a Matroska or WebM file has a cluster with something else than blocks of its tracks.
+
+    FFmpeg passes over that without a word. In other containers, packets do not carry the container's own headers.
+    """
+    if "matroska" not in container.format.name:
+        return False
+    tracks = set()
+    with path.open("rb") as file:
+        for kind, start, stop, _ in _elements(file, path.stat().st_size):
+            if kind == TRACKS:
+                for _, first, last, _ in _elements(file, stop, start):
+                    tracks |= {
+                        _integer(file, *field[1:3]) for field in _elements(file, last, first) if field[0] == 0xD7
+                    }
+            elif kind == CLUSTER:
+                end = start
+                for child, first, end, _ in _elements(file, stop, start):
+                    if child == BLOCK_GROUP:
+                        child, first, *_ = next(_elements(file, end, first), (0, 0))
+                    if child not in IN_CLUSTER or (child in BLOCKS and _number(file, first)[0] not in tracks):
+                        return True
+                if end != stop:
+                    return True
+    return False
+
+
 def _is_cut_off_matroska(file: BinaryIO, end: int) -> bool:
     """Walk over the children of the segment. A cut between clusters shows in the size of the segment."""
-    offset, limit, last = 0, 0, SEGMENT
-    while offset < (limit or end):
-        file.seek(offset)
+    *_, (kind, _, stop, limit) = [(SEGMENT, 0, 0, 0), *_elements(file, end)]
+    return kind in (SEGMENT, CLUSTER) and max(limit, stop) > end
+
+
+def _elements(file: BinaryIO, end: int, offset: int | None = None) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (ID, first byte, end, end of the segment) of the children of the segment, or of those from `offset` on.
+
+    Something that is not an element ends them, and so does one of unknown size, as in a live recording.
+    """
+    limit, at = (0, 0) if offset is None else (end, offset)
+    while at < min(end, limit or end):
+        file.seek(at)
         kind, size, start = _element(file)
-        if size is None:  # unknown, as in a live recording
-            return False
-        if kind is None or (not limit and kind not in (EBML_HEADER, SEGMENT)):
-            break
+        if kind is None or size is None or (not limit and kind not in (EBML_HEADER, SEGMENT)):
+            return
         if kind == SEGMENT:
-            limit, offset = start + size, start
+            limit, at = start + size, start
         else:
-            last, offset = kind, start + size
-    return last in (SEGMENT, CLUSTER) and max(limit, offset) > end
+            at = start + size
+            yield kind, start, at, limit
 
 
 def _element(file: BinaryIO) -> tuple[int | None, int | None, int]:
-    """Read an EBML element's ID and size; the size is None if it is unknown. Return also where its content begins."""
-    numbers: list[int | None] = []
-    for keeps_marker in (True, False):
-        first = file.read(1)
-        length = 9 - first[0].bit_length() if first and first[0] else 9
-        rest = file.read(length - 1)
-        if length > 8 or len(rest) < length - 1:
-            return None, 0, 0
-        value = int.from_bytes(first + rest, "big")
-        payload = value & ~(1 << 7 * length)
-        unknown = payload == (1 << 7 * length) - 1
-        numbers.append(value if keeps_marker else None if unknown else payload)
-    return numbers[0], numbers[1], file.tell()
+    """Read an EBML element's ID and size, None if they are unknown. Return also where its content begins."""
+    _, kind = _number(file)
+    size, _ = _number(file)
+    return kind, size, file.tell()
+
+
+def _number(file: BinaryIO, at: int | None = None) -> tuple[int | None, int | None]:
+    """Read an EBML number, without and with the bit that marks its length. None: it is none, or means "unknown"."""
+    if at is not None:
+        file.seek(at)
+    first = file.read(1)
+    length = 9 - first[0].bit_length() if first else 9
+    rest = file.read(length - 1)
+    if length > 8 or len(rest) < length - 1:
+        return None, None
+    marked, marker = int.from_bytes(first + rest, "big"), 1 << 7 * length
+    return None if marked == 2 * marker - 1 else marked - marker, marked
+
+
+def _integer(file: BinaryIO, start: int, stop: int) -> int:
+    file.seek(start)
+    return int.from_bytes(file.read(stop - start), "big")

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import av
@@ -11,7 +13,7 @@ from PIL import Image
 
 from ..utils.text import count, listed
 from .colours import APPROXIMATED, Converter, orientation, upright
-from .containers import is_cut_off
+from .containers import has_lost_packets, is_cut_off
 from .images import BreaksOffError, Shown, blank, fit
 
 SEEKABLE = {"mov", "mp4", "matroska", "webm"}  # containers with a time stamp per frame and an index of key frames
@@ -57,14 +59,13 @@ def iter_stream(
                         yield video.show(frame, size, pixels)
                         if number - start == num_frames:
                             break
-                    else:
-                        if number > start:
-                            video.check_end(number)
-                    video.tell_damage(None if number - start == num_frames else number)
+                    video.tell_damage(at_end=number - start != num_frames)
+                    if number > start and number - start != num_frames:
+                        video.check_end(number, strict)
                     if number > start:
                         return
                     if video.failed and not video.decoded:
-                        raise ValueError(f"{path} is damaged: none of its frames can be decoded")
+                        raise ValueError(f"{path} is damaged or cut off: none of its frames can be decoded")
                     if here is None:
                         break
             except _DamageError:
@@ -89,13 +90,16 @@ def _open(path: Path):
 
 
 def _video_streams(container, path: Path) -> list:
-    """Return the video streams, cover art and thumbnails left out, with the one that FFmpeg finds best in front."""
-    streams = [s for s in container.streams.video if not s.disposition & NO_VIDEO]
+    """Return the video streams, the one that is read in front: the default, else the largest, else FFmpeg's best.
+
+    Cover art and thumbnails are left out.
+    """
+    streams = [s for s in container.streams.video if s.codec_context and not s.disposition & NO_VIDEO]
     if not streams:
         others = ", ".join(sorted({s.type for s in container.streams if s.type != "video"}))
         raise ValueError(f"{path} has no video stream, only {others}" if others else f"{path} is empty or cut off")
     best = container.streams.best("video")
-    return sorted(streams, key=lambda s: (s != best, not s.disposition & Disposition.default))
+    return sorted(streams, key=lambda s: (not s.disposition & Disposition.default, -s.width * s.height, s is not best))
 
 
 class _Video:
@@ -113,10 +117,11 @@ class _Video:
         self.origin: float | None = None
         self.last: Any = None  # frame
         self.packets = 0
-        self.torn = False
-        self.stamps: list[int | None] = []  # of the packets, as the others only if careful
+        self.torn = self.interlaced = False
+        self.stamps: list[int | None] = []  # of the packets that are shown
         self.decoded: dict[int | None, bool] = {}  # time stamp of a frame -> whether it is damaged
         self.failed: list[int] = []  # numbers of packets
+        self.start = _Place(0, -(1 << 63), 0, 0, 0)  # where decoding began
 
     def __enter__(self) -> "_Video":
         return self
@@ -132,7 +137,7 @@ class _Video:
 
     def _packets(self) -> Iterator:
         """Yield the packets, the last of which, None or empty, flushes the decoder. Go on after damage if careful."""
-        end, moved = self.path.stat().st_size, True
+        moved = True
         while moved:
             moved = False
             try:
@@ -140,14 +145,13 @@ class _Video:
                     moved = True
                     if packet.dts is not None or packet.size:
                         self.packets += 1
-                        self.torn = bool(packet.is_corrupt and packet.pos and packet.pos + packet.size >= end)
                     yield packet
                 return
             except av.error.FFmpegError as error:
                 if not self.careful:
                     raise _DamageError from error
         self.torn = True
-        yield None
+        yield None  # flushes the decoder
 
     def _frames(self) -> Iterator:
         for packet in self._packets():
@@ -158,13 +162,13 @@ class _Video:
                     raise _DamageError from error
                 self.failed.append(len(self.stamps))
                 frames = []
-            if self.careful and packet is not None and packet.size and not packet.is_discard:
+            if packet is not None and _is_shown(packet):
+                self.torn = packet.is_corrupt and bool(self.failed[-1:] == [len(self.stamps)])  # cut off, if the last
                 self.stamps.append(packet.pts)
             for frame in frames:
-                if self.careful:
-                    self.decoded[frame.pts] = frame.is_corrupt
-                elif frame.is_corrupt:
+                if frame.is_corrupt and not self.careful:
                     raise _DamageError
+                self.last, self.decoded[frame.pts] = frame, frame.is_corrupt
                 yield frame
 
     def frames(self, place: "_Place | None", number: int, last: int | None) -> Iterator:
@@ -180,7 +184,7 @@ class _Video:
                 if frame.pts > last if None not in (last, frame.pts) else index >= number:
                     yield frame
             return
-        self.origin = float(place.first * self.stream.time_base)
+        self.start, self.origin = place, float(place.first * self.stream.time_base)
         self.container.seek(place.seek, stream=self.stream)
         exact = False
         for frame in frames:
@@ -193,7 +197,7 @@ class _Video:
 
     def show(self, frame, size: tuple[int, int] | None, pixels: bool) -> Shown:
         """Convert a frame, and note what is unusual about it."""
-        self.last, turn = frame, orientation(frame)
+        turn = orientation(frame)
         if turn is None:
             turn = False, False, False
             self._note("its display matrix is none of turns by 90 degrees and mirroring: frames are read as stored")
@@ -202,6 +206,7 @@ class _Video:
         if aspect != 1:
             self._note(f"pixels are {aspect.numerator}:{aspect.denominator} (width to height)")
         if frame.interlaced_frame:
+            self.interlaced = True
             first = FIELD_ORDERS.get(self.stream.codec_context.field_order)
             order = f" ({first} field first)" if first else ""
             self._note(f"interlaced{order}: both fields stay in a frame")
@@ -232,8 +237,11 @@ class _Video:
 
     # ---- what is missing ----
 
-    def check_end(self, num_frames: int) -> None:
-        """After reading to the end, refuse a file that is cut off, or has fewer pictures than its header counts."""
+    def check_end(self, num_frames: int, strict: bool) -> None:
+        """After reading to the end, refuse a file that is cut off, or has fewer pictures than its header counts.
+
+        Note that a container has lost packets; strict: refuse it.
+        """
         known = {"mp4", "avi", "matroska"}.intersection(self.container.format.name.split(","))
         promised = 0 if "mp4" in known else self.stream.frames  # an mp4 counts hidden frames too
         if is_cut_off(self.path, self.container, self.stream) or (not known and promised > self.packets):
@@ -246,25 +254,46 @@ class _Video:
             raise BreaksOffError(f"{self.path} breaks off after {num_frames} frames")
         if self.torn:
             raise BreaksOffError(f"{self.path} breaks off or is damaged after frame {num_frames - 1}")
+        if has_lost_packets(self.path, self.container):
+            if strict:
+                raise BreaksOffError(f"{self.path} is damaged: packets are lost")
+            stamps = sorted(pts for pts in self.decoded if pts is not None)
+            steps = [b - a for a, b in pairwise(stamps)]
+            usual = median(steps or [0])
+            holes = [n for n, step in enumerate(steps) if step > 1.5 * usual]
+            after = f"; time stamps are far apart after frame {listed(holes)}" if holes else ""
+            self._note(f"the file is damaged: packets, and with them frames, are lost{after}")
 
-    def tell_damage(self, num_frames: int | None) -> None:
-        """Note which frames could not be decoded, or not fully. num_frames: after reading to the end."""
-        if not self.decoded:  # not careful
-            return
+    def tell_damage(self, at_end: bool) -> None:
+        """Note which frames could not be decoded, or not fully, and whether the container has lost some.
+
+        At the end, and if there is damage that was not known, raise _DamageError to decode the frames again, carefully.
+        """
         missing, damaged = self.failed, [n for n, bad in enumerate(self.decoded.values()) if bad]
-        stamps = [pts for pts in self.stamps if pts is not None]
-        if len(set(stamps)) == len(self.stamps) and set(stamps).issuperset(self.decoded):
-            last = max(stamps) if num_frames is not None else max(pts for pts in self.decoded if pts is not None)
-            order = sorted(pts for pts in stamps if pts <= last)
-            missing = [n for n, pts in enumerate(order) if pts not in self.decoded] if self.failed else []
-            damaged = [n for n, pts in enumerate(order) if self.decoded.get(pts)]
-        total = "" if num_frames is None else f" of {len(self.stamps)}"
+        if self._has_exact_stamps():
+            stamps = sorted(pts for pts in self.stamps if pts is not None and pts >= self.start.key)
+            last = max((pts for pts in self.decoded if pts is not None), default=self.start.key)
+            shown = stamps if at_end else [pts for pts in stamps if pts <= last]
+            missing = [self.start.number + n for n, pts in enumerate(shown) if pts not in self.decoded]
+            damaged = [self.start.number + n for n, pts in enumerate(shown) if self.decoded.get(pts)]
+        elif at_end and not self.careful and not self.interlaced:  # threads may lose the last frames
+            known = [pts for pts in self.stamps if pts is not None]
+            missing = [] if not known or max(known) in self.decoded else [len(known) - 1]
+        if missing and at_end and not self.careful:
+            raise _DamageError
+        total = f" of {self.start.number + len(self.stamps)}" if at_end else ""
         if missing:
             _damaged.add(_identity(self.path))
             verb = f"{count(len(missing), 'frame')} could not be decoded: {listed(missing)}{total}"
             self._note(f"{verb}; those up to the next key frame may show traces of it")
         if damaged:
             self._note(f"{count(len(damaged), 'frame')} could be decoded only in part: {listed(damaged)}{total}")
+
+    def _has_exact_stamps(self) -> bool:
+        """Return whether each packet and its frame have one time stamp, which no other has."""
+        exact = SEEKABLE.intersection(self.container.format.name.split(",")) and not self.interlaced
+        known = set(self.stamps)
+        return bool(exact) and None not in known and len(known) == len(self.stamps) and known.issuperset(self.decoded)
 
 
 def _tagged_duration(stream) -> float | None:
@@ -288,12 +317,10 @@ class _Place(NamedTuple):
     """Where a frame is, in time stamps."""
 
     pts: int
-    key: int
-    """Of the last picture before it at which decoding can start."""
-    seek: int
-    """To seek to, so that this picture is read first."""
-    first: int
-    """Of the file's first frame."""
+    key: int  # of the last picture before it at which decoding can start
+    seek: int  # to seek to, so that this picture is read first
+    first: int  # of the file's first frame
+    number: int  # frame number of the key picture
 
 
 def count_frames(path: Path) -> int:
@@ -307,7 +334,13 @@ def count_frames(path: Path) -> int:
 
 def _shown(container, stream) -> Iterator:
     """The packets that are shown. Keeping them keeps the whole file in memory."""
-    return (packet for packet in container.demux(stream) if packet.size and not packet.is_discard)
+    return filter(_is_shown, container.demux(stream))
+
+
+def _is_shown(packet) -> bool:
+    if not packet.size or packet.is_discard:
+        return False
+    return packet.stream.codec_context.name != "vp8" or bool(bytes(packet)[0] & 16)  # its show_frame bit
 
 
 def _find(path: Path, start: int) -> _Place | None:
@@ -335,7 +368,7 @@ def _find(path: Path, start: int) -> _Place | None:
     pts, dts = max(((pts, dts) for pts, dts, resets in packets if resets and pts <= stamps[start]), key=lambda p: p[0])
     if stamps.index(pts) * pixels < WORTH_A_SEEK:
         return None
-    return _Place(stamps[start], pts, pts if dts is None else min(pts, dts), stamps[0])
+    return _Place(stamps[start], pts, pts if dts is None else min(pts, dts), stamps[0], stamps.index(pts))
 
 
 def _resets(packet, codec: str, header: bytes) -> bool:
@@ -344,8 +377,6 @@ def _resets(packet, codec: str, header: bytes) -> bool:
     Containers mark the start of a gradual refresh, too. For H.264 and HEVC, the types of the units in a packet tell;
     for others, the decoder tells later.
     """
-    if codec == "vp8":  # its hidden frames have packets of their own
-        return False
     if codec not in ("h264", "hevc"):
         return codec != "vvc"
     for unit in _units(bytes(packet), codec, header):
