@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
-from PIL import Image
 
 HD_HEIGHT = 720  # videos without colour tags are taken as BT.709 from this height on, else as BT.601, as browsers do
 # A frame's matrix in H.273's numbers, which FFmpeg calls AVCOL_SPC_*, and the same matrix in swscale's, SWS_CS_*.
@@ -104,7 +103,7 @@ def _display_matrix(frame) -> tuple[int, ...] | None:
         return a, b, 0, -b, a, 0, 0, 0, 1 << 30
 
 
-def upright(array: np.ndarray, swap: bool, left_right: bool, top_bottom: bool) -> Image.Image:
-    """Return an image of frames (H, W, 3), with its axes swapped and mirrored as `orientation` says."""
+def upright(array: np.ndarray, swap: bool, left_right: bool, top_bottom: bool) -> np.ndarray:
+    """Return a frame (H, W, 3) with its axes swapped and mirrored as `orientation` says."""
     array = array.transpose(1, 0, 2) if swap else array
-    return Image.fromarray(np.ascontiguousarray(array[:: -1 if top_bottom else 1, :: -1 if left_right else 1]))
+    return np.ascontiguousarray(array[:: -1 if top_bottom else 1, :: -1 if left_right else 1])

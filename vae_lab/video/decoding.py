@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import av
+import numpy as np
 from av.stream import Disposition
 from PIL import Image
 
@@ -117,6 +118,7 @@ class _Video:
         self.origin: float | None = None
         self.last: Any = None  # frame
         self.packets = 0
+        self.rate: float | None = None
         self.torn = self.interlaced = False
         self.stamps: list[int | None] = []  # of the packets that are shown
         self.decoded: dict[int | None, bool] = {}  # time stamp of a frame -> whether it is damaged
@@ -220,10 +222,13 @@ class _Video:
             name, nearest = APPROXIMATED[frame.colorspace]
             self._note(f"the matrix is {name}, which is read as {nearest.name}: colours are approximate")
         if pixels:
-            array = fit(_frame_to_image(frame, self.converter), size)
+            array = _frame_to_image(frame, self.converter)
+            array = array if size is None else fit(Image.fromarray(array), size)
         else:
             array = blank(size or ((frame.width, frame.height) if turn[0] else (frame.height, frame.width)))
-        return Shown(array, self._time(frame), self._rate(frame), aspect, float(self.stream.time_base))
+        if self.rate is None:
+            self.rate = self._rate(frame)
+        return Shown(array, self._time(frame), self.rate, aspect, float(self.stream.time_base))
 
     def _time(self, frame) -> float | None:
         return None if None in (frame.time, self.origin) else frame.time - self.origin
@@ -306,7 +311,7 @@ def _tagged_duration(stream) -> float | None:
     return 3600 * hours + 60 * minutes + seconds
 
 
-def _frame_to_image(frame, by: Converter) -> Image.Image:
+def _frame_to_image(frame, by: Converter) -> np.ndarray:
     return upright(by.rgb(frame), *(orientation(frame) or (False, False, False)))
 
 
