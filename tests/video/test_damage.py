@@ -1,0 +1,121 @@
+"""A damaged packet costs its frames, not the rest, and what is missing is said."""
+
+from contextlib import suppress
+
+import av
+import numpy as np
+import pytest
+
+from tests.helpers.video import encode, moving, overwrite, packets
+from vae_lab import read_video
+from vae_lab.video import decoding
+from vae_lab.video.decoding import BreaksOffError
+from vae_lab.video.reading import iter_video, scan_video
+
+FRAMES = moving(30)
+X264 = {"g": "10", "bf": "0"}
+KINDS = {  # name: (suffix, codec, pixel format, options)
+    "h264": ("mp4", "libx264", "yuv420p", X264),
+    "h264, b-frames": ("mp4", "libx264", "yuv420p", {"g": "10", "bf": "3"}),
+    "h264, mkv": ("mkv", "libx264", "yuv420p", X264),
+    "hevc": ("mp4", "libx265", "yuv420p", {"x265-params": "keyint=10:log-level=0"}),
+    "vp9": ("webm", "libvpx-vp9", "yuv420p", {"g": "10", "deadline": "realtime", "cpu-used": "8"}),
+    "vp8": ("webm", "libvpx", "yuv420p", {"g": "10", "deadline": "realtime"}),
+    "av1": ("mp4", "libsvtav1", "yuv420p", {"g": "10", "preset": "12", "svtav1-params": "lookahead=0"}),
+    "prores": ("mov", "prores_ks", "yuv422p10le", {}),
+    "mpeg4": ("avi", "mpeg4", "yuv420p", {"g": "10"}),
+    "ffv1 with check sums": ("mkv", "ffv1", "bgr0", {"level": "3", "slicecrc": "1"}),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def whole(request, tmp_path_factory):
+    suffix, codec, pixels, options = KINDS[request.param]
+    return encode(tmp_path_factory.mktemp("whole") / f"clip.{suffix}", FRAMES, codec, pixels, options=options)
+
+
+@pytest.mark.parametrize("damaged", [(0,), (15,), (3, 15, 16), (29,)], ids=str)
+def test_a_damaged_packet_costs_its_frames_only(whole, tmp_path, damaged):
+    assert len(read_video(whole)) == 30 and not read_video(whole).notes
+    places = packets(whole)
+    bad = tmp_path / f"bad{whole.suffix}"
+    overwrite(whole, bad, [(places[i][0] + 8, max(0, places[i][1] - 8)) for i in damaged])
+    clip, info = read_video(bad), scan_video(bad)
+    assert 30 - 12 * len(damaged) <= len(clip) <= 30  # a key frame costs those that are predicted from it
+    assert len(clip) == 30 or any(f"{30 - len(clip)} frame" in note and "of 30" in note for note in clip.notes)
+    assert (info.num_frames, info.notes) == (len(clip), clip.notes)
+    for start in range(0, len(clip) - 2, 5):
+        assert np.array_equal(read_video(bad, start, 3).frames, clip.frames[start : start + 3])
+    if clip.notes:
+        with pytest.raises(BreaksOffError, match="breaks off or is damaged after frame"):
+            read_video(bad, strict=True)
+        with pytest.raises(BreaksOffError):
+            list(iter_video(bad, strict=True))
+
+
+@pytest.mark.parametrize("damaged", range(4, 30, 7))
+def test_a_frame_that_is_filled_up_is_said(tmp_path, damaged):
+    path = encode(tmp_path / "clip.mkv", FRAMES, options=X264)
+    position, size = packets(path)[damaged]
+    content = bytearray(path.read_bytes())
+    content[position + size // 2 : position + size // 2 + 40] = bytes(40)
+    (tmp_path / "bad.mkv").write_bytes(content)
+    clip = read_video(tmp_path / "bad.mkv")
+    assert len(clip) == 30
+    assert clip.notes == (f"1 frame could be decoded only in part: {damaged} of 30",)
+
+
+def test_as_many_frames_as_ffmpeg_decodes_without_the_damaged_packets(tmp_path):
+    path = encode(tmp_path / "clip.mp4", moving(50), options=X264)
+    for damaged in ((20,), (0, 31), (49,), (7, 8, 9)):
+        bad = overwrite(path, tmp_path / "bad.mp4", [])
+        content = bytearray(bad.read_bytes())
+        for i in damaged:
+            position = packets(path)[i][0]
+            content[position : position + 4] = b"\xff" * 4  # the length of the packet's first unit
+        bad.write_bytes(content)
+        expected = []
+        with av.open(str(bad)) as container:
+            container.streams.video[0].codec_context.thread_count = 1
+            for packet in container.demux(video=0):
+                with suppress(av.error.InvalidDataError):
+                    expected += [frame.time for frame in packet.decode()]
+        clip = read_video(bad)
+        assert np.array_equal(clip.times, np.array(expected) - expected[0])
+        assert f"{50 - len(clip)} frame" in clip.notes[0] and "of 50" in clip.notes[0]
+    assert clip.notes == (
+        "3 frames could not be decoded: 7, 8, 9 of 50; those up to the next key frame may show traces of it",
+    )
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "webm"])
+def test_packets_that_the_container_loses_are_said(tmp_path, suffix):
+    path = encode(tmp_path / f"clip.{suffix}", FRAMES, "libvpx", options={"g": "5"})
+    position, _ = packets(path)[12]
+    for where in ((position, 1), (position - 3, 2)):  # the number of the track; the block's ID
+        content = bytearray(path.read_bytes())
+        content[where[0] : where[0] + where[1]] = b"\x85" * where[1]
+        (tmp_path / f"bad.{suffix}").write_bytes(content)
+        clip = read_video(tmp_path / f"bad.{suffix}")
+        assert len(clip) < 30 and any("packets, and with them frames, are lost" in note for note in clip.notes)
+        with pytest.raises(BreaksOffError, match="packets are lost"):
+            read_video(tmp_path / f"bad.{suffix}", strict=True)
+
+
+def test_windows_of_a_long_file_agree_once_damage_is_known(tmp_path, monkeypatch):
+    """Where a window is sought by packets, those that cannot be decoded would count."""
+    monkeypatch.setattr(decoding, "WORTH_A_SEEK", 0)
+    path = encode(tmp_path / "clip.mp4", moving(50), options=X264)
+    position, size = packets(path)[15]
+    bad = overwrite(path, tmp_path / "bad.mp4", [(position, size)])
+    whole = read_video(bad).frames
+    assert len(whole) < 50
+    for start in (5, 16, 30, 40):
+        assert np.array_equal(read_video(bad, start, 3).frames, whole[start : start + 3])
+
+
+def test_a_file_of_damaged_packets_only(tmp_path):
+    path = encode(tmp_path / "clip.mp4", FRAMES, "prores_ks", "yuv422p10le", container_format="mov")
+    bad = overwrite(path, tmp_path / "bad.mp4", packets(path))
+    with pytest.raises(ValueError, match="none of its frames can be decoded"):
+        read_video(bad)
