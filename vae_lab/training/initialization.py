@@ -38,18 +38,47 @@ def start_as_interpolation(vae: SpatialVAE | TemporalVAE) -> None:
     raise ValueError(f"vae must be a SpatialVAE or a TemporalVAE to start as interpolation, got {type(vae).__name__}")
 
 
+def start_carrying_frames(vae: TemporalVAE) -> None:
+    """Overwrite the weights of a new TemporalVAE so that it carries whole frames as far as its latent channels reach.
+
+    The trunk takes every frame of a group of r = `temporal_compression_ratio` to the compressed level, in channels of
+    its own. The latents keep n = latent_channels // in_channels of them, at most r: the last, then the one in the
+    middle, then those halfway between (for r = 4: frames 4, 2, 3 and 1 of a group). The decoder gives these back and
+    interpolates linearly between them. It does so by lifting (Sweldens 1996, "The lifting scheme"): every upsampling
+    layer puts a frame halfway between two others and adds a correction, which training can use in any case: it is the
+    frame minus the interpolation for a frame that the latents keep, and starts as 0 for the others. With n = 1 the
+    first reconstruction is that of `start_as_interpolation`, and with n = r it is the input.
+
+    The weights are not exactly linear: with latents of standard deviation 1 the error has one of about 0.04.
+
+    Raises ValueError for fewer latent channels than in_channels, for no downsampling layer, or for levels that are too
+    narrow: a level needs 2 * in_channels * 2**k channels beside two constants in every norm group, where k counts the
+    downsampling layers before it and its own.
+    """
+    if not isinstance(vae, TemporalVAE):
+        raise ValueError(f"vae must be a TemporalVAE to start by carrying frames, got {type(vae).__name__}")
+    _start_lifting(vae)
+
+
 class _Trunk:
     """Sets the convolutions of a trunk that carries `channels`; each of its norms' `groups` groups holds `constant`.
 
     widths: the numbers of channels of its levels.
     """
 
-    def __init__(self, groups: int, constant: float, channels: int, widths: Iterable[int]):
+    def __init__(
+        self,
+        groups: int,
+        constant: float,
+        channels: int,
+        widths: Iterable[int] = (),
+        start: str = "start_as_interpolation",
+    ):
         self.groups, self.constant, self.channels = groups, constant, channels
         for width in widths:
             if width // groups < 4 or len(self.carriers(width)) < 2 * channels:
                 raise ValueError(
-                    f"start_as_interpolation needs norm groups of at least 4 channels, and {2 * channels} channels "
+                    f"{start} needs norm groups of at least 4 channels, and {2 * channels} channels "
                     f"beside two constants a group, got {width} channels in {groups} groups"
                 )
 
@@ -90,6 +119,24 @@ class _Trunk:
         sources, targets = self.carriers(conv.in_channels), self.carriers(conv.out_channels // copies)
         shared = min(len(sources), len(targets))
         conv.weight.unflatten(0, (-1, copies))[targets[:shared], :, sources[:shared]] = torch.stack(kernels)
+        self.set_constants(conv, copies)
+
+    def move(self, conv: Conv, paths: Sequence, slots_in: int, slots_out: int, copies: int = 1) -> None:
+        """Make a convolution move slots of `channels` channels along paths (source, target, copy, kernel in time).
+
+        Channels that belong to no slot stay what they are.
+        """
+        conv.weight.zero_()
+        if conv.bias is not None:
+            conv.bias.zero_()
+        weight, inputs = conv.weight.unflatten(0, (-1, copies)), torch.arange(self.channels)
+        for sources, targets in zip(self.pairs(conv.in_channels), self.pairs(conv.out_channels // copies), strict=True):
+            for source, target, copy, kernel in paths:
+                rows, columns = targets[target * self.channels + inputs], sources[source * self.channels + inputs]
+                weight[rows, copy, columns, :, 1, 1] += kernel
+            spare_in, spare_out = sources[slots_in * self.channels :], targets[slots_out * self.channels :]
+            shared = min(len(spare_in), len(spare_out))
+            weight[spare_out[:shared], :, spare_in[:shared], :, 1, 1] = paths[0][3]
         self.set_constants(conv, copies)
 
     def enter(self, conv: Conv, kernel: Tensor) -> None:
@@ -169,14 +216,117 @@ def _start_temporal(vae: TemporalVAE) -> None:
     own = last.roll(0 if vae.config.is_causal else -1, 0)  # the middle frame if it is not causal
     between = (own + own.roll(-1, 0)) / 2  # the first of two new frames lies halfway from the one before
     point = torch.ones(1, 1, 1)
-    for resnet in (module for module in vae.modules() if isinstance(module, ResnetBlock)):
-        resnet.conv2.conv.weight.zero_()
-        held = trunk.constants(resnet.conv1.conv.in_channels)
-        resnet.conv1.conv.weight[:, held] = 0  # next to the constants, the picture is small
-        if resnet.conv_shortcut is not None:
-            trunk.carry(resnet.conv_shortcut.conv, point)
+    _silence_branches(vae, trunk)
     downs = [block.downsampler.conv for block in cast(list[DownBlock], encoder.down_blocks) if block.downsampler]
     trunk.set_path([encoder.conv_in.conv, *downs, encoder.conv_out.conv], own, [last], point)
     _start_posterior(vae.quant_conv.conv, vae.post_quant_conv.conv, vae.config.latent_channels)
     ups = [block.upsampler.conv for block in cast(list[UpBlock], decoder.up_blocks) if block.upsampler]
     trunk.set_path([decoder.conv_in.conv, *ups, decoder.conv_out.conv], own, [between, own], own)
+
+
+def _silence_branches(vae: TemporalVAE, trunk: _Trunk) -> None:
+    """Start every residual branch as zero and every shortcut as the identity."""
+    for resnet in (module for module in vae.modules() if isinstance(module, ResnetBlock)):
+        resnet.conv2.conv.weight.zero_()
+        held = trunk.constants(resnet.conv1.conv.in_channels)
+        resnet.conv1.conv.weight[:, held] = 0  # next to the constants, the picture is small
+        if resnet.conv_shortcut is not None:
+            trunk.carry(resnet.conv_shortcut.conv, torch.ones(1, 1, 1))
+
+
+@torch.no_grad()
+def _start_lifting(vae: TemporalVAE) -> None:
+    """Set the weights of `start_carrying_frames`. Slot s of a level's channels holds the frame s before a group's last.
+
+    Pair s * in_channels + k of a level's carriers holds channel k of slot s. A downsampling layer joins two groups of
+    `slots` frames into one: the slots of the later group stay, those of the earlier one become slots + s.
+    """
+    encoder, decoder, channels = vae.encoder, vae.decoder, vae.config.in_channels
+    latent_channels, ratio = vae.config.latent_channels, vae.temporal_compression_ratio
+    if latent_channels < channels:
+        raise ValueError(
+            f"start_carrying_frames needs at least in_channels ({channels}) latent channels, got {latent_channels}"
+        )
+    if ratio == 1:
+        raise ValueError(
+            "start_carrying_frames needs a flag set in temporal_downsample: without one nothing is carried"
+        )
+    trunk = _Trunk(vae.config.norm_num_groups, LATENT_CONSTANT, channels)
+    slots = 1
+    for multiplier, halved in zip(
+        vae.config.channel_multipliers, [*vae.config.temporal_downsample, False], strict=True
+    ):
+        carried = channels * slots * (2 if halved else 1)
+        _Trunk(trunk.groups, trunk.constant, carried, [vae.config.base_channels * multiplier], "start_carrying_frames")
+        slots *= 2 if halved else 1
+    own = torch.zeros(3)  # kernels in time alone, at the middle of height and width
+    own[2 if vae.config.is_causal else 1] = 1
+    before = own.roll(-1)
+    later, earlier = torch.tensor([0.0, 0, 1]), torch.tensor([0.0, 1, 0])  # of the two frames that one output replaces
+    _silence_branches(vae, trunk)
+
+    in_space = torch.zeros(3, 3, 3)
+    in_space[:, 1, 1] = own
+    trunk.enter(encoder.conv_in.conv, in_space)
+    slots = 1
+    downs = [block.downsampler.conv for block in cast(list[DownBlock], encoder.down_blocks) if block.downsampler]
+    for down in downs:
+        paths = [(s, s, 0, later) for s in range(slots)] + [(s, slots + s, 0, earlier) for s in range(slots)]
+        trunk.move(down, paths, slots, 2 * slots)
+        slots *= 2
+    kept = _frames_by_importance(ratio)[: latent_channels // channels]
+    trunk.leave(encoder.conv_out.conv, torch.ones(1, 1, 1))
+    ones, twins = trunk.pairs(encoder.conv_out.conv.in_channels)
+    first, rest = ones[:channels], twins[:channels]
+    weight = encoder.conv_out.conv.weight
+    gain = weight[:channels].clone()
+    for number, slot in enumerate(kept):
+        rows = slice(number * channels, (number + 1) * channels)
+        places = torch.arange(channels) + slot * channels
+        weight[rows] = 0
+        weight[rows, ones[places]] = gain[:, first]
+        weight[rows, twins[places]] = gain[:, rest]
+    _start_posterior(vae.quant_conv.conv, vae.post_quant_conv.conv, latent_channels)
+
+    conv = decoder.conv_in.conv
+    assert conv.bias is not None
+    conv.weight *= SPARE
+    conv.bias.zero_()
+    trunk.set_constants(conv)
+    ones, twins = trunk.pairs(conv.out_channels)
+    for slot, (now, last) in enumerate(_corrections(ratio, kept)):
+        for k in range(channels):
+            row = conv.weight[ones[slot * channels + k]]
+            row.zero_()
+            for number in range(len(kept)):
+                row[number * channels + k, :, 1, 1] = now[number] * own + last[number] * before
+            conv.weight[twins[slot * channels + k]] = -row
+    ups = [block.upsampler.conv for block in cast(list[UpBlock], decoder.up_blocks) if block.upsampler]
+    for up in ups:
+        slots //= 2
+        paths = [(s, s, 1, own) for s in range(slots)] + [(slots + s, s, 0, own) for s in range(slots)]
+        trunk.move(up, [*paths, (0, 0, 0, (own + before) / 2)], 2 * slots, slots, copies=2)
+    trunk.leave(decoder.conv_out.conv, in_space)
+
+
+def _frames_by_importance(ratio: int) -> list[int]:
+    """Order a group's frames, as distances from its last: the last, the middle one, those between, later ones first."""
+    order, step = [0], ratio
+    while step > 1:
+        order += range(step // 2, ratio, step)
+        step //= 2
+    return order
+
+
+def _corrections(ratio: int, kept: Sequence[int]) -> list[tuple[list[float], list[float]]]:
+    """Return for each slot what its correction takes from the kept frames of this group and of the one before."""
+    width = 2 * len(kept)
+    unit = {slot: [float(number == k) for k in range(width)] for number, slot in enumerate(kept)}
+    frames = {0: unit[0], ratio: [0.0] * len(kept) + unit[0][: len(kept)]}  # the last of this group, of the one before
+    corrections = {0: unit[0]}
+    for slot in _frames_by_importance(ratio)[1:]:
+        step = slot & -slot  # the frames that it lies halfway between are already known
+        middle = [(a + b) / 2 for a, b in zip(frames[slot - step], frames[slot + step], strict=True)]
+        frames[slot] = unit.get(slot, middle)
+        corrections[slot] = [a - b for a, b in zip(frames[slot], middle, strict=True)]
+    return [(corrections[slot][: len(kept)], corrections[slot][len(kept) :]) for slot in range(ratio)]
