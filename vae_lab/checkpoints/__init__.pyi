@@ -8,11 +8,11 @@ from .loading import (
     CheckpointInfo as CheckpointInfo,
 )
 from .loading import (
-    KeyDifferences as KeyDifferences,
-)
-from .loading import (
     inspect as inspect,
 )
 from .loading import (
     load as load,
+)
+from .names import (
+    KeyDifferences as KeyDifferences,
 )

@@ -2,9 +2,11 @@
 
 import json
 import pickle
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +15,18 @@ from safetensors import SafetensorError, safe_open
 
 from ..utils.text import first_line
 
-PICKLE_SUFFIXES = (".pt", ".pth", ".bin")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+MAX_ENTRIES = 1_000_000  # of a pickle: its entries may contain each other
+_SHARD = re.compile(r"-\d+-of-\d+(?=[.-])")
+
+
+class Headers(NamedTuple):
+    """What weight files hold, by flat names; the module `names` says what these are."""
+
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+    others: list[str]
+    """Names of everything that is not a dense tensor."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -27,44 +40,114 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
+def usual_names(layout: str, variant: str | None = None) -> list[str]:
+    """Return the names under which a layout's weights are saved, in the order in which they are tried.
+
+    This is the order of diffusers; of transformers for Open-Sora's layout, which transformers saved.
+    """
+    names = []
+    for suffix, theirs in (("safetensors", "model"), ("bin", "pytorch_model")):
+        stem = theirs if layout == "open_sora" else "diffusion_pytorch_model"
+        if variant is None:
+            whole, indices = [f"{stem}.{suffix}"], [f"{stem}.{suffix}.index.json"]
+        else:  # indices had another name in old versions
+            whole = [f"{stem}.{variant}.{suffix}"]
+            indices = [f"{stem}.{suffix}.index.{variant}.json", f"{stem}.{suffix}.{variant}.index.json"]
+        names += whole + indices if layout == "open_sora" else indices + whole
+    return names
+
+
+def choose_weights(names: Collection[str], layout: str, variant: str | None, source: str | Path) -> tuple[str, str]:
+    """Return which of the names in a folder is its weight file or index, and a note if this is an unusual one.
+
+    If the usual files are missing, the only variant or the only other file is taken. Raises FileNotFoundError if there
+    is none or more than one; the message says what can be named.
+    """
+    weights = sorted(name for name in names if name.endswith(SUFFIXES) or re.search(r"\.index\b.*\.json$", name))
+    variants: dict[str | None, str] = {}  # None: without a variant
+    for part in (None, *(part for name in weights for part in name.split("."))):
+        if saved := [name for name in usual_names(layout, part) if name in weights]:
+            variants.setdefault(part, saved[0])
+    if variant in variants:
+        return variants[variant], ""
+    main = next(name for name in usual_names(layout, variant) if name.endswith(".safetensors"))
+    known = [name for part in variants for name in usual_names(layout, part)]
+    others = [name for name in weights if name not in known and not _SHARD.search(name)]
+    if variant is None and len(variants) + len(others) == 1:
+        read = [(name, f"{source} has no {main}, so variant={part!r} is read") for part, name in variants.items()]
+        return read[0] if read else (others[0], "")
+    has = [f"variant={part}" if part is None else f'variant="{part}"' for part in variants]
+    message = f"{source} has no {main}" + (f"; it can be loaded with {' or '.join(has)}" if has else "")
+    if others:
+        message += f"; it has {', '.join(others)}: name one"
+    elif weights and not has:
+        message += f"; it has {weights[0]}, but no index of these shards"
+    raise FileNotFoundError(message)
+
+
+def named_files(path: Path) -> list[Path]:
+    """Return the files to read if this one is named: itself, or the shards of an index. One of many shards is refused."""
+    if path.suffix == ".json":
+        if ".index." not in path.name:
+            raise ValueError(f"{path} holds no weights: name its folder")
+        return read_index(path)
+    for index in sorted(path.parent.glob("*.index*.json")):
+        shards = []
+        with suppress(ValueError):  # of an index that is broken
+            shards = read_index(index)
+        if path in shards and len(shards) > 1:
+            raise ValueError(f"{path} is one of {len(shards)} shards: name {index}, or the folder")
+    return [path]
+
+
 def read_index(index: Path) -> list[Path]:
     """Return the weight files that the index of a sharded checkpoint names. Names outside its folder are refused."""
+    suffix = ".bin" if ".bin." in index.name else ".safetensors"
     weight_map = read_json(index).get("weight_map")
     names = list(weight_map.values()) if isinstance(weight_map, dict) else []
-    if not names or not all(isinstance(name, str) and name.endswith(".safetensors") for name in names):
-        raise ValueError(f"{index} must have a weight_map from keys to .safetensors files")
+    if not names or not all(isinstance(name, str) and name.endswith(suffix) for name in names):
+        raise ValueError(f"{index} must have a weight_map from keys to {suffix} files")
     if outside := [name for name in names if Path(name).name != name]:
         raise ValueError(f"{index} must name files beside it, got {outside[0]}")
     return [index.parent / name for name in sorted(set(names))]
 
 
-def read_headers(files: list[Path]) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
-    """Return the shape of every tensor, and how many tensors there are of each dtype, without reading a tensor."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    dtypes: Counter[str] = Counter()
+def read_headers(files: list[Path]) -> Headers:
+    """Return names, shapes and dtypes of everything in the files, without reading a tensor."""
+    headers = Headers({}, {}, [])
     for file in files:
-        if file.suffix in PICKLE_SUFFIXES:
-            tensors = _unpickle(file, "meta")
-            shapes |= {key: tuple(value.shape) for key, value in tensors.items()}
-            dtypes.update(str(value.dtype).removeprefix("torch.") for value in tensors.values())
-        else:
+        if _is_safetensors(file):
             with _open_safetensors(file) as opened:
                 slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 (not a dict)
-                shapes |= {key: tuple(value.get_shape()) for key, value in slices.items()}
-                dtypes.update(value.get_dtype() for value in slices.values())
-    return shapes, dict(dtypes)
+                headers.shapes.update((key, tuple(value.get_shape())) for key, value in slices.items())
+                headers.dtypes.update((key, value.get_dtype()) for key, value in slices.items())
+        else:
+            tensors, others = _unpickle(file, "meta")
+            headers.shapes.update((key, tuple(value.shape)) for key, value in tensors.items())
+            headers.dtypes.update((key, str(value.dtype).removeprefix("torch.")) for key, value in tensors.items())
+            headers.others.extend(others)
+    return headers
 
 
-def read_tensors(files: list[Path]) -> dict[str, torch.Tensor]:
-    """Return all tensors, on the CPU."""
+def read_tensors(files: list[Path], keys: Collection[str]) -> dict[str, torch.Tensor]:
+    """Return the tensors of these names, on the CPU. Their memory may be the file's."""
     tensors: dict[str, torch.Tensor] = {}
     for file in files:
-        if file.suffix in PICKLE_SUFFIXES:
-            tensors |= _unpickle(file, "cpu")
-        else:
+        if _is_safetensors(file):
             with _open_safetensors(file) as opened:
-                tensors |= {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 (not a dict)
+                tensors |= {key: opened.get_tensor(key) for key in opened.keys() if key in keys}  # noqa: SIM118
+        else:
+            tensors |= {key: value for key, value in _unpickle(file, "cpu")[0].items() if key in keys}
     return tensors
+
+
+def _is_safetensors(file: Path) -> bool:
+    """Tell by the content, because names mislead: some .bin files on the Hub are safetensors."""
+    with file.open("rb") as opened:
+        head = opened.read(9)
+    if head.startswith(b"version "):
+        raise ValueError(f"{file} is a pointer of Git LFS, not the weights: `git lfs pull` fetches them")
+    return head[8:] == b"{" or (file.suffix == ".safetensors" and not head.startswith(b"PK"))
 
 
 def _open_safetensors(file: Path) -> safe_open:
@@ -74,22 +157,35 @@ def _open_safetensors(file: Path) -> safe_open:
         raise ValueError(f"{file} is not a whole safetensors file: {error}") from None
 
 
-def _unpickle(file: Path, device: str) -> dict[str, torch.Tensor]:
-    """Return the state dict in a .pt file. Only tensors and plain containers are unpickled."""
+def _unpickle(file: Path, device: str) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Return the tensors in a torch file and the names of the rest. Only tensors and plain values are unpickled."""
     try:
-        values = torch.load(file, map_location=device, weights_only=True)
+        values = torch.load(
+            file, map_location=device, weights_only=True, mmap=device == "cpu" and zipfile.is_zipfile(file)
+        )
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{file} is refused, it is broken or holds more than tensors: {first_line(error)}") from None
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise ValueError(
+            f"{file} is refused, it is broken or holds more than tensors: {named[1] if named else first_line(error)}. "
+            "If you trust its author, save the weights alone and load these; this runs the code in the file: "
+            'torch.save(torch.load(file, weights_only=False)["state_dict"], "weights.pt")'
+        ) from None
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
         raise ValueError(f"{file} is not a readable torch file: {first_line(error)}") from None
-    if isinstance(values, Mapping) and isinstance(values.get("state_dict"), Mapping):
-        values = values["state_dict"]
-    if not isinstance(values, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided
-        for key, value in values.items()
-    ):
+    flat = list(islice(_flatten(values), MAX_ENTRIES)) if isinstance(values, Mapping) else []
+    tensors = {key: value for key, value in flat if isinstance(value, torch.Tensor) and value.layout == torch.strided}
+    if not tensors or len(flat) == MAX_ENTRIES:
         raise ValueError(f"{file} must hold a state dict (names to dense tensors), got {type(values).__name__}")
-    return dict(values)
+    return tensors, [key for key, _ in flat if key not in tensors]
+
+
+def _flatten(values: Mapping, prefix: str = "", depth: int = 4) -> Iterator[tuple[str, Any]]:
+    """Yield everything in nested state dicts, by flat names."""
+    for key, value in values.items():
+        if depth and isinstance(value, Mapping) and value and all(isinstance(name, str) for name in value):
+            yield from _flatten(value, f"{prefix}{key}/", depth - 1)
+        else:
+            yield f"{prefix}{key}", value
 
 
 class Hub(NamedTuple):
@@ -109,36 +205,70 @@ class Hub(NamedTuple):
             return Path(hf_hub_download(where.pop("repo_id"), filename, **where))
         return None
 
-    def fetch_weights(self, name: str) -> None:
-        """Download the weight file of that name, or all shards of its index."""
-        if self.fetch(name) is None:
-            for shard in self._read_index(name):
-                if self.fetch(shard) is None:
-                    raise FileNotFoundError(f"{self.repo_id} has no {shard}, which its index names")
+    def find_weights(self, layout: str, variant: str | None, folder: Path, download: bool) -> tuple[str, str]:
+        """Return the name of the weight file or index, and a note if it is an unusual one.
 
-    def read_headers(self, name: str) -> tuple[list[str], dict[str, tuple[int, ...]], dict[str, int]]:
-        """Return file names, shapes and dtypes, from the first bytes of the weight file or of each shard."""
-        names, headers = [name], [self._header(name)]
-        if headers == [None]:
-            names = self._read_index(name)
-            headers = [self._header(shard) for shard in names]
-        tensors = {key: info for header in headers for key, info in header.tensors.items()}
-        dtypes = Counter(info.dtype for info in tensors.values())
-        return names, {key: tuple(info.shape) for key, info in tensors.items()}, dict(dtypes)
+        folder: where the repository's files lie in the cache; its names count if the Hub does not list the repository.
+        download: download the file at once, or take it from the cache.
+        """
+        from huggingface_hub import HfApi, errors
 
-    def _header(self, filename: str):
+        not_cached = None
+        for name in usual_names(layout, variant):
+            try:
+                if self.fetch(name) if download else self._exists(name):
+                    return name, ""
+            except OSError as error:
+                if not isinstance(error.__cause__, errors.LocalEntryNotFoundError):
+                    raise
+                if not_cached is None or name.endswith(".safetensors"):
+                    not_cached = error
+        names = [file.name for file in folder.iterdir()]
+        if not self.local_files_only:
+            with suppress(OSError), self._errors("its list of files"):
+                tree = HfApi().list_repo_tree(self.repo_id, self.subfolder, revision=self.revision)
+                names = [Path(entry.path).name for entry in tree]
+        try:
+            return choose_weights(names, layout, variant, self.repo_id)
+        except FileNotFoundError as error:
+            raise not_cached or error from None
+
+    def weight_files(self, name: str) -> list[str]:
+        """Return the name of a weight file, or those of an index's shards. One of several shards is refused."""
+        if name.endswith(".json"):
+            return [file.name for file in named_files(self.require(name))]
+        if _SHARD.search(name) and (index := self.fetch(_SHARD.sub("", name) + ".index.json")):
+            named_files(index.with_name(name))
+        return [name]
+
+    def require(self, name: str) -> Path:
+        """Fetch a file. Raises FileNotFoundError if the repository lacks it."""
+        path = self.fetch(name)
+        if path is None:
+            raise FileNotFoundError(f"{self.repo_id} has no {self._path(name)}")
+        return path
+
+    def read_headers(self, names: list[str]) -> Headers:
+        """Return names, shapes and dtypes, from the first bytes of each safetensors file."""
         from huggingface_hub import HfApi
 
-        path = f"{self.subfolder}/{filename}" if self.subfolder else filename
-        with self._errors(filename):
-            return HfApi().parse_safetensors_file_metadata(self.repo_id, path, revision=self.revision)
-        return None
+        tensors = {}
+        for name in names:
+            with self._errors(name):
+                path = self._path(name)
+                tensors |= HfApi().parse_safetensors_file_metadata(self.repo_id, path, revision=self.revision).tensors
+        shapes = {key: tuple(info.shape) for key, info in tensors.items()}
+        return Headers(shapes, {key: info.dtype for key, info in tensors.items()}, [])
 
-    def _read_index(self, name: str) -> list[str]:
-        index = self.fetch(f"{name}.index.json")
-        if index is None:
-            raise FileNotFoundError(f"{self.repo_id} has no {name}")
-        return [shard.name for shard in read_index(index)]
+    def _path(self, name: str) -> str:
+        return f"{self.subfolder}/{name}" if self.subfolder else name
+
+    def _exists(self, name: str) -> bool:
+        from huggingface_hub import HfApi
+
+        with self._errors(name):
+            return HfApi().file_exists(self.repo_id, self._path(name), revision=self.revision)
+        return False
 
     @contextmanager
     def _errors(self, filename: str) -> Iterator[None]:

@@ -1,5 +1,8 @@
 """Load and inspect checkpoints: the lab's folders, Open-Sora 1.2's, and those of every class that `families` knows."""
 
+import math
+import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,39 +10,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from accelerate import init_empty_weights
 from diffusers import ModelMixin
 
 from ..families import FAMILIES, class_named
 from ..video_vae import VideoVAE
 from . import open_sora
 from .bundled import LAB_WEIGHTS, lab_weights
-from .files import PICKLE_SUFFIXES, Hub, read_headers, read_index, read_json, read_tensors
+from .files import SUFFIXES, Headers, Hub, choose_weights, named_files, read_headers, read_json, read_tensors
+from .names import Fit, KeyDifferences, fit_names
 
-Shapes = Mapping[str, tuple[int, ...]]
 SpatialConfig = Mapping[str, Any] | str | Path | None
-
-
-class KeyDifferences(NamedTuple):
-    """How the tensors in a file differ from those of the model's architecture, by the file's names."""
-
-    missing: list[str]
-    """In the model, not in the file."""
-    unexpected: list[str]
-    """In the file, not in the model."""
-    mismatched: list[str]
-    """In both with different shapes: "key: (in the file), the model has (in the model)"."""
-
-    def __bool__(self) -> bool:
-        return any(map(len, self))
-
-    def describe(self, listed: int | None = 20) -> str:
-        """Return a text that lists the keys, at most `listed` of each kind (None: all)."""
-        lines = []
-        for kind, keys in zip(("missing", "unexpected", "wrongly shaped"), self, strict=True):
-            shown = keys[:listed]
-            lines += [f"{len(keys)} {kind} keys:"] * bool(keys) + [f"  {key}" for key in shown]
-            lines += [f"  … and {len(keys) - len(shown)} more"] * (len(keys) > len(shown))
-        return "\n".join(lines)
 
 
 class CheckpointInfo(NamedTuple):
@@ -57,6 +38,8 @@ class CheckpointInfo(NamedTuple):
     dtypes: dict[str, int]
     """Number of tensors of each dtype."""
     differences: KeyDifferences
+    notes: tuple[str, ...] = ()
+    """Sentences: which variant was taken, which prefix is left out of the names, what else the file holds."""
 
 
 class _Checkpoint(NamedTuple):
@@ -68,112 +51,173 @@ class _Checkpoint(NamedTuple):
     config: dict[str, Any]
     folder: Path
     files: list[Path]
+    remote: list[str]
+    """Names on the Hub of files that were not downloaded, in place of `files`."""
+    hub: Hub | None
+    note: str = ""
 
 
 def load(
     source: str | Path,
     *,
     spatial_config: SpatialConfig = None,
+    variant: str | None = None,
+    entry: str | None = None,
     subfolder: str | None = None,
     revision: str | None = None,
     local_files_only: bool = False,
     dtype: torch.dtype = torch.float32,
+    torch_dtype: torch.dtype | None = None,
 ) -> ModelMixin:
     """Load a video VAE with its weights, in eval mode on the CPU.
+
+    A warning says which variant was taken if a folder has no other weights, which prefix ("module.", "ema.") the names
+    in the file have, and what else the file holds.
 
     Args:
         source: "lab" or "lab-frame-group" (the trained weights in data/); a folder saved by `save_pretrained`, in
           Open-Sora's layout, or of another library's class that `families.register` knows; a weight file in such a
-          folder (.safetensors, .pt or .pth); or a Hub id "owner/name". A file in Open-Sora's layout without a
-          config.json beside it must fit the released architecture.
+          folder (safetensors, .bin, .pt, .pth or .ckpt), or its index of shards; a Hub id "owner/name", or a file
+          there, "owner/name/folder/file.safetensors". A file in Open-Sora's layout without a config.json beside it must
+          fit the released architecture.
         spatial_config: for Open-Sora's layout, whose file does not describe its 2D architecture: the config of
           diffusers' AutoencoderKL, or a folder with its config.json. Default: SDXL's. Its scaling_factor is ignored.
+        variant: which weights of a folder, for example "fp16": those in `diffusion_pytorch_model.fp16.safetensors`.
+        entry: which weights of a file that holds several sets: "ema" of a pickle `{"model": …, "ema": …}`, or of a
+          file whose names begin with "model." and "ema.".
         subfolder: of a pipeline's folder or repository, for example "vae".
         revision, local_files_only: for the Hub, as in huggingface_hub.
-        dtype: of the parameters.
+        dtype: of the parameters, whatever the file has.
+        torch_dtype: diffusers' other name for `dtype`.
 
     Raises:
-        ValueError: the layout is unknown, a file is broken, a pickle holds more than tensors, or keys are missing,
-          unexpected or of another shape; the message lists them.
+        ValueError: the layout is unknown, a file is broken, a pickle holds more than tensors and plain values, a file
+          holds several sets of weights and `entry` names none, or keys are missing, unexpected or of another shape; the
+          message lists them.
         OSError: a file is not there, or a download failed; a partial download is never used.
     """
-    checkpoint = _find(source, subfolder, Hub(str(source), subfolder, revision, local_files_only))
-    spatial_config = _read_spatial_config(checkpoint, spatial_config)
-    if checkpoint.layout == "open_sora":
-        return _load_open_sora(checkpoint, spatial_config, dtype).eval()
-    return _load_pretrained(checkpoint, dtype).eval()
+    if torch_dtype is not None:
+        if dtype not in (torch.float32, torch_dtype):
+            raise ValueError(f"dtype and torch_dtype mean the same, got {dtype} and {torch_dtype}")
+        dtype = torch_dtype
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype must be a floating-point dtype of torch, got {dtype!r}")
+    checkpoint = _find(source, variant, subfolder, revision, local_files_only)
+    vae = _model(checkpoint, _read_spatial_config(checkpoint, spatial_config))
+    fit = _fit(checkpoint, read_headers(checkpoint.files), vae, entry)
+    if fit.differences:
+        about_2d = all("spatial_vae." in key for keys in fit.differences for key in keys)
+        hint = " (spatial_config sets its 2D half)" if about_2d else ""
+        notes = "".join(f"\n{note}" for note in fit.notes)
+        raise ValueError(f"{source} does not fit its architecture{hint}\n{fit.differences.describe()}{notes}")
+    for note in fit.notes:
+        warnings.warn(note, stacklevel=2)
+    _set_weights(vae, read_tensors(checkpoint.files, set(fit.keys.values())), fit.keys, checkpoint.layout, dtype)
+    return vae.eval()
 
 
 def inspect(
     source: str | Path,
     *,
     spatial_config: SpatialConfig = None,
+    variant: str | None = None,
+    entry: str | None = None,
     subfolder: str | None = None,
     revision: str | None = None,
     local_files_only: bool = False,
 ) -> CheckpointInfo:
     """Return layout, sub-models, parameter counts, config and key differences of a checkpoint; arguments as in `load`.
 
-    Reads config.json and the headers of the weight files, but no tensor. From the Hub, each header is one request.
+    Reads config.json and the headers of the weight files, but no tensor. From the Hub, each header is one request, and
+    only pickles are downloaded.
     """
-    hub = Hub(str(source), subfolder, revision, local_files_only)
-    checkpoint = _find(source, subfolder, hub, weights=local_files_only)
+    checkpoint = _find(source, variant, subfolder, revision, local_files_only, download=local_files_only)
     vae = _model(checkpoint, _read_spatial_config(checkpoint, spatial_config))
-    if checkpoint.files:
-        files, (shapes, dtypes) = [str(file) for file in checkpoint.files], read_headers(checkpoint.files)
-    else:
-        files, shapes, dtypes = hub.read_headers(_weights_name(checkpoint.layout))
+    remote = checkpoint.hub.read_headers(checkpoint.remote) if checkpoint.hub and checkpoint.remote else None
+    headers = remote or read_headers(checkpoint.files)
+    fit = _fit(checkpoint, headers, vae, entry)
     parameters: Counter[str] = Counter()
-    for key, shape in shapes.items():
-        parameters[key.split(".")[0]] += torch.Size(shape).numel()
+    for name, key in fit.keys.items():
+        parameters[name.split(".")[0]] += math.prod(headers.shapes[key])
     return CheckpointInfo(
         source=str(source),
         layout=checkpoint.layout,
         class_name=checkpoint.cls.__name__,
         config=checkpoint.config,
-        files=files,
+        files=[str(file) for file in checkpoint.files] or checkpoint.remote,
         parameters=dict(parameters),
-        dtypes=dtypes,
-        differences=_differences(shapes, checkpoint, vae),
+        dtypes=dict(Counter(headers.dtypes[key] for key in fit.keys.values())),
+        differences=fit.differences,
+        notes=tuple(fit.notes),
     )
 
 
-def _find(source: str | Path, subfolder: str | None, hub: Hub, weights: bool = True) -> _Checkpoint:
-    """Find a checkpoint here or on the Hub. Without `weights`, only config.json is fetched from the Hub."""
+def _find(
+    source: str | Path,
+    variant: str | None,
+    subfolder: str | None,
+    revision: str | None,
+    local_files_only: bool,
+    download: bool = True,
+) -> _Checkpoint:
+    """Find a checkpoint here or on the Hub. Without `download`, only pickles are downloaded."""
     if not isinstance(source, str | Path) or not str(source):
         raise ValueError(f"source must be a str or a Path, got {source!r}")
+    if variant is not None and not (isinstance(variant, str) and re.fullmatch(r"[\w-]+", variant)):
+        raise ValueError(f'variant must be a word such as "fp16", got {variant!r}')
     path = lab_weights(source) if source in LAB_WEIGHTS else Path(source)
     if path.exists():
-        path = path / (subfolder or "")
-        folder = path if path.is_dir() else path.parent
-        config = _local_config(path, folder)
-        layout, cls = _recognise(config, source)
-        files = [path] if path.is_file() else _local_weights(folder, layout)
-        return _Checkpoint(str(source), layout, cls, config, folder, files)
+        if revision is not None:
+            raise ValueError(f"revision is for the Hub, but {source} is here")
+        if path.is_file() and (variant or subfolder):
+            raise ValueError(f"{'variant' if variant else 'subfolder'} is for folders, but {source} is a file")
+        return _find_here(str(source), path / (subfolder or ""), variant)
     parts = str(source).split("/")
-    if isinstance(source, Path) or len(parts) != 2 or not all(parts) or parts[0] in (".", "..", "~"):
+    name = parts[-1] if len(parts) > 2 and parts[-1].endswith((*SUFFIXES, ".index.json")) else None
+    repository = parts[:-1] if name else parts
+    is_id = len(repository) == 2 or (name and not Path(parts[0]).exists())
+    if isinstance(source, Path) or not is_id or not all(parts) or parts[0] in (".", "..", "~"):
         raise FileNotFoundError(
             f'no checkpoint at {source}: it must be "lab", "lab-frame-group", a folder, a file or a Hub id "owner/name"'
         )
+    if name and variant:
+        raise ValueError(f"variant is for folders, but {source} is a file")
+    subfolder = "/".join([*([subfolder] if subfolder else []), *repository[2:]]) or None
+    hub = Hub("/".join(repository[:2]), subfolder, revision, local_files_only)
     config_path = hub.fetch("config.json")
+    if config_path is None and name:  # the file itself may tell its layout
+        return _find_here(str(source), hub.require(name), variant)
     if config_path is None:
-        raise FileNotFoundError(f"{source} has no config.json{f' in {subfolder}' if subfolder else ''}")
+        pipeline = subfolder is None and hub.fetch("model_index.json")
+        hint = ': it is a whole pipeline, name its VAE with subfolder="vae"' if pipeline else ""
+        raise FileNotFoundError(f"{source} has no config.json{f' in {subfolder}' if subfolder else ''}{hint}")
     config = read_json(config_path)
     layout, cls = _recognise(config, source)
-    if weights:
-        hub.fetch_weights(_weights_name(layout))
-    files = _local_weights(config_path.parent, layout) if weights else []
-    return _Checkpoint(str(source), layout, cls, config, config_path.parent, files)
+    note = ""
+    if name is None:
+        name, note = hub.find_weights(layout, variant, config_path.parent, download)
+    names = hub.weight_files(name)
+    download = download or not all(name.endswith(".safetensors") for name in names)
+    files = [hub.require(name) for name in names] if download else []
+    return _Checkpoint(str(source), layout, cls, config, config_path.parent, files, names, hub, note)
 
 
-def _weights_name(layout: str) -> str:
-    return "model.safetensors" if layout == "open_sora" else "diffusion_pytorch_model.safetensors"
+def _find_here(source: str, path: Path, variant: str | None) -> _Checkpoint:
+    folder = path if path.is_dir() else path.parent
+    files = named_files(path) if path.is_file() else []
+    config = _local_config(folder, files)
+    layout, cls = _recognise(config, source)
+    note = ""
+    if not files:
+        name, note = choose_weights([file.name for file in folder.iterdir()], layout, variant, folder)
+        files = named_files(folder / name) if name.endswith(".json") else [folder / name]
+    return _Checkpoint(source, layout, cls, config, folder, files, [], None, note)
 
 
-def _local_config(path: Path, folder: Path) -> dict[str, Any]:
+def _local_config(folder: Path, files: list[Path]) -> dict[str, Any]:
     if (folder / "config.json").is_file():
         return read_json(folder / "config.json")
-    if path.is_file() and any(key.startswith("temporal_vae.") for key in read_headers([path])[0]):
+    if files and any(re.search(r"(^|[./])temporal_vae\.", key) for key in read_headers(files).shapes):
         return open_sora.RELEASED_CONFIG
     if (folder / "model_index.json").is_file():
         raise ValueError(f'{folder} is a whole pipeline: name its VAE with subfolder="vae"')
@@ -195,20 +239,6 @@ def _recognise(config: Mapping[str, Any], source: str | Path) -> tuple[str, type
     return "vae_lab" if cls.__module__.startswith("vae_lab.") else "diffusers", cls
 
 
-def _local_weights(folder: Path, layout: str) -> list[Path]:
-    weights = _weights_name(layout)
-    if (folder / weights).is_file():
-        return [folder / weights]
-    if (folder / f"{weights}.index.json").is_file():
-        return read_index(folder / f"{weights}.index.json")
-    others = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", *PICKLE_SUFFIXES))
-    if layout == "open_sora" and len(others) == 1:
-        return others
-    raise FileNotFoundError(
-        f"{folder} has no {weights}" + (f"; it has {', '.join(p.name for p in others)}: name one" if others else "")
-    )
-
-
 def _read_spatial_config(checkpoint: _Checkpoint, config: SpatialConfig) -> Mapping[str, Any]:
     if config is not None and checkpoint.layout != "open_sora":
         raise ValueError(f"spatial_config is for Open-Sora's layout, {checkpoint.source} is in {checkpoint.layout}'s")
@@ -227,70 +257,46 @@ def _building(source: str) -> Iterator[None]:
         raise ValueError(f"the config of {source} makes no model: {type(error).__name__}: {error}") from error
 
 
-def _model(checkpoint: _Checkpoint, spatial_config: Mapping[str, Any], device: str = "meta") -> ModelMixin:
-    """The model of a checkpoint's config, with random weights, or with none on the meta device."""
-    with _building(checkpoint.source), torch.device(device):
+def _model(checkpoint: _Checkpoint, spatial_config: Mapping[str, Any]) -> ModelMixin:
+    """The model of a checkpoint's config. Its parameters have no memory yet."""
+    with _building(checkpoint.source), init_empty_weights():
         if checkpoint.layout == "open_sora":
             return VideoVAE(**open_sora.to_config(checkpoint.config, spatial_config))
-        return checkpoint.cls.from_config(dict(checkpoint.config))
+        vae = checkpoint.cls.from_config(dict(checkpoint.config))
+    vae.register_to_config(_name_or_path=str(checkpoint.folder))  # as from_pretrained does
+    return vae
 
 
-def _differences(shapes: Shapes, checkpoint: _Checkpoint, vae: ModelMixin) -> KeyDifferences:
-    """Compare the shapes in the files with those of the model."""
-    if checkpoint.layout == "open_sora":
-        expected = open_sora.expected_shapes(vae)
-        shapes = {**shapes, **{key: expected[key] for key in _scalars(shapes)}}
+def _fit(checkpoint: _Checkpoint, headers: Headers, vae: ModelMixin, entry: str | None) -> Fit:
+    """Find the model's tensors among those in the files."""
+    source = checkpoint.source if checkpoint.hub or len(checkpoint.files) > 1 else str(checkpoint.files[0])
+    names = dict(shapes=headers.shapes, others=headers.others, entry=entry)
+    if checkpoint.layout == "open_sora":  # the reference takes one number for all channels
+        fit = fit_names(source, **names, expected=open_sora.expected_shapes(vae), scalars=("shift", "scale"))
     else:
         expected = {key: tuple(value.shape) for key, value in vae.state_dict().items()}
-    return KeyDifferences(
-        missing=sorted(expected.keys() - shapes.keys()),
-        unexpected=sorted(shapes.keys() - expected.keys()),
-        mismatched=[
-            f"{key}: {shapes[key]}, the model has {expected[key]}"
-            for key in sorted(expected.keys() & shapes.keys())
-            if shapes[key] != expected[key]
-        ],
-    )
+        fit = fit_names(source, **names, expected=expected, rename=vae._fix_state_dict_keys_on_load)
+    return fit._replace(notes=[checkpoint.note] * bool(checkpoint.note) + fit.notes)
 
 
-def _scalars(shapes: Shapes) -> list[str]:
-    """Which of shift and scale are one number for all channels: the reference allows that."""
-    return [key for key in ("shift", "scale") if shapes.get(key) == ()]
-
-
-def _refuse(source: str, differences: KeyDifferences, hint: str = "") -> None:
-    if differences:
-        raise ValueError(f"{source} does not fit its architecture{hint}\n{differences.describe()}")
-
-
-def _load_open_sora(checkpoint: _Checkpoint, spatial_config: Mapping[str, Any], dtype: torch.dtype) -> VideoVAE:
-    vae = _model(checkpoint, spatial_config)
-    shapes, _ = read_headers(checkpoint.files)
-    differences = _differences(shapes, checkpoint, vae)
-    about_2d = any("spatial_vae." in key for keys in differences for key in keys)
-    _refuse(checkpoint.source, differences, " (spatial_config sets its 2D half)" if about_2d else "")
-    tensors = read_tensors(checkpoint.files)
-    tensors |= {key: tensors[key].expand_as(vae.shift).clone() for key in _scalars(shapes)}
-    levels = len(vae.temporal.config.channel_multipliers)
-    state = {key: tensors[open_sora.to_open_sora_key(key, levels)].to(dtype) for key in vae.state_dict()}
+def _set_weights(
+    vae: ModelMixin, tensors: Mapping[str, torch.Tensor], keys: Mapping[str, str], layout: str, dtype: torch.dtype
+) -> None:
+    """Copy tensors into an empty model. keys: the layout's names -> those of `tensors`."""
+    if layout == "open_sora":
+        levels = len(vae.temporal.config.channel_multipliers)
+        keys = {key: keys[open_sora.to_open_sora_key(key, levels)] for key in vae.state_dict()}
+    state = {}
+    for key, value in vae.state_dict().items():
+        tensor = tensors[keys[key]]
+        if value.is_floating_point() and not tensor.is_floating_point():
+            raise ValueError(f"{keys[key]} must hold floating-point numbers, got {tensor.dtype}: it is quantised")
+        state[key] = tensor.expand_as(value).clone(memory_format=torch.contiguous_format)  # not the file's memory
     vae.load_state_dict(state, assign=True)
-    mean, std = (tensors[key].float().flatten().tolist() for key in ("shift", "scale"))
-    vae.register_to_config(latents_mean=mean, latents_std=std)  # as in the reference, the weights overrule the config
-    return vae
-
-
-def _load_pretrained(checkpoint: _Checkpoint, dtype: torch.dtype) -> ModelMixin:
-    shapes, _ = read_headers(checkpoint.files)  # so that a broken file is named, whatever diffusers does with it
-    name = checkpoint.files[0].name
-    if name != _weights_name(checkpoint.layout) and "-of-" not in name:  # diffusers would not read it, nor say so
-        vae = _model(checkpoint, {}, device="cpu")
-        _refuse(checkpoint.source, _differences(shapes, checkpoint, vae))
-        vae.load_state_dict(read_tensors(checkpoint.files))
-        return vae.to(dtype)
-    reports = dict(output_loading_info=True, ignore_mismatched_sizes=True)
-    with _building(checkpoint.source):
-        vae, info = checkpoint.cls.from_pretrained(checkpoint.folder, dtype=dtype, local_files_only=True, **reports)
-    mismatched = [f"{key}: {tuple(file)}, the model has {tuple(model)}" for key, file, model in info["mismatched_keys"]]
-    missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
-    _refuse(checkpoint.source, KeyDifferences(missing, unexpected, mismatched))
-    return vae
+    torch.nn.Module.to(vae, dtype)  # ModelMixin.to warns of every dtype
+    kept = set(vae._keep_in_fp32_modules or ())  # as from_pretrained does
+    precise = {key: value.float() for key, value in state.items() if kept.intersection(key.split("."))}
+    vae.load_state_dict(precise, strict=False, assign=True)
+    if layout == "open_sora":  # as in the reference, the weights overrule the config
+        mean, std = (state[key].float().flatten().tolist() for key in ("shift", "scale"))
+        vae.register_to_config(latents_mean=mean, latents_std=std)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..shapes import MICRO_FRAME_SIZE, TEMPORAL_RATIO
 
 MAX_SIZE = 1_000_000  # frames or pixels along an axis
-LIKE_LAB = '"lab", "lab-frame-group", a folder, a weight file or a Hub id (owner/name)'
+LIKE_LAB = '"lab", "lab-frame-group", a folder, a weight file, or a Hub id (owner/name or owner/name/file)'
 
 
 def size(axes: str, example: str) -> Callable[[str], tuple[int, ...]]:
@@ -136,12 +136,16 @@ def _add_model(add: Callable, name: str, default: str | None = None, metavar: st
     add(name, default=default, metavar=metavar, help=LIKE_LAB)
     text = "for Open-Sora's layout: config.json of the 2D VAE, or its folder (default: SDXL's)"
     add("--spatial-config", type=Path, metavar="PATH", help=text)
+    add("--variant", metavar="NAME", help='which weights of a folder or repository, such as "fp16"')
+    add("--entry", metavar="NAME", help='which weights of a file that holds several sets, such as "ema"')
     add("--subfolder", help="subfolder of a pipeline, such as vae")
     add("--revision", help="revision of a Hub repository")
     add("--local-files-only", action="store_true", help="use the Hub's local cache only")
 
 
 def _add_chunk(add: Callable) -> None:
+    names = ("float32", "float64", "bfloat16", "float16")
+    add("--dtype", "--torch-dtype", choices=names, default=names[0], help="of the weights (default: float32)")
     text = 'frames per chunk of the temporal part, or "none" for one piece (default: as in the model)'
     add("--chunk", type=chunk, default=argparse.SUPPRESS, metavar="N", help=text)
 

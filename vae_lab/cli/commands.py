@@ -20,10 +20,12 @@ SHOWN_CHUNKS = 4  # by `sizes`, besides the last one
 
 def _load(args: argparse.Namespace, source: str) -> Any:
     """Load the model that the command line names, with the chunks that it asks for."""
+    import torch
+
     from ..checkpoints.loading import load
     from ..families import codec_of
 
-    vae = load(source, **_model_arguments(args))
+    vae = load(source, dtype=getattr(torch, args.dtype), **_model_arguments(args))
     if "chunk" in args:
         try:
             vae = codec_of(vae).with_chunk(args.chunk)
@@ -34,7 +36,8 @@ def _load(args: argparse.Namespace, source: str) -> Any:
 
 
 def _model_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(args, name) for name in ("spatial_config", "subfolder", "revision", "local_files_only")}
+    names = ("spatial_config", "variant", "entry", "subfolder", "revision", "local_files_only")
+    return {name: getattr(args, name) for name in names}
 
 
 def _print_facts(facts: Mapping[str, str]) -> None:
@@ -127,6 +130,8 @@ def inspect(args: argparse.Namespace) -> int:
     print(f"config       {json.dumps(info.config, indent=2, default=str)}")
     differences = info.differences.describe(listed=None) if info.differences else "as the architecture has them"
     print(f"keys         {differences}")
+    for note in info.notes:
+        print(f"note: {note}", file=sys.stderr)
     return exit_codes.STOPPED if info.differences else 0
 
 

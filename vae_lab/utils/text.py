@@ -22,8 +22,8 @@ def ordinal(number: int) -> str:
     return f"{number}{'th' if number // 10 % 10 == 1 else suffixes.get(number % 10, 'th')}"
 
 
-def listed(numbers: Sequence[int], most: int = 8) -> str:
-    """Join numbers by commas; of more than `most`, only the first ones.
+def listed(numbers: Sequence[object], most: int = 8) -> str:
+    """Join numbers or names by commas; of more than `most`, only the first ones.
 
     >>> listed((0, 17)), listed(range(10), most=3)
     ('0, 17', '0, 1, 2, …')
