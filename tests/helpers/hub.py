@@ -1,6 +1,7 @@
-"""A small Hub on loopback: repositories are folders, files are served as the Hub's `resolve` route serves them."""
+"""A small Hub on loopback: repositories are folders, served by the routes `resolve` (files) and `tree` (names)."""
 
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -10,16 +11,20 @@ from pathlib import Path
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ROUTE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
+TREE = re.compile(r"/api/models/(?P<repo>[^/]+/[^/]+)/tree/[^/?]+/?(?P<folder>[^?]*)(?:\?.*)?")
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves `root`/owner/name; breaks off the first `cuts` transfers of a weight file half-way."""
+    """Serves `root`/owner/name; breaks off the first `cuts` transfers of a weight file half-way.
+
+    lists: whether names are served, too.
+    """
 
     daemon_threads = True
 
     def __init__(self, root: Path):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.root, self.cuts, self.sent = root, 0, 0
+        self.root, self.cuts, self.sent, self.lists = root, 0, 0, True
         self.requests: list[tuple[str, str]] = []  # method, path
 
     @property
@@ -42,6 +47,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bool) -> None:
         self.server.requests.append((self.command, self.path))
+        tree = TREE.fullmatch(self.path)
+        if tree is not None and self.server.lists and (self.server.root / tree["repo"]).is_dir():
+            return self._tree(self.server.root / tree["repo"], tree["folder"])
         match = ROUTE.fullmatch(self.path)
         if match is None or not (self.server.root / match["repo"]).is_dir():
             return self._error(404, "RepoNotFound")
@@ -73,6 +81,15 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(rest)
         self.server.sent += len(rest)
         return None
+
+    def _tree(self, repository: Path, folder: str) -> None:
+        files = [file for file in (repository / folder).iterdir() if file.is_file()]
+        entries = [dict(type="file", oid="0", size=0, path=str(file.relative_to(repository))) for file in files]
+        content = json.dumps(entries).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def _error(self, status: int, code: str) -> None:
         self.send_response(status)

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from ..utils.text import first_line
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+VARIANTS = ("fp16", "bf16", "fp32", "ema", "non_ema")
 MAX_ENTRIES = 1_000_000  # of a pickle: its entries may contain each other
 _SHARD = re.compile(r"-\d+-of-\d+(?=[.-])")
 
@@ -38,6 +39,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(values).__name__}")
     return values
+
+
+def is_weights(name: str) -> bool:
+    """Return whether a name is that of a weight file, or of an index of shards."""
+    return name.endswith(SUFFIXES) or re.search(r"\.index\b.*\.json$", name) is not None
 
 
 def usual_names(layout: str, variant: str | None = None) -> list[str]:
@@ -63,9 +69,9 @@ def choose_weights(names: Collection[str], layout: str, variant: str | None, sou
     If the usual files are missing, the only variant or the only other file is taken. Raises FileNotFoundError if there
     is none or more than one; the message says what can be named.
     """
-    weights = sorted(name for name in names if name.endswith(SUFFIXES) or re.search(r"\.index\b.*\.json$", name))
+    weights = sorted(filter(is_weights, names))
     variants: dict[str | None, str] = {}  # None: without a variant
-    for part in (None, *(part for name in weights for part in name.split("."))):
+    for part in (None, *(part for name in weights if not _SHARD.search(name) for part in name.split("."))):
         if saved := [name for name in usual_names(layout, part) if name in weights]:
             variants.setdefault(part, saved[0])
     if variant in variants:
@@ -86,9 +92,9 @@ def choose_weights(names: Collection[str], layout: str, variant: str | None, sou
 
 
 def named_files(path: Path) -> list[Path]:
-    """Return the files to read if this one is named: itself, or the shards of an index. One of many shards is refused."""
+    """Return the files to read if this one is named: itself, or the shards of an index. A shard alone is refused."""
     if path.suffix == ".json":
-        if ".index." not in path.name:
+        if not is_weights(path.name):
             raise ValueError(f"{path} holds no weights: name its folder")
         return read_index(path)
     for index in sorted(path.parent.glob("*.index*.json")):
@@ -208,7 +214,7 @@ class Hub(NamedTuple):
     def find_weights(self, layout: str, variant: str | None, folder: Path, download: bool) -> tuple[str, str]:
         """Return the name of the weight file or index, and a note if it is an unusual one.
 
-        folder: where the repository's files lie in the cache; its names count if the Hub does not list the repository.
+        folder: where the repository's files lie in the cache; without the Hub's list, these are the names.
         download: download the file at once, or take it from the cache.
         """
         from huggingface_hub import HfApi, errors
@@ -225,9 +231,14 @@ class Hub(NamedTuple):
                     not_cached = error
         names = [file.name for file in folder.iterdir()]
         if not self.local_files_only:
-            with suppress(OSError), self._errors("its list of files"):
-                tree = HfApi().list_repo_tree(self.repo_id, self.subfolder, revision=self.revision)
-                names = [Path(entry.path).name for entry in tree]
+            try:
+                with self._errors("its list of files"):
+                    tree = HfApi().list_repo_tree(self.repo_id, self.subfolder, revision=self.revision)
+                    names = [Path(entry.path).name for entry in tree]
+            except OSError:  # a mirror that serves files only
+                with suppress(OSError):
+                    others = (name for part in VARIANTS for name in usual_names(layout, part))
+                    names += [name for name in others if self._exists(name)]
         try:
             return choose_weights(names, layout, variant, self.repo_id)
         except FileNotFoundError as error:
@@ -237,8 +248,11 @@ class Hub(NamedTuple):
         """Return the name of a weight file, or those of an index's shards. One of several shards is refused."""
         if name.endswith(".json"):
             return [file.name for file in named_files(self.require(name))]
-        if _SHARD.search(name) and (index := self.fetch(_SHARD.sub("", name) + ".index.json")):
-            named_files(index.with_name(name))
+        if _SHARD.search(name):
+            stem, *variant, suffix = _SHARD.sub("", name).rsplit(".", 2)
+            indices = {".".join([stem, suffix, *order, "json"]) for order in (["index", *variant], [*variant, "index"])}
+            for index in filter(None, map(self.fetch, indices)):
+                named_files(index.with_name(name))
         return [name]
 
     def require(self, name: str) -> Path:

@@ -17,7 +17,7 @@ from ..families import FAMILIES, class_named
 from ..video_vae import VideoVAE
 from . import open_sora
 from .bundled import LAB_WEIGHTS, lab_weights
-from .files import SUFFIXES, Headers, Hub, choose_weights, named_files, read_headers, read_json, read_tensors
+from .files import Headers, Hub, choose_weights, is_weights, named_files, read_headers, read_json, read_tensors
 from .names import Fit, KeyDifferences, fit_names
 
 SpatialConfig = Mapping[str, Any] | str | Path | None
@@ -133,8 +133,8 @@ def inspect(
     """
     checkpoint = _find(source, variant, subfolder, revision, local_files_only, download=local_files_only)
     vae = _model(checkpoint, _read_spatial_config(checkpoint, spatial_config))
-    remote = checkpoint.hub.read_headers(checkpoint.remote) if checkpoint.hub and checkpoint.remote else None
-    headers = remote or read_headers(checkpoint.files)
+    hub, remote = checkpoint.hub, checkpoint.remote
+    headers = hub.read_headers(remote) if hub and remote else read_headers(checkpoint.files)
     fit = _fit(checkpoint, headers, vae, entry)
     parameters: Counter[str] = Counter()
     for name, key in fit.keys.items():
@@ -173,7 +173,7 @@ def _find(
             raise ValueError(f"{'variant' if variant else 'subfolder'} is for folders, but {source} is a file")
         return _find_here(str(source), path / (subfolder or ""), variant)
     parts = str(source).split("/")
-    name = parts[-1] if len(parts) > 2 and parts[-1].endswith((*SUFFIXES, ".index.json")) else None
+    name = parts[-1] if len(parts) > 2 and is_weights(parts[-1]) else None
     repository = parts[:-1] if name else parts
     is_id = len(repository) == 2 or (name and not Path(parts[0]).exists())
     if isinstance(source, Path) or not is_id or not all(parts) or parts[0] in (".", "..", "~"):
@@ -198,8 +198,8 @@ def _find(
         name, note = hub.find_weights(layout, variant, config_path.parent, download)
     names = hub.weight_files(name)
     download = download or not all(name.endswith(".safetensors") for name in names)
-    files = [hub.require(name) for name in names] if download else []
-    return _Checkpoint(str(source), layout, cls, config, config_path.parent, files, names, hub, note)
+    files, remote = ([hub.require(name) for name in names], []) if download else ([], names)
+    return _Checkpoint(str(source), layout, cls, config, config_path.parent, files, remote, hub, note)
 
 
 def _find_here(source: str, path: Path, variant: str | None) -> _Checkpoint:
@@ -289,6 +289,8 @@ def _set_weights(
     state = {}
     for key, value in vae.state_dict().items():
         tensor = tensors[keys[key]]
+        if tensor.dim() == 0:  # such as a scale of 2
+            tensor = tensor.to(torch.promote_types(tensor.dtype, value.dtype))
         if value.is_floating_point() and not tensor.is_floating_point():
             raise ValueError(f"{keys[key]} must hold floating-point numbers, got {tensor.dtype}: it is quantised")
         state[key] = tensor.expand_as(value).clone(memory_format=torch.contiguous_format)  # not the file's memory

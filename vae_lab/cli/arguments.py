@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--start", type=at_least(0), default=0, metavar="T", help="first frame, from 0 (default: 0)")
     add("--frames", type=at_least(1), metavar="N", help="number of frames (default: all)")
     add("--size", type=frame_size, metavar="HxW", help="scale to cover this size, crop to the middle")
-    _add_chunk(add)
+    _add_dtype_and_chunk(add)
     add("--gain", type=float, default=4.0, help="factor on the displayed difference (default: 4)")
     add("--device", default="cpu", help="torch device (default: cpu)")
     add("--strict", action="store_true", help="refuse a truncated video, and one with damaged frames")
@@ -92,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = commands.add_parser("probe", help="measure causality and seams", description=description).add_argument
     _add_model(add, "checkpoint", metavar="CHECKPOINT")
-    _add_chunk(add)
+    _add_dtype_and_chunk(add)
     text = "frames per measured chunk, for a model without chunks (default: 17)"
     add("--frames", type=at_least(2), default=MICRO_FRAME_SIZE, metavar="N", help=text)
 
@@ -143,7 +143,7 @@ def _add_model(add: Callable, name: str, default: str | None = None, metavar: st
     add("--local-files-only", action="store_true", help="use the Hub's local cache only")
 
 
-def _add_chunk(add: Callable) -> None:
+def _add_dtype_and_chunk(add: Callable) -> None:
     names = ("float32", "float64", "bfloat16", "float16")
     add("--dtype", "--torch-dtype", choices=names, default=names[0], help="of the weights (default: float32)")
     text = 'frames per chunk of the temporal part, or "none" for one piece (default: as in the model)'
