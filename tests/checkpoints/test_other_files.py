@@ -9,8 +9,10 @@ from collections import OrderedDict
 from itertools import pairwise, product
 from pathlib import Path
 
+import diffusers
 import pytest
 import torch
+from accelerate import init_empty_weights
 from safetensors.torch import load_file, save_file
 
 from tests.checkpoints.test_loading import CHECKPOINT, SPATIAL, on_the_hub, same_weights
@@ -401,9 +403,7 @@ def refuse_load(*args) -> str:
 
 
 def test_old_names_of_attention_are_read_as_diffusers_reads_them(tmp_path):
-    from diffusers import AutoencoderKL
-
-    vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=2, latent_channels=2)
+    vae = diffusers.AutoencoderKL(block_out_channels=(8,), norm_num_groups=2, latent_channels=2)
     vae.save_pretrained(tmp_path)
     old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
     tensors = {}
@@ -414,7 +414,7 @@ def test_old_names_of_attention_are_read_as_diffusers_reads_them(tmp_path):
     assert tensors.keys() != vae.state_dict().keys()
     save(tensors, tmp_path / f"{USUAL}.safetensors")
     again, _ = load_noted(tmp_path)
-    assert same_weights(again, AutoencoderKL.from_pretrained(tmp_path)) and same_weights(again, vae)
+    assert same_weights(again, diffusers.AutoencoderKL.from_pretrained(tmp_path)) and same_weights(again, vae)
 
 
 def test_scalars_that_no_model_has_are_left_out_and_tensors_are_not():
@@ -423,6 +423,31 @@ def test_scalars_that_no_model_has_are_left_out_and_tensors_are_not():
     assert not fit.differences and fit.notes == ["not read from x: step, num_updates"]
     for name, shape in (("mean", (2,)), ("conv.scale", ())):
         assert fit_names("x", expected | {name: shape}, [], expected).differences.unexpected == [name]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # diffusers' own, about its classes
+def test_prefixes_and_two_sets_with_the_names_of_every_class_of_diffusers():
+    tried = 0
+    for cls in (getattr(diffusers, name) for name in dir(diffusers) if name.startswith("Autoencoder")):
+        try:
+            with init_empty_weights():
+                vae = cls()
+        except (TypeError, NameError):  # needs arguments, or another library
+            continue
+        tried += 1
+        shapes = {key: tuple(tensor.shape) for key, tensor in vae.state_dict().items()}
+        options = dict(expected=shapes, rename=vae._fix_state_dict_keys_on_load)
+        for prefix in ("", "module.", "first_stage_model.", "vae/model."):
+            fit = fit_names("x", {prefix + key: shape for key, shape in shapes.items()}, [], **options)
+            assert not fit.differences and fit.keys == {key: prefix + key for key in shapes}, cls
+        both = {f"{prefix}{key}": shape for prefix in ("", "ema.") for key, shape in shapes.items()}
+        with pytest.raises(ValueError, match='entry="" or entry="ema"'):
+            fit_names("x", both, [], **options)
+        for entry, prefix in (("", ""), ("ema", "ema.")):
+            fit = fit_names("x", both, [], entry=entry, **options)
+            assert not fit.differences and fit.keys == {key: prefix + key for key in shapes}, cls
+    assert tried > 20
 
 
 # ---- what is refused ------------------------------------------------------------------------------------------------

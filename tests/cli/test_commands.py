@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from tests.helpers import GOLDEN, ROOT, heeding_interrupts, small_vae
 from tests.helpers.families import wan
 from vae_lab import load, photo_clip, psnr, read_video, to_tensor, write_video
 from vae_lab.__main__ import main
+from vae_lab.cli import commands
+from vae_lab.cli.arguments import build_parser
 from vae_lab.reconstruct.plan import OUTPUTS
 from vae_lab.reconstruct.run import reconstruct
 
@@ -223,6 +226,24 @@ def test_inspect(capsys):
     assert "72 missing keys:" in printed
     assert "more" not in printed  # all are listed
     assert "no checkpoint at" in refused(capsys, "inspect", "nothing")
+
+
+def test_arguments_of_load(tmp_path, capsys):
+    vae = small_vae()
+    vae.save_pretrained(tmp_path, variant="fp16")
+    torch.save({"model": vae.state_dict(), "ema": vae.state_dict()}, tmp_path / "both.ckpt")
+    assert "it has both.ckpt: name one" in refused(capsys, "inspect", tmp_path)
+    assert 'entry="model" or entry="ema"' in refused(capsys, "inspect", tmp_path / "both.ckpt")
+    for arguments in ([tmp_path, "--variant", "fp16"], [tmp_path / "both.ckpt", "--entry", "ema"]):
+        arguments = [str(argument) for argument in arguments]
+        assert main(["inspect", *arguments]) == 0
+        printed = capsys.readouterr()
+        assert ("note: not read from" in printed.err) == ("ema" in arguments)
+        for command in (["probe", *arguments], ["reconstruct", "in.mp4", "out", "--model", *arguments]):
+            args = build_parser().parse_args([*command, "--dtype", "bfloat16"])
+            with warnings.catch_warnings(action="ignore"):
+                loaded = commands._load(args, arguments[0])
+            assert loaded.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("command", [[], ["reconstruct"], ["sizes"], ["inspect"]])
