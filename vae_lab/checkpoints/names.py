@@ -15,8 +15,8 @@ from typing import NamedTuple
 from ..utils.text import listed
 
 Shapes = Mapping[str, tuple[int, ...]]
-WRAPPERS = re.compile(r"(?<![^./])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""Parts that torch.compile, FSDP and activation checkpointing put into names, wherever they wrap a module."""
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
+"""Parts that torch.compile, FSDP, activation checkpointing and data parallelism put into names, wherever they wrap."""
 
 
 class KeyDifferences(NamedTuple):
@@ -75,7 +75,9 @@ def fit_names(
 
     Raises ValueError if several sets of weights fit and `entry` does not choose one of them.
     """
-    plain = {WRAPPERS.sub("", key): key for key in shapes}
+    own_parts = {part for name in expected for part in name.split(".")}
+    wrapper = re.compile(rf"(?<![^./])(?:{'|'.join(part for part in WRAPPERS if part not in own_parts)})\.")
+    plain = {wrapper.sub("", key): key for key in shapes}
     if len(plain) < len(shapes):  # with and without a wrapper: two sets of weights
         plain = {key: key for key in shapes}
     hits: Counter[str] = Counter()
@@ -103,7 +105,7 @@ def fit_names(
             unexpected=sorted(keys[name] for name in keys.keys() - known),
             mismatched=[f"{keys[name]}: {shapes[keys[name]]}, the model has {expected[name]}" for name in wrong],
         )
-        fits[prefix] = Fit(keys, differences, _notes(source, prefix, keys, [*shapes, *others]))
+        fits[prefix] = Fit(keys, differences, _notes(source, prefix, keys, [*shapes, *others], wrapper))
     return fits[_choose(source, fits, hits, entry)]
 
 
@@ -124,10 +126,12 @@ def _choose(source: str, fits: Mapping[str, Fit], hits: Mapping[str, int], entry
     return chosen[0]
 
 
-def _notes(source: str, prefix: str, keys: Mapping[str, str], everything: Collection[str]) -> list[str]:
+def _notes(
+    source: str, prefix: str, keys: Mapping[str, str], everything: Collection[str], wrapper: re.Pattern
+) -> list[str]:
     """Say which prefix the names have, and what of the file was left out."""
     used, left_out = set(keys.values()), {}
-    stripped = {prefix.removeprefix("state_dict/"), *(part for key in used for part in WRAPPERS.findall(key))} - {""}
+    stripped = {prefix.removeprefix("state_dict/"), *(part for key in used for part in wrapper.findall(key))} - {""}
     for key in everything:
         if key not in used:
             common = os.path.commonprefix([key, prefix])
