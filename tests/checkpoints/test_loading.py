@@ -285,7 +285,14 @@ def test_a_cut_off_safetensors_file(tmp_path, length):
 
 
 def test_what_is_no_checkpoint(tmp_path):
-    for source in (tmp_path / "nothing", "nothing", "a/b/c", "./a"):
+    for source in (
+        tmp_path / "nothing",
+        "nothing",
+        "a/b/c",
+        "./a",
+        "vae_lab/a/b.safetensors",
+        "tests/a.safetensors/b.pt",
+    ):
         with pytest.raises(FileNotFoundError, match="no checkpoint at"):
             load(source)
     with pytest.raises(FileNotFoundError, match="has no config.json"):

@@ -156,7 +156,7 @@ def test_arguments_that_could_not_be_used_are_refused(lab_folder):
     assert "subfolder is for folders" in refused(file, subfolder="vae")
     assert "holds no weights: name its folder" in refused(folder / "config.json")
     assert 'variant must be a word such as "fp16"' in refused(folder, variant="../fp16")
-    assert "entry must name one set of weights" in refused(file, entry="ema")
+    assert f'entry must be "" for {file}, got' in refused(file, entry="ema")
     with pytest.raises(ValueError, match="dtype and torch_dtype mean the same"):
         load(folder, dtype=torch.float16, torch_dtype=torch.bfloat16)
     for dtype in (torch.int8, "float16", None):
@@ -371,7 +371,7 @@ def test_of_two_sets_of_weights_entry_names_one(tmp_path, model, container):
     assert [value(load_noted(file, entry=entry)[0]) for entry in entries] == [1, 2]
     if "ema_state_dict" not in entries:
         assert value(load_noted(file, entry="ema")[0]) == 2  # one part of the prefix is enough
-    assert "which holds" in refused(file, entry="other")
+    assert f'entry must be "{entries[0]}" or "{entries[1]}"' in refused(file, entry="other")
 
 
 def test_what_does_not_fit_is_listed_by_the_names_in_the_file(tmp_path):

@@ -175,7 +175,7 @@ def _find(
     parts = str(source).split("/")
     name = parts[-1] if len(parts) > 2 and is_weights(parts[-1]) else None
     repository = parts[:-1] if name else parts
-    is_id = len(repository) == 2 or (name and not Path(parts[0]).exists())
+    is_id = not Path(parts[0]).exists() if name else len(parts) == 2
     if isinstance(source, Path) or not is_id or not all(parts) or parts[0] in (".", "..", "~"):
         raise FileNotFoundError(
             f'no checkpoint at {source}: it must be "lab", "lab-frame-group", a folder, a file or a Hub id "owner/name"'

@@ -121,8 +121,8 @@ def _choose(source: str, fits: Mapping[str, Fit], hits: Mapping[str, int], entry
     exact = [prefix for prefix, name in offered.items() if name == entry]
     chosen = exact or [prefix for prefix in fits if entry in re.split("[./]", prefix)]
     if len(chosen) != 1:
-        options = ", ".join(f'"{name}"' for name in offered.values())
-        raise ValueError(f"entry must name one set of weights in {source}, which holds {options}; got {entry!r}")
+        options = " or ".join(f'"{name}"' for name in offered.values())
+        raise ValueError(f"entry must be {options} for {source}, got {entry!r}")
     return chosen[0]
 
 
