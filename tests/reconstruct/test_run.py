@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ import pytest
 import torch
 
 from tests.helpers import ROOT, heeding_interrupts, small_vae
-from tests.helpers.video import LONG
+from tests.helpers.video import LONG, encode, moving, overwrite, packets
 from vae_lab import VideoVAE, load, photo_clip, psnr, read_video, to_tensor, write_video
 from vae_lab.__main__ import main
 from vae_lab.metrics import FRAME_METRICS
@@ -388,6 +389,25 @@ def test_a_source_that_breaks_off_is_reconstructed_as_far_as_it_goes(models, sou
     assert 20 < number < 100
     assert sorted(path.name for path in out.iterdir()) == sorted(OUTPUTS)
     assert len(read_video(out / "reconstruction.mp4")) == number
+
+
+def test_what_is_unusual_about_a_source_is_said_once_and_the_shape_of_pixels_kept(models, tmp_path, hurried, capsys):
+    def anamorphic(stream):
+        stream.codec_context.sample_aspect_ratio = Fraction(16, 11)
+
+    whole = encode(tmp_path / "whole.mp4", moving(40), options={"g": "10", "bf": "0"}, prepare=anamorphic)
+    overwrite(whole, tmp_path / "in.mp4", [packets(whole)[25]])
+    arguments = ["reconstruct", str(tmp_path / "in.mp4"), str(tmp_path / "out"), "--model", str(models["stream"])]
+    assert main([*arguments, "--strict"]) == 2
+    assert "in.mp4 breaks off or is damaged after frame 24" in capsys.readouterr().err
+    assert main(arguments) == 0
+    notes = json.loads((tmp_path / "out" / "metrics.json").read_text())["notes"]
+    assert [note.split(":")[0] for note in notes] == ["pixels are 16", "1 frame could not be decoded"]
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert said == [f"note: {tmp_path / 'in.mp4'}: {note}" for note in notes]
+    for name in ("reconstruction.mp4", "side_by_side.mp4"):
+        clip = read_video(tmp_path / "out" / name)
+        assert len(clip) == 39 and clip.pixel_aspect == Fraction(16, 11)
 
 
 def test_a_source_that_changes_under_the_work(models, source, tmp_path, hurried):

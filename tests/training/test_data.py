@@ -1,3 +1,4 @@
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 import torch
 
 from tests.helpers import SMALL_SPATIAL
+from tests.helpers.video import encode, moving, overwrite, packets
 from vae_lab import SpatialVAE, photo_clip, synthetic_clip, write_video
 from vae_lab.training.data import SyntheticClips, VideoFolder, batches, cache_latents, to_pixels
 from vae_lab.video.frames import to_tensor
@@ -55,6 +57,22 @@ def test_a_file_that_breaks_in_its_middle_is_replaced(folder):
     (folder / "a.mkv").write_bytes(whole[: len(whole) * 3 // 4].ljust(len(whole), b"\0"))  # its frame 7 is damaged
     with pytest.warns(UserWarning, match=r"a.mkv .*: another file takes its place"):
         assert all(clips.draw((0, i), 3, 16).shape == (3, 16, 16, 3) for i in range(40))
+
+
+def test_a_damaged_packet_costs_no_training(tmp_path):
+    path = encode(tmp_path / "whole.mp4", moving(20), options={"g": "5", "bf": "0"})
+    overwrite(path, tmp_path / "bad.mp4", [packets(path)[12]])
+    path.unlink()
+    clips = VideoFolder(tmp_path)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        drawn = [clips.draw((0, i), 8, 16) for i in range(30)]
+    assert all(clip.shape == (8, 16, 16, 3) for clip in drawn)
+    assert sum("bad.mp4: 1 frame could not be decoded: 12" in str(warning.message) for warning in warned) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        again = VideoFolder(tmp_path)
+        assert all(np.array_equal(again.draw((0, i), 8, 16), drawn[i]) for i in reversed(range(30)))
 
 
 def test_folders_with_nothing_to_read(tmp_path):

@@ -8,7 +8,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol, cast
@@ -26,7 +26,7 @@ from ..spatial_vae import SpatialVAE
 from ..utils.files import hash_weights, locked
 from ..video.decoding import count_frames
 from ..video.images import IMAGE_SUFFIXES
-from ..video.reading import read_video
+from ..video.reading import read_video, scan_video
 from . import synthetic
 from .config import Stage, TrainConfig
 
@@ -85,6 +85,7 @@ class VideoFolder:
             why = "; ".join(self.skipped.values()) or f"it holds no file ending in {', '.join(sorted(suffixes))}"
             raise ValueError(f"no video in {folder} can be read: {why}")
         self._lengths: dict[Path, int] = {}
+        self._said: set[Path] = set()
 
     def describe(self) -> dict:
         return {"clips": [[str(path.relative_to(self.folder)), path.stat().st_size] for path in self.files]}
@@ -93,20 +94,34 @@ class VideoFolder:
         random = np.random.default_rng(list(key))
         first = int(random.integers(len(self.files)))
         place = random.uniform(0, 1)
-        reasons = []
+        reasons, damaged = [], []
         for path in self.files[first:] + self.files[:first]:
             try:
                 length = self._length(path)
                 if length >= num_frames or length == 1:
-                    start = int(place * max(0, length - num_frames + 1))
-                    frames = read_video(path, start, min(num_frames, length)).frames
-                    repeats = num_frames if length == 1 else 1  # an image stands still
-                    return _crop(np.repeat(frames, repeats, axis=0), random, size)
+                    return self._clip(path, length, place, num_frames, random, size)
                 reasons.append(f"{path} has {length} frames")
             except (ValueError, OSError) as error:
                 warnings.warn(f"{error}: another file takes its place", stacklevel=2)
                 reasons.append(str(error))
+                damaged.append(path)
+        for path in damaged:  # their packets were counted, but some of them cannot be decoded
+            with suppress(ValueError, OSError):
+                if (length := scan_video(path).num_frames) >= num_frames:
+                    return self._clip(path, length, place, num_frames, random, size)
         raise ValueError(f"no video in {self.folder} gives {num_frames} frames: {'; '.join(reasons[:3])}")
+
+    def _clip(
+        self, path: Path, length: int, place: float, num_frames: int, random: np.random.Generator, size: int
+    ) -> np.ndarray:
+        """Read a window at `place`, in [0, 1], and crop it. Warn once of what is unusual about the file."""
+        start = int(place * max(0, length - num_frames + 1))
+        clip = read_video(path, start, min(num_frames, length))
+        if clip.notes and path not in self._said:
+            self._said.add(path)
+            warnings.warn(f"{path}: {'; '.join(clip.notes)}", stacklevel=3)
+        repeats = num_frames if length == 1 else 1  # an image stands still
+        return _crop(np.repeat(clip.frames, repeats, axis=0), random, size)
 
     def _length(self, path: Path) -> int:
         if path not in self._lengths:

@@ -24,16 +24,26 @@ def read_video(
 ) -> Clip:
     """Read frames `start` to `start + num_frames - 1` of a video, an animated image, a folder of images or one image.
 
-    Grey becomes three equal channels; transparent pixels are shown on white; rotation tags are applied; 16 bits become
-    8; a video's alpha channel is dropped. A truncated mp4, webm or mkv is recognised by what its header promises;
-    formats without such a promise (.ts, .flv) end where they end.
+    Grey becomes three equal channels; transparent pixels are shown on white; 16 bits become 8; a video's alpha channel
+    is dropped. Colours follow the tagged matrix and range; without a tag, BT.709 is taken from 720 lines on, else
+    BT.601. Display matrices are followed: turns by multiples of 90 degrees, mirrored or not. Of several video streams,
+    the default one is read, else the largest.
+
+    What is unusual and read as it lies is said in the clip's `notes`: interlaced frames, HDR and wide-gamut colours,
+    pixels that are not square, other display matrices. So are damaged packets, which cost the frames that cannot be
+    decoded and no others; frames that FFmpeg could fill up are kept.
+
+    A truncated mp4, mov, avi, webm or mkv is recognised by its container's own sizes, and refused if it is read to its
+    end; formats without them (.ts, .flv) end where they end.
 
     Args:
         source: anything FFmpeg reads (mp4, webm, mkv, …), gif, png, jpg, webp, bmp, tif, or a folder of such images:
           each is a frame, in natural order (2 before 10).
         start: first frame, from 0. Frames are counted as they are shown, also at a variable rate.
-        num_frames: None reads to the end. Only frames from the key frame before `start` to the last one are decoded.
+        num_frames: None reads to the end. In long files, decoding starts at the last picture before `start` from which
+          it is exact.
         size: (H, W) that each frame is scaled to cover, anti-aliased, and then cropped to, in the middle.
+        strict: refuse a source with damaged frames.
 
     Raises FileNotFoundError if there is nothing at `source`, ValueError for no frames, no video stream, a broken or
     truncated file, frames of different sizes, or a window beyond the end.
@@ -85,7 +95,7 @@ def scan_video(
     that cannot be shown because a cut removed their key frame. Of the images in a folder, only the headers are read.
 
     Raises what `read_video` raises for a broken source; but if all frames of a truncated source were asked for, the
-    frames before its end are counted.
+    frames before its end are counted, unless `strict`.
     """
     shown, stamps, breaks_off, notes = None, [], None, list[str]()
     try:
