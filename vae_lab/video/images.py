@@ -5,25 +5,30 @@ import re
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import av
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from ..utils.text import count
+from ..utils.text import count, listed
 from . import animations
 
 # What Pillow reads safely and right. Others are left to FFmpeg.
-PICTURES = (
+PICTURES: tuple[str, ...] = (
     "PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO", "CUR", "ICNS", "PSD", "QOI", "SGI",
     "SUN", "DDS", "XBM", "XPM", "PCX", "TGA",
 )  # fmt: skip
+with suppress(ImportError):  # optional: without it, FFmpeg reads HEIC files, but not those in tiles
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    PICTURES += ("HEIF",)
 # Files in a folder that must be readable; others are frames too if their content is an image's.
 IMAGE_SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".avif", ".avifs", ".bmp", ".tif",
@@ -79,7 +84,7 @@ def iter_folder(
     Other files that are not images, and folders, are left out too and named in `notes`; one whose suffix is an image's
     must be readable.
     """
-    files, others = [], []
+    files, others = list[Path](), list[Path]()
     for entry in path.iterdir():
         if not entry.name.startswith("."):
             is_frame = entry.is_file() and (entry.suffix.lower() in IMAGE_SUFFIXES or is_image(entry))
@@ -124,7 +129,7 @@ def iter_image(
     pixels: False reads sizes and times only. What is unusual about the image is appended to `notes`. strict: refuse an
     animation with a damaged frame, which is otherwise left out and noted.
     """
-    number, end, missing = 0, 0.0, 0
+    number, end, missing = 0, 0.0, list[int]()
     with _open(path) as image:
         try:
             for picture, milliseconds in _frames(image, path):
@@ -134,7 +139,7 @@ def iter_image(
                 if picture is None and strict:
                     raise EOFError("it is damaged")
                 if picture is None:
-                    missing += 1
+                    missing.append(number + len(missing))
                     continue
                 frame = None
                 if number >= start:
@@ -144,7 +149,7 @@ def iter_image(
                     aspect = _pixel_aspect(image)
                 number += 1
                 if frame is not None:
-                    time, rate = (None, None) if milliseconds is None else (begin, (number + missing) / end)
+                    time, rate = (None, None) if milliseconds is None else (begin, (number + len(missing)) / end)
                     yield Shown(frame, time, rate, aspect)
                     if number - start == num_frames:
                         break
@@ -157,7 +162,7 @@ def iter_image(
     if number <= start:
         raise ValueError(f"{path} has {number} frames, so it has no frame {start}")
     if missing:
-        notes.append(f"{count(missing, 'frame')} of the animation could not be decoded and left out")
+        notes.append(f"{count(len(missing), 'frame')} could not be decoded: {listed(missing)}")
 
 
 # Pillow's errors for damaged files
@@ -182,7 +187,7 @@ def _opened(file: IO[bytes]) -> Image.Image:
         raise OSError(error) from None
 
 
-def _frames(image: Image.Image, path: Path) -> Iterator[tuple[Image.Image | None, float | None]]:
+def _frames(image: Any, path: Path) -> Iterator[tuple[Image.Image | None, float | None]]:
     """Yield each frame, None for a damaged one, and its milliseconds, None for still images and pages."""
     animation = None
     if image.format == "GIF":
@@ -191,7 +196,7 @@ def _frames(image: Image.Image, path: Path) -> Iterator[tuple[Image.Image | None
         animation = animations.read_apng(path.read_bytes())
     if animation is not None:
         image.load()
-        kept = {key: image.info[key] for key in ("icc_profile", "gamma", "srgb", "exif") if key in image.info}
+        kept: dict = {key: image.info[key] for key in ("icc_profile", "gamma", "srgb", "exif") if key in image.info}
         for frame, milliseconds in animations.compose(animation, _decode):
             if frame is not None:
                 frame.info = kept
@@ -292,7 +297,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 OTHER_ORDER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _eight_bits(image: Any) -> Image.Image:
     """Round an image of 16 bits to 8; other images are only loaded."""
     if image.mode == "F":
         raise ValueError("images of floating-point values have no agreed range; save them as 8 or 16 bit")
@@ -317,7 +322,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(narrow.squeeze(-1) if narrow.shape[-1] == 1 else narrow)
 
 
-def _sixteen_bits(image: Image.Image) -> np.ndarray | None:
+def _sixteen_bits(image: Any) -> np.ndarray | None:
     """Return the values, int64 (H, W, C), of an image with 16-bit colours; None for other images."""
     if image.format == "TIFF" and image.tag_v2.get(284) == 2 and max(image.tag_v2.get(258, (8,))) == 16:
         return _planes(image)
@@ -333,7 +338,7 @@ def _sixteen_bits(image: Image.Image) -> np.ndarray | None:
     with Image.open(source, formats=(format_,)) as again:
         again.seek(page)
         again.tile = [
-            tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:])) for tile in again.tile
+            tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw) for tile in again.tile
         ]
         lower = np.asarray(again).astype(np.int64)
     if name == "LA":
@@ -341,7 +346,7 @@ def _sixteen_bits(image: Image.Image) -> np.ndarray | None:
     return upper * 256 + lower
 
 
-def _planes(image: Image.Image) -> np.ndarray:
+def _planes(image: Any) -> np.ndarray:
     """Return the values of a TIFF page with a plane of 16 bits for each channel, which Pillow reads wrongly."""
     image.fp.seek(0)
     file = bytearray(image.fp.read())
@@ -362,7 +367,7 @@ def _in_srgb(image: Image.Image, info: dict) -> Image.Image:
         own = "CMYK" if image.mode == "CMYK" else "L" if image.mode in ("1", "L", "LA") else "RGB"
         if transform is None or (own, mode) not in (("CMYK", "CMYK"), ("L", "L"), ("L", "RGB"), ("RGB", "RGB")):
             return image
-        image = ImageCms.applyTransform(image.convert(mode), transform)
+        image = cast(Image.Image, ImageCms.applyTransform(image.convert(mode), transform))
     elif gamma and "srgb" not in info and abs(gamma * SRGB_GAMMA - 1) > SAME_GAMMA:
         light = np.linspace(0, 1, 256) ** (1 / gamma)
         levels = np.where(light < 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)  # IEC 61966-2-1
@@ -407,7 +412,7 @@ def _remarks(image: Image.Image, path: Path) -> Iterator[str]:
     elif image.format in ("PNG", "AVIF"):
         with path.open("rb") as file:
             tags = re.search(rb"cICP(.)(.)|colrnclx.(.).(.)", file.read(4096), re.DOTALL)
-        primaries, transfer = (group[0] for group in tags.groups() if group is not None) if tags else (1, 13)
+        primaries, transfer = (group[0] for group in tags.groups() if group) if tags else (1, 13)
         if transfer in HDR_TRANSFERS:
             yield f"transfer function {HDR_TRANSFERS[transfer]} (HDR): values are read as they lie"
         elif primaries in PRIMARIES:
