@@ -87,7 +87,8 @@ def _identity(path: Path) -> tuple:
 
 
 def _open(path: Path):
-    return av.open(str(path.absolute()))  # absolute: "concat:a.mp4" is a file here, not one of FFmpeg's protocols
+    # Absolute: "concat:a.mp4" is a file here, not one of FFmpeg's protocols. Titles may be in any encoding.
+    return av.open(str(path.absolute()), metadata_errors="replace")
 
 
 def _video_streams(container, path: Path) -> list:

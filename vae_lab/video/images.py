@@ -22,19 +22,22 @@ from . import animations
 # What Pillow reads safely and right. Others are left to FFmpeg.
 PICTURES: tuple[str, ...] = (
     "PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO", "CUR", "ICNS", "PSD", "QOI", "SGI",
-    "SUN", "DDS", "XBM", "XPM", "PCX", "TGA",
+    "SUN", "DDS", "XBM", "XPM", "PCX",
 )  # fmt: skip
 with suppress(ImportError):  # optional: without it, FFmpeg reads HEIC files, but not those in tiles
     from pillow_heif import register_heif_opener
 
     register_heif_opener()
     PICTURES += ("HEIF",)
+MAGIC = re.compile(rb"\x89PNG\r|GIF8[79]a|\xff\xd8\xff|RIFF....WEBP|II\*\0|MM\0\*|....ftypavi[fs]", re.DOTALL)
+TGA_SUFFIXES = (".tga", ".icb", ".vda", ".vst")
+TGA_FOOTER = b"TRUEVISION-XFILE.\0"  # old TGA files lack it, and their header could be anything: the suffix decides
 # Files in a folder that must be readable; others are frames too if their content is an image's.
 IMAGE_SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".avif", ".avifs", ".bmp", ".tif",
     ".tiff", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".cur", ".icns",
-    ".psd", ".qoi", ".sgi", ".rgb", ".rgba", ".bw", ".ras", ".dds", ".xbm", ".xpm", ".pcx", ".tga", ".icb", ".vda",
-    ".vst", ".heic", ".heif", ".hif", ".jxl", ".exr", ".hdr", ".dpx",
+    ".psd", ".qoi", ".sgi", ".rgb", ".rgba", ".bw", ".ras", ".dds", ".xbm", ".xpm", ".pcx",
+    *TGA_SUFFIXES, ".heic", ".heif", ".hif", ".jxl", ".exr", ".hdr", ".dpx",
 )  # fmt: skip
 SHORTEST, NO_DURATION = 10, 100  # milliseconds: browsers show a frame of at most SHORTEST for NO_DURATION
 BACKGROUND = (255, 255, 255)  # behind transparent pixels
@@ -56,17 +59,21 @@ class BreaksOffError(ValueError):
 
 
 def is_image(path: Path) -> bool:
-    """Return whether the content of a file, whatever its name, is an image that Pillow reads."""
+    """Return whether the content of a file, whatever its name, is an image for Pillow, be it a damaged one."""
     with path.open("rb") as file:
-        if b"\0\0\1\0" < file.read(4) < b"\0\0\2":  # MPEG's start code, which the lax header of TGA allows too
-            return False
-    try:
-        with _open(path):
-            return True
-    except UnidentifiedImageError:
+        head = file.read(16)
+    if b"\0\0\1\0" < head[:4] < b"\0\0\2":  # MPEG's start code, which PCX and TGA would allow too
         return False
-    except ValueError:  # an image, but a damaged one: reading it tells how
-        return True
+    try:
+        with _open(path) as image:
+            return not (image.format == "JPEG" and path.suffix.lower() not in IMAGE_SUFFIXES and _is_motion_jpeg(path))
+    except ValueError:
+        return MAGIC.match(head) is not None
+
+
+def _is_motion_jpeg(path: Path) -> bool:
+    """Return whether a second JPEG image begins where the first one ends."""
+    return b"\xff\xd9\xff\xd8\xff" in path.read_bytes()
 
 
 def iter_folder(
@@ -165,24 +172,33 @@ def iter_image(
         notes.append(f"{count(len(missing), 'frame')} could not be decoded: {listed(missing)}")
 
 
-# Pillow's errors for damaged files
-DAMAGED = (OSError, SyntaxError, EOFError, IndexError, RuntimeError, struct.error, Image.DecompressionBombError)
+# Pillow's errors for damaged files, besides ValueError
+DAMAGED = (
+    OSError, SyntaxError, EOFError, LookupError, RuntimeError, TypeError, ArithmeticError, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
     try:
-        with path.open("rb") as file, _opened(file) as image:
+        with path.open("rb") as file, _opened(file, path.suffix.lower()) as image:
             yield image
     except UnidentifiedImageError:
-        raise
+        raise ValueError(f"{path} is not a whole image") from None
     except DAMAGED as error:
         raise ValueError(f"{path} is not a whole image: {error}") from None
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from None
 
 
-def _opened(file: IO[bytes]) -> Image.Image:
+def _opened(file: IO[bytes], suffix: str) -> Image.Image:
+    file.seek(-min(len(TGA_FOOTER), file.seek(0, 2)), 2)
+    is_tga = file.read() == TGA_FOOTER or suffix in TGA_SUFFIXES
     try:
-        return Image.open(file, formats=PICTURES)
+        return Image.open(file, formats=(*PICTURES, *["TGA"] * is_tga))
     except ValueError as error:  # how some of Pillow's readers call a damaged file
         raise OSError(error) from None
 
@@ -236,7 +252,7 @@ def _decode(data: bytes) -> Image.Image | None:
     try:
         with Image.open(BytesIO(data), formats=("GIF", "PNG")) as image:
             return _eight_bits(image).convert("RGBA")
-    except DAMAGED:
+    except (*DAMAGED, ValueError):
         return None
 
 
@@ -265,10 +281,11 @@ def _orientation(image: Image.Image) -> int:
 
 def _pixel_aspect(image: Image.Image) -> Fraction:
     """Width of a pixel over its height, by the tagged resolution, which counts pixels per length."""
-    x, y = image.info.get("dpi") or image.info.get("aspect") or image.info.get("jfif_density") or (1, 1)
-    if not (x and y and 1 / 4 <= y / x <= 4):  # no resolution, or nonsense
+    tags = image.info.get("dpi") or image.info.get("aspect") or image.info.get("jfif_density") or (1, 1)
+    x, y = map(float, tags)
+    if not (x > 0 and 1 / 4 <= y / x <= 4):  # no resolution, or nonsense
         return Fraction(1)
-    aspect = Fraction(float(y / x)).limit_denominator(100)
+    aspect = Fraction(y / x).limit_denominator(100)
     return 1 / aspect if _orientation(image) >= 5 else aspect
 
 
@@ -390,7 +407,7 @@ def _to_srgb(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
         axes = np.meshgrid(*[steps] * len(mode), indexing="ij")
         colours = np.stack(axes, axis=-1).reshape(1, -1, len(mode)).squeeze(-1 if mode == "L" else ())
         shown = np.asarray(ImageCms.applyTransform(Image.fromarray(colours, mode), transform)).astype(int)
-    except (ImageCms.PyCMSError, OSError, KeyError):
+    except (ImageCms.PyCMSError, *DAMAGED, ValueError):
         return "", None
     is_srgb = mode != "CMYK" and np.abs(shown - colours.reshape(1, -1, len(mode))).max() <= SAME_COLOUR
     return mode, None if is_srgb else transform
