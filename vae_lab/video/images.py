@@ -62,8 +62,6 @@ def is_image(path: Path) -> bool:
     """Return whether the content of a file, whatever its name, is an image for Pillow, be it a damaged one."""
     with path.open("rb") as file:
         head = file.read(16)
-    if b"\0\0\1\0" < head[:4] < b"\0\0\2":  # MPEG's start code, which PCX and TGA would allow too
-        return False
     try:
         with _open(path) as image:
             return not (image.format == "JPEG" and path.suffix.lower() not in IMAGE_SUFFIXES and _is_motion_jpeg(path))
