@@ -26,9 +26,11 @@ def read_video(
 
     Its content decides how a file is read, not its suffix. Grey becomes three equal channels; transparent pixels are
     shown on white; 16 bits are rounded to 8; a video's alpha channel is dropped. Images and animations look as in
-    browsers: colour profiles and gamma are converted to sRGB, frames are composed and timed alike. Colours of videos follow the tagged matrix and range; without a tag, BT.709 is taken from 720 lines on, else
-    BT.601. Display matrices are followed: turns by multiples of 90 degrees, mirrored or not. Of several video streams,
-    the default one is read, else the largest.
+    browsers: colour profiles and gamma are converted to sRGB, frames are composed and timed alike.
+
+    Colours of videos follow the tagged matrix and range; without a tag, BT.709 is taken from 720 lines on, else BT.601.
+    Display matrices are followed: turns by multiples of 90 degrees, mirrored or not. Of several video streams, the
+    default one is read, else the largest.
 
     What is unusual and read as it lies is said in the clip's `notes`: interlaced frames, HDR and wide-gamut colours,
     pixels that are not square, other display matrices. So are damaged packets, which cost the frames that cannot be
