@@ -203,6 +203,8 @@ def _find(
 
 
 def _find_here(source: str, path: Path, variant: str | None) -> _Checkpoint:
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}")
     folder = path if path.is_dir() else path.parent
     files = named_files(path) if path.is_file() else []
     config = _local_config(folder, files)
