@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .gaussian import at_least_float32
 from .shapes import Timeline, decoder_last_seen, encoder_last_seen
 from .spatial_vae import SpatialVAE
 from .streaming import StreamingDecoder, StreamingEncoder
@@ -249,7 +250,7 @@ class Codec:
         """
         if "scaling_factor" not in self.config:
             return self.vae
-        return with_config(self.vae, scaling_factor=1 / z.std().item())
+        return with_config(self.vae, scaling_factor=1 / at_least_float32(z).std().item())
 
     def note_frame_norms(self) -> None:
         """Record in the config that every norm now has separate statistics for each frame, so that saving keeps it."""
@@ -336,7 +337,7 @@ class _Spatial(_Lab):
         return torch.zeros(channels), torch.ones(channels)  # encode scales them already
 
     def calibrated(self, z: Tensor) -> SpatialVAE:
-        return self.vae.with_scaling_factor(self.vae.config.scaling_factor / z.std().item())
+        return self.vae.with_scaling_factor(self.vae.config.scaling_factor / at_least_float32(z).std().item())
 
 
 class _Temporal(_Lab):
@@ -381,6 +382,7 @@ class _Stack(_Temporal):
         return self.vae.with_micro_frame_size(chunk)
 
     def calibrated(self, z: Tensor) -> VideoVAE:
+        z = at_least_float32(z)
         return self.vae.with_statistics(z.mean((0, 2, 3, 4)).tolist(), z.std((0, 2, 3, 4)).tolist())
 
     def note_frame_norms(self) -> None:

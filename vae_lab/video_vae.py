@@ -5,7 +5,7 @@ Source: Open-Sora v1.2.0, `opensora/models/vae/vae.py`.
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -48,8 +48,12 @@ class VideoVAE(ModelMixin, ConfigMixin):
         spatial_config, temporal_config: arguments of SpatialVAE and TemporalVAE that differ from the defaults.
         micro_frame_size: frames in each chunk, which the temporal half encodes alone (released: 17); None: no chunks.
         latents_mean, latents_std: one number for each latent channel, which `normalize` subtracts and divides by.
-          Open-Sora calls them shift and scale, and so do the buffers here, of shape (1, C, 1, 1, 1).
+          Open-Sora calls them shift and scale, and so do the buffers here, of shape (1, C, 1, 1, 1). They stay float32
+          in a model of half precision, also in its files; `normalize` and `denormalize` compute with them, then round
+          to the dtype of z.
     """
+
+    _keep_in_fp32_modules = ["shift", "scale"]  # read by diffusers' from_pretrained
 
     @register_to_config
     def __init__(
@@ -97,9 +101,19 @@ class VideoVAE(ModelMixin, ConfigMixin):
         """Make a VideoVAE of the same modules, not of copies, that normalizes by other numbers."""
         channels, weight = self.temporal.config.latent_channels, next(self.temporal.parameters())
         other = with_config(self, latents_mean=latents_mean, latents_std=latents_std)
-        other.shift = _per_channel("latents_mean", latents_mean, channels).to(weight)  # its device and dtype
-        other.scale = _per_channel("latents_std", latents_std, channels).to(weight)
+        kind = dict(device=weight.device, dtype=torch.promote_types(weight.dtype, torch.float32))
+        other.shift = _per_channel("latents_mean", latents_mean, channels).to(**kind)
+        other.scale = _per_channel("latents_std", latents_std, channels).to(**kind)
         return other
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        """Apply what `to`, `half` and the like do, but keep shift and scale in at least float32."""
+        before = dict(self._buffers)
+        super()._apply(*args, **kwargs)
+        for name, value in self._buffers.items():
+            if value.dtype.itemsize < 4:
+                self._buffers[name] = before[name].to(value.device, torch.float32)
+        return self
 
     @property
     def temporal_compression_ratio(self) -> int:
@@ -163,12 +177,12 @@ class VideoVAE(ModelMixin, ConfigMixin):
     def normalize(self, z: Tensor) -> Tensor:
         """Turn raw latents into those for a diffusion model: (z - shift) / scale, for each channel."""
         check_video("z", z, self.temporal.config.latent_channels)
-        return (z - self.shift) / self.scale
+        return ((z - self.shift) / self.scale).to(z.dtype)
 
     def denormalize(self, z: Tensor) -> Tensor:
         """Invert `normalize`: z * scale + shift."""
         check_video("z", z, self.temporal.config.latent_channels)
-        return z * self.scale + self.shift
+        return (z * self.scale + self.shift).to(z.dtype)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Reconstruction:

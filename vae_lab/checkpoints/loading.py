@@ -298,8 +298,8 @@ def _set_weights(
         state[key] = tensor.expand_as(value).clone(memory_format=torch.contiguous_format)  # not the file's memory
     vae.load_state_dict(state, assign=True)
     torch.nn.Module.to(vae, dtype)  # ModelMixin.to warns of every dtype
-    kept = set(vae._keep_in_fp32_modules or ())  # as from_pretrained does
-    precise = {key: value.float() for key, value in state.items() if kept.intersection(key.split("."))}
+    kept, least = set(vae._keep_in_fp32_modules or ()), torch.promote_types(dtype, torch.float32)
+    precise = {key: value.to(least) for key, value in state.items() if kept.intersection(key.split("."))}
     vae.load_state_dict(precise, strict=False, assign=True)
     if layout == "open_sora":  # as in the reference, the weights overrule the config
         mean, std = (state[key].float().flatten().tolist() for key in ("shift", "scale"))
