@@ -14,9 +14,10 @@ from torch import Tensor
 from .gaussian import DiagonalGaussian
 from .shapes import latent_size
 from .utils.checks import check_above, check_video, positive_int
+from .utils.wrapping import PlainKeys
 
 
-class SpatialVAE(ModelMixin, ConfigMixin):
+class SpatialVAE(PlainKeys, ModelMixin, ConfigMixin):
     """Apply diffusers' AutoencoderKL to every frame of a video, `micro_batch_size` frames at a time.
 
     The defaults are SDXL's architecture, which Open-Sora 1.2 uses: 83,653,863 parameters.

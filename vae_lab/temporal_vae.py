@@ -21,6 +21,7 @@ from .gaussian import DiagonalGaussian
 from .shapes import frame_range, front_padding, latent_size
 from .utils.checks import check_one_of, check_video, positive_int
 from .utils.text import span
+from .utils.wrapping import PlainKeys
 
 NORMS = ("group", "frame_group")
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU}
@@ -181,7 +182,7 @@ class Decoder(nn.Module):
         return convolve(self.conv_out, self.act(self.norm_out(z)))
 
 
-class TemporalVAE(ModelMixin, ConfigMixin):
+class TemporalVAE(PlainKeys, ModelMixin, ConfigMixin):
     """Compress 2D latents in time, a whole clip at once: T frames -> ceil(T / temporal_compression_ratio) latents.
 
     The defaults are the released architecture (Open-Sora's VAE_Temporal_SD): 309,687,144 parameters.

@@ -19,7 +19,8 @@ from .gaussian import DiagonalGaussian
 from .shapes import MICRO_FRAME_SIZE, chunk_lengths, frame_range, latent_chunks, latent_size
 from .spatial_vae import SpatialVAE
 from .temporal_vae import TemporalVAE, check_num_frames
-from .utils.checks import check_above, check_video, finite, positive_int
+from .utils.checks import check_above, check_video, finite, plain, positive_int, waiting_once
+from .utils.wrapping import PlainKeys
 
 # Mean and standard deviation of each channel of the released model's latents: shift and scale in its config.json
 SHIFT = (-0.10, 0.34, 0.27, 0.98)
@@ -39,7 +40,7 @@ class Reconstruction(NamedTuple):
     """Scaled latents (B, C, T, h, w) of the 2D half."""
 
 
-class VideoVAE(ModelMixin, ConfigMixin):
+class VideoVAE(PlainKeys, ModelMixin, ConfigMixin):
     """Open-Sora 1.2's video VAE: pixels (B, 3, T, H, W) in [-1, 1] <-> latents (B, C, L, h, w).
 
     The defaults are the released architecture, 393,341,007 parameters, with random weights; `load` reads trained ones.
@@ -131,6 +132,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
             size, self.temporal_compression_ratio, self.spatial_compression_ratio, self.config.micro_frame_size
         )
 
+    @waiting_once
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
         """Encode pixels (B, 3, T, H, W) in [-1, 1] to a posterior over raw latents (B, C, L, h, w).
 
@@ -141,6 +143,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
         """
         return self.encode_spatial_latent(self.spatial.encode(x).latent_dist.mode())
 
+    @waiting_once
     def encode_spatial_latent(self, spatial_latent: Tensor) -> AutoencoderKLOutput:
         """Run the temporal half of `encode`: scaled 2D latents (B, C, T, h, w) -> posterior over raw latents."""
         check_video("spatial_latent", spatial_latent, self.temporal.config.in_channels)
@@ -148,6 +151,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
         posteriors = [self.temporal.encode(chunk).latent_dist for chunk in chunks]
         return AutoencoderKLOutput(latent_dist=DiagonalGaussian.cat(posteriors))
 
+    @waiting_once
     def decode(self, z: Tensor, num_frames: int) -> DecoderOutput:
         """Decode raw latents (B, C, L, h, w) to `.sample` (B, 3, num_frames, H, W), roughly in [-1, 1] and not clamped.
 
@@ -155,6 +159,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
         """
         return self.spatial.decode(self.decode_spatial_latent(z, num_frames).sample)
 
+    @waiting_once
     def decode_spatial_latent(self, z: Tensor, num_frames: int) -> DecoderOutput:
         """Run the temporal half of `decode`: raw latents -> `.sample`, scaled 2D latents (B, C, num_frames, h, w)."""
         check_video("z", z, self.temporal.config.latent_channels)
@@ -185,6 +190,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
         return (z * self.scale + self.shift).to(z.dtype)
 
     @torch.no_grad()
+    @waiting_once
     def reconstruct(self, x: Tensor) -> Reconstruction:
         """Encode and decode (B, 3, T, H, W) in [-1, 1] by both halves and by the 2D half alone, without gradients."""
         spatial_latent = self.spatial.encode(x).latent_dist.mode()
@@ -196,6 +202,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
             spatial_latent=spatial_latent,
         )
 
+    @waiting_once
     def forward(
         self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None
     ) -> DecoderOutput:
@@ -217,6 +224,7 @@ def with_config(vae: Any, **config: Any) -> Any:
 
 
 def _per_channel(name: str, values: Sequence[float], channels: int) -> Tensor:
+    values = plain(values)
     if np.shape(values) != (channels,):
         raise ValueError(f"{name} must have one number for each of {channels} latent channels, got {values}")
     for value in values:
