@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
@@ -40,7 +39,7 @@ class Reconstruction(NamedTuple):
     """Scaled latents (B, C, T, h, w) of the 2D half."""
 
 
-class VideoVAE(PlainKeys, ModelMixin, ConfigMixin):
+class VideoVAE(PlainKeys):
     """Open-Sora 1.2's video VAE: pixels (B, 3, T, H, W) in [-1, 1] <-> latents (B, C, L, h, w).
 
     The defaults are the released architecture, 393,341,007 parameters, with random weights; `load` reads trained ones.

@@ -272,7 +272,7 @@ def _model(checkpoint: _Checkpoint, spatial_config: Mapping[str, Any]) -> ModelM
 def _fit(checkpoint: _Checkpoint, headers: Headers, vae: ModelMixin, entry: str | None) -> Fit:
     """Find the model's tensors among those in the files."""
     source = checkpoint.source if checkpoint.hub or len(checkpoint.files) > 1 else str(checkpoint.files[0])
-    names = dict(shapes=headers.shapes, others=headers.others, entry=entry)
+    names: dict[str, Any] = dict(shapes=headers.shapes, others=headers.others, entry=entry)
     if checkpoint.layout == "open_sora":  # the reference takes one number for all channels
         fit = fit_names(source, **names, expected=open_sora.expected_shapes(vae), scalars=("shift", "scale"))
     else:

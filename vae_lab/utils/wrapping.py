@@ -3,6 +3,7 @@
 from itertools import chain
 from typing import Any
 
+from diffusers import ConfigMixin, ModelMixin
 from torch import nn
 
 from .checks import plain
@@ -25,8 +26,8 @@ def plain_key(key: str) -> str:
     return key.replace("_orig_mod.", "")
 
 
-class PlainKeys(nn.Module):
-    """A model whose state has the same keys whether its parts are compiled or not; it loads both kinds.
+class PlainKeys(ModelMixin, ConfigMixin):
+    """A diffusers model whose state has the same keys whether its parts are compiled or not; it loads both kinds.
 
     Its config holds Python's numbers, which JSON can hold, whatever it is made with.
     """

@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import av
 import numpy as np
@@ -79,7 +79,8 @@ def iter_folder(
     Other files that are not images, and folders, are left out too and named in `notes`; one whose suffix is an image's
     must be readable.
     """
-    files, others = [], []
+    files: list[Path] = []
+    others: list[Path] = []
     for entry in path.iterdir():
         if not entry.name.startswith("."):
             is_frame = entry.is_file() and (entry.suffix.lower() in IMAGE_SUFFIXES or is_image(entry))
@@ -182,7 +183,7 @@ def _opened(file: IO[bytes]) -> Image.Image:
         raise OSError(error) from None
 
 
-def _frames(image: Image.Image, path: Path) -> Iterator[tuple[Image.Image | None, float | None]]:
+def _frames(image: Any, path: Path) -> Iterator[tuple[Image.Image | None, float | None]]:
     """Yield each frame, None for a damaged one, and its milliseconds, None for still images and pages."""
     animation = None
     if image.format == "GIF":
@@ -191,7 +192,9 @@ def _frames(image: Image.Image, path: Path) -> Iterator[tuple[Image.Image | None
         animation = animations.read_apng(path.read_bytes())
     if animation is not None:
         image.load()
-        kept = {key: image.info[key] for key in ("icc_profile", "gamma", "srgb", "exif") if key in image.info}
+        kept: dict[str | tuple[int, int], Any] = {
+            key: image.info[key] for key in ("icc_profile", "gamma", "srgb", "exif") if key in image.info
+        }
         for frame, milliseconds in animations.compose(animation, _decode):
             if frame is not None:
                 frame.info = kept
@@ -292,7 +295,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 OTHER_ORDER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _eight_bits(image: Any) -> Image.Image:
     """Round an image of 16 bits to 8; other images are only loaded."""
     if image.mode == "F":
         raise ValueError("images of floating-point values have no agreed range; save them as 8 or 16 bit")
@@ -317,7 +320,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(narrow.squeeze(-1) if narrow.shape[-1] == 1 else narrow)
 
 
-def _sixteen_bits(image: Image.Image) -> np.ndarray | None:
+def _sixteen_bits(image: Any) -> np.ndarray | None:
     """Return the values, int64 (H, W, C), of an image with 16-bit colours; None for other images."""
     if image.format == "TIFF" and image.tag_v2.get(284) == 2 and max(image.tag_v2.get(258, (8,))) == 16:
         return _planes(image)
@@ -333,7 +336,8 @@ def _sixteen_bits(image: Image.Image) -> np.ndarray | None:
     with Image.open(source, formats=(format_,)) as again:
         again.seek(page)
         again.tile = [
-            tile._replace(args=raw if isinstance(tile.args, str) else (raw, *tile.args[1:])) for tile in again.tile
+            tile._replace(args=raw if isinstance(tile.args, str) else (raw, *(tile.args or ())[1:]))
+            for tile in again.tile
         ]
         lower = np.asarray(again).astype(np.int64)
     if name == "LA":
@@ -341,7 +345,7 @@ def _sixteen_bits(image: Image.Image) -> np.ndarray | None:
     return upper * 256 + lower
 
 
-def _planes(image: Image.Image) -> np.ndarray:
+def _planes(image: Any) -> np.ndarray:
     """Return the values of a TIFF page with a plane of 16 bits for each channel, which Pillow reads wrongly."""
     image.fp.seek(0)
     file = bytearray(image.fp.read())
@@ -362,7 +366,7 @@ def _in_srgb(image: Image.Image, info: dict) -> Image.Image:
         own = "CMYK" if image.mode == "CMYK" else "L" if image.mode in ("1", "L", "LA") else "RGB"
         if transform is None or (own, mode) not in (("CMYK", "CMYK"), ("L", "L"), ("L", "RGB"), ("RGB", "RGB")):
             return image
-        image = ImageCms.applyTransform(image.convert(mode), transform)
+        image = transform.apply(image.convert(mode))
     elif gamma and "srgb" not in info and abs(gamma * SRGB_GAMMA - 1) > SAME_GAMMA:
         light = np.linspace(0, 1, 256) ** (1 / gamma)
         levels = np.where(light < 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)  # IEC 61966-2-1
