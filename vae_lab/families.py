@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .gaussian import at_least_float32
 from .shapes import Timeline, decoder_last_seen, encoder_last_seen
 from .spatial_vae import SpatialVAE
 from .streaming import StreamingDecoder, StreamingEncoder
@@ -31,6 +32,7 @@ from .temporal_vae import TemporalVAE
 from .utils.checks import check_video, positive_int
 from .utils.files import hash_weights
 from .utils.text import first_line
+from .utils.wrapping import plain_key, unwrapped
 from .video_vae import VideoVAE, with_config
 
 
@@ -233,7 +235,7 @@ class Codec:
         """Return a hash of the class, the dtype, the config and every weight."""
         config = {name: value for name, value in self.config.items() if not name.startswith("_")}
         digest = hashlib.sha256(json.dumps([self.name, str(self.dtype), config], default=str, sort_keys=True).encode())
-        hash_weights(digest, self.vae.state_dict())
+        hash_weights(digest, {plain_key(name): value for name, value in self.vae.state_dict().items()})
         return digest.hexdigest()
 
     def with_chunk(self, chunk: int | None) -> nn.Module:
@@ -249,7 +251,7 @@ class Codec:
         """
         if "scaling_factor" not in self.config:
             return self.vae
-        return with_config(self.vae, scaling_factor=1 / z.std().item())
+        return with_config(self.vae, scaling_factor=1 / at_least_float32(z).std().item())
 
     def note_frame_norms(self) -> None:
         """Record in the config that every norm now has separate statistics for each frame, so that saving keeps it."""
@@ -305,8 +307,10 @@ def class_named(name: object) -> type | None:
 def codec_of(vae: Any) -> Codec:
     """Return the Codec of a model: that of its class or of a base class, else diffusers' usual interface.
 
+    Of a model that `torch.compile` or data parallelism wraps, it is that of the model inside.
     Raises ValueError if the model has no such interface either.
     """
+    vae = unwrapped(vae)
     for cls in type(vae).__mro__:
         if cls.__name__ in FAMILIES and class_named(cls.__name__) is cls:
             return FAMILIES[cls.__name__](vae)
@@ -336,7 +340,7 @@ class _Spatial(_Lab):
         return torch.zeros(channels), torch.ones(channels)  # encode scales them already
 
     def calibrated(self, z: Tensor) -> SpatialVAE:
-        return self.vae.with_scaling_factor(self.vae.config.scaling_factor / z.std().item())
+        return self.vae.with_scaling_factor(self.vae.config.scaling_factor / at_least_float32(z).std().item())
 
 
 class _Temporal(_Lab):
@@ -381,6 +385,7 @@ class _Stack(_Temporal):
         return self.vae.with_micro_frame_size(chunk)
 
     def calibrated(self, z: Tensor) -> VideoVAE:
+        z = at_least_float32(z)
         return self.vae.with_statistics(z.mean((0, 2, 3, 4)).tolist(), z.std((0, 2, 3, 4)).tolist())
 
     def note_frame_norms(self) -> None:
@@ -429,8 +434,8 @@ def maps_of(vae: Any, num_frames: int = 17, size: int = 16, seed: int = 0) -> Ma
     Raises ValueError if the model fails on such a clip, or if it is unknown which frames a latent may see.
     """
     codec = codec_of(vae)
-    shape = (1, codec.in_channels, positive_int("num_frames", num_frames), positive_int("size", size), size)
-    generator = torch.Generator().manual_seed(seed)
+    shape = (1, codec.in_channels, positive_int("num_frames", num_frames), *[positive_int("size", size)] * 2)
+    generator = torch.Generator().manual_seed(int(seed))
     pixels = codec.takes == "pixels"
     x = torch.rand(shape, generator=generator) * 2 - 1 if pixels else torch.randn(shape, generator=generator)
     x = x.to(codec.device, codec.dtype)

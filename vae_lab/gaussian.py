@@ -7,6 +7,11 @@ import torch
 from torch import Tensor
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return a tensor of half precision as float32, for sums and statistics; others as they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class DiagonalGaussian:
     """N(mean, exp(logvar)) for each element, with the names of diffusers' DiagonalGaussianDistribution.
 
@@ -52,8 +57,12 @@ class DiagonalGaussian:
         return self.mean + self.std * noise.to(self.mean.device)
 
     def kl(self) -> Tensor:
-        """Kullback-Leibler divergence from N(0, 1), in nats, summed over all axes except the batch: shape (B,)."""
-        return 0.5 * (self.mean**2 + self.var - 1.0 - self.logvar).flatten(1).sum(1)
+        """Kullback-Leibler divergence from N(0, 1), in nats, summed over all axes except the batch: shape (B,).
+
+        It is float32 for moments of half precision: a sum over a video would overflow float16.
+        """
+        mean, logvar = at_least_float32(self.mean), at_least_float32(self.logvar)
+        return 0.5 * (mean**2 + logvar.exp() - 1.0 - logvar).flatten(1).sum(1)
 
     def scaled(self, factor: float) -> "DiagonalGaussian":
         """Return the distribution of `factor` times the variable. The clamp is not applied again."""

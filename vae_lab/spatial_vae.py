@@ -5,7 +5,7 @@ from copy import deepcopy
 from inspect import signature
 
 import torch
-from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
+from diffusers import AutoencoderKL
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
@@ -14,9 +14,10 @@ from torch import Tensor
 from .gaussian import DiagonalGaussian
 from .shapes import latent_size
 from .utils.checks import check_above, check_video, positive_int
+from .utils.wrapping import PlainKeys
 
 
-class SpatialVAE(ModelMixin, ConfigMixin):
+class SpatialVAE(PlainKeys):
     """Apply diffusers' AutoencoderKL to every frame of a video, `micro_batch_size` frames at a time.
 
     The defaults are SDXL's architecture, which Open-Sora 1.2 uses: 83,653,863 parameters.

@@ -21,6 +21,7 @@ from .shapes import front_padding, latent_chunks
 from .temporal_vae import Convolve, TemporalVAE, at_once
 from .utils.checks import check_video, positive_int
 from .utils.text import count
+from .utils.wrapping import plain_key, unwrapped
 from .video_vae import VideoVAE
 
 _PLAN = ("takes", "num_frames", "micro_frame_size", "chunked")  # equal in a stream and in one that resumes it
@@ -43,10 +44,11 @@ class _Stream:
     takes: str  # "frame" or "latent"
 
     def __init__(self, vae: VideoVAE | TemporalVAE, num_frames: int, chunked: bool = False):
+        vae = unwrapped(vae)
         if not isinstance(vae, VideoVAE | TemporalVAE):
             raise ValueError(f"vae must be a VideoVAE or a TemporalVAE, got {type(vae).__name__}")
         self.vae, self.num_frames, self.chunked = vae, positive_int("num_frames", num_frames), bool(chunked)
-        self.temporal: TemporalVAE = getattr(vae, "temporal", vae)
+        self.temporal: TemporalVAE = unwrapped(getattr(vae, "temporal", vae))
         self.micro_frame_size = vae.config.micro_frame_size if isinstance(vae, VideoVAE) else None
         _check_streamable(self.temporal, self.micro_frame_size, self.chunked)
         self.ratio = self.temporal.temporal_compression_ratio
@@ -54,7 +56,7 @@ class _Stream:
         self._lengths = [frames if self.takes == "frame" else latents for latents, frames in self.chunks]
         self.length = sum(self._lengths)
         """Inputs of the whole stream: frames, or latents."""
-        self._names = {m: name for name, m in self.temporal.named_modules() if isinstance(m, CausalConv3d)}
+        self._names = {m: plain_key(name) for name, m in self.temporal.named_modules() if isinstance(m, CausalConv3d)}
         self._state = _State()
 
     @property

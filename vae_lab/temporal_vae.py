@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
@@ -21,6 +20,7 @@ from .gaussian import DiagonalGaussian
 from .shapes import frame_range, front_padding, latent_size
 from .utils.checks import check_one_of, check_video, positive_int
 from .utils.text import span
+from .utils.wrapping import PlainKeys
 
 NORMS = ("group", "frame_group")
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU}
@@ -181,7 +181,7 @@ class Decoder(nn.Module):
         return convolve(self.conv_out, self.act(self.norm_out(z)))
 
 
-class TemporalVAE(ModelMixin, ConfigMixin):
+class TemporalVAE(PlainKeys):
     """Compress 2D latents in time, a whole clip at once: T frames -> ceil(T / temporal_compression_ratio) latents.
 
     The defaults are the released architecture (Open-Sora's VAE_Temporal_SD): 309,687,144 parameters.

@@ -5,11 +5,10 @@ Source: Open-Sora v1.2.0, `opensora/models/vae/vae.py`.
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
@@ -19,7 +18,8 @@ from .gaussian import DiagonalGaussian
 from .shapes import MICRO_FRAME_SIZE, chunk_lengths, frame_range, latent_chunks, latent_size
 from .spatial_vae import SpatialVAE
 from .temporal_vae import TemporalVAE, check_num_frames
-from .utils.checks import check_above, check_video, finite, positive_int
+from .utils.checks import check_above, check_video, finite, plain, positive_int, waiting_once
+from .utils.wrapping import PlainKeys
 
 # Mean and standard deviation of each channel of the released model's latents: shift and scale in its config.json
 SHIFT = (-0.10, 0.34, 0.27, 0.98)
@@ -39,7 +39,7 @@ class Reconstruction(NamedTuple):
     """Scaled latents (B, C, T, h, w) of the 2D half."""
 
 
-class VideoVAE(ModelMixin, ConfigMixin):
+class VideoVAE(PlainKeys):
     """Open-Sora 1.2's video VAE: pixels (B, 3, T, H, W) in [-1, 1] <-> latents (B, C, L, h, w).
 
     The defaults are the released architecture, 393,341,007 parameters, with random weights; `load` reads trained ones.
@@ -48,8 +48,12 @@ class VideoVAE(ModelMixin, ConfigMixin):
         spatial_config, temporal_config: arguments of SpatialVAE and TemporalVAE that differ from the defaults.
         micro_frame_size: frames in each chunk, which the temporal half encodes alone (released: 17); None: no chunks.
         latents_mean, latents_std: one number for each latent channel, which `normalize` subtracts and divides by.
-          Open-Sora calls them shift and scale, and so do the buffers here, of shape (1, C, 1, 1, 1).
+          Open-Sora calls them shift and scale, and so do the buffers here, of shape (1, C, 1, 1, 1). They stay float32
+          in a model of half precision, also in its files; `normalize` and `denormalize` compute with them, then round
+          to the dtype of z.
     """
+
+    _keep_in_fp32_modules = ["shift", "scale"]  # read by diffusers' from_pretrained
 
     @register_to_config
     def __init__(
@@ -97,9 +101,19 @@ class VideoVAE(ModelMixin, ConfigMixin):
         """Make a VideoVAE of the same modules, not of copies, that normalizes by other numbers."""
         channels, weight = self.temporal.config.latent_channels, next(self.temporal.parameters())
         other = with_config(self, latents_mean=latents_mean, latents_std=latents_std)
-        other.shift = _per_channel("latents_mean", latents_mean, channels).to(weight)  # its device and dtype
-        other.scale = _per_channel("latents_std", latents_std, channels).to(weight)
+        kind = dict(device=weight.device, dtype=torch.promote_types(weight.dtype, torch.float32))
+        other.shift = _per_channel("latents_mean", latents_mean, channels).to(**kind)
+        other.scale = _per_channel("latents_std", latents_std, channels).to(**kind)
         return other
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        """Apply what `to`, `half` and the like do, but keep shift and scale in at least float32."""
+        before = dict(self._buffers)
+        super()._apply(*args, **kwargs)
+        for name, value in self._buffers.items():
+            if value.dtype.itemsize < 4:
+                self._buffers[name] = before[name].to(value.device, torch.float32)
+        return self
 
     @property
     def temporal_compression_ratio(self) -> int:
@@ -117,6 +131,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
             size, self.temporal_compression_ratio, self.spatial_compression_ratio, self.config.micro_frame_size
         )
 
+    @waiting_once
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
         """Encode pixels (B, 3, T, H, W) in [-1, 1] to a posterior over raw latents (B, C, L, h, w).
 
@@ -127,6 +142,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
         """
         return self.encode_spatial_latent(self.spatial.encode(x).latent_dist.mode())
 
+    @waiting_once
     def encode_spatial_latent(self, spatial_latent: Tensor) -> AutoencoderKLOutput:
         """Run the temporal half of `encode`: scaled 2D latents (B, C, T, h, w) -> posterior over raw latents."""
         check_video("spatial_latent", spatial_latent, self.temporal.config.in_channels)
@@ -134,6 +150,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
         posteriors = [self.temporal.encode(chunk).latent_dist for chunk in chunks]
         return AutoencoderKLOutput(latent_dist=DiagonalGaussian.cat(posteriors))
 
+    @waiting_once
     def decode(self, z: Tensor, num_frames: int) -> DecoderOutput:
         """Decode raw latents (B, C, L, h, w) to `.sample` (B, 3, num_frames, H, W), roughly in [-1, 1] and not clamped.
 
@@ -141,6 +158,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
         """
         return self.spatial.decode(self.decode_spatial_latent(z, num_frames).sample)
 
+    @waiting_once
     def decode_spatial_latent(self, z: Tensor, num_frames: int) -> DecoderOutput:
         """Run the temporal half of `decode`: raw latents -> `.sample`, scaled 2D latents (B, C, num_frames, h, w)."""
         check_video("z", z, self.temporal.config.latent_channels)
@@ -163,14 +181,15 @@ class VideoVAE(ModelMixin, ConfigMixin):
     def normalize(self, z: Tensor) -> Tensor:
         """Turn raw latents into those for a diffusion model: (z - shift) / scale, for each channel."""
         check_video("z", z, self.temporal.config.latent_channels)
-        return (z - self.shift) / self.scale
+        return ((z - self.shift) / self.scale).to(z.dtype)
 
     def denormalize(self, z: Tensor) -> Tensor:
         """Invert `normalize`: z * scale + shift."""
         check_video("z", z, self.temporal.config.latent_channels)
-        return z * self.scale + self.shift
+        return (z * self.scale + self.shift).to(z.dtype)
 
     @torch.no_grad()
+    @waiting_once
     def reconstruct(self, x: Tensor) -> Reconstruction:
         """Encode and decode (B, 3, T, H, W) in [-1, 1] by both halves and by the 2D half alone, without gradients."""
         spatial_latent = self.spatial.encode(x).latent_dist.mode()
@@ -182,6 +201,7 @@ class VideoVAE(ModelMixin, ConfigMixin):
             spatial_latent=spatial_latent,
         )
 
+    @waiting_once
     def forward(
         self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None
     ) -> DecoderOutput:
@@ -203,6 +223,7 @@ def with_config(vae: Any, **config: Any) -> Any:
 
 
 def _per_channel(name: str, values: Sequence[float], channels: int) -> Tensor:
+    values = plain(values)
     if np.shape(values) != (channels,):
         raise ValueError(f"{name} must have one number for each of {channels} latent channels, got {values}")
     for value in values:

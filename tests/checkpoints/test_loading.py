@@ -372,7 +372,7 @@ def test_sources_that_are_no_name():
 
 def test_dtype_changes_the_weights_and_not_the_config():
     vae = load(CHECKPOINT, spatial_config=SPATIAL, dtype=torch.bfloat16)
-    assert vae.scale.dtype == torch.bfloat16
+    assert vae.dtype == torch.bfloat16 and vae.scale.dtype == torch.float32
     assert vae.config.latents_std == pytest.approx([3.85, 2.32, 2.33, 3.06], abs=1e-6)
 
 

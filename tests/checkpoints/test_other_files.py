@@ -152,6 +152,9 @@ def test_arguments_that_could_not_be_used_are_refused(lab_folder):
     file = folder / f"{USUAL}.safetensors"
     save(tensors, file)
     assert "revision is for the Hub" in refused(folder, revision="main")
+    assert "there is no" in refused(
+        folder, subfolder="vae", error=FileNotFoundError
+    )  # and not the folder's own weights
     assert "variant is for folders" in refused(file, variant="fp16")
     assert "subfolder is for folders" in refused(file, subfolder="vae")
     assert "holds no weights: name its folder" in refused(folder / "config.json")

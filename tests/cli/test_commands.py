@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -261,3 +262,37 @@ def test_the_installed_command_runs():
     assert result.returncode == 0
     installed = os.path.join(os.path.dirname(sys.executable), "vae-lab")
     assert subprocess.run([installed, "sizes", "17x8x8"], capture_output=True, text=True).stdout == result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        (["reconstruct", "-x.mp4", "out"], "-x.mp4"),
+        (["reconstruct", "--clip.webm", "out"], "--clip.webm"),
+        (["reconstruct", "in.mp4", "-h.mp4"], "-h.mp4"),
+        (["train", "-recipe.toml", "out"], "-recipe.toml"),
+        (["inspect", "-folder"], "-folder"),
+    ],
+)
+def test_a_path_that_begins_with_a_dash_has_a_hint(arguments, path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("-folder").mkdir()
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2 and f"write ./{path}" in capsys.readouterr().err
+
+
+def test_options_and_numbers_have_no_such_hint(capsys):
+    for arguments in (["sizes", "--chunk", "-1.5"], ["reconstruct", "--gain=-1.5"], ["sizes", "--nothing", "1x8x8"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert "write ./" not in capsys.readouterr().err
+
+
+def test_pipes_and_devices_are_refused_as_input(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "pipe.mp4")
+    for source in (tmp_path / "pipe.mp4", tmp_path / "link.mp4", "/dev/zero", "/dev/null"):
+        assert main(["reconstruct", str(source), str(tmp_path / "out")]) == 2
+        assert "must be a file or a folder" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

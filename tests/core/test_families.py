@@ -168,7 +168,8 @@ def test_changed_models_keep_device_dtype_mode_and_buffers_and_make_no_weights(c
     monkeypatch.setattr(nn.Conv3d, "reset_parameters", lambda _: pytest.fail("a second model is made"))
     z = torch.randn(1, 4, 6, 2, 2, generator=torch.Generator().manual_seed(1))
     other = codec_of(vae).with_chunk(5) if change == "with_chunk" else codec_of(vae).calibrated(z)
-    assert {t.dtype for t in other.state_dict().values()} == {torch.half} and other.training is training
+    assert {t.dtype for t in other.parameters()} == {torch.half} and other.training is training
+    assert {t.dtype for t in other.buffers()} == {torch.float32}
     assert other.temporal is vae.temporal and other.spatial is vae.spatial and other.scale.is_meta
     assert other.shift is vae.shift if change == "with_chunk" else other.shift.is_meta
     assert vae.config.micro_frame_size == 17 and vae.shift.flatten().tolist() == [7] * 4

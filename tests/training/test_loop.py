@@ -22,7 +22,7 @@ from vae_lab.__main__ import main
 from vae_lab.families import Codec, codec_of
 from vae_lab.training.config import Stage, TrainConfig
 from vae_lab.training.data import Inputs, SyntheticClips, to_pixels
-from vae_lab.training.loop import train
+from vae_lab.training.loop import check_environment, train
 from vae_lab.training.models import frozen_spatial, new_half
 from vae_lab.training.run_folder import RunFolder, TrainingError, read_log
 
@@ -522,3 +522,31 @@ def test_gradients_that_the_caller_has_switched_off(spatial, tmp_path):
         vae = train(spatial_config(), tmp_path, progress=False)
         assert not torch.is_grad_enabled()
     assert same(weights(vae), weights(load(spatial)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2"),
+        ("ACCELERATE_MIXED_PRECISION", "bf16"),
+        ("ACCELERATE_DOWNCAST_BF16", "true"),
+        ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR"),
+        ("ACCELERATE_USE_DEEPSPEED", "true"),
+        ("ACCELERATE_USE_FSDP", "True"),
+        ("ACCELERATE_USE_MEGATRON_LM", "1"),
+        ("ACCELERATE_USE_PARALLELISM_CONFIG", "true"),
+    ],
+)
+def test_variables_that_would_change_the_weights_are_refused(name, value, tmp_path, monkeypatch):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"environment variable {name} .*config alone"):
+        train(spatial_config(), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_accelerate_launch_sets_without_being_asked_is_no_contradiction(monkeypatch):
+    for name, value in (("GRADIENT_ACCUMULATION_STEPS", "1"), ("MIXED_PRECISION", "no"), ("DYNAMO_BACKEND", "NO")):
+        monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    check_environment("bf16")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    check_environment("bf16")

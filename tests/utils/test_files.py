@@ -1,5 +1,7 @@
 import io
 import multiprocessing
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,3 +98,22 @@ def test_the_hash_of_weights_changes_with_any_bit_and_name():
     assert hashed(a=a, b=b) != hashed(a=a, c=b)
     assert hashed(a=a.to(torch.bfloat16)) != hashed(a=a)
     assert hashed(a=torch.tensor(0.0)) != hashed(a=torch.tensor(-0.0))
+
+
+@pytest.mark.parametrize("name", ["a" * 251 + ".mp4", "\u00e4" * 125 + ".webm", "x" * 255, "\U0001f3a5" * 62 + ".json"])
+@pytest.mark.parametrize("durable", [True, False])
+def test_names_as_long_as_a_file_system_takes(name, durable, tmp_path):
+    assert 250 < len(os.fsencode(name)) <= 255
+    with write_beside(tmp_path / name, durable=durable) as beside:
+        assert Path(name).suffix in (beside.suffix, "")
+        beside.write_text("whole")
+    with folder_beside(tmp_path / (name[1:] + "y")) as folder:
+        (folder / "file").write_text("whole")
+    assert (tmp_path / name).read_text() == (tmp_path / (name[1:] + "y") / "file").read_text() == "whole"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_long_names_that_begin_alike_have_different_names_beside(tmp_path):
+    with write_beside(tmp_path / ("a" * 250 + "1")) as one, write_beside(tmp_path / ("a" * 250 + "2")) as two:
+        assert one != two
+        one.touch(), two.touch()

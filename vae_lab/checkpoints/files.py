@@ -266,7 +266,7 @@ class Hub(NamedTuple):
         """Return names, shapes and dtypes, from the first bytes of each safetensors file."""
         from huggingface_hub import HfApi
 
-        tensors = {}
+        tensors: dict[str, Any] = {}
         for name in names:
             with self._errors(name):
                 path = self._path(name)

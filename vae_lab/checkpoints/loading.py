@@ -203,6 +203,8 @@ def _find(
 
 
 def _find_here(source: str, path: Path, variant: str | None) -> _Checkpoint:
+    if not path.exists():
+        raise FileNotFoundError(f"there is no {path}")
     folder = path if path.is_dir() else path.parent
     files = named_files(path) if path.is_file() else []
     config = _local_config(folder, files)
@@ -270,7 +272,7 @@ def _model(checkpoint: _Checkpoint, spatial_config: Mapping[str, Any]) -> ModelM
 def _fit(checkpoint: _Checkpoint, headers: Headers, vae: ModelMixin, entry: str | None) -> Fit:
     """Find the model's tensors among those in the files."""
     source = checkpoint.source if checkpoint.hub or len(checkpoint.files) > 1 else str(checkpoint.files[0])
-    names = dict(shapes=headers.shapes, others=headers.others, entry=entry)
+    names: dict[str, Any] = dict(shapes=headers.shapes, others=headers.others, entry=entry)
     if checkpoint.layout == "open_sora":  # the reference takes one number for all channels
         fit = fit_names(source, **names, expected=open_sora.expected_shapes(vae), scalars=("shift", "scale"))
     else:
@@ -296,8 +298,8 @@ def _set_weights(
         state[key] = tensor.expand_as(value).clone(memory_format=torch.contiguous_format)  # not the file's memory
     vae.load_state_dict(state, assign=True)
     torch.nn.Module.to(vae, dtype)  # ModelMixin.to warns of every dtype
-    kept = set(vae._keep_in_fp32_modules or ())  # as from_pretrained does
-    precise = {key: value.float() for key, value in state.items() if kept.intersection(key.split("."))}
+    kept, least = set(vae._keep_in_fp32_modules or ()), torch.promote_types(dtype, torch.float32)
+    precise = {key: value.to(least) for key, value in state.items() if kept.intersection(key.split("."))}
     vae.load_state_dict(precise, strict=False, assign=True)
     if layout == "open_sora":  # as in the reference, the weights overrule the config
         mean, std = (state[key].float().flatten().tolist() for key in ("shift", "scale"))

@@ -86,7 +86,7 @@ def fit_names(
             hits[name[:start]] += name[start:] in expected
     sections = Counter(name[: name.rfind("/") + 1] for name in plain)
     prefixes = [p for p, number in hits.items() if 2 * number > len(expected)] or [
-        max(sections, key=sections.get, default="")
+        max(sections, key=lambda section: sections[section], default="")
     ]
     fits: dict[str, Fit] = {}
     for prefix in prefixes:
@@ -130,12 +130,12 @@ def _notes(
     source: str, prefix: str, keys: Mapping[str, str], everything: Collection[str], wrapper: re.Pattern
 ) -> list[str]:
     """Say which prefix the names have, and what of the file was left out."""
-    used, left_out = set(keys.values()), {}
+    used, left_out = set(keys.values()), dict[str, None]()  # a dict is a set that keeps the order
     stripped = {prefix.removeprefix("state_dict/"), *(part for key in used for part in wrapper.findall(key))} - {""}
     for key in everything:
         if key not in used:
             common = os.path.commonprefix([key, prefix])
             start = max(common.rfind("."), common.rfind("/")) + 1
-            left_out[key[:start] + re.split("[./]", key[start:])[0]] = None  # a set in the file's order
+            left_out[key[:start] + re.split("[./]", key[start:])[0]] = None
     notes = [f"left out of the names in {source}: {', '.join(sorted(stripped))}"] if stripped else []
     return notes + ([f"not read from {source}: {listed(list(left_out))}"] if left_out else [])

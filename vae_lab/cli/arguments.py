@@ -3,8 +3,10 @@
 import argparse
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from ..shapes import MICRO_FRAME_SIZE, TEMPORAL_RATIO
 
@@ -51,9 +53,24 @@ def chunk(text: str) -> int | None:
     return None if text == "none" else at_least(1)(text)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Hints at paths that begin with "-", which are read as options."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        self._given = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        for text in getattr(self, "_given", ()):
+            known = text.partition("=")[0] in self._option_string_actions
+            if text.startswith("-") and not known and (os.path.lexists(text) or re.search(r"\.\w*[A-Za-z]\w*$", text)):
+                message += f"; if {text} is a file or folder, write {os.path.join('.', text)}"
+        super().error(message)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line; `command` of what it parses names the command."""
-    parser = argparse.ArgumentParser(prog="vae-lab", description="Open-Sora 1.2's video VAE, exact and inspectable.")
+    parser = _Parser(prog="vae-lab", description="Open-Sora 1.2's video VAE, exact and inspectable.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     description = (

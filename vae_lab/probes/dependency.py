@@ -148,7 +148,7 @@ def _gradients(f: VideoMap, x: Tensor, seed: int) -> Tensor:
     y = apply_map(f, x)
     if not y.requires_grad:
         raise ValueError('f must let gradients through for method "gradient": it must not use no_grad or detach')
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(int(seed))
     rows = []
     for values in y.unbind(2):
         weights = torch.randn((PROJECTIONS, *values.shape), generator=generator, dtype=torch.float64).to(y)

@@ -49,7 +49,7 @@ def change_frames(x: Tensor, frames: slice, size: float, seed: int) -> Tensor:
     size: in the units of x, above 0. The noise depends on the seed and the shape only.
     """
     check_above("size", size, 0)
-    noise = torch.randn(x[:, :, :1].shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    noise = torch.randn(x[:, :, :1].shape, generator=torch.Generator().manual_seed(int(seed)), dtype=torch.float64)
     changed = x.detach().clone()
     changed[:, :, frames] += (size * noise).to(x)
     if torch.equal(changed[:, :, frames], x[:, :, frames]):

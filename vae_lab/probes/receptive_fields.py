@@ -118,7 +118,7 @@ def receptive_field(f: VideoMap, x: Tensor, share: float = 0.99, seed: int = 0) 
         y = apply_map(f, x)
     if not y.requires_grad:
         raise ValueError("f must let gradients through: it must not use no_grad or detach")
-    weights = torch.randn(y.shape[:2], generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(y)
+    weights = torch.randn(y.shape[:2], generator=torch.Generator().manual_seed(int(seed)), dtype=torch.float64).to(y)
     middle = [size // 2 for size in y.shape[2:]]
 
     @cache

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..figures.frames import ERROR_GAIN
-from ..utils.checks import check_above
+from ..utils.checks import check_above, plain
 from ..utils.text import count, first_line
 from ..video.reading import VideoInfo, check_window, iter_video, scan_video
 from ..video.writing import check_fps, check_times, ticks
@@ -44,13 +44,16 @@ class Plan:
 
     def __post_init__(self):
         check_above("gain", self.gain, 0)
-        self.size = check_window(self.start, self.num_frames, self.size)
+        self.start, self.num_frames, self.gain = plain([self.start, self.num_frames, self.gain])
+        self.size = plain(check_window(self.start, self.num_frames, self.size))
         if self.size is not None:
             check_sides("size", self.size)
         if str(self.device) != "cpu":  # torch takes seconds to import
             _check_device(self.device)
         if not self.source.exists():
             raise FileNotFoundError(f"no file or folder at {self.source}")
+        if not self.source.is_file() and not self.source.is_dir():
+            raise ValueError(f"source ({self.source}) must be a file or a folder: it is a pipe, a socket or a device")
         prepare_folder(self.out, self.source)
         self.info = scan_video(self.source, self.start, self.num_frames, self.size, self.strict)
         check_sides("frames", (self.info.height, self.info.width))

@@ -9,7 +9,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
-from ..utils.checks import check_above, check_at_least, check_known, check_one_of, check_text, is_number, positive_int
+from ..utils.checks import (
+    check_above,
+    check_at_least,
+    check_known,
+    check_one_of,
+    check_text,
+    is_number,
+    plain,
+    positive_int,
+)
 
 PARTS = ("spatial", "temporal", "whole")
 STARTS = ("interpolation", "random")
@@ -55,6 +64,7 @@ class Stage:
     identity_weight: float = 0.0  # of an image's mean squared distance from its 2D latent (part "temporal" only)
 
     def __post_init__(self):
+        _make_plain(self)
         check_text("name", self.name)
         positive_int("steps", self.steps)
         positive_int("batch_size", self.batch_size)
@@ -107,6 +117,7 @@ class TrainConfig:
     workers: int = 0  # processes that draw or decode clips beside the training process
 
     def __post_init__(self):
+        _make_plain(self)
         check_one_of("part", self.part, PARTS)
         check_one_of("mixed_precision", self.mixed_precision, ("auto", "no", "bf16", "fp16"))
         if not self.stages:
@@ -177,6 +188,12 @@ def check_factor(name: str, factor: float | None, part: str) -> None:
     """Refuse a factor on 2D latents that is not a number above 0, or is given for another part than "temporal"."""
     if factor is not None and (part != "temporal" or not is_number(factor) or not 0 < factor < float("inf")):
         raise ValueError(f'{name} must be a number above 0, for part "temporal" only, got {factor!r} for part {part!r}')
+
+
+def _make_plain(config: Any) -> None:
+    """Turn numpy's numbers in the fields of a frozen dataclass into Python's, which JSON can hold."""
+    for f in fields(config):
+        object.__setattr__(config, f.name, plain(getattr(config, f.name)))
 
 
 def _plain(value: Any) -> Any:

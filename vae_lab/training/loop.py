@@ -3,6 +3,7 @@
 The recipe is that of Open-Sora v1.2.0, `docs/report_03.md` and `configs/vae/train/stage{1,2,3}.py`.
 """
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -28,6 +29,18 @@ from .data import Batch, Clips, Inputs, SyntheticClips, VideoFolder, fingerprint
 from .losses import Objective, layers_seeded
 from .models import new_parts, perceptual_distance, stack
 from .run_folder import RunFolder, TrainingError
+
+ACCELERATE_VARIABLES = (
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
+    "ACCELERATE_MIXED_PRECISION",
+    "ACCELERATE_DOWNCAST_BF16",
+    "ACCELERATE_DYNAMO_BACKEND",
+    "ACCELERATE_USE_DEEPSPEED",
+    "ACCELERATE_USE_FSDP",
+    "ACCELERATE_USE_MEGATRON_LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG",
+)
+"""What accelerate reads in `Accelerator()`, beside devices and processes, that changes the weights."""
 
 
 class Progress(NamedTuple):
@@ -64,18 +77,37 @@ def train(
         a SpatialVAE, a VideoVAE of the frozen 2D half and the trained one, or a model of the class that `config` names.
 
     Raises:
-        ValueError: the config cannot be trained, the data cannot be read, or the folder holds another run.
+        ValueError: the config cannot be trained, a variable of the environment contradicts it, the data cannot be
+          read, or the folder holds another run.
         TrainingError: the loss is no longer finite, or the disk is full. The last good checkpoint is intact.
     """
     folder, precision = RunFolder(out, cache), config.mixed_precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    check_environment(precision)
     accelerator = Accelerator(mixed_precision=precision)
     clips = SyntheticClips() if data is None else VideoFolder(data)
     with folder.locked() if accelerator.is_main_process else nullcontext():
         for path, reason in getattr(clips, "skipped", {}).items() if accelerator.is_main_process else ():
             tqdm.write(f"skipped {path}: {reason}")
         return _Run(config, folder, clips, accelerator, watch, progress and accelerator.is_main_process).train()
+
+
+def check_environment(precision: str) -> None:
+    """Refuse variables by which accelerate would train something else than the config says, and not record it.
+
+    precision: of this training. The "no" that `accelerate launch` passes on without being asked does not count.
+    """
+    for name in ACCELERATE_VARIABLES:
+        value = os.environ.get(name, "")
+        harmless = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1", "ACCELERATE_MIXED_PRECISION": precision}.get(
+            name, ""
+        )
+        if value.strip().lower() not in {harmless, "", "no", "0", "false", "off", "f", "n"}:
+            raise ValueError(
+                f"the environment variable {name} ({value!r}) would change what is trained, which the config alone "
+                "decides: unset it, or leave this option out of `accelerate launch` and its config file"
+            )
 
 
 class _Run:

@@ -2,12 +2,26 @@
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
+from functools import wraps
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def plain(value: Any) -> Any:
+    """Turn numbers and arrays of numpy and torch into Python's, also inside lists, tuples and mappings."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+    return value.tolist() if hasattr(value, "tolist") and hasattr(value, "dtype") else value
 
 
 def is_number(value: object, kind: type = Real) -> bool:
@@ -89,7 +103,8 @@ class NotFiniteError(ValueError):
 def check_video(name: str, x: "Tensor", channels: int | None = None) -> None:
     """Refuse anything but a finite floating-point tensor (B, C, T, H, W), not empty, with `channels` if they are given.
 
-    A meta tensor holds no values: only its shape and type are checked.
+    Only shape and type are checked of a meta tensor, which holds no values, and while torch compiles or exports. Within
+    `waiting_once` the values are checked at its end.
     """
     import torch  # here: configs and command lines check numbers without it
 
@@ -102,5 +117,42 @@ def check_video(name: str, x: "Tensor", channels: int | None = None) -> None:
         raise ValueError(f"{name} must not be empty, got shape {tuple(x.shape)}")
     if not x.is_floating_point():
         raise ValueError(f"{name} must be floating point, got {x.dtype} (to_tensor turns uint8 frames into [-1, 1])")
-    if not x.is_meta and not torch.isfinite(x).all():
-        raise NotFiniteError(f"{name} must be finite, got NaN or infinity (shape {tuple(x.shape)})")
+    if x.is_meta or torch.compiler.is_compiling():
+        return
+    check = name, tuple(x.shape), torch.isfinite(x).all()
+    if (pending := _pending.get()) is not None:
+        pending.append(check)
+    else:
+        _refuse_infinite([check])
+
+
+_pending: ContextVar[list | None] = ContextVar("pending", default=None)
+
+
+def waiting_once(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Decorate a function so that all its calls of `check_video` together wait once for the device, at its end."""
+
+    @wraps(function)
+    def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        import torch
+
+        if torch.compiler.is_compiling() or _pending.get() is not None:
+            return function(*args, **kwargs)
+        pending: list = []
+        token = _pending.set(pending)
+        try:
+            result = function(*args, **kwargs)
+        finally:
+            _pending.reset(token)
+        _refuse_infinite(pending)
+        return result
+
+    return checked
+
+
+def _refuse_infinite(checks: Sequence[tuple[str, tuple[int, ...], "Tensor"]]) -> None:
+    import torch
+
+    if checks and not torch.stack([finite.to(checks[0][2].device) for _, _, finite in checks]).all():
+        name, shape = next((name, shape) for name, shape, finite in checks if not finite)
+        raise NotFiniteError(f"{name} must be finite, got NaN or infinity (shape {shape})")

@@ -1,5 +1,6 @@
 """Files and folders that are written whole or not at all, locks, and a hash of weights."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from .text import first_line
+
+LONGEST_NAME = 255  # bytes, in nearly all file systems
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -26,7 +29,7 @@ def write_beside(path: Path, *, durable: bool = False) -> Iterator[Path]:
     that are killed leave at most one such file.
     Raises FileNotFoundError or FileExistsError if `path` cannot be replaced: it has no folder, or is one with files.
     """
-    beside = path.with_name(f".{path.stem}.partial{'' if durable else f'-{os.getpid()}'}{path.suffix}")
+    beside = _beside(path, f".partial{'' if durable else f'-{os.getpid()}'}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: there is no folder {path.parent}")
     if path.is_dir() and any(path.iterdir()):
@@ -40,13 +43,22 @@ def write_beside(path: Path, *, durable: bool = False) -> Iterator[Path]:
         remove(beside)
 
 
+def _beside(path: Path, mark: str) -> Path:
+    """A hidden name beside `path`, with its suffix. A hash stands in for a name that would become too long."""
+    name = f".{path.stem}{mark}{path.suffix}"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        suffix = path.suffix if len(os.fsencode(path.suffix)) < 64 else ""
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}{mark}{suffix}"
+    return path.with_name(name)
+
+
 @contextmanager
 def folder_beside(path: Path) -> Iterator[Path]:
     """Yield a new folder beside `path`: it replaces the folder `path` if the block succeeds, and is removed otherwise.
 
     At no time does `path` hold a folder that is half written. Only one process may write `path` at a time.
     """
-    beside = path.with_name(f".{path.name}.partial")
+    beside = _beside(path, ".partial")
     remove(beside)
     beside.mkdir(parents=True)
     try:

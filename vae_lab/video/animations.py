@@ -58,8 +58,8 @@ def compose(
         before = canvas.copy() if part.disposal == RESTORED else None
         image = decode(part.file) if part.file else Image.new("RGBA", (0, 0))
         if image is not None and part.over:
-            room = [max(0, side - start) for side, start in zip(canvas.size, part.corner, strict=True)]
-            canvas.alpha_composite(image.crop((0, 0, room[0], room[1])), part.corner)
+            (width, height), (x, y) = canvas.size, part.corner
+            canvas.alpha_composite(image.crop((0, 0, max(0, width - x), max(0, height - y))), part.corner)
         elif image is not None:
             canvas.paste(image, part.corner)
         yield None if image is None else canvas.copy(), part.milliseconds

@@ -60,6 +60,8 @@ def iter_stream(
                         yield video.show(frame, size, pixels)
                         if number - start == num_frames:
                             break
+                    if here is not None and number == start:
+                        continue
                     video.tell_damage(at_end=number - start != num_frames)
                     if number > start and number - start != num_frames:
                         video.check_end(number, strict)
@@ -67,11 +69,11 @@ def iter_stream(
                         return
                     if video.failed and not video.decoded:
                         raise ValueError(f"{path} is damaged or cut off: none of its frames can be decoded")
-                    if here is None:
-                        break
+                    break
             except _DamageError:
                 if strict:
-                    raise BreaksOffError(f"{path} breaks off or is damaged after frame {number - 1}") from None
+                    where = f"after frame {number - 1}" if number else "at its first frame"
+                    raise BreaksOffError(f"{path} breaks off or is damaged {where}") from None
     except av.error.InvalidDataError:
         raise ValueError(f"{path} is not a video that FFmpeg can read, or it is damaged or cut off") from None
     except av.error.EOFError:  # a header and nothing after it
@@ -191,7 +193,7 @@ class _Video:
             return
         self.start, self.origin = place, float(place.first * self.stream.time_base)
         self.container.seek(place.seek, stream=self.stream)
-        exact = False
+        exact = False  # containers mark the start of a gradual refresh as key frames, too; the decoder does not
         for frame in frames:
             exact = exact or (frame.pts == place.key and frame.key_frame)
             if frame.pts is None or frame.pts >= place.pts:
@@ -325,7 +327,7 @@ class _Place(NamedTuple):
     """Where a frame is, in time stamps."""
 
     pts: int
-    key: int  # of the last picture before it at which decoding can start
+    key: int  # of the last picture before it that is marked as a key frame
     seek: int  # to seek to, so that this picture is read first
     first: int  # of the file's first frame
     number: int  # frame number of the key picture
@@ -357,12 +359,11 @@ def _find(path: Path, start: int) -> _Place | None:
         return None
     with _open(path) as container:
         stream = _video_streams(container, path)[0]
-        codec, header = stream.codec_context.name, stream.codec_context.extradata or b""
         pixels = stream.codec_context.width * stream.codec_context.height
         if not SEEKABLE.intersection(container.format.name.split(",")):
             return None
         try:
-            packets = [(p.pts, p.dts, p.is_keyframe and _resets(p, codec, header)) for p in _shown(container, stream)]
+            packets = [(packet.pts, packet.dts, packet.is_keyframe) for packet in _shown(container, stream)]
         except av.error.FFmpegError:
             return None
     stamps = sorted(pts for pts, _, _ in packets if pts is not None)
@@ -373,53 +374,7 @@ def _find(path: Path, start: int) -> _Place | None:
     # Pictures before a first one at which decoding can start may be lost, and frames are counted as they are shown.
     if not packets[0][2] or packets[0][0] != stamps[0]:
         return None
-    pts, dts = max(((pts, dts) for pts, dts, resets in packets if resets and pts <= stamps[start]), key=lambda p: p[0])
+    pts, dts = max(((pts, dts) for pts, dts, is_key in packets if is_key and pts <= stamps[start]), key=lambda p: p[0])
     if stamps.index(pts) * pixels < WORTH_A_SEEK:
         return None
     return _Place(stamps[start], pts, pts if dts is None else min(pts, dts), stamps[0], stamps.index(pts))
-
-
-def _resets(packet, codec: str, header: bytes) -> bool:
-    """Return whether a packet that is marked as a key frame holds one: no later picture needs an earlier one.
-
-    Containers mark the start of a gradual refresh, too. For H.264 and HEVC, the types of the units in a packet tell;
-    for others, the decoder tells later.
-    """
-    if codec not in ("h264", "hevc"):
-        return codec != "vvc"
-    for unit in _units(bytes(packet), codec, header):
-        if codec == "hevc":
-            if 16 <= unit[0] >> 1 & 63 <= 21:  # BLA, IDR or CRA
-                return True
-        elif unit[0] & 31 == 5 or (unit[0] & 31 == 6 and _is_exact_recovery_point(unit)):  # IDR
-            return True
-    return False
-
-
-def _is_exact_recovery_point(unit: bytes) -> bool:
-    """Return whether an H.264 SEI unit says that decoding from its picture on gives what decoding from frame 0 does."""
-    at = 1
-    while at + 2 < len(unit):
-        numbers = []
-        for _ in range(2):  # type and size
-            number = 0
-            while unit[at : at + 1] == b"\xff":
-                number, at = number + 255, at + 1
-            numbers.append(number + int.from_bytes(unit[at : at + 1], "big"))
-            at += 1
-        if numbers[0] == 6:
-            return unit[at : at + 1] >= b"\xc0"  # recovery_frame_cnt 0, exact_match_flag 1
-        at += numbers[1]
-    return False
-
-
-def _units(data: bytes, codec: str, header: bytes) -> Iterator[bytes]:
-    """Yield the NAL units in a packet, which lie behind their lengths (header: avcC or hvcC) or behind start codes."""
-    if header[:1] == b"\1":
-        width, at = (header[4 if codec == "h264" else 21] & 3) + 1, 0
-        while at + width < len(data):
-            length = int.from_bytes(data[at : at + width], "big")
-            at += width + length
-            yield data[at - length : at]
-    else:
-        yield from filter(None, data.split(b"\0\0\1")[1:])

@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, NamedTuple
 
 import av
 import numpy as np
@@ -382,7 +382,7 @@ def _in_srgb(image: Image.Image, info: dict) -> Image.Image:
         own = "CMYK" if image.mode == "CMYK" else "L" if image.mode in ("1", "L", "LA") else "RGB"
         if transform is None or (own, mode) not in (("CMYK", "CMYK"), ("L", "L"), ("L", "RGB"), ("RGB", "RGB")):
             return image
-        image = cast(Image.Image, ImageCms.applyTransform(image.convert(mode), transform))
+        image = transform.apply(image.convert(mode))
     elif gamma and "srgb" not in info and abs(gamma * SRGB_GAMMA - 1) > SAME_GAMMA:
         light = np.linspace(0, 1, 256) ** (1 / gamma)
         levels = np.where(light < 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)  # IEC 61966-2-1

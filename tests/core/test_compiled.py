@@ -1,0 +1,123 @@
+"""Compiled, exported and wrapped models."""
+
+import pytest
+import torch
+from torch import nn
+
+from tests.core.test_half_precision import clip_of
+from tests.helpers import small_vae
+from tests.helpers.families import hunyuan
+from vae_lab import load
+from vae_lab.families import codec_of
+from vae_lab.reconstruct import reconstruct
+from vae_lab.utils import checks
+from vae_lab.utils.checks import NotFiniteError
+
+WHOLE = dict(backend="eager", fullgraph=True)
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    torch.compiler.reset()
+    with torch.no_grad():
+        yield
+
+
+CALLS = {
+    "forward": lambda vae, x, z, wrap: wrap(vae)(x).sample,
+    "encode": lambda vae, x, z, wrap: wrap(vae.encode)(x).latent_dist.mode(),
+    "decode": lambda vae, x, z, wrap: wrap(vae.decode)(z, 20).sample,
+    "reconstruct": lambda vae, x, z, wrap: wrap(vae.reconstruct)(x).sample,
+    "normalize": lambda vae, x, z, wrap: wrap(vae.normalize)(z),
+    "the 2D half": lambda vae, x, z, wrap: wrap(vae.spatial)(x).sample,
+    "the temporal half": lambda vae, x, z, wrap: (
+        wrap(vae.temporal.encode)(x[:, :1].expand(-1, 4, -1, -1, -1)).latent_dist.mean
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_one_graph_without_breaks_gives_the_same_bits(name):
+    vae, x, z = small_vae(), torch.rand(1, 3, 20, 16, 16), torch.randn(1, 4, 6, 2, 2)
+    found = CALLS[name](vae, x, z, lambda function: torch.compile(function, **WHOLE))
+    assert torch.equal(found, CALLS[name](vae, x, z, lambda function: function))
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_export(strict):
+    vae, x = small_vae(), torch.rand(1, 3, 20, 16, 16)
+    assert torch.equal(torch.export.export(vae, (x,), strict=strict).module()(x).sample, vae(x).sample)
+
+
+@pytest.mark.slow
+def test_inductor():
+    vae, x = small_vae(), torch.rand(1, 3, 20, 16, 16)
+    torch.testing.assert_close(torch.compile(vae)(x).sample, vae(x).sample)
+
+
+WRAPPERS = {
+    "the whole": lambda vae: torch.compile(vae, backend="eager"),
+    "twice": lambda vae: nn.DataParallel(torch.compile(vae, backend="eager")),
+    "data parallel": nn.DataParallel,
+    "the temporal half": lambda vae: compiled(vae, "temporal"),
+    "the 2D half": lambda vae: compiled(vae, "spatial"),
+    "a decoder": lambda vae: compiled(vae, "temporal.decoder"),
+    "diffusers' part": lambda vae: compiled(vae, "spatial.autoencoder.encoder"),
+}
+
+
+def compiled(vae: nn.Module, name: str) -> nn.Module:
+    parent, _, child = name.rpartition(".")
+    setattr(vae.get_submodule(parent), child, torch.compile(vae.get_submodule(name), backend="eager"))
+    return vae
+
+
+@pytest.mark.parametrize("norm", ["group", "frame_group"])
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrapped_models_are_taken_everywhere_and_save_plain_keys(name, norm, tmp_path):
+    temporal = dict(norm=norm)
+    plain, wrapped = small_vae(temporal=temporal), WRAPPERS[name](small_vae(temporal=temporal))
+    expected, found = reconstruct(plain, clip_of()), reconstruct(wrapped, clip_of())
+    assert (expected.sample == found.sample).all()
+    assert codec_of(wrapped).identity() == codec_of(plain).identity()
+    inside = codec_of(wrapped).vae
+    assert inside.state_dict().keys() == plain.state_dict().keys()
+    inside.save_pretrained(tmp_path)
+    loaded = load(tmp_path)
+    assert codec_of(loaded).identity()[:0] == "" and loaded.state_dict().keys() == plain.state_dict().keys()
+    other = WRAPPERS[name](small_vae(1, temporal=temporal))
+    codec_of(other).vae.load_state_dict(plain.state_dict())
+    assert codec_of(other).identity() == codec_of(plain).identity()
+
+
+def test_keys_of_compiled_parts_that_were_saved_with_their_prefix_load():
+    vae, other = small_vae(), small_vae(1)
+    other.load_state_dict({key.replace("temporal.", "temporal._orig_mod."): v for key, v in vae.state_dict().items()})
+    assert codec_of(other).identity() == codec_of(vae).identity()
+
+
+def test_another_familys_compiled_model():
+    vae = hunyuan().float()
+    assert (reconstruct(vae, clip_of()).sample == reconstruct(torch.compile(vae, **WHOLE), clip_of()).sample).all()
+    identity = codec_of(vae).identity()
+    assert codec_of(compiled(vae, "decoder")).identity() == identity
+
+
+@pytest.mark.parametrize("call", ["encode", "decode", "forward", "reconstruct"])
+def test_a_clip_is_waited_for_once_however_many_chunks_it_has(call, monkeypatch):
+    vae, z, waits = small_vae(), torch.randn(1, 4, 15, 2, 2), []
+    refuse = checks._refuse_infinite
+    monkeypatch.setattr(checks, "_refuse_infinite", lambda pending: (waits.append(len(pending)), refuse(pending)))
+    vae.decode(z, 51) if call == "decode" else getattr(vae, call)(torch.rand(1, 3, 51, 16, 16))
+    assert len(waits) == 1 and waits[0] >= 4
+
+
+@pytest.mark.parametrize(("call", "name"), [("encode", "x"), ("decode", "z"), ("forward", "x"), ("reconstruct", "x")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_infinity_is_still_refused_by_the_name_of_the_argument(call, name, value):
+    vae = small_vae()
+    x = torch.zeros(1, 4, 15, 2, 2) if call == "decode" else torch.zeros(1, 3, 51, 16, 16)
+    x[0, 0, -1] = value
+    with pytest.raises(NotFiniteError, match=f"^{name} must be finite"):
+        getattr(vae, call)(x, *[51] * (call == "decode"))

@@ -1,0 +1,74 @@
+"""Numbers of numpy and torch as arguments: they are taken as Python's are, and what is saved with them can be read."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers import SMALL_SPATIAL, small_vae
+from tests.helpers.training import TEMPORAL, spatial_config
+from vae_lab import SpatialVAE, TemporalVAE, load, write_video
+from vae_lab.families import codec_of, maps_of
+from vae_lab.reconstruct import reconstruct_file
+from vae_lab.training.config import Stage
+
+INTEGERS = pytest.mark.parametrize("integer", [np.int64, np.int32, np.uint8])
+
+
+def numbers_of(arguments: dict, integer: type) -> dict:
+    return {name: integer(value) if type(value) is int else value for name, value in arguments.items()}
+
+
+@INTEGERS
+def test_models_made_with_them_are_saved_and_read(integer, tmp_path):
+    models = {
+        "spatial": SpatialVAE(**numbers_of(SMALL_SPATIAL, integer), scaling_factor=np.float32(0.5)),
+        "temporal": TemporalVAE(**numbers_of(TEMPORAL, integer)),
+        "whole": small_vae(
+            micro_frame_size=integer(5), latents_mean=np.zeros(4, np.float32), latents_std=torch.ones(4)
+        ),
+        "factor": small_vae().spatial.with_scaling_factor(np.float16(0.5)),
+        "chunks": small_vae().with_micro_frame_size(integer(5)),
+        "codec": codec_of(small_vae()).with_chunk(integer(5)),
+        "statistics": small_vae().with_statistics(np.zeros(4), np.ones(4, np.float32)),
+    }
+    for name, model in models.items():
+        model.save_pretrained(tmp_path / name)
+        saved = {key: value for key, value in load(tmp_path / name).config.items() if not key.startswith("_")}
+        assert saved == json.loads(json.dumps({key: model.config[key] for key in saved}))
+
+
+@INTEGERS
+def test_recipes(integer):
+    numbers = dict(size=16, seed=3, workers=0, warmup_steps=2, cached_clips=4, checkpoint_every=2)
+    stage = dict(name="a", steps=2, batch_size=2)
+    made = spatial_config(
+        **numbers_of(numbers, integer),
+        mse_weight=np.float32(0.5),
+        stages=(Stage(**numbers_of(stage, integer), learning_rate=np.float64(1e-3), num_frames=np.array([1, 5])),),
+    )
+    plain = spatial_config(**numbers, mse_weight=0.5, stages=(Stage(**stage, learning_rate=1e-3, num_frames=(1, 5)),))
+    assert json.dumps(made.to_dict()) == json.dumps(plain.to_dict())
+
+
+@INTEGERS
+def test_calls(integer, tmp_path):
+    vae, x = small_vae(), torch.rand(1, 3, 9, 16, 16)
+    write_video(tmp_path / "clip.mp4", np.zeros((9, 16, 16, 3), np.uint8))
+    window = dict(start=integer(1), num_frames=integer(5), size=np.array([16, 16]), gain=np.float32(2))
+    assert reconstruct_file(vae, tmp_path / "clip.mp4", tmp_path / "out", **window).size == (5, 16, 16)
+    assert maps_of(vae, integer(9), integer(16), integer(3)).x.shape == x.shape
+    with torch.no_grad():
+        z = vae.encode(x).latent_dist.mode()
+        assert vae.decode(z, integer(9)).sample.shape == codec_of(vae).decode(z, 9).shape == x.shape
+    json.dumps(codec_of(vae).stream(integer(9)).encoder.state_dict())
+
+
+@pytest.mark.parametrize("value", [True, np.True_, np.float32(2.5), np.int64(0), "5", np.array([5])])
+def test_what_is_no_number_of_frames_stays_refused(value):
+    for call in (lambda: small_vae(micro_frame_size=value), lambda: small_vae().with_micro_frame_size(value)):
+        with pytest.raises(ValueError, match="micro_frame_size"):
+            call()
+    with pytest.raises(ValueError, match="size"):
+        spatial_config(size=value)

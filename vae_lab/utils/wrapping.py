@@ -1,0 +1,55 @@
+"""Modules that torch wraps in others: `torch.compile`, DataParallel and DistributedDataParallel."""
+
+from itertools import chain
+from typing import Any
+
+from diffusers import ConfigMixin, ModelMixin
+from torch import nn
+
+from .checks import plain
+
+
+def unwrapped(model: Any) -> Any:
+    """Return the model inside such wrappers; any other model as it is."""
+    while isinstance(model, nn.Module):
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif "_orig_mod" in model._modules:  # torch.compile's OptimizedModule
+            model = model._orig_mod
+        else:
+            break
+    return model
+
+
+def plain_key(key: str) -> str:
+    """Return the name that a parameter of a compiled module has without compilation."""
+    return key.replace("_orig_mod.", "")
+
+
+class PlainKeys(ModelMixin, ConfigMixin):
+    """A diffusers model whose state has the same keys whether its parts are compiled or not; it loads both kinds.
+
+    Its config holds Python's numbers, which JSON can hold, whatever it is made with.
+    """
+
+    def register_to_config(self, **config: Any) -> None:
+        """Change entries of the config."""
+        super().register_to_config(**plain(config))
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the state as torch does, with plain keys."""
+        state, prefix = super().state_dict(*args, **kwargs), kwargs.get("prefix", "")
+        for key in [key for key in state if key.startswith(prefix)]:
+            plain = prefix + plain_key(key[len(prefix) :])
+            if plain != key:
+                state[plain] = state.pop(key)
+        return state
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        names = chain(self.named_parameters(remove_duplicate=False), self.named_buffers(remove_duplicate=False))
+        mine = {plain_key(name): prefix + name for name, _ in names}
+        for key in [key for key in state_dict if key.startswith(prefix)]:
+            name = mine.get(plain_key(key[len(prefix) :]), key)
+            if name != key:
+                state_dict[name] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args)
