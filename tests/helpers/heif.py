@@ -60,9 +60,8 @@ def _coded(tile: np.ndarray, kind: str) -> tuple[bytes, bytes]:
         Image.fromarray(tile).save(file, "AVIF", quality=100, subsampling="4:4:4")
     else:
         with av.open(file, "w", format="mp4") as container:
-            stream = container.add_stream(
-                "libx265", rate=1, options={"x265-params": "log-level=none:crf=4", "tag": "hvc1"}
-            )
+            coding = "log-level=none:info=0:bframes=0:pools=none:frame-threads=1:crf=4"  # or x265's times are by chance
+            stream = container.add_stream("libx265", rate=1, options={"x265-params": coding})
             stream.height, stream.width, stream.pix_fmt = *tile.shape[:2], "yuv444p"
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(tile), format="rgb24")
             frame.pts, frame.time_base = 0, Fraction(1)

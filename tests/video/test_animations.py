@@ -277,6 +277,9 @@ def test_a_damaged_frame_costs_only_itself(tmp_path):
         kept = [t for t in range(5) if t != damaged]
         assert np.array_equal(clip.frames, whole.frames[kept])
         assert clip.times == pytest.approx(whole.times[kept])
+        assert clip.notes == scan_video(tmp_path / "a.png").notes == (f"1 frame could not be decoded: {damaged}",)
+        with pytest.raises(ValueError, match="a.png (breaks off or is damaged|is not a whole image)"):
+            read_video(tmp_path / "a.png", strict=True)
 
 
 def test_hostile_animations_are_refused(tmp_path):

@@ -3,6 +3,7 @@ import os
 import socket
 import struct
 
+import av
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -415,3 +416,44 @@ def test_numbers_of_numpy_and_paths_of_other_kinds(tmp_path):
         assert np.array_equal(clip.frames, photo_clip("coffee", 2, (16, 20), seed=3, start=(0, 0, 2)).frames)
         made = synthetic_clip("cut", number(9), [number(16), number(20)], seed=number(3), at=number(4))
         assert np.array_equal(made.frames, synthetic_clip("cut", 9, (16, 20), seed=3, at=4).frames)
+
+
+def test_a_heic_picture_in_tiles_is_refused_with_a_hint(tmp_path, monkeypatch):
+    """One tile is not the picture. FFmpeg decodes tiles one by one; the package pillow-heif puts them together."""
+    frame = np.tile(PICTURE, (6, 4, 1))[:128]
+    if "HEIF" in images.PICTURES:
+        monkeypatch.setattr(images, "PICTURES", tuple(kind for kind in images.PICTURES if kind != "HEIF"))
+    for rows, columns in ((2, 2), (2, 1)):
+        for name in ("a.heic", "a.heif", "a.png", "a.mp4", "a"):
+            (tmp_path / name).write_bytes(tiled(frame, rows, columns, "heic"))
+            with pytest.raises(ValueError, match="is a picture in tiles .HEIC.; to read it, install pillow-heif"):
+                read_video(tmp_path / name)
+    (tmp_path / "folder").mkdir()
+    Image.fromarray(frame).save(tmp_path / "folder" / "0.png")
+    (tmp_path / "a.heic").rename(tmp_path / "folder" / "1.heic")
+    with pytest.raises(ValueError, match="1.heic is not an image that can be read: it is a picture in tiles"):
+        read_video(tmp_path / "folder")
+
+
+def test_a_heic_picture_in_tiles_by_pillow_heif(tmp_path):
+    pytest.importorskip("pillow_heif")
+    frame = np.tile(PICTURE, (6, 4, 1))[:128]
+    (tmp_path / "a.heic").write_bytes(tiled(frame, 2, 2, "heic"))
+    assert np.abs(read_video(tmp_path / "a.heic").frames[0] - frame.astype(int)).mean() < 2
+
+
+def test_streams_that_look_like_images_are_videos(tmp_path):
+    """Motion JPEG is JPEG images in a row, and the first bytes of an AV1 stream could be those of a TGA file."""
+    with av.open(tmp_path / "a.mjpeg", "w", format="mjpeg") as container:
+        stream = container.add_stream("mjpeg", rate=25, options={"qscale": "1"})
+        stream.height, stream.width, stream.pix_fmt = 24, 32, "yuvj444p"
+        for t in range(4):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(PICTURE, 8 * t, 1), format="rgb24")))
+        container.mux(stream.encode(None))
+    for name in ("a.mjpeg", "a.mjpg", "a"):
+        (tmp_path / name).write_bytes((tmp_path / "a.mjpeg").read_bytes())
+        assert len(read_video(tmp_path / name)) == 4
+    (tmp_path / "a.obu").write_bytes(bytes([18, 0, 10, *[1] * 13, 24, 0, *[7] * 400]))
+    assert not images.is_image(tmp_path / "a.obu")
+    (tmp_path / "old.tga").write_bytes(saved(Image.fromarray(PICTURE), "TGA")[:-26])  # no footer
+    assert np.array_equal(read_video(tmp_path / "old.tga").frames[0], PICTURE)

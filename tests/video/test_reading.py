@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -67,3 +68,20 @@ def test_iter_and_scan_give_what_read_gives(tmp_path):
         scan_video(tmp_path / "images", 5, 5)
     with pytest.raises(ValueError, match="num_frames must be at least 1, got 0"):  # at once, not at the first frame
         iter_video(source, 0, 0)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi"])
+def test_a_title_in_another_encoding(tmp_path, suffix):
+    """Titles of old files are in Latin-1, Shift JIS or nothing at all. They are not the picture."""
+    with av.open(tmp_path / f"a{suffix}", "w") as container:
+        container.metadata["title"] = "a title"
+        stream = container.add_stream("mpeg4", rate=24)
+        stream.height, stream.width, stream.pix_fmt = 24, 32, "yuv420p"
+        for frame in LONG.frames[:3, :24, :32]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode(None))
+    data = (tmp_path / f"a{suffix}").read_bytes()
+    plain = read_video(tmp_path / f"a{suffix}")
+    assert b"a title" in data
+    (tmp_path / f"a{suffix}").write_bytes(data.replace(b"a title", b"Caf\xe9 \x83\xff"))
+    assert np.array_equal(read_video(tmp_path / f"a{suffix}").frames, plain.frames)

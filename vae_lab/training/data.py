@@ -25,7 +25,7 @@ from ..families import codec_of
 from ..spatial_vae import SpatialVAE
 from ..utils.files import hash_weights, locked
 from ..video.decoding import count_frames
-from ..video.images import IMAGE_SUFFIXES
+from ..video.images import IMAGE_SUFFIXES, is_image
 from ..video.reading import read_video, scan_video
 from . import synthetic
 from .config import Stage, TrainConfig
@@ -125,8 +125,7 @@ class VideoFolder:
 
     def _length(self, path: Path) -> int:
         if path not in self._lengths:
-            still = path.suffix.lower() in IMAGE_SUFFIXES
-            self._lengths[path] = len(read_video(path)) if still else count_frames(path)
+            self._lengths[path] = scan_video(path).num_frames if is_image(path) else count_frames(path)
         return self._lengths[path]
 
 

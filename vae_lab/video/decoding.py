@@ -89,7 +89,8 @@ def _identity(path: Path) -> tuple:
 
 
 def _open(path: Path):
-    return av.open(str(path.absolute()))  # absolute: "concat:a.mp4" is a file here, not one of FFmpeg's protocols
+    # Absolute: "concat:a.mp4" is a file here, not one of FFmpeg's protocols. Titles may be in any encoding.
+    return av.open(str(path.absolute()), metadata_errors="replace")
 
 
 def _video_streams(container, path: Path) -> list:
@@ -98,6 +99,8 @@ def _video_streams(container, path: Path) -> list:
     Cover art and thumbnails are left out.
     """
     streams = [s for s in container.streams.video if s.codec_context and not s.disposition & NO_VIDEO]
+    if not streams and any(s.disposition & Disposition.dependent for s in container.streams.video):
+        raise ValueError(f"{path} is a picture in tiles (HEIC); to read it, install pillow-heif")
     if not streams:
         others = ", ".join(sorted({s.type for s in container.streams if s.type != "video"}))
         raise ValueError(f"{path} has no video stream, only {others}" if others else f"{path} is empty or cut off")

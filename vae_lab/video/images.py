@@ -5,7 +5,7 @@ import re
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import lru_cache
 from io import BytesIO
@@ -16,20 +16,28 @@ import av
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from ..utils.text import count
+from ..utils.text import count, listed
 from . import animations
 
 # What Pillow reads safely and right. Others are left to FFmpeg.
-PICTURES = (
+PICTURES: tuple[str, ...] = (
     "PNG", "JPEG", "GIF", "WEBP", "AVIF", "BMP", "TIFF", "JPEG2000", "PPM", "ICO", "CUR", "ICNS", "PSD", "QOI", "SGI",
-    "SUN", "DDS", "XBM", "XPM", "PCX", "TGA",
+    "SUN", "DDS", "XBM", "XPM", "PCX",
 )  # fmt: skip
+with suppress(ImportError):  # optional: without it, FFmpeg reads HEIC files, but not those in tiles
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    PICTURES += ("HEIF",)
+MAGIC = re.compile(rb"\x89PNG\r|GIF8[79]a|\xff\xd8\xff|RIFF....WEBP|II\*\0|MM\0\*|....ftypavi[fs]", re.DOTALL)
+TGA_SUFFIXES = (".tga", ".icb", ".vda", ".vst")
+TGA_FOOTER = b"TRUEVISION-XFILE.\0"  # old TGA files lack it, and their header could be anything: the suffix decides
 # Files in a folder that must be readable; others are frames too if their content is an image's.
 IMAGE_SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".gif", ".avif", ".avifs", ".bmp", ".tif",
     ".tiff", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".cur", ".icns",
-    ".psd", ".qoi", ".sgi", ".rgb", ".rgba", ".bw", ".ras", ".dds", ".xbm", ".xpm", ".pcx", ".tga", ".icb", ".vda",
-    ".vst", ".heic", ".heif", ".hif", ".jxl", ".exr", ".hdr", ".dpx",
+    ".psd", ".qoi", ".sgi", ".rgb", ".rgba", ".bw", ".ras", ".dds", ".xbm", ".xpm", ".pcx",
+    *TGA_SUFFIXES, ".heic", ".heif", ".hif", ".jxl", ".exr", ".hdr", ".dpx",
 )  # fmt: skip
 SHORTEST, NO_DURATION = 10, 100  # milliseconds: browsers show a frame of at most SHORTEST for NO_DURATION
 BACKGROUND = (255, 255, 255)  # behind transparent pixels
@@ -51,17 +59,19 @@ class BreaksOffError(ValueError):
 
 
 def is_image(path: Path) -> bool:
-    """Return whether the content of a file, whatever its name, is an image that Pillow reads."""
+    """Return whether the content of a file, whatever its name, is an image for Pillow, be it a damaged one."""
     with path.open("rb") as file:
-        if b"\0\0\1\0" < file.read(4) < b"\0\0\2":  # MPEG's start code, which the lax header of TGA allows too
-            return False
+        head = file.read(16)
     try:
-        with _open(path):
-            return True
-    except UnidentifiedImageError:
-        return False
-    except ValueError:  # an image, but a damaged one: reading it tells how
-        return True
+        with _open(path) as image:
+            return not (image.format == "JPEG" and path.suffix.lower() not in IMAGE_SUFFIXES and _is_motion_jpeg(path))
+    except ValueError:
+        return MAGIC.match(head) is not None
+
+
+def _is_motion_jpeg(path: Path) -> bool:
+    """Return whether a second JPEG image begins where the first one ends."""
+    return b"\xff\xd9\xff\xd8\xff" in path.read_bytes()
 
 
 def iter_folder(
@@ -79,8 +89,7 @@ def iter_folder(
     Other files that are not images, and folders, are left out too and named in `notes`; one whose suffix is an image's
     must be readable.
     """
-    files: list[Path] = []
-    others: list[Path] = []
+    files, others = list[Path](), list[Path]()
     for entry in path.iterdir():
         if not entry.name.startswith("."):
             is_frame = entry.is_file() and (entry.suffix.lower() in IMAGE_SUFFIXES or is_image(entry))
@@ -125,7 +134,7 @@ def iter_image(
     pixels: False reads sizes and times only. What is unusual about the image is appended to `notes`. strict: refuse an
     animation with a damaged frame, which is otherwise left out and noted.
     """
-    number, end, missing = 0, 0.0, 0
+    number, end, missing = 0, 0.0, list[int]()
     with _open(path) as image:
         try:
             for picture, milliseconds in _frames(image, path):
@@ -135,7 +144,7 @@ def iter_image(
                 if picture is None and strict:
                     raise EOFError("it is damaged")
                 if picture is None:
-                    missing += 1
+                    missing.append(number + len(missing))
                     continue
                 frame = None
                 if number >= start:
@@ -145,7 +154,7 @@ def iter_image(
                     aspect = _pixel_aspect(image)
                 number += 1
                 if frame is not None:
-                    time, rate = (None, None) if milliseconds is None else (begin, (number + missing) / end)
+                    time, rate = (None, None) if milliseconds is None else (begin, (number + len(missing)) / end)
                     yield Shown(frame, time, rate, aspect)
                     if number - start == num_frames:
                         break
@@ -158,27 +167,36 @@ def iter_image(
     if number <= start:
         raise ValueError(f"{path} has {number} frames, so it has no frame {start}")
     if missing:
-        notes.append(f"{count(missing, 'frame')} of the animation could not be decoded and left out")
+        notes.append(f"{count(len(missing), 'frame')} could not be decoded: {listed(missing)}")
 
 
-# Pillow's errors for damaged files
-DAMAGED = (OSError, SyntaxError, EOFError, IndexError, RuntimeError, struct.error, Image.DecompressionBombError)
+# Pillow's errors for damaged files, besides ValueError
+DAMAGED = (
+    OSError, SyntaxError, EOFError, LookupError, RuntimeError, TypeError, ArithmeticError, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[Image.Image]:
     try:
-        with path.open("rb") as file, _opened(file) as image:
+        with path.open("rb") as file, _opened(file, path.suffix.lower()) as image:
             yield image
     except UnidentifiedImageError:
-        raise
+        raise ValueError(f"{path} is not a whole image") from None
     except DAMAGED as error:
         raise ValueError(f"{path} is not a whole image: {error}") from None
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {error}") from None
 
 
-def _opened(file: IO[bytes]) -> Image.Image:
+def _opened(file: IO[bytes], suffix: str) -> Image.Image:
+    file.seek(-min(len(TGA_FOOTER), file.seek(0, 2)), 2)
+    is_tga = file.read() == TGA_FOOTER or suffix in TGA_SUFFIXES
     try:
-        return Image.open(file, formats=PICTURES)
+        return Image.open(file, formats=(*PICTURES, *["TGA"] * is_tga))
     except ValueError as error:  # how some of Pillow's readers call a damaged file
         raise OSError(error) from None
 
@@ -192,9 +210,7 @@ def _frames(image: Any, path: Path) -> Iterator[tuple[Image.Image | None, float 
         animation = animations.read_apng(path.read_bytes())
     if animation is not None:
         image.load()
-        kept: dict[str | tuple[int, int], Any] = {
-            key: image.info[key] for key in ("icc_profile", "gamma", "srgb", "exif") if key in image.info
-        }
+        kept: dict = {key: image.info[key] for key in ("icc_profile", "gamma", "srgb", "exif") if key in image.info}
         for frame, milliseconds in animations.compose(animation, _decode):
             if frame is not None:
                 frame.info = kept
@@ -234,7 +250,7 @@ def _decode(data: bytes) -> Image.Image | None:
     try:
         with Image.open(BytesIO(data), formats=("GIF", "PNG")) as image:
             return _eight_bits(image).convert("RGBA")
-    except DAMAGED:
+    except (*DAMAGED, ValueError):
         return None
 
 
@@ -263,10 +279,11 @@ def _orientation(image: Image.Image) -> int:
 
 def _pixel_aspect(image: Image.Image) -> Fraction:
     """Width of a pixel over its height, by the tagged resolution, which counts pixels per length."""
-    x, y = image.info.get("dpi") or image.info.get("aspect") or image.info.get("jfif_density") or (1, 1)
-    if not (x and y and 1 / 4 <= y / x <= 4):  # no resolution, or nonsense
+    tags = image.info.get("dpi") or image.info.get("aspect") or image.info.get("jfif_density") or (1, 1)
+    x, y = map(float, tags)
+    if not (x > 0 and 1 / 4 <= y / x <= 4):  # no resolution, or nonsense
         return Fraction(1)
-    aspect = Fraction(float(y / x)).limit_denominator(100)
+    aspect = Fraction(y / x).limit_denominator(100)
     return 1 / aspect if _orientation(image) >= 5 else aspect
 
 
@@ -336,8 +353,7 @@ def _sixteen_bits(image: Any) -> np.ndarray | None:
     with Image.open(source, formats=(format_,)) as again:
         again.seek(page)
         again.tile = [
-            tile._replace(args=raw if isinstance(tile.args, str) else (raw, *(tile.args or ())[1:]))
-            for tile in again.tile
+            tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw) for tile in again.tile
         ]
         lower = np.asarray(again).astype(np.int64)
     if name == "LA":
@@ -389,7 +405,7 @@ def _to_srgb(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
         axes = np.meshgrid(*[steps] * len(mode), indexing="ij")
         colours = np.stack(axes, axis=-1).reshape(1, -1, len(mode)).squeeze(-1 if mode == "L" else ())
         shown = np.asarray(ImageCms.applyTransform(Image.fromarray(colours, mode), transform)).astype(int)
-    except (ImageCms.PyCMSError, OSError, KeyError):
+    except (ImageCms.PyCMSError, *DAMAGED, ValueError):
         return "", None
     is_srgb = mode != "CMYK" and np.abs(shown - colours.reshape(1, -1, len(mode))).max() <= SAME_COLOUR
     return mode, None if is_srgb else transform
@@ -411,7 +427,7 @@ def _remarks(image: Image.Image, path: Path) -> Iterator[str]:
     elif image.format in ("PNG", "AVIF"):
         with path.open("rb") as file:
             tags = re.search(rb"cICP(.)(.)|colrnclx.(.).(.)", file.read(4096), re.DOTALL)
-        primaries, transfer = (group[0] for group in tags.groups() if group is not None) if tags else (1, 13)
+        primaries, transfer = (group[0] for group in tags.groups() if group) if tags else (1, 13)
         if transfer in HDR_TRANSFERS:
             yield f"transfer function {HDR_TRANSFERS[transfer]} (HDR): values are read as they lie"
         elif primaries in PRIMARIES:

@@ -24,10 +24,13 @@ def read_video(
 ) -> Clip:
     """Read frames `start` to `start + num_frames - 1` of a video, an animated image, a folder of images or one image.
 
-    Grey becomes three equal channels; transparent pixels are shown on white; 16 bits become 8; a video's alpha channel
-    is dropped. Colours follow the tagged matrix and range; without a tag, BT.709 is taken from 720 lines on, else
-    BT.601. Display matrices are followed: turns by multiples of 90 degrees, mirrored or not. Of several video streams,
-    the default one is read, else the largest.
+    Its content decides how a file is read, not its suffix. Grey becomes three equal channels; transparent pixels are
+    shown on white; 16 bits are rounded to 8; a video's alpha channel is dropped. Images and animations look as in
+    browsers: colour profiles and gamma are converted to sRGB, frames are composed and timed alike.
+
+    Colours of videos follow the tagged matrix and range; without a tag, BT.709 is taken from 720 lines on, else BT.601.
+    Display matrices are followed: turns by multiples of 90 degrees, mirrored or not. Of several video streams, the
+    default one is read, else the largest.
 
     What is unusual and read as it lies is said in the clip's `notes`: interlaced frames, HDR and wide-gamut colours,
     pixels that are not square, other display matrices. So are damaged packets, which cost the frames that cannot be
@@ -37,8 +40,9 @@ def read_video(
     end; formats without them (.ts, .flv) end where they end.
 
     Args:
-        source: anything FFmpeg reads (mp4, webm, mkv, …), gif, png, jpg, webp, bmp, tif, or a folder of such images:
-          each is a frame, in natural order (2 before 10).
+        source: anything FFmpeg reads (mp4, webm, mkv, …), an image or animation that Pillow reads (gif, png, jpg, webp,
+          avif, tif, …), or a folder of images: each is a frame, in natural order (2 before 10). Other files in the
+          folder are left out and named in the clip's `notes`. HEIC pictures in tiles need the package pillow-heif.
         start: first frame, from 0. Frames are counted as they are shown, also at a variable rate.
         num_frames: None reads to the end. In long files, decoding starts at the last picture before `start` from which
           it is exact.
@@ -162,7 +166,8 @@ def _read_file(
             yield shown
     except ValueError as error:
         if shown is None and path.suffix.lower() in IMAGE_SUFFIXES:
-            raise ValueError(f"{path} is not an image that can be read") from error
+            reason = str(error).removeprefix(f"{path} ")
+            raise ValueError(f"{path} is not an image that can be read: it {reason}") from error
         raise
 
 
