@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from pkgutil import resolve_name
@@ -70,6 +71,22 @@ def test_the_front_page_is_short():
     assert len(text.split()) <= 900
 
 
+@pytest.mark.slow
+def test_the_front_page_shows_what_the_demo_prints(tmp_path):
+    """The words are exact, the numbers to a thousandth: the last digits may differ from CPU to CPU."""
+    makefile, text = ((ROOT / name).read_text("utf-8") for name in ("Makefile", "README.md"))
+    words = re.search(r"vae-lab (reconstruct .+)", makefile)[1].split()
+    run = subprocess.run(
+        [sys.executable, "-m", "vae_lab", words[0], words[1], tmp_path / "demo"], cwd=ROOT, capture_output=True, text=True
+    )
+    shown = re.search(r"^```text\n(.*?)^```$", text, re.S | re.M)[1].splitlines()
+    printed = [line for line in run.stdout.splitlines() if not line.startswith(("model", "wrote"))]
+    number = re.compile(r"\d+(?:\.\d+)?")
+    assert [number.sub("#", line) for line in shown] == [number.sub("#", line) for line in printed], run.stderr
+    numbers = ([float(value) for line in lines for value in number.findall(line)] for lines in (shown, printed))
+    assert next(numbers) == pytest.approx(next(numbers), rel=1e-3)
+
+
 @pytest.mark.parametrize("page", [*PAGES, *NOTEBOOKS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_and_pictures_lead_somewhere(page):
     assert broken_links(page) == []
@@ -87,6 +104,15 @@ def test_paths_that_are_named_exist(page):
     named = [path for path in PATH.findall(prose(page)) if not path.endswith(TO_BE_WRITTEN)]
     if page.name != "CHANGELOG.md":
         assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_all_data_is_described():
+    """Every file and folder of data/ has a row in its README, so a visitor knows what it is and where it is from."""
+    text = (ROOT / "data" / "README.md").read_text("utf-8")
+    tracked = subprocess.run(["git", "ls-files", "data"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    names = {Path(name).parts[1] for name in tracked} - {"README.md"}
+    assert len(names) > 5
+    assert [name for name in sorted(names) if f"`{name}`" not in text and f"`{name}/`" not in text] == []
 
 
 @by_name

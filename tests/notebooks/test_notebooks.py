@@ -192,6 +192,11 @@ def test_formulas_are_checked_and_predictions_asked(path):
     assert cells[0].source.startswith(f"# {path.stem[:2]} · ") and "?**" in cells[0].source  # begins with a question
 
 
+def test_every_lesson_leads_to_the_next():
+    for path, following in zip(NOTEBOOKS, NOTEBOOKS[1:], strict=False):
+        assert f"({following.name})" in read(path).cells[-1].source, path.name
+
+
 def test_the_map_names_every_notebook():
     start = read(NOTEBOOKS[0]).cells[0].source
     for path in NOTEBOOKS[1:]:
