@@ -76,9 +76,8 @@ def test_the_front_page_shows_what_the_demo_prints(tmp_path):
     """The words are exact, the numbers to a thousandth: the last digits may differ from CPU to CPU."""
     makefile, text = ((ROOT / name).read_text("utf-8") for name in ("Makefile", "README.md"))
     words = re.search(r"vae-lab (reconstruct .+)", makefile)[1].split()
-    run = subprocess.run(
-        [sys.executable, "-m", "vae_lab", words[0], words[1], tmp_path / "demo"], cwd=ROOT, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "vae_lab", *words[:2], tmp_path / "demo"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     shown = re.search(r"^```text\n(.*?)^```$", text, re.S | re.M)[1].splitlines()
     printed = [line for line in run.stdout.splitlines() if not line.startswith(("model", "wrote"))]
     number = re.compile(r"\d+(?:\.\d+)?")
