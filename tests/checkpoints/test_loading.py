@@ -284,6 +284,14 @@ def test_a_cut_off_safetensors_file(tmp_path, length):
             read(folder, spatial_config=SPATIAL)
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "clip.mp4", "model.pt"])
+def test_a_file_of_another_kind_is_called_that(tmp_path, name):
+    (tmp_path / name).write_bytes(b"hello, this is a text")
+    for read in (load, inspect):
+        with pytest.raises(ValueError, match=f"{name} is neither a safetensors file nor a torch file$"):
+            read(tmp_path / name)
+
+
 def test_what_is_no_checkpoint(tmp_path):
     for source in (
         tmp_path / "nothing",

@@ -153,7 +153,11 @@ def _is_safetensors(file: Path) -> bool:
         head = opened.read(9)
     if head.startswith(b"version "):
         raise ValueError(f"{file} is a pointer of Git LFS, not the weights: `git lfs pull` fetches them")
-    return head[8:] == b"{" or (file.suffix == ".safetensors" and not head.startswith(b"PK"))
+    if head[8:] == b"{" or (file.suffix == ".safetensors" and not head.startswith(b"PK")):
+        return True
+    if head and not head.startswith((b"PK", b"\x80")):  # a zip file or a pickle
+        raise ValueError(f"{file} is neither a safetensors file nor a torch file")
+    return False
 
 
 def _open_safetensors(file: Path) -> safe_open:
