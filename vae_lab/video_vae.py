@@ -98,9 +98,13 @@ class VideoVAE(PlainKeys):
         return with_config(self, micro_frame_size=micro_frame_size)
 
     def with_statistics(self, latents_mean: Sequence[float], latents_std: Sequence[float]) -> "VideoVAE":
-        """Make a VideoVAE of the same modules, not of copies, that normalizes by other numbers."""
+        """Make a VideoVAE of the same modules, not of copies, that normalizes by other numbers.
+
+        Its config names every argument of both halves, so that other defaults would not change what is saved.
+        """
         channels, weight = self.temporal.config.latent_channels, next(self.temporal.parameters())
-        other = with_config(self, latents_mean=latents_mean, latents_std=latents_std)
+        halves = dict(spatial_config=_arguments(self.spatial), temporal_config=_arguments(self.temporal))
+        other = with_config(self, latents_mean=latents_mean, latents_std=latents_std, **halves)
         kind = dict(device=weight.device, dtype=torch.promote_types(weight.dtype, torch.float32))
         other.shift = _per_channel("latents_mean", latents_mean, channels).to(**kind)
         other.scale = _per_channel("latents_std", latents_std, channels).to(**kind)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from functools import cache
+from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
 
@@ -432,6 +433,8 @@ def test_a_whole_vae_is_trained_from_pixels(tmp_path, model):
     else:
         assert again.shift.flatten().tolist() == pytest.approx(z.mean((0, 2, 3, 4)).tolist(), abs=1e-5)
         assert again.scale.flatten().tolist() == pytest.approx(z.std((0, 2, 3, 4)).tolist(), rel=1e-4)
+        for name, half in (("spatial_config", vae.spatial), ("temporal_config", vae.temporal)):
+            assert set(again.config[name]) == set(signature(type(half)).parameters)  # also those left at their default
     assert {row["stage"] for row in read_log(tmp_path / "log.csv")} == {"pixels"}
 
 
