@@ -121,7 +121,7 @@ def test_frames_are_measured_by_every_metric_that_is_defined_for_their_size():
     assert list(found) == list(FRAME_METRICS) and {"psnr", "ssim"} <= found.keys()
     assert found["psnr"].tolist() == psnr(x, y, 2.0)[0].tolist()
     assert found["ssim"].tolist() == ssim(x, y, 2.0)[0].tolist()
-    assert list(measure_frames(x[..., :10], y[..., :10])) == ["psnr"]
+    assert set(found) - set(measure_frames(x[..., :10], y[..., :10])) == {"ssim"}
     assert measure_frames(x.clone().requires_grad_(), y)["psnr"].tolist() == found["psnr"].tolist()
     with pytest.raises(ValueError, match=r"x must be one clip \(1, C, T, H, W\), got shape \(2, 3, 4, 12, 11\)"):
         measure_frames(x.expand(2, -1, -1, -1, -1), y.expand(2, -1, -1, -1, -1))
