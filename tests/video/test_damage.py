@@ -105,6 +105,38 @@ def test_packets_that_the_container_loses_are_said(tmp_path, suffix):
             read_video(tmp_path / f"bad.{suffix}", strict=True)
 
 
+@pytest.mark.parametrize("length", [4, 8], ids=["ID", "ID and size"])
+def test_a_cluster_that_is_not_one_any_more_is_said(tmp_path, length):
+    path = encode(tmp_path / "clip.mkv", FRAMES, "ffv1", "bgr0", container_options={"cluster_time_limit": "100"})
+    content = bytearray(path.read_bytes())
+    at = content.index(b"\x1f\x43\xb6\x75", len(content) // 2)
+    content[at : at + length] = b"\x18\x5c\xbb\xfa" + b"\0" * (length - 4)
+    path.write_bytes(content)
+    assert len(read_video(path)) < 30 and "packets, and with them frames, are lost" in read_video(path).notes[0]
+
+
+def test_a_transport_stream_says_what_it_lost(tmp_path):
+    path = encode(tmp_path / "clip.ts", FRAMES, options=X264)
+    content = path.read_bytes()
+    at = len(content) // 376 * 188
+    path.write_bytes(content[:at] + content[at + 188 :])
+    assert "packets, and with them frames, are lost" in read_video(path).notes[-1]
+    with pytest.raises(BreaksOffError):
+        read_video(path, strict=True)
+    path.write_bytes(content[:-188])  # the end of a recording
+    assert not any("lost" in note for note in read_video(path).notes)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("ts", "mpeg2video"), ("flv", "flv"), ("asf", "mpeg4"), ("nut", "mpeg4")]
+)
+def test_a_gap_in_a_container_that_keeps_no_sizes_is_said(tmp_path, suffix, codec):
+    path = encode(tmp_path / f"clip.{suffix}", FRAMES, codec, pts=[*range(14), *range(15, 31)], options={"bf": "0"})
+    assert read_video(path).notes == ("time stamps are far apart after frame 13: frames may be lost there",)
+    at = np.cumsum([0, *[1, 2, 4, 3, 1] * 6])[:30]
+    assert not read_video(encode(path, FRAMES, codec, pts=at, options={"bf": "0"})).notes
+
+
 def test_windows_of_a_long_file_agree_once_damage_is_known(tmp_path, monkeypatch):
     """Where a window is sought by packets, those that cannot be decoded would count."""
     monkeypatch.setattr(decoding, "WORTH_A_SEEK", 0)

@@ -4,8 +4,10 @@ import av
 import numpy as np
 import pytest
 
-from tests.helpers.video import CLIP, LONG
+from tests.helpers.video import CLIP, LONG, encode
 from vae_lab import read_video, write_video
+from vae_lab.video.colours import Converter
+from vae_lab.video.decoding import count_frames
 from vae_lab.video.reading import scan_video
 
 
@@ -13,10 +15,8 @@ def test_a_window_reads_no_more_frames_than_it_needs(tmp_path, monkeypatch):
     frames = np.repeat(CLIP.frames, 30, axis=0)  # 720 frames: key frames lie at most 250 apart
     write_video(tmp_path / "long.mp4", frames)
     seen = []
-    from vae_lab.video import decoding as streams
-
-    convert = streams._frame_to_image
-    monkeypatch.setattr(streams, "_frame_to_image", lambda frame, by: (seen.append(frame.pts), convert(frame, by))[1])
+    convert = Converter.rgb
+    monkeypatch.setattr(Converter, "rgb", lambda by, frame: (seen.append(frame.pts), convert(by, frame))[1])
     clip = read_video(tmp_path / "long.mp4", 600, 5)
     assert len(seen) == 5
     assert np.array_equal(clip.frames, read_video(tmp_path / "long.mp4").frames[600:605])
@@ -124,6 +124,20 @@ def test_audio_only_and_no_frames(tmp_path):
         container.start_encoding()
     with pytest.raises(ValueError, match="none.mkv has no frames"):
         read_video(tmp_path / "none.mkv")
+
+
+def test_a_stream_that_begins_late(tmp_path):
+    """In an FLV file, streams are known by their first packets."""
+    path = encode(tmp_path / "clip.flv", CLIP.frames, "flv")
+    sound = b"\x2e" + bytes(100)  # MP3, in a tag of sound
+    path.write_bytes(path.read_bytes() + b"\x08" + len(sound).to_bytes(3, "big") + bytes(7) + sound + bytes(4))
+    assert len(read_video(path)) == 24 and count_frames(path) == 24
+
+
+def test_what_has_no_decoder_is_refused_in_these_words(tmp_path):
+    (tmp_path / "a.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"/>')
+    with pytest.raises(ValueError, match="a.svg cannot be decoded: FFmpeg has no decoder for it .piped svg"):
+        read_video(tmp_path / "a.svg")
 
 
 def test_frames_are_counted_by_decoding(tmp_path):

@@ -5,6 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 from av.stream import Disposition
 
 from tests.helpers.video import encode, moving
@@ -41,6 +42,7 @@ WINDOWED = {  # name: (suffix, codec, pixel format, options)
     "mpeg2, ts": ("ts", "mpeg2video", "yuv420p", {"g": "10", "bf": "2"}),
     "ffv1": ("mkv", "ffv1", "yuv420p", {"g": "7"}),
     "prores": ("mov", "prores_ks", "yuv422p10le", {}),
+    "vc2, where FFmpeg cannot seek": ("mkv", "vc2", "yuv422p", {"strict": "-1", "b": "3M"}),
 }
 
 
@@ -92,6 +94,31 @@ def test_a_long_way_to_a_window_is_not_decoded(tmp_path, monkeypatch):
     assert len(decoded) - 48 <= 5
 
 
+def copied(source, path, bitstream_filter=None):
+    """Copy the packets of a video stream to another container."""
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        context = bitstream_filter and BitStreamFilterContext(bitstream_filter, old.streams.video[0])
+        for packet in old.demux(video=0):
+            for changed in context.filter(packet if packet.size else None) if context else [packet] * bool(packet.size):
+                changed.stream = stream
+                new.mux(changed)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov"])
+@pytest.mark.parametrize("rotate", [90, 180])
+def test_an_orientation_in_the_bitstream_holds_for_all_frames(tmp_path, monkeypatch, suffix, rotate):
+    monkeypatch.setattr(decoding, "WORTH_A_SEEK", 0)
+    plain = encode(tmp_path / "plain.mp4", FRAMES[:20], options={"g": "6", "bf": "2"})
+    said = f"h264_metadata=display_orientation=insert:rotate={rotate}"  # with the first frame only
+    turned = copied(plain, tmp_path / f"turned.{suffix}", said)
+    right = np.rot90(read_video(plain).frames, rotate // 90, axes=(1, 2))
+    assert np.array_equal(read_video(turned).frames, right)
+    for start in range(20):
+        assert np.array_equal(read_video(turned, start, 1).frames[0], right[start])
+
+
 # ---- rates and times ----
 
 
@@ -126,6 +153,14 @@ def test_the_rate_of_a_recording_that_has_none_in_its_header(tmp_path):
     (tmp_path / "clip.webm").write_bytes(content)
     assert read_video(tmp_path / "clip.webm").fps == pytest.approx(1 / 0.033)
     assert read_video(tmp_path / "clip.webm", 3, 1).fps < 100
+
+
+@pytest.mark.parametrize(("start", "count"), [(0, 1), (0, 12), (5, 1), (5, 6)])
+def test_a_rate_that_counts_fields(tmp_path, start, count):
+    """FFmpeg writes an H.264 stream that it copies into an AVI file with twice its rate."""
+    path = encode(tmp_path / "clip.mp4", FRAMES[:12], options={"bf": "2"})
+    path = copied(path, tmp_path / "clip.avi", "h264_mp4toannexb")
+    assert read_video(path, start, count).fps == pytest.approx(25)
 
 
 def test_dv_has_its_own_rate(tmp_path):
@@ -246,6 +281,7 @@ def test_turned_pixels_are_turned(tmp_path):
         (16, 9, ["transfer function PQ (HDR): values are read as they lie", "primaries BT.2020: values are read as"]),
         (18, 9, ["transfer function HLG (HDR): values are read as they lie", "primaries BT.2020: values are read as"]),
         (1, 12, ["primaries Display P3: values are read as they lie"]),
+        (8, 1, ["transfer function linear: values are read as they lie"]),
         (1, 1, []),
         (6, 6, []),
     ],

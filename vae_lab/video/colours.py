@@ -75,13 +75,12 @@ def _is_deep_full_range(frame) -> bool:
     return is_yuv and frame.color_range == ColorRange.JPEG and frame.format.components[0].bits > 8
 
 
-def orientation(frame) -> tuple[bool, bool, bool] | None:
+def orientation(matrix: tuple[int, ...] | None) -> tuple[bool, bool, bool] | None:
     """Return how a frame is brought upright: (swap the axes, then mirror left-right, then mirror top-bottom).
 
     The display matrix maps (x, y) to (a x + c y, b x + d y). Angles within NEAR of a multiple of 90 degrees are taken
     as that multiple. None: the matrix turns by another angle, or is singular.
     """
-    matrix = _display_matrix(frame)
     if matrix is None:
         return False, False, False
     a, b, _, c, d, *_ = matrix
@@ -92,7 +91,8 @@ def orientation(frame) -> tuple[bool, bool, bool] | None:
     return swap, a < 0, d < 0
 
 
-def _display_matrix(frame) -> tuple[int, ...] | None:
+def display_matrix(frame) -> tuple[int, ...] | None:
+    """Return a frame's display matrix, 16.16 and 2.30 fixed point; None if it has none."""
     try:
         return struct.unpack("=9i", bytes(frame.side_data[Type.DISPLAYMATRIX]))
     except KeyError:

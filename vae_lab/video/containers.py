@@ -10,6 +10,8 @@ from typing import BinaryIO
 FRAGMENT = (b"moov", b"moof", b"sidx", b"styp", b"prft", b"emsg")  # boxes of an mp4 file that come before pictures
 EBML_HEADER, SEGMENT, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 TRACKS, TRACK_NUMBER, BLOCK_GROUP, BLOCKS = 0x1654AE6B, 0xD7, 0xA0, (0xA1, 0xA3)
+# An index of contents, information, cues, attachments, chapters, tags, padding, CRC
+IN_SEGMENT = (EBML_HEADER, 0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, 0xEC, 0xBF)
 IN_CLUSTER = (*BLOCKS, 0xA7, 0xAB, 0xAF, 0xBF, 0xE7, 0xEC, 0x5854)  # blocks, time stamps, sizes, CRC and padding
 
 
@@ -58,20 +60,20 @@ def _lists(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int]]:
 
 
 def has_lost_packets(path: Path, container) -> bool:
-    """Return whether a Matroska or WebM file has a cluster with something else than blocks of its tracks.
+    """Return whether a Matroska or WebM file has something that does not belong there.
 
     FFmpeg passes over that without a word. In other containers, packets do not carry the container's own headers.
     """
     if "matroska" not in container.format.name:
         return False
-    tracks = set()
+    tracks, size = set(), path.stat().st_size
     with path.open("rb") as file:
-        for kind, start, stop, _ in _elements(file, path.stat().st_size):
+        elements = list(_elements(file, size))
+        for kind, start, stop, _ in elements:
             if kind == TRACKS:
                 for _, first, last, _ in _elements(file, stop, start):
-                    tracks |= {
-                        _integer(file, *field[1:3]) for field in _elements(file, last, first) if field[0] == 0xD7
-                    }
+                    numbers = [field for field in _elements(file, last, first) if field[0] == TRACK_NUMBER]
+                    tracks |= {_integer(file, first, last) for _, first, last, _ in numbers}
             elif kind == CLUSTER:
                 end = start
                 for child, first, end, _ in _elements(file, stop, start):
@@ -81,7 +83,9 @@ def has_lost_packets(path: Path, container) -> bool:
                         return True
                 if end != stop:
                     return True
-    return False
+            elif kind not in IN_SEGMENT:
+                return True
+    return any(stop < min(limit, size) for _, _, stop, limit in elements[-1:])
 
 
 def _is_cut_off_matroska(file: BinaryIO, end: int) -> bool:

@@ -8,12 +8,11 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import av
-import numpy as np
 from av.stream import Disposition
 from PIL import Image
 
 from ..utils.text import count, listed
-from .colours import APPROXIMATED, Converter, orientation, upright
+from .colours import APPROXIMATED, Converter, display_matrix, orientation, upright
 from .containers import has_lost_packets, is_cut_off
 from .images import BreaksOffError, Shown, blank, fit
 
@@ -22,7 +21,7 @@ WORTH_A_SEEK = 50_000_000  # pixels. If fewer lie before a window, it is decoded
 NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
 CLOCK_RATE = 1000  # frames per second from which a rate in a header is that of a clock, not of pictures
 FIELD_ORDERS = {2: "top", 3: "bottom", 4: "top", 5: "bottom"}  # AVFieldOrder: the field that is shown first
-TRANSFERS = {16: "PQ (HDR)", 18: "HLG (HDR)"}  # H.273, as PRIMARIES
+TRANSFERS = {8: "linear", 16: "PQ (HDR)", 18: "HLG (HDR)"}  # H.273, as PRIMARIES
 PRIMARIES = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
 
 
@@ -101,6 +100,8 @@ def _video_streams(container, path: Path) -> list:
     streams = [s for s in container.streams.video if s.codec_context and not s.disposition & NO_VIDEO]
     if not streams and any(s.disposition & Disposition.dependent for s in container.streams.video):
         raise ValueError(f"{path} is a picture in tiles (HEIC); to read it, install pillow-heif")
+    if not streams and any(s.codec_context is None for s in container.streams.video):
+        raise ValueError(f"{path} cannot be decoded: FFmpeg has no decoder for it ({container.format.long_name})")
     if not streams:
         others = ", ".join(sorted({s.type for s in container.streams if s.type != "video"}))
         raise ValueError(f"{path} has no video stream, only {others}" if others else f"{path} is empty or cut off")
@@ -124,7 +125,8 @@ class _Video:
         self.last: Any = None  # frame
         self.packets = 0
         self.rate: float | None = None
-        self.torn = self.interlaced = False
+        self.turn: tuple[bool, bool, bool] | None = (False, False, False)
+        self.torn = self.interlaced = self.corrupt = self.ends_corrupt = False
         self.stamps: list[int | None] = []  # of the packets that are shown
         self.decoded: dict[int | None, bool] = {}  # time stamp of a frame -> whether it is damaged
         self.failed: list[int] = []  # numbers of packets
@@ -148,9 +150,9 @@ class _Video:
         while moved:
             moved = False
             try:
-                for packet in self.container.demux(self.stream):
+                for packet in _demux(self.container, self.stream):
                     moved = True
-                    if packet.dts is not None or packet.size:
+                    if packet is not None and (packet.dts is not None or packet.size):
                         self.packets += 1
                     yield packet
                 return
@@ -169,13 +171,17 @@ class _Video:
                     raise _DamageError from error
                 self.failed.append(len(self.stamps))
                 frames = []
-            if packet is not None and _is_shown(packet):
+            if _is_shown(packet):
+                self.corrupt = self.corrupt or self.ends_corrupt  # the last one may be cut off, no more
+                self.ends_corrupt = packet.is_corrupt and self.container.format.name == "mpegts"
                 self.torn = packet.is_corrupt and bool(self.failed[-1:] == [len(self.stamps)])  # cut off, if the last
                 self.stamps.append(packet.pts)
             for frame in frames:
                 if frame.is_corrupt and not self.careful:
                     raise _DamageError
                 self.last, self.decoded[frame.pts] = frame, frame.is_corrupt
+                if matrix := display_matrix(frame):  # it holds until the next one: some streams give it only once
+                    self.turn = orientation(matrix)
                 yield frame
 
     def frames(self, place: "_Place | None", number: int, last: int | None) -> Iterator:
@@ -183,17 +189,23 @@ class _Video:
 
         last: time stamp of a frame that was the last one before `number` when the frames were decoded before.
         """
-        frames = self._frames()
         if place is None:
-            for index, frame in enumerate(frames):
+            for index, frame in enumerate(self._frames()):
                 if self.origin is None:
                     self.origin = frame.time
                 if frame.pts > last if None not in (last, frame.pts) else index >= number:
                     yield frame
             return
         self.start, self.origin = place, float(place.first * self.stream.time_base)
-        self.container.seek(place.seek, stream=self.stream)
-        exact = False  # containers mark the start of a gradual refresh as key frames, too; the decoder does not
+        next(self._frames(), None)  # tells how the file is turned
+        self.stamps.clear()
+        self.decoded.clear()
+        try:
+            self.container.seek(place.seek, stream=self.stream)
+        except av.error.FFmpegError:  # as Matroska does with Dirac
+            return
+        # Containers mark the start of a gradual refresh as a key frame, too; the decoder does not.
+        frames, exact = self._frames(), False
         for frame in frames:
             exact = exact or (frame.pts == place.key and frame.key_frame)
             if frame.pts is None or frame.pts >= place.pts:
@@ -204,7 +216,7 @@ class _Video:
 
     def show(self, frame, size: tuple[int, int] | None, pixels: bool) -> Shown:
         """Convert a frame, and note what is unusual about it."""
-        turn = orientation(frame)
+        turn = self.turn
         if turn is None:
             turn = False, False, False
             self._note("its display matrix is none of turns by 90 degrees and mirroring: frames are read as stored")
@@ -227,7 +239,7 @@ class _Video:
             name, nearest = APPROXIMATED[frame.colorspace]
             self._note(f"the matrix is {name}, which is read as {nearest.name}: colours are approximate")
         if pixels:
-            array = _frame_to_image(frame, self.converter)
+            array = upright(self.converter.rgb(frame), *turn)
             array = array if size is None else fit(Image.fromarray(array), size)
         else:
             array = blank(size or ((frame.width, frame.height) if turn[0] else (frame.height, frame.width)))
@@ -240,10 +252,11 @@ class _Video:
 
     def _rate(self, frame) -> float | None:
         """The rate in the header, or that of the frame's own duration."""
-        rates = [self.stream.average_rate, self.stream.guessed_rate]
-        if frame.duration and frame.time_base:
-            rates.append(1 / (frame.duration * frame.time_base))
-        return next((float(rate) for rate in rates if rate and rate < CLOCK_RATE), None)
+        rates = [self.stream.average_rate, self.stream.guessed_rate]  # an AVI file may count fields in the former
+        rates = [rate for rate in rates if rate and rate < CLOCK_RATE]
+        if not rates and frame.duration and frame.time_base:
+            rates = [rate for rate in [1 / (frame.duration * frame.time_base)] if rate < CLOCK_RATE]
+        return float(min(rates)) if rates else None
 
     # ---- what is missing ----
 
@@ -264,15 +277,18 @@ class _Video:
             raise BreaksOffError(f"{self.path} breaks off after {num_frames} frames")
         if self.torn:
             raise BreaksOffError(f"{self.path} breaks off or is damaged after frame {num_frames - 1}")
-        if has_lost_packets(self.path, self.container):
-            if strict:
-                raise BreaksOffError(f"{self.path} is damaged: packets are lost")
-            stamps = sorted(pts for pts in self.decoded if pts is not None)
-            steps = [b - a for a, b in pairwise(stamps)]
-            usual = median(steps or [0])
-            holes = [n for n, step in enumerate(steps) if step > 1.5 * usual]
+        lost = self.corrupt or has_lost_packets(self.path, self.container)
+        if lost and strict:
+            raise BreaksOffError(f"{self.path} is damaged: packets are lost")
+        stamps = sorted(pts for pts in self.decoded if pts is not None)
+        steps = [b - a for a, b in pairwise(stamps)] if len(stamps) == len(self.decoded) else []
+        usual = median(steps or [0])
+        holes = [n for n, step in enumerate(steps) if step > 1.5 * usual]
+        if lost:
             after = f"; time stamps are far apart after frame {listed(holes)}" if holes else ""
             self._note(f"the file is damaged: packets, and with them frames, are lost{after}")
+        elif not known and holes and sum(abs(step - usual) > 0.1 * usual for step in steps) < len(steps) / 5:
+            self._note(f"time stamps are far apart after frame {listed(holes)}: frames may be lost there")
 
     def tell_damage(self, at_end: bool) -> None:
         """Note which frames could not be decoded, or not fully, and whether the container has lost some.
@@ -316,10 +332,6 @@ def _tagged_duration(stream) -> float | None:
     return 3600 * hours + 60 * minutes + seconds
 
 
-def _frame_to_image(frame, by: Converter) -> np.ndarray:
-    return upright(by.rgb(frame), *(orientation(frame) or (False, False, False)))
-
-
 # ---- where a window begins -----------------------------------------------------------------------------------------
 
 
@@ -342,13 +354,21 @@ def count_frames(path: Path) -> int:
         raise ValueError(f"{path} cannot be read as a video: {error.strerror}") from None
 
 
+def _demux(container, stream) -> Iterator:
+    """The packets, and an empty one at the end. PyAV stumbles there over streams that began after the others."""
+    try:
+        yield from container.demux(stream)
+    except IndexError:
+        yield None
+
+
 def _shown(container, stream) -> Iterator:
     """The packets that are shown. Keeping them keeps the whole file in memory."""
-    return filter(_is_shown, container.demux(stream))
+    return filter(_is_shown, _demux(container, stream))
 
 
 def _is_shown(packet) -> bool:
-    if not packet.size or packet.is_discard:
+    if packet is None or not packet.size or packet.is_discard:
         return False
     return packet.stream.codec_context.name != "vp8" or bool(bytes(packet)[0] & 16)  # its show_frame bit
 

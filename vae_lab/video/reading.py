@@ -199,4 +199,4 @@ def _rate(times: np.ndarray | None, last: Shown) -> float:
     if times is None or len(times) < 2 or last.tick is None:
         return rate
     seconds, intervals = times[-1] - times[0], len(times) - 1
-    return rate if last.fps and abs(seconds - intervals / rate) <= last.tick else float(intervals / seconds)
+    return rate if last.fps and abs(seconds - intervals / rate) < 1.01 * last.tick else float(intervals / seconds)
