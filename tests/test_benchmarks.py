@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import cached_latents, streaming
+from benchmarks import cached_latents, reading, streaming
 from tests.helpers import small_vae
 from tests.helpers.training import TEMPORAL, spatial_config
 from vae_lab.training.loop import train
@@ -31,3 +31,10 @@ def test_streaming_prints_a_ratio_and_peaks(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert ratio > 0 and f"streaming: {ratio:.2f} times the speed of one call" in printed
     assert "9 frames streamed: peak" in printed and "memory: " in printed
+
+
+@pytest.mark.slow
+def test_reading_prints_a_ratio_for_each_size(capsys):
+    ratio = reading.main(["--rounds", "1", "--pixels", "1"])
+    printed = capsys.readouterr().out
+    assert ratio > 0 and printed.count("accurate has") == 4 and "1920x1080: fast" in printed

@@ -33,6 +33,9 @@ APPROXIMATED = {  # matrices that swscale does not know: name, and the one that 
 # fast for planar RGB only.
 ACCURATE = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 MANY_PIXELS = 300_000  # of a frame: from here on, threads pay
+# Bytes, just below glibc's limit of 32 MiB: once such a block was freed, glibc keeps smaller ones for reuse. Otherwise
+# each frame goes back to the system, and the page faults of the next one take as long as its conversion.
+KEPT = 31 << 20
 NEAR = math.radians(1)  # FFmpeg's tolerance for an angle that counts as a multiple of 90 degrees
 
 
@@ -41,6 +44,7 @@ class Converter:
 
     def __init__(self):
         self._steps = [VideoReformatter() for _ in range(3)]
+        np.empty(KEPT, np.uint8)  # allocated and freed, without use of its pages
 
     def rgb(self, frame) -> np.ndarray:
         """Return a frame as it is stored, uint8 (H, W, 3)."""

@@ -99,7 +99,7 @@ def _video_streams(container, path: Path) -> list:
     """
     streams = [s for s in container.streams.video if s.codec_context and not s.disposition & NO_VIDEO]
     if not streams and any(s.disposition & Disposition.dependent for s in container.streams.video):
-        raise ValueError(f"{path} is a picture in tiles (HEIC); to read it, install pillow-heif")
+        raise ValueError(f"{path} is a picture in tiles (HEIC): run pip install 'vae_lab[heic]'")
     if not streams and any(s.codec_context is None for s in container.streams.video):
         raise ValueError(f"{path} cannot be decoded: FFmpeg has no decoder for it ({container.format.long_name})")
     if not streams:

@@ -42,7 +42,7 @@ def read_video(
     Args:
         source: anything FFmpeg reads (mp4, webm, mkv, …), an image or animation that Pillow reads (gif, png, jpg, webp,
           avif, tif, …), or a folder of images: each is a frame, in natural order (2 before 10). Other files in the
-          folder are left out and named in the clip's `notes`. HEIC pictures in tiles need the package pillow-heif.
+          folder are left out and named in the clip's `notes`. HEIC pictures in tiles need the extra `heic`.
         start: first frame, from 0. Frames are counted as they are shown, also at a variable rate.
         num_frames: None reads to the end. In long files, decoding starts at the last picture before `start` from which
           it is exact.
