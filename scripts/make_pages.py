@@ -81,7 +81,9 @@ def execute(path: Path, parameters: Mapping[str, Any] | None = None) -> Run:
     notebook.cells.append(nbformat.v4.new_code_cell(MEASURE))  # removed again below
     quiet = ["--log-level=40"]  # the kernel must not warn that it listens on this machine
     resources = {"metadata": {"path": str(path.parent)}}
-    client = NotebookClient(notebook, timeout=TIMEOUT, resources=resources, extra_arguments=quiet)
+    client = NotebookClient(
+        notebook, timeout=TIMEOUT, resources=resources, extra_arguments=quiet, coalesce_streams=True
+    )
     begin = time.perf_counter()
     client.execute(env=os.environ | {"TQDM_DISABLE": "1"})  # the page would show every state of a bar
     seconds = time.perf_counter() - begin

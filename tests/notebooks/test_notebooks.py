@@ -70,7 +70,9 @@ def test_notebooks_are_quick_and_small(pages_of_notebooks):
     for run in pages_of_notebooks.runs:
         assert run.peak_bytes < 2e9, run.path.name
         assert run.path.stat().st_size < 200_000, run.path.name
-        assert (pages_of_notebooks.folder / f"{run.path.stem}.html").stat().st_size < 15e6, run.path.name
+        page = pages_of_notebooks.folder / f"{run.path.stem}.html"
+        assert page.stat().st_size < 15e6, run.path.name
+        assert "so that all pictures stay under" not in page.read_text("utf-8"), f"{page.name}: no frame may be left out"
 
 
 BREAKAGES = {  # what is broken -> (module, text, broken text, notebook that must notice)

@@ -153,7 +153,7 @@ class Ablation:
         none = set(table["variant"][table["n"] == 0])
         names = [f"{variant} (none)" if variant in none else variant for variant in places]
         left.set_yticks(list(places.values()), names)
-        left.set(ylim=(len(places) - 0.5, -0.5), xlabel=f"{label}, a dot a seed, bar: mean")
+        left.set(ylim=(len(places) - 0.5, -0.5), xlabel=f"{label} (dot: seed, bar: mean)")
         right.set(xlabel="difference from the base, 95 % interval")
         for axis in (left, right):
             axis.xaxis.set_major_locator(MaxNLocator(5))  # leaves a gap between numbers of seven characters
