@@ -150,7 +150,7 @@ def test_bad_input(clip, tmp_path, capsys):
         ([tmp_path / "text.mp4", out], "text.mp4 is not a video that FFmpeg can read"),
         ([tmp_path / "empty", out], "empty is a folder without images"),
         ([tmp_path / "dot.png", out], "is 1x1 pixels; the smallest is 8x8, one latent cell"),
-        ([clip, out, "--frames", "21"], "has 20 frames, but frames 0 to 20 were requested"),
+        ([clip, out, "--frames", "21"], "has 20 frames, but 0 to 20 were requested"),
         ([clip, out, "--frames", "0"], "'0' must be a whole number of at least 1"),
         ([clip, out, "--size", "16"], "'16' must be height x width, each from 1 to 1000000, as in 256x256"),
         ([clip, out, "--size", "16x16x16"], "must be height x width"),

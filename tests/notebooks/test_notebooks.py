@@ -72,7 +72,7 @@ def test_notebooks_are_quick_and_small(pages_of_notebooks):
         assert run.path.stat().st_size < 200_000, run.path.name
         page = pages_of_notebooks.folder / f"{run.path.stem}.html"
         assert page.stat().st_size < 15e6, run.path.name
-        assert "so that all pictures stay under" not in page.read_text("utf-8"), f"{page.name}: no frame may be left out"
+        assert "all pictures stay under" not in page.read_text("utf-8"), f"{page.name} leaves frames out"
 
 
 BREAKAGES = {  # what is broken -> (module, text, broken text, notebook that must notice)

@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
     [
         (["clip.mkv", "out", "--size", "16x20000"], "size must be at most 16383 pixels high and wide"),
         (["clip.mkv", "out", "--device", "quantum"], "device 'quantum' is not available"),
-        (["clip.mkv", "out", "--frames", "7"], "clip.mkv has 6 frames, but frames 0 to 6 were requested"),
+        (["clip.mkv", "out", "--frames", "7"], "clip.mkv has 6 frames, but 0 to 6 were requested"),
         (["clip.mkv", "out", "--start", "6"], "clip.mkv has 6 frames, so it has no frame 6"),
         (["clip.mkv", "clip.mkv"], "out must be a folder"),
         (["images", "images"], "must not be source, the folder of images that is read"),

@@ -39,7 +39,7 @@ def test_a_window_is_exactly_that_part_of_the_whole(written, start, num_frames):
 def test_windows_and_arguments_that_are_refused(written):
     for arguments, message in (
         (dict(start=24), "has 24 frames, so it has no frame 24"),
-        (dict(start=20, num_frames=5), "has 24 frames, but frames 20 to 24 were requested"),
+        (dict(start=20, num_frames=5), "has 24 frames, but 20 to 24 were requested"),
         (dict(start=-1), "start must be a frame number of at least 0, got -1"),
         (dict(num_frames=0), "num_frames must be at least 1, got 0"),
         (dict(size=(0, 4)), "size must be at least 1, got 0"),
@@ -64,7 +64,7 @@ def test_iter_and_scan_give_what_read_gives(tmp_path):
             assert (info.num_frames, info.height, info.width) == clip.frames.shape[:3]
             assert info.fps == clip.fps and info.breaks_off is None
             assert (info.times is None) == (clip.times is None) and np.array_equal(info.times, clip.times)
-    with pytest.raises(ValueError, match="has 9 frames, but frames 5 to 9 were requested"):
+    with pytest.raises(ValueError, match="has 9 frames, but 5 to 9 were requested"):
         scan_video(tmp_path / "images", 5, 5)
     with pytest.raises(ValueError, match="num_frames must be at least 1, got 0"):  # at once, not at the first frame
         iter_video(source, 0, 0)

@@ -184,7 +184,7 @@ def _checked(frames: Iterator[Shown], path: Path, start: int, num_frames: int | 
             )
         yield shown
     if num_frames is not None and t < num_frames:
-        raise ValueError(f"{path} has {start + t} frames, but frames {start} to {start + num_frames - 1} were requested")
+        raise ValueError(f"{path} has {start + t} frames, but {start} to {start + num_frames - 1} were requested")
 
 
 def _times(stamps: Sequence[float | None]) -> np.ndarray | None:
