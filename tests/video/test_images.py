@@ -275,13 +275,17 @@ def test_what_is_read_as_it_lies_is_noted(tmp_path):
     plain = saved(Image.fromarray(PICTURE), "AVIF")
     at = plain.index(b"colrnclx") + 8
     (tmp_path / "hlg.avif").write_bytes(plain[:at] + struct.pack(">HH", 9, 18) + plain[at + 4 :])
-    for name, note in (
-        ("damaged.png", "its colour profile cannot be used: values are read as they lie"),
-        ("pq.png", "transfer function PQ (HDR): values are read as they lie"),
-        ("hlg.avif", "transfer function HLG (HDR): values are read as they lie"),
-        ("p3.png", "colour primaries of Display P3: values are read as they lie"),
+    for name, notes in (
+        ("damaged.png", ["its colour profile cannot be used"]),
+        ("pq.png", ["transfer function PQ (HDR)", "primaries BT.2020"]),
+        ("hlg.avif", ["transfer function HLG (HDR)", "primaries BT.2020"]),
+        ("p3.png", ["primaries Display P3"]),
     ):
-        assert read_video(tmp_path / name).notes == scan_video(tmp_path / name).notes == (note,)
+        assert (
+            read_video(tmp_path / name).notes
+            == scan_video(tmp_path / name).notes
+            == tuple(f"{note}: values are read as they lie" for note in notes)
+        )
     (tmp_path / "plain.avif").write_bytes(plain)
     assert read_video(tmp_path / "plain.avif").notes == ()
 

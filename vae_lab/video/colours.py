@@ -2,6 +2,7 @@
 
 import math
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,18 @@ MANY_PIXELS = 300_000  # of a frame: from here on, threads pay
 # each frame goes back to the system, and the page faults of the next one take as long as its conversion.
 KEPT = 31 << 20
 NEAR = math.radians(1)  # FFmpeg's tolerance for an angle that counts as a multiple of 90 degrees
+
+
+TRANSFERS = {8: "linear", 16: "PQ (HDR)", 18: "HLG (HDR)"}  # H.273, as PRIMARIES
+PRIMARIES = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
+
+
+def unusual_colours(transfer: int, primaries: int) -> Iterator[str]:
+    """Say which of H.273's tags for colours, in its numbers, are not followed."""
+    if transfer in TRANSFERS:
+        yield f"transfer function {TRANSFERS[transfer]}: values are read as they lie"
+    if primaries in PRIMARIES:
+        yield f"primaries {PRIMARIES[primaries]}: values are read as they lie"
 
 
 class Converter:

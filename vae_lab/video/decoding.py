@@ -12,17 +12,15 @@ from av.stream import Disposition
 from PIL import Image
 
 from ..utils.text import count, listed
-from .colours import APPROXIMATED, Converter, display_matrix, orientation, upright
+from .colours import APPROXIMATED, Converter, display_matrix, orientation, unusual_colours, upright
 from .containers import has_lost_packets, is_cut_off
-from .images import BreaksOffError, Shown, blank, fit
+from .images import BreaksOffError, Shown, Window, blank, fit
 
 SEEKABLE = {"mov", "mp4", "matroska", "webm"}  # containers with a time stamp per frame and an index of key frames
 WORTH_A_SEEK = 50_000_000  # pixels. If fewer lie before a window, it is decoded from frame 0, which is always exact
 NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.dependent
 CLOCK_RATE = 1000  # frames per second from which a rate in a header is that of a clock, not of pictures
 FIELD_ORDERS = {2: "top", 3: "bottom", 4: "top", 5: "bottom"}  # AVFieldOrder: the field that is shown first
-TRANSFERS = {8: "linear", 16: "PQ (HDR)", 18: "HLG (HDR)"}  # H.273, as PRIMARIES
-PRIMARIES = {9: "BT.2020", 11: "DCI-P3", 12: "Display P3"}
 
 
 _damaged: set[tuple] = set()  # files from which frames are known to be missing: packets do not tell their numbers
@@ -32,20 +30,12 @@ class _DamageError(Exception):
     """A packet that cannot be decoded, or a frame with errors."""
 
 
-def iter_stream(
-    path: Path,
-    start: int,
-    num_frames: int | None,
-    size: tuple[int, int] | None,
-    pixels: bool,
-    notes: list[str],
-    strict: bool = False,
-) -> Iterator[Shown]:
-    """Decode frames of a video file one after another. pixels: False decodes too, but does not convert colours.
+def iter_stream(path: Path, window: Window) -> Iterator[Shown]:
+    """Decode frames of a video file one after another, also if their pixels are not wanted.
 
-    What is unusual is appended to `notes`. strict: refuse damaged frames, which are otherwise left out, or kept if
-    FFmpeg could fill the gaps.
+    Damaged frames are kept if FFmpeg could fill the gaps.
     """
+    start, num_frames, size, notes, strict, pixels = window
     number, last = start, None  # of the next frame; time stamp of the one before
     try:
         place = _find(path, start) if start else None
@@ -229,12 +219,8 @@ class _Video:
             first = FIELD_ORDERS.get(self.stream.codec_context.field_order)
             order = f" ({first} field first)" if first else ""
             self._note(f"interlaced{order}: both fields stay in a frame")
-        for what, names, value in (
-            ("transfer function", TRANSFERS, frame.color_trc),
-            ("primaries", PRIMARIES, frame.color_primaries),
-        ):
-            if value in names:
-                self._note(f"{what} {names[value]}: values are read as they lie")
+        for note in unusual_colours(frame.color_trc, frame.color_primaries):
+            self._note(note)
         if frame.colorspace in APPROXIMATED:
             name, nearest = APPROXIMATED[frame.colorspace]
             self._note(f"the matrix is {name}, which is read as {nearest.name}: colours are approximate")

@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ..utils.text import count, listed
 from . import animations
+from .colours import unusual_colours
 
 # What Pillow reads safely and right. Others are left to FFmpeg.
 PICTURES: tuple[str, ...] = (
@@ -54,6 +55,17 @@ class Shown(NamedTuple):
     tick: float | None = None  # seconds to which times are rounded; None if `fps` is the mean by the times already
 
 
+class Window(NamedTuple):
+    """Which frames of a source are read, and how."""
+
+    start: int
+    num_frames: int | None  # None: to the end
+    size: tuple[int, int] | None  # (H, W) that frames are fitted to
+    notes: list[str]  # takes what is unusual about the source
+    strict: bool  # refuse damaged frames, which are otherwise left out and noted
+    pixels: bool  # False: only sizes and times
+
+
 class BreaksOffError(ValueError):
     """A source that ends earlier than it promises, or cannot be decoded any further."""
 
@@ -74,20 +86,11 @@ def _is_motion_jpeg(path: Path) -> bool:
     return b"\xff\xd9\xff\xd8\xff" in path.read_bytes()
 
 
-def iter_folder(
-    path: Path,
-    start: int,
-    num_frames: int | None,
-    size: tuple[int, int] | None,
-    pixels: bool,
-    notes: list[str],
-    read_file: Callable[..., Iterator[Shown]],
-) -> Iterator[Shown]:
+def iter_folder(path: Path, window: Window, read_file: Callable[[Path, Window], Iterator[Shown]]) -> Iterator[Shown]:
     """Read the images in a folder as frames, in natural order (2 before 10).
 
-    `read_file` reads one of them, with arguments as those of `iter_image`. Files that begin with a dot are left out.
-    Other files that are not images, and folders, are left out too and named in `notes`; one whose suffix is an image's
-    must be readable.
+    Files that begin with a dot are left out. Other files that are not images, and folders, are left out too and named
+    in a note; one whose suffix is an image's must be readable.
     """
     files, others = list[Path](), list[Path]()
     for entry in path.iterdir():
@@ -97,17 +100,17 @@ def iter_folder(
     others.sort(key=_natural)
     if not files:
         raise ValueError(f"{path} is a folder without images" + (f", only {_named(others)}" if others else ""))
-    if start >= len(files):
-        raise ValueError(f"{path} has {len(files)} frames, so it has no frame {start}")
+    if window.start >= len(files):
+        raise ValueError(f"{path} has {len(files)} frames, so it has no frame {window.start}")
     if others:
-        notes.append(f"left out of the folder, because they are not images: {_named(others)}")
+        window.notes.append(f"left out of the folder, because they are not images: {_named(others)}")
     moving = []
-    for file in sorted(files, key=_natural)[start : None if num_frames is None else start + num_frames]:
-        first, *more = itertools.islice(read_file(file, 0, None, size, pixels, notes), 2)
+    for file in itertools.islice(sorted(files, key=_natural)[window.start :], window.num_frames):
+        first, *more = itertools.islice(read_file(file, window._replace(start=0, num_frames=None)), 2)
         moving += [file] * len(more)
         yield Shown(first.frame, pixel_aspect=first.pixel_aspect)
     if moving:
-        notes.append(f"only the first frame or page is read of {_named(moving)}")
+        window.notes.append(f"only the first frame or page is read of {_named(moving)}")
 
 
 def _natural(path: Path) -> tuple:
@@ -120,20 +123,9 @@ def _named(paths: list[Path]) -> str:
     return ", ".join(names) + (f" and {len(paths) - NAMED} more" if len(paths) > NAMED else "")
 
 
-def iter_image(
-    path: Path,
-    start: int,
-    num_frames: int | None,
-    size: tuple[int, int] | None,
-    pixels: bool,
-    notes: list[str],
-    strict: bool = False,
-) -> Iterator[Shown]:
-    """Read one image, the frames of an animated one, or the pages of a TIFF file.
-
-    pixels: False reads sizes and times only. What is unusual about the image is appended to `notes`. strict: refuse an
-    animation with a damaged frame, which is otherwise left out and noted.
-    """
+def iter_image(path: Path, window: Window) -> Iterator[Shown]:
+    """Read one image, the frames of an animated one, or the pages of a TIFF file."""
+    start, num_frames, size, notes, strict, pixels = window
     number, end, missing = 0, 0.0, list[int]()
     with _open(path) as image:
         try:
@@ -413,8 +405,6 @@ def _to_srgb(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
 
 SAME_COLOUR = 2  # levels: profiles of sRGB differ by no more, and their pixels are read as they lie
 SRGB_GAMMA, SAME_GAMMA = 2.2, 0.05  # a tagged gamma this near (relatively) to sRGB's means sRGB
-PRIMARIES = {9: "BT.2020", 11: "DCI P3", 12: "Display P3"}  # of ITU-T H.273, as tagged in PNG (cICP) and AVIF (nclx)
-HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
 
 def _remarks(image: Image.Image, path: Path) -> Iterator[str]:
@@ -428,10 +418,7 @@ def _remarks(image: Image.Image, path: Path) -> Iterator[str]:
         with path.open("rb") as file:
             tags = re.search(rb"cICP(.)(.)|colrnclx.(.).(.)", file.read(4096), re.DOTALL)
         primaries, transfer = (group[0] for group in tags.groups() if group) if tags else (1, 13)
-        if transfer in HDR_TRANSFERS:
-            yield f"transfer function {HDR_TRANSFERS[transfer]} (HDR): values are read as they lie"
-        elif primaries in PRIMARIES:
-            yield f"colour primaries of {PRIMARIES[primaries]}: values are read as they lie"
+        yield from unusual_colours(transfer, primaries)
 
 
 def fit(image: Image.Image, size: tuple[int, int] | None) -> np.ndarray:

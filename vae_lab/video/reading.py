@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 from ..utils.checks import is_number, positive_int
 from . import decoding, images
 from .frames import DEFAULT_FPS, Clip, check_size
-from .images import IMAGE_SUFFIXES, BreaksOffError, Shown
+from .images import IMAGE_SUFFIXES, BreaksOffError, Shown, Window
 
 
 def read_video(
@@ -53,7 +52,8 @@ def read_video(
     truncated file, frames of different sizes, or a window beyond the end.
     """
     notes: list[str] = []
-    shown = list(_read(source, start, num_frames, size, strict, notes))
+    size = check_window(start, num_frames, size)
+    shown = list(_read(source, Window(start, num_frames, size, notes, strict, pixels=True)))
     times = _times([one.time for one in shown])
     frames = np.stack([one.frame for one in shown])
     return Clip(frames, _rate(times, shown[-1]), times, shown[-1].pixel_aspect, tuple(notes))
@@ -70,7 +70,8 @@ def iter_video(
 
     Arguments and errors are those of `read_video`. Wrong arguments raise at once, a wrong source when it is read.
     """
-    return (shown.frame for shown in _read(source, start, num_frames, size, strict, []))
+    size = check_window(start, num_frames, size)
+    return (shown.frame for shown in _read(source, Window(start, num_frames, size, [], strict, pixels=True)))
 
 
 class VideoInfo(NamedTuple):
@@ -102,8 +103,9 @@ def scan_video(
     frames before its end are counted, unless `strict`.
     """
     shown, stamps, breaks_off, notes = None, [], None, list[str]()
+    size = check_window(start, num_frames, size)
     try:
-        for shown in _read(source, start, num_frames, size, strict, notes, pixels=False):
+        for shown in _read(source, Window(start, num_frames, size, notes, strict, pixels=False)):
             stamps.append(shown.time)
     except BreaksOffError as error:
         if shown is None or num_frames is not None or strict:
@@ -124,45 +126,28 @@ def check_window(start: int, num_frames: int | None, size: Sequence[int] | None)
     return None if size is None else check_size(size)
 
 
-def _read(
-    source: str | Path,
-    start: int,
-    num_frames: int | None,
-    size: Sequence[int] | None,
-    strict: bool,
-    notes: list[str],
-    pixels: bool = True,
-) -> Iterator[Shown]:
-    """Yield frames. What is unusual about the source is appended to `notes` until the last one has been asked for."""
+def _read(source: str | Path, window: Window) -> Iterator[Shown]:
+    """Yield frames. What is unusual about the source is noted until the last one has been asked for."""
     path = Path(source)
-    size = check_window(start, num_frames, size)
     if not path.exists():
         raise FileNotFoundError(f"no file or folder at {path}")
     if path.is_dir():
-        frames = images.iter_folder(path, start, num_frames, size, pixels, notes, partial(_read_file, strict=strict))
+        frames = images.iter_folder(path, window, _read_file)
     elif path.is_file():
-        frames = _read_file(path, start, num_frames, size, pixels, notes, strict)
+        frames = _read_file(path, window)
     else:
         raise ValueError(f"{path} is neither a file nor a folder but a pipe, a socket or a device; save it as a file")
-    return _checked(frames, path, start, num_frames)
+    return _checked(frames, path, window.start, window.num_frames)
 
 
-def _read_file(
-    path: Path,
-    start: int,
-    num_frames: int | None,
-    size: tuple[int, int] | None,
-    pixels: bool,
-    notes: list[str],
-    strict: bool,
-) -> Iterator[Shown]:
+def _read_file(path: Path, window: Window) -> Iterator[Shown]:
     """Read an image or a video, by its content: the suffix only decides what the error is called."""
     if images.is_image(path):
-        yield from images.iter_image(path, start, num_frames, size, pixels, notes, strict)
+        yield from images.iter_image(path, window)
         return
     shown = None
     try:
-        for shown in decoding.iter_stream(path, start, num_frames, size, pixels, notes, strict):
+        for shown in decoding.iter_stream(path, window):
             yield shown
     except ValueError as error:
         if shown is None and path.suffix.lower() in IMAGE_SUFFIXES:
