@@ -14,7 +14,7 @@ def _expensive_channel(cost: Sequence[float]) -> Question:
     return Question(
         most,
         f"Channel {most}: an error of {cost[most]:.2g} in the pixels, {cost[most] / cost[least]:.1f} times the least.",
-        "Compare the four numbers above.",
+        "In notebook 05, three channels hold the colours of whole cells, and one the detail in them.",
         [(most + 1, "Count from 0.")],
     )
 
