@@ -18,17 +18,12 @@ CLEARED, RESTORED = 1, 2  # disposals of a part once its time is over, in the nu
 class Part(NamedTuple):
     """A picture of an animation as the file stores it: a part of the canvas that changes."""
 
-    file: bytes
-    """A GIF or PNG file with only this picture; empty if the part has no pixels."""
-    corner: tuple[int, int]
-    """Column and row of the canvas at which it begins."""
-    size: tuple[int, int]
-    """(W, H)."""
-    milliseconds: float
-    """For how long it is shown, as the file says."""
+    file: bytes  # a GIF or PNG file with only this picture; empty if the part has no pixels
+    corner: tuple[int, int]  # column and row of the canvas at which it begins
+    size: tuple[int, int]  # (W, H)
+    milliseconds: float  # for how long it is shown, as the file says
     disposal: int
-    over: bool
-    """True: blended over the canvas; False: it replaces these pixels, transparent ones too."""
+    over: bool  # True: blended over the canvas; False: it replaces these pixels, transparent ones too
 
     @property
     def end(self) -> tuple[int, int]:
@@ -39,11 +34,9 @@ class Part(NamedTuple):
 class Animation(NamedTuple):
     """The parts of a GIF or APNG file."""
 
-    size: tuple[int, int]
-    """(W, H) of the canvas."""
+    size: tuple[int, int]  # (W, H) of the canvas
     parts: list[Part]
-    is_whole: bool
-    """False if the file breaks off within a part, which is then left out."""
+    is_whole: bool  # False if the file breaks off within a part, which is then left out
 
 
 def compose(
