@@ -1,3 +1,4 @@
+import gc
 from fractions import Fraction
 
 import av
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.video import CLIP, LONG, encode
-from vae_lab import read_video, write_video
+from vae_lab import iter_video, read_video, write_video
 from vae_lab.video.colours import Converter
 from vae_lab.video.decoding import count_frames
 from vae_lab.video.reading import scan_video
@@ -153,3 +154,15 @@ def test_frames_are_counted_by_decoding(tmp_path):
         packets = sum(1 for packet in container.demux(video=0) if packet.size)
     assert packets == 299
     assert scan_video(tmp_path / "cut.mkv").num_frames == len(read_video(tmp_path / "cut.mkv")) < 299
+
+
+def test_frames_are_freed_at_once(tmp_path):
+    """Without the garbage collector, which would come late for memory that it does not count."""
+    write_video(tmp_path / "clip.mp4", CLIP.frames)
+    gc.collect()
+    gc.disable()
+    try:
+        assert sum(1 for _ in iter_video(tmp_path / "clip.mp4")) == 24
+        assert sum(type(thing) is av.VideoFrame for thing in gc.get_objects()) <= 1
+    finally:
+        gc.enable()

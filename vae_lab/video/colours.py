@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 HD_HEIGHT = 720  # videos without colour tags are taken as BT.709 from this height on, else as BT.601, as browsers do
@@ -110,8 +110,8 @@ def orientation(matrix: tuple[int, ...] | None) -> tuple[bool, bool, bool] | Non
 
 def display_matrix(frame) -> tuple[int, ...] | None:
     """Return a frame's display matrix, 16.16 and 2.30 fixed point; None if it has none."""
-    try:
-        return struct.unpack("=9i", bytes(frame.side_data[Type.DISPLAYMATRIX]))
+    try:  # not `frame.side_data`: the frame would hold what holds the frame, and stay until garbage is collected
+        return struct.unpack("=9i", bytes(SideDataContainer(frame)[Type.DISPLAYMATRIX]))
     except KeyError:
         return None
     except ValueError:  # the frame has side data of a type that PyAV does not know
