@@ -110,8 +110,9 @@ def orientation(matrix: tuple[int, ...] | None) -> tuple[bool, bool, bool] | Non
 
 def display_matrix(frame) -> tuple[int, ...] | None:
     """Return a frame's display matrix, 16.16 and 2.30 fixed point; None if it has none."""
-    try:  # not `frame.side_data`: the frame would hold what holds the frame, and stay until garbage is collected
-        return struct.unpack("=9i", bytes(SideDataContainer(frame)[Type.DISPLAYMATRIX]))
+    container: Any = SideDataContainer  # `frame.side_data` would hold the frame until garbage is collected
+    try:
+        return struct.unpack("=9i", bytes(container(frame)[Type.DISPLAYMATRIX]))
     except KeyError:
         return None
     except ValueError:  # the frame has side data of a type that PyAV does not know
