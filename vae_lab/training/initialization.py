@@ -38,28 +38,6 @@ def start_as_interpolation(vae: SpatialVAE | TemporalVAE) -> None:
     raise ValueError(f"vae must be a SpatialVAE or a TemporalVAE to start as interpolation, got {type(vae).__name__}")
 
 
-def start_carrying_frames(vae: TemporalVAE) -> None:
-    """Overwrite the weights of a new TemporalVAE so that it carries whole frames as far as its latent channels reach.
-
-    The trunk takes every frame of a group of r = `temporal_compression_ratio` to the compressed level, in channels of
-    its own. The latents keep n = latent_channels // in_channels of them, at most r: the last, then the one in the
-    middle, then those halfway between (for r = 4: frames 4, 2, 3 and 1 of a group). The decoder gives these back and
-    interpolates linearly between them. It does so by lifting (Sweldens 1996, "The lifting scheme"): every upsampling
-    layer puts a frame halfway between two others and adds a correction, which training can use in any case: it is the
-    frame minus the interpolation for a frame that the latents keep, and starts as 0 for the others. With n = 1 the
-    first reconstruction is that of `start_as_interpolation`, and with n = r it is the input.
-
-    The weights are not exactly linear: with latents of standard deviation 1 the error has one of about 0.04.
-
-    Raises ValueError for fewer latent channels than in_channels, for no downsampling layer, or for levels that are too
-    narrow: a level needs 2 * in_channels * 2**k channels beside two constants in every norm group, where k counts the
-    downsampling layers before it and its own.
-    """
-    if not isinstance(vae, TemporalVAE):
-        raise ValueError(f"vae must be a TemporalVAE to start by carrying frames, got {type(vae).__name__}")
-    _start_lifting(vae)
-
-
 class _Trunk:
     """Sets the convolutions of a trunk that carries `channels`; each of its norms' `groups` groups holds `constant`.
 
@@ -235,12 +213,28 @@ def _silence_branches(vae: TemporalVAE, trunk: _Trunk) -> None:
 
 
 @torch.no_grad()
-def _start_lifting(vae: TemporalVAE) -> None:
-    """Set the weights of `start_carrying_frames`. Slot s of a level's channels holds the frame s before a group's last.
+def start_carrying_frames(vae: TemporalVAE) -> None:
+    """Overwrite the weights of a new TemporalVAE so that it carries whole frames as far as its latent channels reach.
 
-    Pair s * in_channels + k of a level's carriers holds channel k of slot s. A downsampling layer joins two groups of
-    `slots` frames into one: the slots of the later group stay, those of the earlier one become slots + s.
+    The trunk takes every frame of a group of r = `temporal_compression_ratio` to the compressed level, in channels of
+    its own. The latents keep n = latent_channels // in_channels of them, at most r: the last, then the one in the
+    middle, then those halfway between (for r = 4: frames 4, 2, 3 and 1 of a group). The decoder gives these back and
+    interpolates linearly between them. It does so by lifting (Sweldens 1996, "The lifting scheme"): every upsampling
+    layer puts a frame halfway between two others and adds a correction, which training can use in any case: it is the
+    frame minus the interpolation for a frame that the latents keep, and starts as 0 for the others. With n = 1 the
+    first reconstruction is that of `start_as_interpolation`, and with n = r it is the input.
+
+    The weights are not exactly linear: with latents of standard deviation 1 the error has one of about 0.04.
+
+    Raises ValueError for fewer latent channels than in_channels, for no downsampling layer, or for levels that are too
+    narrow: a level needs 2 * in_channels * 2**k channels beside two constants in every norm group, where k counts the
+    downsampling layers before it and its own.
     """
+    if not isinstance(vae, TemporalVAE):
+        raise ValueError(f"vae must be a TemporalVAE to start by carrying frames, got {type(vae).__name__}")
+    # Slot s of a level's channels holds the frame s before a group's last. Pair s * in_channels + k of its carriers
+    # holds channel k of slot s. A downsampling layer joins two groups of `slots` frames into one: the slots of the
+    # later group stay, those of the earlier one become slots + s.
     encoder, decoder, channels = vae.encoder, vae.decoder, vae.config.in_channels
     latent_channels, ratio = vae.config.latent_channels, vae.temporal_compression_ratio
     if latent_channels < channels:
@@ -256,9 +250,9 @@ def _start_lifting(vae: TemporalVAE) -> None:
     for multiplier, halved in zip(
         vae.config.channel_multipliers, [*vae.config.temporal_downsample, False], strict=True
     ):
-        carried = channels * slots * (2 if halved else 1)
-        _Trunk(trunk.groups, trunk.constant, carried, [vae.config.base_channels * multiplier], "start_carrying_frames")
         slots *= 2 if halved else 1
+        width = vae.config.base_channels * multiplier
+        _Trunk(trunk.groups, trunk.constant, channels * slots, [width], "start_carrying_frames")
     own = torch.zeros(3)  # kernels in time alone, at the middle of height and width
     own[2 if vae.config.is_causal else 1] = 1
     before = own.roll(-1)
