@@ -20,7 +20,8 @@ DATA_RANGE = 2.0  # largest less smallest value of pixels in [-1, 1]
 SSIM_WINDOW = 11  # Wang et al. 2004, "Image quality assessment": an 11x11 Gaussian window, sigma 1.5
 
 
-def _check_pair(x: Tensor, y: Tensor, data_range: float) -> None:
+def check_pair(x: Tensor, y: Tensor, data_range: float) -> None:
+    """Refuse all but two clips (B, C, T, H, W) of the same shape, and a data range above 0."""
     check_video("x", x)
     check_video("y", y)
     if x.shape != y.shape:
@@ -34,7 +35,7 @@ def psnr(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     10 * log10(data_range**2 / MSE), with the mean over the channels and pixels of one frame of x and y (B, C, T, H, W).
     data_range: the largest possible value less the smallest: 2.0 for pixels in [-1, 1].
     """
-    _check_pair(x, y, data_range)
+    check_pair(x, y, data_range)
     frames = range(x.shape[2])  # one after another: in double precision a whole clip would be large
     mse = torch.stack([(x[:, :, t].double() - y[:, :, t].double()).square().mean(dim=(1, 2, 3)) for t in frames], dim=1)
     return 10 * torch.log10(data_range**2 / mse)
@@ -48,7 +49,7 @@ def ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     """
     from skimage.metrics import structural_similarity
 
-    _check_pair(x, y, data_range)
+    check_pair(x, y, data_range)
     if min(x.shape[3:]) < SSIM_WINDOW:
         raise ValueError(f"ssim needs frames of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, got {tuple(x.shape[3:])}")
     settings = dict(data_range=data_range, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)

@@ -5,7 +5,7 @@ Latents are (1, C, L, h, w), of one clip. `decode` is any function of latents to
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,14 +14,10 @@ from torch import Tensor
 from ..figures import latents as pictures
 from ..metrics import psnr_of_rms, rms
 from ..utils.checks import check_video, finite, index_of, positive_int
-from ..utils.tables import table_of
+from ..utils.tables import DataFrame, Figure, table_of
 from ..utils.text import count
 from .arrays import check_editable
 from .edits import EDITS, Edit, LatentFrames, change_cell, change_cell_by_std
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 Decode = Callable[[Tensor], Tensor]
 
@@ -62,11 +58,11 @@ class Effect(NamedTuple):
             f"most in frame {worst}, RMS {self.rms[worst]:.3g}"
         )
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """One row a frame: rms, psnr."""
         return table_of(dict(rms=self.rms, psnr=psnr_of_rms(self.rms)), "frame")
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """Both clips, their difference, and the RMS of every frame."""
         return pictures.effect_picture(self.original.numpy(), self.changed.numpy(), self.rms)
 
@@ -105,11 +101,11 @@ class ChannelEffects(NamedTuple):
         lines += [f"  channel {c}: " + ", ".join(f"{rms:.3g}" for rms in row) for c, row in enumerate(self.rms)]
         return "\n".join(lines)
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """The RMS: one row a channel, one column an edit."""
         return table_of(dict(zip(self.names, self.rms.T, strict=True)), "channel")
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """The RMS as bars, grouped by channel."""
         return pictures.channel_effect_bars(self.names, self.rms)
 
@@ -154,11 +150,11 @@ class Interpolation(NamedTuple):
             f"RMS {self.crossfade[most]:.3g} from a cross-fade of pixels, at weight {self.weights[most]:.2f}"
         )
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """One row a step: crossfade."""
         return table_of(dict(crossfade=self.crossfade), "weight", self.weights)
 
-    def plot(self, frame: int = 0) -> "Figure":
+    def plot(self, frame: int = 0) -> Figure:
         """One frame at every step, over the cross-fade of the same frame."""
         index = index_of("frame", frame, self.frames.shape[2])
         return pictures.interpolation_picture(self.weights, self.frames.numpy(), index)
@@ -233,12 +229,12 @@ class CellFootprint(NamedTuple):
             f"  changed at all: {self.touched}\n  by at least {self.share:.0%} of the largest: {self.main}"
         )
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """One row a frame: the largest change, and how many pixels changed at all and mainly."""
         changed, mainly = (mask.sum(axis=(1, 2)) for mask in (self.difference > 0, self._mainly))
         return table_of(dict(largest=self.by_frame, changed=changed, main=mainly), "frame")
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """The largest change of every pixel, and of every frame."""
         return pictures.paint_picture(self.difference, self.main, f"latent frame, row, column {self.cell}")
 

@@ -4,20 +4,16 @@ Latents are (1, C, L, h, w) of one clip, tensor or array; no model is known here
 """
 
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from torch import Tensor
 
 from ..figures import latents as pictures
 from ..utils.checks import is_number
-from ..utils.tables import table_of
+from ..utils.tables import DataFrame, Figure, table_of
 from ..utils.text import count
 from .arrays import LARGEST, check_latent, per_channel
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 ALL, CELLS = (1, 2, 3), (2, 3)  # axes of values: all that a channel has, and the cells of a latent frame
 
@@ -114,13 +110,13 @@ class Spectrum(NamedTuple):
             shown = f"{frequencies} frequencies, {self.frequency[0]:.3g} to {self.frequency[-1]:.3g} {self.unit}"
         return f"Spectrum of {count(channels, 'channel')}: {shown}"
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """The power: one row a frequency, one column a channel."""
         return table_of({f"channel {c}": power for c, power in enumerate(self.power)}, self.unit, self.frequency)
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """Power over frequency, a line a channel, both axes logarithmic."""
-        return cast("Figure", pictures.spectrum_curves(self.frequency, self.power, self.unit))
+        return cast(Figure, pictures.spectrum_curves(self.frequency, self.power, self.unit))
 
 
 def spatial_spectrum(z: Tensor | np.ndarray) -> Spectrum:
@@ -195,12 +191,12 @@ class PosteriorStatistics(NamedTuple):
         ]
         return "\n".join(lines)
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """One row a channel: posterior_std, kl, mean_variance, active."""
         columns = dict(posterior_std=self.std, kl=self.kl, mean_variance=self.mean_variance, active=self.active)
         return table_of(columns, "channel")
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """KL and variance of the posterior mean of every channel."""
         return pictures.posterior_bars(self.kl, self.mean_variance, ACTIVE_VARIANCE)
 
@@ -321,13 +317,13 @@ class ScaleCheck(NamedTuple):
         lines = (f"\n  {name}: {nats:.2f} nats" for name, nats in self.total.items())
         return f"ScaleCheck: {self.verdict}" + "".join(lines)
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """One row a hypothesis: total, one column a channel (nats), and its meaning."""
         columns = {"total": list(self.total.values())}
         columns |= {f"channel {c}": values for c, values in enumerate(np.stack(list(self.divergence.values())).T)}
         return table_of(columns | {"meaning": [HYPOTHESES[name] for name in self.total]}, "hypothesis", self.total)
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """Mean and std of every channel, and where each hypothesis expects them."""
         return pictures.scale_picture(self.mean, self.std, expectations(self.latents_mean, self.latents_std))
 
@@ -403,7 +399,7 @@ class LatentReport(NamedTuple):
             lines.append(f"  ScaleCheck: {self.scale.verdict}")
         return "\n".join(lines)
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """One row a channel: moments, what shift and scale assume, normalised moments, and the posterior's columns."""
         columns = self.moments._asdict()
         if self.scale:
@@ -413,7 +409,7 @@ class LatentReport(NamedTuple):
         table = table_of(columns, "channel")
         return table.join(self.posterior.table()) if self.posterior else table
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """Moments over latent frames, correlations, spectra."""
         return pictures.report_picture(self)
 

@@ -5,19 +5,16 @@ from collections import Counter
 from collections.abc import Collection
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..figures import probes as pictures
 from ..utils.checks import check_video, positive_int
+from ..utils.tables import DataFrame, Figure
 from ..utils.text import count
 from .maps import REPEATABLE, VideoMap, apply_map, change_frames, largest_by_frame
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 SHOWN = 5  # offenders in a repr
 
@@ -63,14 +60,14 @@ class LeakAttribution(NamedTuple):
         found = count(len(offenders), "offender") if offenders else "no offender"
         return "\n".join([f"LeakAttribution: {changed}, {compared}, {found}", *lines])
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """Return one row for each offender: module, class, call, moved, frames_moved, frames."""
         from pandas import DataFrame
 
         columns = ["module", "class", "call", "moved", "frames_moved", "frames"]
         return DataFrame([(*offender[:4], *offender.frames) for offender in self.offenders], columns=columns)
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """Draw how far each offender moved its past, in the order in which they ran."""
         return pictures.module_changes({repr(offender).split(":")[0]: offender.moved for offender in self.offenders})
 

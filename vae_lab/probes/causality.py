@@ -1,20 +1,17 @@
 """Whether a video VAE is causal, and how to make it so."""
 
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from ..families import Maps, codec_of, maps_of
 from ..temporal_vae import FrameGroupNorm
-from ..utils.tables import table_of
+from ..utils.tables import DataFrame, table_of
 from ..utils.text import count
 from .attribution import LeakAttribution, attribute_leak
 from .dependency import FutureLeak, future_leak
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 
 class Leaks(NamedTuple):
@@ -43,7 +40,7 @@ class MadeCausal(NamedTuple):
             lines.append(f"  {half}: largest leak {before.largest:.1e} before, {largest} after")
         return "\n".join(lines)
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """Return one row for each half: its largest leak and leaking pairs, before and after."""
         columns = {
             "leak before": [half.largest for half in self.before],

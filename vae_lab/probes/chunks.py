@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,12 +11,9 @@ from torch import Tensor
 
 from ..figures import probes as pictures
 from ..utils.checks import check_at_least, check_video, positive_int
+from ..utils.tables import DataFrame, Figure
 from ..utils.text import count
 from .maps import VideoMap, apply_map, elided, largest_by_frame, repeatable_output
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 Run = Callable[[Tensor, tuple[int, ...]], Tensor]
 FLAT = 1e-6  # of the size of values: a smaller variation is the rounding of float32
@@ -124,7 +121,7 @@ class ChunkInvariance(NamedTuple):
         ]
         return "\n".join(lines + elided([f"  {plan.name}: {plan._compared_with(first)}" for plan in others]))
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """Return one row for each plan: plan, output_frames, same_shape, largest, relative, first_frame (-1: none)."""
         from pandas import DataFrame
 
@@ -135,7 +132,7 @@ class ChunkInvariance(NamedTuple):
             rows.append((plan.name, plan.shape[2], same_shape, plan.largest, plan.relative, first_frame))
         return DataFrame(rows, columns=["plan", "output_frames", "same_shape", "largest", "relative", "first_frame"])
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """Draw the difference of each plan of the same shape over the output frames."""
         first, *others = self.plans
         shown = {plan.name: plan.difference for plan in others if plan.difference is not None}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,13 +10,9 @@ from torch import Tensor
 
 from ..figures import probes as pictures
 from ..utils.checks import check_one_of, is_number
-from ..utils.tables import table_of
+from ..utils.tables import DataFrame, Figure, table_of
 from ..utils.text import count
 from .maps import VideoMap, apply_map, change_frames, elided, largest_by_frame, repeatable_output
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 QUANTITIES = {"perturbation": "largest change", "gradient": "largest gradient"}
 PROJECTIONS = 2  # random directions for each output frame: in a single one, gradients could cancel by chance
@@ -60,11 +56,11 @@ class FrameDependency(NamedTuple):
             lines.append(f"  output {output} sees {seen}")
         return "\n".join([f"FrameDependency by {self.method}: {_sizes(self)}", *elided(lines)])
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """Return the matrix with a row for each input frame and a column for each output frame."""
         return table_of(dict(enumerate(self.matrix.T)), "input frame").rename_axis(columns="output frame")
 
-    def plot(self, last_seen: Sequence[int] | None = None) -> "Figure":
+    def plot(self, last_seen: Sequence[int] | None = None) -> Figure:
         """Draw the matrix as a heat map; last_seen: the last input frame each output frame may see, as a staircase."""
         if last_seen is not None:
             last_seen = _check_last_seen(last_seen, *self.matrix.shape)
@@ -94,7 +90,7 @@ class FutureLeak(NamedTuple):
         largest = f"{self.largest:.1e}, of input frame {self.frame} on output frame {self.output}"
         return f"FutureLeak: yes ({how})\n  {self.pairs} of {pairs} moved; {name} {largest}\n  {allowed}"
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """Return one row for each output frame: may_see and sees (last input frames), leak, from_frame (-1: none)."""
         matrix, frames = self.dependency.matrix, np.arange(len(self.dependency.matrix))[:, None]
         future = np.where(frames > np.array(self.last_seen), matrix, 0)
@@ -102,7 +98,7 @@ class FutureLeak(NamedTuple):
         from_frame = np.where(leak > 0, future.argmax(axis=0), -1)
         return table_of(dict(may_see=self.last_seen, sees=sees, leak=leak, from_frame=from_frame), "output frame")
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """Draw the dependencies and a staircase up to which they are allowed; beyond it they are red."""
         return self.dependency.plot(self.last_seen)
 

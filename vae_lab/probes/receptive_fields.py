@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,12 +14,8 @@ from torch.overrides import TorchFunctionMode
 from ..figures import probes as pictures
 from ..shapes import kernel_reach
 from ..utils.checks import check_one_of
-from ..utils.tables import table_of
+from ..utils.tables import DataFrame, Figure, table_of
 from .maps import AXES, VideoMap, apply_map, repeatable_output
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 SPREAD = 16  # outputs measured besides the latest ones, evenly over the axis: chunks treat outputs differently
 LONG_ENOUGH = 5  # samples; if so many become twice as many between two operations, that is not padding by torch.cat
@@ -72,13 +68,13 @@ class ReceptiveField(NamedTuple):
             lines.append(f"  {axis}: {field!r}" + (f"\n    {field.reason}" if field.reason else ""))
         return "\n".join(lines)
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """Return one row for each axis: graph, gradient, cut, effective, window_first, window_last, output."""
         rows = [(f.graph, f.gradient, f.cut, f.effective, *f.window, f.output) for f in self[:3]]
         columns = ["graph", "gradient", "cut", "effective", "window_first", "window_last", "output"]
         return table_of(dict(zip(columns, zip(*rows, strict=True), strict=True)), "axis", AXES)
 
-    def plot(self, axis: str = "time", chunk: int | None = None) -> "Figure":
+    def plot(self, axis: str = "time", chunk: int | None = None) -> Figure:
         """Draw the gradient along an axis, with the window that holds its bulk and, if given, a chunk's length."""
         check_one_of("axis", axis, AXES)
         field, noun = getattr(self, axis), AXES[axis]

@@ -7,23 +7,19 @@ Samples are frames along time, rows along height and columns along width. They a
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from numbers import Integral
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..figures import probes as pictures
-from ..metrics import psnr_of_rms, rms
-from ..utils.checks import check_above, check_at_least, check_one_of, check_video, is_number, positive_int
-from ..utils.tables import table_of
+from ..metrics import check_pair, psnr_of_rms, rms
+from ..utils.checks import check_at_least, check_one_of, check_video, is_number, positive_int
+from ..utils.tables import DataFrame, Figure, table_of
 from ..utils.text import count, listed
 from .chunks import FLAT, Periodogram, periodogram
 from .maps import AXES
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 
 class SeamProfile(NamedTuple):
@@ -127,7 +123,7 @@ class SeamProfile(NamedTuple):
             lines.append("  power at the period: " + ", ".join(shares))
         return "\n".join(lines)
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """Return a row for the borders, for the samples on either side of them, and for the samples inside.
 
         A jump belongs to a border as a whole, so either side alone has none (NaN).
@@ -143,7 +139,7 @@ class SeamProfile(NamedTuple):
         }
         return table_of(columns, "where", ["borders", "last before", "first after", "inside"])
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """Draw error and jump along the axis, error by place in the chunk, and the periodogram of the error."""
         spectrum = self.error_periodogram
         curves = spectrum and (spectrum.frequencies, spectrum.power, spectrum.harmonics)
@@ -195,14 +191,14 @@ class StaticVideo(NamedTuple):
             lines += [f"  mean change  {self.mean_borders:.3g} across borders, {self.mean_inside:.3g} inside"]
         return "\n".join(lines)
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """Return a row for each output frame from 1 on, with its change from the frame before."""
         frames = np.arange(1, len(self.mean) + 1)
         begins = np.isin(frames, self.starts)
         columns = {"mean change": self.mean, "largest change": self.largest, "begins a chunk": begins}
         return table_of(columns, "frame", frames)
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """Draw the change into each frame, with the borders marked."""
         return pictures.static_changes(self.mean, self.largest, self.starts)
 
@@ -231,12 +227,8 @@ def seam_profile(
     Raises ValueError if the shapes differ, values are not finite, not exactly one of period and starts is given, the
     clip has no border, or chunks are so short that no sample is inside.
     """
-    check_video("x", x)
-    check_video("y", y)
-    if x.shape != y.shape:
-        raise ValueError(f"x and y must have the same shape, got {tuple(x.shape)} and {tuple(y.shape)}")
+    check_pair(x, y, data_range)
     check_one_of("axis", axis, AXES)
-    check_above("data_range", data_range, 0)
     noun, dim = AXES[axis], 2 + list(AXES).index(axis)
     size = x.shape[dim]
     starts = _chunk_starts(period, starts, size, noun)

@@ -8,7 +8,7 @@ tiler returns the ramp, whether it blends or not, and a wrong value tells how fa
 from collections.abc import Callable, Sequence
 from copy import copy
 from inspect import signature
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +16,9 @@ from torch import Tensor, nn
 
 from ..figures import probes as pictures
 from ..utils.checks import check_one_of, positive_int
-from ..utils.tables import table_of
+from ..utils.tables import DataFrame, Figure, table_of
 from ..video.frames import check_size
 from .maps import AXES
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 EXACT = 1e-3  # latent samples: more than the rounding of float32, less than a pixel
 DIRECTIONS = ("encode", "decode")
@@ -81,13 +77,13 @@ class StitchError(NamedTuple):
             lines += [f"  size  {_times(self.size)}, should be {_times(self.expected_size)}"]
         return "\n".join(lines)
 
-    def table(self) -> "DataFrame":
+    def table(self) -> DataFrame:
         """Return for each axis the largest misplacement, and the share of samples that are misplaced."""
         distance = np.abs(self.error).reshape(3, -1)
         columns = {"largest, in latent samples": distance.max(1), "share misplaced": (distance >= EXACT).mean(1)}
         return table_of(columns, "axis", AXES)
 
-    def plot(self) -> "Figure":
+    def plot(self) -> Figure:
         """Draw maps of the misplacement along height and width, and a curve of that along time."""
         time, height, width = self.error
         over_time = None

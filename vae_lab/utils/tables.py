@@ -1,16 +1,19 @@
-"""Results as tables."""
+"""Results as tables, and the types of results whose libraries are imported when they are first needed."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from matplotlib.figure import Figure as Figure
+    from pandas import DataFrame as DataFrame
+else:  # each takes half a second
+    DataFrame = Figure = Any
 
 
-def table_of(columns: Mapping[Any, Any], rows: str, labels: Iterable | None = None) -> "DataFrame":
+def table_of(columns: Mapping[Any, Any], rows: str, labels: Iterable | None = None) -> DataFrame:
     """Return a DataFrame of columns (name -> values). Its index, named `rows`, holds `labels` or counts from 0."""
-    from pandas import DataFrame, Index  # here, because it takes half a second
+    import pandas
 
-    table = DataFrame(columns)
-    table.index = table.index if labels is None else Index(labels)
+    table = pandas.DataFrame(columns)
+    table.index = table.index if labels is None else pandas.Index(labels)
     return table.rename_axis(rows)
