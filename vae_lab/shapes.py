@@ -110,7 +110,7 @@ def chunk_lengths(num_frames: int, micro_frame_size: int | None = MICRO_FRAME_SI
     if micro_frame_size is None:
         return [num_frames]
     micro_frame_size = positive_int("micro_frame_size", micro_frame_size)
-    full, rest = divmod(num_frames, micro_frame_size)
+    full, rest = num_frames // micro_frame_size, num_frames % micro_frame_size  # torch cannot compile divmod
     return [micro_frame_size] * full + [rest] * (rest > 0)
 
 
@@ -153,7 +153,8 @@ def frame_range(
     if micro_frame_size is None:
         return range(longest - temporal_ratio + 1, longest + 1)
     micro_frame_size = positive_int("micro_frame_size", micro_frame_size)
-    chunks, rest = divmod(num_latent_frames - 1, latent_frames(micro_frame_size, temporal_ratio, None))
+    per_chunk = latent_frames(micro_frame_size, temporal_ratio, None)
+    chunks, rest = (num_latent_frames - 1) // per_chunk, (num_latent_frames - 1) % per_chunk
     before = chunks * micro_frame_size
     return range(before + rest * temporal_ratio + 1, before + min((rest + 1) * temporal_ratio, micro_frame_size) + 1)
 

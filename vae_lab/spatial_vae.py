@@ -83,7 +83,8 @@ class SpatialVAE(PlainKeys):
         Raises ValueError if H or W is not a multiple of `spatial_compression_ratio` (8).
         """
         check_video("x", x, self.config.in_channels)
-        self.latent_size(x.shape[2:])
+        if any(size % self.spatial_compression_ratio for size in x.shape[3:]):
+            self.latent_size(x.shape[2:])  # raises
         moments = self._frame_by_frame(lambda frames: self.autoencoder.encode(frames).latent_dist.parameters, x)
         return AutoencoderKLOutput(latent_dist=DiagonalGaussian(moments).scaled(self.config.scaling_factor))
 
@@ -107,5 +108,6 @@ class SpatialVAE(PlainKeys):
 
     def _frame_by_frame(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         frames = x.transpose(1, 2).flatten(0, 1)  # (B * T, C, H, W)
-        outputs = torch.cat([function(part) for part in frames.split(self.config.micro_batch_size or len(frames))])
+        size = self.config.micro_batch_size
+        outputs = function(frames) if size is None else torch.cat([function(part) for part in frames.split(size)])
         return outputs.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)

@@ -6,6 +6,7 @@ codebook. Names are diffusers'; `checkpoints.open_sora` maps Open-Sora's keys to
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from .causal_conv import CausalConv3d
 from .gaussian import DiagonalGaussian
 from .shapes import frame_range, front_padding, latent_size
-from .utils.checks import check_one_of, check_video, positive_int
+from .utils.checks import check_one_of, check_video, is_number, positive_int
 from .utils.text import span
 from .utils.wrapping import PlainKeys
 
@@ -215,8 +216,8 @@ class TemporalVAE(PlainKeys):
         is_causal: bool = True,
     ):
         super().__init__()
-        for name in ("in_channels", "latent_channels", "base_channels", "num_res_blocks"):
-            positive_int(name, self.config[name])
+        sizes = ("in_channels", "latent_channels", "base_channels", "num_res_blocks")
+        in_channels, latent_channels, base_channels, num_res_blocks = (positive_int(n, self.config[n]) for n in sizes)
         if len(temporal_downsample) != len(channel_multipliers) - 1:
             raise ValueError(
                 f"temporal_downsample must have one flag for each channel multiplier except the last "
@@ -285,7 +286,9 @@ class TemporalVAE(PlainKeys):
 
 def check_num_frames(num_frames: int, num_latent_frames: int, allowed: range) -> None:
     """Refuse a `num_frames` that is not among the `allowed` ones: `shapes.frame_range` of `num_latent_frames`."""
-    if num_frames not in allowed:
+    if (
+        not is_number(num_frames, Integral) or not allowed.start <= num_frames < allowed.stop
+    ):  # torch cannot compile `in`
         raise ValueError(
             f"num_frames ({num_frames}) does not fit a latent of {num_latent_frames} frames, which decodes to "
             f"{span(allowed, ' to ')}"

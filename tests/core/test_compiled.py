@@ -50,6 +50,33 @@ def test_export(strict):
     assert torch.equal(torch.export.export(vae, (x,), strict=strict).module()(x).sample, vae(x).sample)
 
 
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_clips_of_several_sizes(dynamic):
+    vae = small_vae()
+    compiled = torch.compile(vae, dynamic=dynamic, **WHOLE)  # from the second size on, sizes are symbols
+    for num_frames, height, width in ((5, 16, 16), (9, 16, 16), (20, 24, 32)):
+        x = torch.rand(1, 3, num_frames, height, width)
+        assert torch.equal(compiled(x).sample, vae(x).sample)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strict", [True, False])
+def test_export_for_other_heights_and_widths_and_batches(strict):
+    dim = torch.export.Dim
+    vae = small_vae()
+    vae.spatial.register_to_config(micro_batch_size=None)
+    shapes = {
+        0: dim("batch", max=3),  # diffusers has another path from 64 frames on
+        3: 8 * dim("height", max=64),
+        4: 8 * dim("width", max=64),
+    }
+    exported = torch.export.export(vae, (torch.rand(2, 3, 20, 16, 16),), dynamic_shapes=(shapes,), strict=strict)
+    x = torch.rand(3, 3, 20, 24, 32)
+    torch.testing.assert_close(exported.module()(x).sample, vae(x).sample)
+    exported = torch.export.export(vae, (x,), dynamic_shapes=({2: dim.AUTO},), strict=strict)
+    assert torch.equal(exported.module()(x).sample, vae(x).sample)  # the number of frames is a constant
+
+
 @pytest.mark.slow
 def test_inductor():
     vae, x = small_vae(), torch.rand(1, 3, 20, 16, 16)

@@ -1,6 +1,7 @@
 """Numbers of numpy and torch as arguments: they are taken as Python's are, and what is saved with them can be read."""
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,15 +9,20 @@ import torch
 
 from tests.helpers import SMALL_SPATIAL, small_vae
 from tests.helpers.training import TEMPORAL, spatial_config
-from vae_lab import SpatialVAE, TemporalVAE, load, write_video
+from vae_lab import CausalConv3d, SpatialVAE, TemporalVAE, load, photo_clip, read_video, synthetic_clip, write_video
+from vae_lab.checkpoints import lab_weights
 from vae_lab.families import codec_of, maps_of
+from vae_lab.figures import padding_diagram
+from vae_lab.lessons import question
+from vae_lab.probes import frame_dependency, seam_profile
 from vae_lab.reconstruct import reconstruct_file
 from vae_lab.training.config import Stage
+from vae_lab.video import photo
 
-INTEGERS = pytest.mark.parametrize("integer", [np.int64, np.int32, np.uint8])
+INTEGERS = pytest.mark.parametrize("integer", [np.int64, np.int32, np.uint8, np.array, torch.tensor])
 
 
-def numbers_of(arguments: dict, integer: type) -> dict:
+def numbers_of(arguments: dict, integer: Callable) -> dict:
     return {name: integer(value) if type(value) is int else value for name, value in arguments.items()}
 
 
@@ -72,3 +78,41 @@ def test_what_is_no_number_of_frames_stays_refused(value):
             call()
     with pytest.raises(ValueError, match="size"):
         spatial_config(size=value)
+
+
+@pytest.mark.parametrize("number", [np.float32, np.float64, np.int64, np.array, torch.tensor])
+def test_rates_and_pixel_shapes_of_written_videos(number, tmp_path):
+    frames = np.zeros((3, 16, 16, 3), np.uint8)
+    write_video(tmp_path / "a.mp4", frames, fps=number(25), pixel_aspect=number(2))
+    write_video(tmp_path / "a.gif", frames, fps=number(25))
+    clip = read_video(tmp_path / "a.mp4")
+    assert clip.fps == 25 and clip.pixel_aspect == 2
+    with pytest.raises(ValueError, match="fps must be above 0"):
+        write_video(tmp_path / "b.mp4", frames, fps=True)
+
+
+UNKNOWN = ["nonsense", [], {}, ["a"], np.array(["a", "b"]), 3, None, object()]
+
+
+@pytest.mark.parametrize("name", UNKNOWN, ids=repr)
+def test_a_name_that_is_none_is_a_value_error_whatever_it_is(name):
+    m = maps_of(small_vae(), 5)
+    calls = [
+        lambda: photo(name),
+        lambda: photo_clip(name, 2),
+        lambda: synthetic_clip(name),
+        lambda: lab_weights(name),
+        lambda: question(name),
+        lambda: frame_dependency(m.encode, m.x, method=name),
+        lambda: seam_profile(m.x, m.x, 3, axis=name),
+        lambda: TemporalVAE(norm=name),
+        lambda: TemporalVAE(act_fn=name),
+        lambda: CausalConv3d(1, 1, 3, pad_mode=name),
+        lambda: padding_diagram(5, 3, pad_mode=name),
+        lambda: spatial_config(mixed_precision=name),
+        lambda: spatial_config(stages=name),
+        lambda: spatial_config(stages=[name]),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"must be|must hold|there is no question|ambiguous"):
+            call()

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+from ..utils.checks import check_one_of
+
 LAB_WEIGHTS = {"lab": "lab", "lab-frame-group": "lab_frame_group"}
 """Names for `load`, and their folders in data/."""
 
 
 def lab_weights(name: str = "lab") -> Path:
     """Return the folder of the weights: in data/ beside the package, or inside an installed wheel."""
+    check_one_of("name", name, LAB_WEIGHTS)
     package = Path(__file__).parents[1]
     for data in (package / "data", package.parent / "data"):
         if (data / LAB_WEIGHTS[name] / "config.json").is_file():

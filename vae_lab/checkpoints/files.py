@@ -4,12 +4,14 @@ import json
 import pickle
 import re
 import zipfile
+from argparse import Namespace
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
@@ -18,6 +20,9 @@ from ..utils.text import first_line
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 VARIANTS = ("fp16", "bf16", "fp32", "ema", "non_ema")
 MAX_ENTRIES = 1_000_000  # of a pickle: its entries may contain each other
+_NUMPY = (np.int8(0).__reduce__()[0], np.dtype, *(type(np.dtype(kind)) for kind in "?efdbhilq"))  # of its numbers
+HARMLESS: list[Any] = [Namespace, PosixPath, *_NUMPY]
+"""Classes that training scripts save beside weights, and that do nothing when they are made: options and numbers."""
 _SHARD = re.compile(r"-\d+-of-\d+(?=[.-])")
 
 
@@ -170,14 +175,15 @@ def _open_safetensors(file: Path) -> safe_open:
 def _unpickle(file: Path, device: str) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Return the tensors in a torch file and the names of the rest. Only tensors and plain values are unpickled."""
     try:
-        values = torch.load(
-            file, map_location=device, weights_only=True, mmap=device == "cpu" and zipfile.is_zipfile(file)
-        )
+        with torch.serialization.safe_globals(HARMLESS):
+            mmap = device == "cpu" and zipfile.is_zipfile(file)
+            values = torch.load(file, map_location=device, weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise ValueError(
             f"{file} is refused, it is broken or holds more than tensors: {named[1] if named else first_line(error)}. "
-            "If you trust its author, save the weights alone and load these; this runs the code in the file: "
+            "If you trust its author, save the weights alone (of a whole model, its state_dict()) and load these; this "
+            "runs the code in the file: "
             'torch.save(torch.load(file, weights_only=False)["state_dict"], "weights.pt")'
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError) as error:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from accelerate import init_empty_weights
@@ -20,6 +20,7 @@ from .bundled import LAB_WEIGHTS, lab_weights
 from .files import Headers, Hub, choose_weights, is_weights, named_files, read_headers, read_json, read_tensors
 from .names import Fit, KeyDifferences, fit_names
 
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 SpatialConfig = Mapping[str, Any] | str | Path | None
 
 
@@ -66,8 +67,8 @@ def load(
     subfolder: str | None = None,
     revision: str | None = None,
     local_files_only: bool = False,
-    dtype: torch.dtype = torch.float32,
-    torch_dtype: torch.dtype | None = None,
+    dtype: torch.dtype | Literal["auto"] = torch.float32,
+    torch_dtype: torch.dtype | Literal["auto"] | None = None,
 ) -> ModelMixin:
     """Load a video VAE with its weights, in eval mode on the CPU.
 
@@ -87,7 +88,7 @@ def load(
           file whose names begin with "model." and "ema.".
         subfolder: of a pipeline's folder or repository, for example "vae".
         revision, local_files_only: for the Hub, as in huggingface_hub.
-        dtype: of the parameters, whatever the file has.
+        dtype: of the parameters, whatever the file has; "auto": the one that most of its tensors have.
         torch_dtype: diffusers' other name for `dtype`.
 
     Raises:
@@ -100,8 +101,9 @@ def load(
         if dtype not in (torch.float32, torch_dtype):
             raise ValueError(f"dtype and torch_dtype mean the same, got {dtype} and {torch_dtype}")
         dtype = torch_dtype
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise ValueError(f"dtype must be a floating-point dtype of torch, got {dtype!r}")
+    if dtype not in ("auto", *DTYPES):
+        allowed = ", ".join(map(str, DTYPES))
+        raise ValueError(f'dtype must be a floating-point dtype of torch ({allowed}) or "auto", got {dtype!r}')
     checkpoint = _find(source, variant, subfolder, revision, local_files_only)
     vae = _model(checkpoint, _read_spatial_config(checkpoint, spatial_config))
     fit = _fit(checkpoint, read_headers(checkpoint.files), vae, entry)
@@ -112,7 +114,11 @@ def load(
         raise ValueError(f"{source} does not fit its architecture{hint}\n{fit.differences.describe()}{notes}")
     for note in fit.notes:
         warnings.warn(note, stacklevel=2)
-    _set_weights(vae, read_tensors(checkpoint.files, set(fit.keys.values())), fit.keys, checkpoint.layout, dtype)
+    tensors = read_tensors(checkpoint.files, set(fit.keys.values()))
+    if dtype == "auto":
+        ((saved, _),) = Counter(tensor.dtype for tensor in tensors.values()).most_common(1)
+        dtype = saved if saved in DTYPES else torch.float32
+    _set_weights(vae, tensors, fit.keys, checkpoint.layout, dtype)
     return vae.eval()
 
 
@@ -165,6 +171,8 @@ def _find(
         raise ValueError(f"source must be a str or a Path, got {source!r}")
     if variant is not None and not (isinstance(variant, str) and re.fullmatch(r"[\w-]+", variant)):
         raise ValueError(f'variant must be a word such as "fp16", got {variant!r}')
+    if subfolder is not None and not (isinstance(subfolder, str) and not Path(subfolder).is_absolute()):
+        raise ValueError(f'subfolder must be a relative path such as "vae", got {subfolder!r}')
     path = lab_weights(source) if source in LAB_WEIGHTS else Path(source)
     if path.exists():
         if revision is not None:
@@ -272,12 +280,13 @@ def _model(checkpoint: _Checkpoint, spatial_config: Mapping[str, Any]) -> ModelM
 def _fit(checkpoint: _Checkpoint, headers: Headers, vae: ModelMixin, entry: str | None) -> Fit:
     """Find the model's tensors among those in the files."""
     source = checkpoint.source if checkpoint.hub or len(checkpoint.files) > 1 else str(checkpoint.files[0])
-    names: dict[str, Any] = dict(shapes=headers.shapes, others=headers.others, entry=entry)
-    if checkpoint.layout == "open_sora":  # the reference takes one number for all channels
-        fit = fit_names(source, **names, expected=open_sora.expected_shapes(vae), scalars=("shift", "scale"))
+    expected = {key: tuple(value.shape) for key, value in vae.state_dict().items()}
+    options: dict[str, Any] = dict(entry=entry, statistics=("shift", "scale") if isinstance(vae, VideoVAE) else ())
+    if checkpoint.layout == "open_sora":
+        expected = open_sora.expected_shapes(vae)
     else:
-        expected = {key: tuple(value.shape) for key, value in vae.state_dict().items()}
-        fit = fit_names(source, **names, expected=expected, rename=vae._fix_state_dict_keys_on_load)
+        options["rename"] = vae._fix_state_dict_keys_on_load
+    fit = fit_names(source, headers.shapes, headers.others, expected, **options)
     return fit._replace(notes=[checkpoint.note] * bool(checkpoint.note) + fit.notes)
 
 
@@ -287,10 +296,11 @@ def _set_weights(
     """Copy tensors into an empty model. keys: the layout's names -> those of `tensors`."""
     if layout == "open_sora":
         levels = len(vae.temporal.config.channel_multipliers)
-        keys = {key: keys[open_sora.to_open_sora_key(key, levels)] for key in vae.state_dict()}
+        theirs = {key: open_sora.to_open_sora_key(key, levels) for key in vae.state_dict()}
+        keys = {key: keys[name] for key, name in theirs.items() if name in keys}
     state = {}
     for key, value in vae.state_dict().items():
-        tensor = tensors[keys[key]]
+        tensor = tensors.get(keys.get(key, ""), value)  # its own, from the config, if the file lacks it
         if tensor.dim() == 0:  # such as a scale of 2
             tensor = tensor.to(torch.promote_types(tensor.dtype, value.dtype))
         if value.is_floating_point() and not tensor.is_floating_point():

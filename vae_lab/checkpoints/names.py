@@ -15,7 +15,7 @@ from typing import NamedTuple
 from ..utils.text import listed
 
 Shapes = Mapping[str, tuple[int, ...]]
-WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
+WRAPPER = re.compile(r"(?<![^./])(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|module)\.")
 """Parts that torch.compile, FSDP, activation checkpointing and data parallelism put into names, wherever they wrap."""
 
 
@@ -59,7 +59,7 @@ def fit_names(
     expected: Shapes,
     *,
     entry: str | None = None,
-    scalars: Collection[str] = (),
+    statistics: Collection[str] = (),
     rename: Callable[[dict[str, str]], object] = lambda names: None,
 ) -> Fit:
     """Find the tensors of a model in a file.
@@ -70,20 +70,18 @@ def fit_names(
         others: names of what else the file holds.
         expected: the model's names and shapes.
         entry: the prefix to take, or one part of it, where several sets of weights fit.
-        scalars: names whose value may be one number for all channels.
+        statistics: names that may be missing, because the config has them too; one number may stand for all channels.
         rename: changes old names, the dict's keys, to today's.
 
     Raises ValueError if several sets of weights fit and `entry` does not choose one of them.
     """
-    own_parts = {part for name in expected for part in name.split(".")}
-    wrapper = re.compile(rf"(?<![^./])(?:{'|'.join(part for part in WRAPPERS if part not in own_parts)})\.")
-    plain = {wrapper.sub("", key): key for key in shapes}
+    plain, own = ({WRAPPER.sub("", name): name for name in names} for names in (shapes, expected))
     if len(plain) < len(shapes):  # with and without a wrapper: two sets of weights
-        plain = {key: key for key in shapes}
+        plain, own = ({name: name for name in names} for names in (shapes, expected))
     hits: Counter[str] = Counter()
     for name in plain:
         for start in (0, *(match.end() for match in re.finditer(r"[./]", name))):
-            hits[name[:start]] += name[start:] in expected
+            hits[name[:start]] += name[start:] in own
     sections = Counter(name[: name.rfind("/") + 1] for name in plain)
     prefixes = [p for p, number in hits.items() if 2 * number > len(expected)] or [
         max(sections, key=lambda section: sections[section], default="")
@@ -94,18 +92,25 @@ def fit_names(
         names = [name for name in plain if name.startswith(prefix) and not (nested and name.startswith(nested))]
         keys = {name.removeprefix(prefix): plain[name] for name in names if "/" not in name.removeprefix(prefix)}
         rename(keys)
-        known = keys.keys() & expected.keys()
+        known = keys.keys() & own.keys()
         counters = [n for n in keys.keys() - known if "." not in n and math.prod(shapes[keys[n]]) == 1]
-        keys = {name: key for name, key in keys.items() if name not in counters}
+        keys = {own.get(name, name): key for name, key in keys.items() if name not in counters}
         wrong = sorted(
-            n for n in known if shapes[keys[n]] != expected[n] and not (n in scalars and not shapes[keys[n]])
+            name
+            for name in keys.keys() & expected.keys()
+            if shapes[keys[name]] != expected[name] and not (name in statistics and not shapes[keys[name]])
         )
+        missing = sorted(expected.keys() - keys.keys())
+        notes = _notes(source, prefix, keys, [*shapes, *others])
+        if missing and set(missing) <= set(statistics):
+            notes.append(f"{' and '.join(missing)} are not in {source}, so the config's are used")
+            missing = []
         differences = KeyDifferences(
-            missing=[prefix + name for name in sorted(expected.keys() - known)],
-            unexpected=sorted(keys[name] for name in keys.keys() - known),
+            missing=[prefix + name for name in missing],
+            unexpected=sorted(keys[name] for name in keys.keys() - expected.keys()),
             mismatched=[f"{keys[name]}: {shapes[keys[name]]}, the model has {expected[name]}" for name in wrong],
         )
-        fits[prefix] = Fit(keys, differences, _notes(source, prefix, keys, [*shapes, *others], wrapper))
+        fits[prefix] = Fit(keys, differences, notes)
     return fits[_choose(source, fits, hits, entry)]
 
 
@@ -126,12 +131,12 @@ def _choose(source: str, fits: Mapping[str, Fit], hits: Mapping[str, int], entry
     return chosen[0]
 
 
-def _notes(
-    source: str, prefix: str, keys: Mapping[str, str], everything: Collection[str], wrapper: re.Pattern
-) -> list[str]:
+def _notes(source: str, prefix: str, keys: Mapping[str, str], everything: Collection[str]) -> list[str]:
     """Say which prefix the names have, and what of the file was left out."""
     used, left_out = set(keys.values()), dict[str, None]()  # a dict is a set that keeps the order
-    stripped = {prefix.removeprefix("state_dict/"), *(part for key in used for part in wrapper.findall(key))} - {""}
+    stripped = {prefix.removeprefix("state_dict/")} - {""}
+    for name, key in keys.items():
+        stripped |= (Counter(WRAPPER.findall(key)) - Counter(WRAPPER.findall(name))).keys()
     for key in everything:
         if key not in used:
             common = os.path.commonprefix([key, prefix])

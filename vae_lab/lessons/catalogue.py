@@ -30,8 +30,8 @@ def question(name: str, *measured: Any) -> Check:
 
     measured: what the notebook measured, if the answer depends on it.
     """
-    if name not in _questions():
-        raise ValueError(f"there is no question {name!r}; there are: {', '.join(_questions())}")
+    if name not in questions():
+        raise ValueError(f"there is no question {name!r}; there are: {', '.join(questions())}")
     entry = _questions()[name]
     asked = entry if isinstance(entry, Question | FunctionQuestion) else entry(*measured)
     return asked.check if isinstance(asked, Question | FunctionQuestion) else asked

@@ -120,9 +120,10 @@ class TrainConfig:
         _make_plain(self)
         check_one_of("part", self.part, PARTS)
         check_one_of("mixed_precision", self.mixed_precision, ("auto", "no", "bf16", "fp16"))
-        if not self.stages:
-            raise ValueError("stages must hold at least one Stage")
-        object.__setattr__(self, "stages", tuple(self.stages))
+        stages = tuple(self.stages) if isinstance(self.stages, list | tuple) else ()
+        if not stages or not all(isinstance(stage, Stage) for stage in stages):
+            raise ValueError(f"stages must hold at least one Stage, and nothing else, got {self.stages!r}")
+        object.__setattr__(self, "stages", stages)
         if not isinstance(self.model, Mapping):
             raise ValueError(f"model must be a table of arguments, got {self.model!r}")
         object.__setattr__(self, "model", MappingProxyType(dict(self.model)))

@@ -21,12 +21,15 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+    if type(value).__name__ == "SymInt":  # a size while torch exports: it becomes a constant of the exported model
+        return int(value)
     return value.tolist() if hasattr(value, "tolist") and hasattr(value, "dtype") else value
 
 
 def is_number(value: object, kind: type = Real) -> bool:
-    """Return whether a value is a number of a kind from `numbers`, numpy's included; True and False are none."""
-    return isinstance(value, kind) and not isinstance(value, bool)
+    """Return whether a value is one number of a kind from `numbers`, of numpy or torch too; True and False are none."""
+    number = value if isinstance(value, kind) else plain(value)
+    return isinstance(number, kind) and not isinstance(number, bool)
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -83,7 +86,7 @@ def check_text(name: str, value: Any) -> None:
 def check_one_of(name: str, value: Any, allowed: Iterable[str]) -> None:
     """Refuse a value that is not among the allowed ones."""
     allowed = tuple(allowed)
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
 
 

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from ..utils.checks import check_one_of, positive_int
+from ..utils.checks import check_one_of, plain, positive_int
 from ..utils.extras import needs_extra
 from .frames import Clip, check_size
 
@@ -22,13 +22,17 @@ PHOTOS = (
 HELD_OUT_PHOTOS = ("astronaut", "chelsea", "coffee")  # held out from the training of the bundled weights
 
 
-@cache
 def photo(name: str) -> np.ndarray:
     """Return a photograph by its name in PHOTOS: uint8 (H, W, 3), grey ones with three equal channels.
 
     Licences are given in the docstrings of `skimage.data` and in scikit-learn's `datasets/images/README.txt`.
     """
     check_one_of("photo", name, PHOTOS)
+    return _photo(name)
+
+
+@cache
+def _photo(name: str) -> np.ndarray:
     if name in ("china", "flower"):
         with needs_extra("train"):
             from sklearn.datasets import load_sample_image
@@ -68,7 +72,7 @@ def photo_clip(
     """
     positive_int("num_frames", num_frames)
     height, width = check_size(size)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(plain(seed))
     image = Image.fromarray(photo(name))
     widest = min(image.width / width, image.height / height)  # photo pixels per frame pixel at zoom 1
     views: list[tuple[float, ...]] = []
@@ -111,7 +115,7 @@ def synthetic_clip(
     at = num_frames // 2 if at is None else at
     if not 0 <= at < num_frames:
         raise ValueError(f"at must be a frame of the clip, 0 to {num_frames - 1}, got {at}")
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(plain(seed))
     match kind:
         case "shapes":
             frames = _shapes(num_frames, height, width, random)

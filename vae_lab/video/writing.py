@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from itertools import chain, pairwise
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from numpy.typing import ArrayLike
 
+from ..utils.checks import is_number, plain
 from ..utils.files import write_beside
 from .frames import DEFAULT_FPS, check_frames
 
@@ -44,7 +44,7 @@ def write_video(
 
     Raises ValueError for arguments that do not fit together, OSError if the file cannot be written.
     """
-    path = Path(path)
+    path, fps = Path(path), plain(fps)
     suffix, known = path.suffix.lower(), (*CODECS, *IMAGES)
     check_fps(fps, suffix)
     if suffix and suffix not in known:
@@ -73,7 +73,7 @@ def write_video(
 def check_fps(fps: float, suffix: str = ".mp4") -> None:
     """Refuse a rate that a file of this suffix cannot have."""
     highest = 50 if suffix == ".gif" else MAX_FPS
-    if not isinstance(fps, Real) or not 0 < fps <= highest:
+    if not is_number(fps) or not 0 < fps <= highest:
         raise ValueError(f"fps must be above 0 and at most {highest}{' in a gif' * (highest == 50)}, got {fps}")
 
 
@@ -90,11 +90,11 @@ def check_times(times: ArrayLike, suffix: str = ".mp4", num_frames: int | None =
 
 
 def _check_pixel_aspect(pixel_aspect: Fraction | float, suffix: str) -> Fraction:
-    if not isinstance(pixel_aspect, Real) or not 0.01 <= pixel_aspect <= 100:
+    if not is_number(pixel_aspect) or not 0.01 <= pixel_aspect <= 100:
         raise ValueError(f"pixel_aspect must be a pixel's width over its height, 0.01 to 100, got {pixel_aspect!r}")
     if pixel_aspect != 1 and suffix != ".mp4":
         raise ValueError(f"pixel_aspect can be kept in .mp4, not in {suffix or 'a folder'}, got {pixel_aspect}")
-    return Fraction(pixel_aspect).limit_denominator(10_000)
+    return Fraction(float(pixel_aspect)).limit_denominator(10_000)
 
 
 def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
