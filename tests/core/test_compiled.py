@@ -50,6 +50,7 @@ def test_export(strict):
     assert torch.equal(torch.export.export(vae, (x,), strict=strict).module()(x).sample, vae(x).sample)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [None, True])
 def test_clips_of_several_sizes(dynamic):
     vae = small_vae()
