@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import cycle
 from math import floor, isnan, log10
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,9 @@ from scipy.special import stdtrit
 from ..figures.style import COLOURS, LINE, OTHER_COLOURS, new_axis, new_figure, styled
 from ..utils.checks import check_known
 from ..utils.files import write_beside
+from ..utils.tables import Figure
 from ..utils.text import count
 from .metrics import METRICS, METRICS_BY_FRAME, SAME, UNDECIDED, Metric
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 BASE = "base"
 TABLES = ("trials", "frames", "table")
@@ -126,7 +124,7 @@ class Ablation:
         return "\n".join(lines)
 
     @styled
-    def plot(self, metric: str | None = None, label: str | None = None) -> "Figure":
+    def plot(self, metric: str | None = None, label: str | None = None) -> Figure:
         """Draw every trial as a dot, with lines that join equal seeds, and beside it the differences with intervals.
 
         metric: a name in `metrics`; None: the first one. label: for its axis; None: that of the metric.
@@ -160,7 +158,7 @@ class Ablation:
         return figure
 
     @styled
-    def plot_frames(self, metric: str = "time_error", clips: Sequence[str] | None = None) -> "Figure":
+    def plot_frames(self, metric: str = "time_error", clips: Sequence[str] | None = None) -> Figure:
         """Draw a metric over frames: the mean over seeds and clips, and a band that spans the seeds' means.
 
         metric: one of METRICS_BY_FRAME. clips: names of measured clips; None: all.

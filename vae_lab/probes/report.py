@@ -107,8 +107,7 @@ def probe(
             continue
         results |= measured
         texts |= describe(measured) if describe else {key: repr(value) for key, value in measured.items()}
-    named = ("leaks", "attribution", "fields", "chunks", "seams", "static")
-    parts: dict[str, Any] = {name: results.get(name) for name in named}
+    parts: dict[str, Any] = {name: results.get(name) for name in ProbeReport._fields[:-3]}  # without the dicts
     return ProbeReport(**parts, results=results, texts=texts, notes=notes)
 
 
