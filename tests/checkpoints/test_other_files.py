@@ -552,6 +552,10 @@ def test_a_pickle_that_contains_itself_or_far_too_much(lab_folder):
 
 def test_files_that_are_no_weights(lab_folder):
     folder, tensors = lab_folder
+    save(tensors, folder / f"{USUAL}.safetensors")
+    os.mkfifo(folder / "pipe.safetensors")
+    assert "neither a file nor a folder" in refused(folder / "pipe.safetensors")
+    assert "neither a file nor a folder" in refused("/dev/zero")
     (folder / "lfs.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     assert "git lfs pull" in refused(folder / "lfs.safetensors")
     torch.save({"epoch": 1}, folder / "none.pt")

@@ -213,6 +213,8 @@ def _find(
 def _find_here(source: str, path: Path, variant: str | None) -> _Checkpoint:
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}")
+    if not path.is_dir() and not path.is_file():  # the usual file beside it must not be read in its place
+        raise ValueError(f"{path} is neither a file nor a folder but a pipe, a socket or a device; save it as a file")
     folder = path if path.is_dir() else path.parent
     files = named_files(path) if path.is_file() else []
     config = _local_config(folder, files)
