@@ -94,7 +94,7 @@ def test_rates_and_pixel_shapes_of_written_videos(number, tmp_path):
 UNKNOWN = ["nonsense", [], {}, ["a"], np.array(["a", "b"]), 3, None, object()]
 
 
-@pytest.mark.parametrize("name", UNKNOWN, ids=repr)
+@pytest.mark.parametrize("name", UNKNOWN, ids=lambda name: type(name).__name__)
 def test_a_name_that_is_none_is_a_value_error_whatever_it_is(name):
     m = maps_of(small_vae(), 5)
     calls = [
