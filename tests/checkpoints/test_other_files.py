@@ -79,6 +79,8 @@ def refused(*args, error=ValueError, **options) -> str:
     return messages[0]
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 @pytest.fixture
 def lab_folder(tmp_path):
     """A folder with the config and the tensors of a small model; the weights are to be saved."""

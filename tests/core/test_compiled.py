@@ -14,7 +14,10 @@ from vae_lab.utils import checks
 from vae_lab.utils.checks import NotFiniteError
 
 WHOLE = dict(backend="eager", fullgraph=True)
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
 
 
 @pytest.fixture(autouse=True)
