@@ -84,7 +84,7 @@ class SpatialVAE(PlainKeys):
         """
         check_video("x", x, self.config.in_channels)
         if any(size % self.spatial_compression_ratio for size in x.shape[3:]):
-            self.latent_size(x.shape[2:])  # raises
+            self.latent_size(x.shape[2:])  # raises; only here, because its integers would fix the sizes of an export
         moments = self._frame_by_frame(lambda frames: self.autoencoder.encode(frames).latent_dist.parameters, x)
         return AutoencoderKLOutput(latent_dist=DiagonalGaussian(moments).scaled(self.config.scaling_factor))
 

@@ -286,9 +286,8 @@ class TemporalVAE(PlainKeys):
 
 def check_num_frames(num_frames: int, num_latent_frames: int, allowed: range) -> None:
     """Refuse a `num_frames` that is not among the `allowed` ones: `shapes.frame_range` of `num_latent_frames`."""
-    if (
-        not is_number(num_frames, Integral) or not allowed.start <= num_frames < allowed.stop
-    ):  # torch cannot compile `in`
+    # Not `in`, which torch cannot compile
+    if not is_number(num_frames, Integral) or not allowed.start <= num_frames < allowed.stop:
         raise ValueError(
             f"num_frames ({num_frames}) does not fit a latent of {num_latent_frames} frames, which decodes to "
             f"{span(allowed, ' to ')}"
