@@ -471,3 +471,13 @@ def test_hub_without_the_repository_or_the_file(hub, tmp_path):
     (hub.root / "hpcai-tech" / "vae" / "model.safetensors").unlink()
     result = on_the_hub(hub, tmp_path / "home", LOAD)
     assert "FileNotFoundError: hpcai-tech/vae has no model.safetensors" in result.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes that are files")
+def test_a_pipe_beside_a_checkpoint_is_not_replaced_by_its_usual_file(tmp_path):
+    small_vae().save_pretrained(tmp_path)
+    pipe = tmp_path / "ema.safetensors"
+    os.mkfifo(pipe)
+    for read in (load, inspect):
+        with pytest.raises(ValueError, match="ema.safetensors is neither a file nor a folder but a pipe"):
+            read(pipe)

@@ -30,7 +30,7 @@ def question(name: str, *measured: Any) -> Check:
 
     measured: what the notebook measured, if the answer depends on it.
     """
-    if name not in questions():
+    if not isinstance(name, str) or name not in questions():  # an array has no truth value
         raise ValueError(f"there is no question {name!r}; there are: {', '.join(questions())}")
     entry = _questions()[name]
     asked = entry if isinstance(entry, Question | FunctionQuestion) else entry(*measured)
