@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..checkpoints.loading import load
-from ..families import Codec, codec_of, maps_of
+from ..families.codec import Codec, codec_of
+from ..families.maps import maps_of
 from ..latents.statistics import ACTIVE_VARIANCE
 from ..metrics import DATA_RANGE, psnr, rms
 from ..probes.dependency import future_leak

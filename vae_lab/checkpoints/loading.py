@@ -13,7 +13,8 @@ import torch
 from accelerate import init_empty_weights
 from diffusers import ModelMixin
 
-from ..families import FAMILIES, class_named
+from ..families.codec import class_named
+from ..families.table import FAMILIES
 from ..video_vae import VideoVAE
 from . import open_sora
 from .bundled import LAB_WEIGHTS, lab_weights

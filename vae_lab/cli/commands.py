@@ -23,7 +23,7 @@ def _load(args: argparse.Namespace, source: str) -> Any:
     import torch
 
     from ..checkpoints.loading import load
-    from ..families import codec_of
+    from ..families.codec import codec_of
 
     vae = load(source, dtype=getattr(torch, args.dtype), **_model_arguments(args))
     if "chunk" in args:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..families import Maps, codec_of, maps_of
+from ..families.codec import codec_of
+from ..families.maps import Maps, maps_of
 from ..temporal_vae import FrameGroupNorm
 from ..utils.tables import DataFrame, table_of
 from ..utils.text import count

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..families import Codec, Maps, codec_of, maps_of
+from ..families.codec import Codec, codec_of
+from ..families.maps import Maps, maps_of
 from ..shapes import MICRO_FRAME_SIZE, chunk_lengths
 from ..utils.checks import positive_int
 from ..utils.text import count

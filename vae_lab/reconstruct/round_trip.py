@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..families import Streams, codec_of
+from ..families.codec import Streams, codec_of
 from ..figures.style import FULL, SPATIAL_ONLY
 from ..metrics import measure_frames
 from ..shapes import Timeline, chunk_lengths, padded_size

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..families import codec_of
+from ..families.codec import codec_of
 from ..spatial_vae import SpatialVAE
 from ..utils.files import hash_weights, locked
 from ..video.decoding import count_frames

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from ..checkpoints.loading import load
-from ..families import codec_of
+from ..families.codec import codec_of
 from ..metrics import DATA_RANGE, psnr
 from ..utils.checks import NotFiniteError
 from .config import Stage, TrainConfig

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ..families import codec_of
+from ..families.codec import codec_of
 from ..gaussian import DiagonalGaussian
 from ..spatial_vae import SpatialVAE
 from .config import Stage, TrainConfig

@@ -9,7 +9,7 @@ from diffusers import ModelMixin
 from torch import nn
 
 from ..checkpoints.loading import load
-from ..families import class_named
+from ..families.codec import class_named
 from ..spatial_vae import SpatialVAE
 from ..temporal_vae import TemporalVAE
 from ..utils.checks import check_known

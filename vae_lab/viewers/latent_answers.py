@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..families import Codec
+from ..families.codec import Codec
 from ..latents.arrays import plain
 from ..latents.edits import Edit, forms, requested
 from ..latents.effects import Effect, decoded_by, effect_of, footprint_of

@@ -11,7 +11,7 @@ import torch
 import traitlets
 from torch import Tensor
 
-from ..families import Codec, codec_of
+from ..families.codec import Codec, codec_of
 from ..figures.frames import ERROR_GAIN, error_map
 from ..figures.latents import latent_filmstrip
 from ..figures.style import COLOURS, OTHER_COLOURS

@@ -18,22 +18,28 @@ To use a class of another library everywhere, declare once what differs from dif
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from importlib import import_module
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .gaussian import at_least_float32
-from .shapes import Timeline, decoder_last_seen, encoder_last_seen
-from .spatial_vae import SpatialVAE
-from .streaming import StreamingDecoder, StreamingEncoder
-from .temporal_vae import TemporalVAE
-from .utils.checks import check_video, positive_int
-from .utils.files import hash_weights
-from .utils.text import first_line
-from .utils.wrapping import plain_key, unwrapped
-from .video_vae import VideoVAE, with_config
+from ..gaussian import at_least_float32
+from ..shapes import Timeline
+from ..spatial_vae import SpatialVAE
+from ..streaming import StreamingDecoder, StreamingEncoder
+from ..temporal_vae import TemporalVAE
+from ..utils.checks import check_video, positive_int
+from ..utils.files import hash_weights
+from ..utils.text import first_line
+from ..utils.wrapping import plain_key, unwrapped
+from ..video_vae import VideoVAE, with_config
+from .records import Family
+from .table import FAMILIES
+
+TRIED = 40  # frames beyond a refused length among which one that the model keeps is looked for
 
 
 class LatentAndSample(NamedTuple):
@@ -108,17 +114,40 @@ class Codec:
         """Channels of the clips that the model encodes."""
         return 3
 
+    @cached_property
+    def _measured(self) -> tuple[Family | None, int | None]:
+        """The family if the model follows its law, and pixels per latent cell: of one clip on meta tensors."""
+        family, pixels = family_of(self.vae), 64
+        num_frames = family.nearest_legal(2 * family.temporal_ratio + 1)[-1] if family else 1
+        try:
+            z = self.encoded_shape((1, self.in_channels, num_frames, pixels, pixels))
+        except ValueError:  # a size that this model does not take
+            z = None
+        if z is None or not z[-1] or pixels % z[-1]:
+            return family, family.spatial_ratio if family else getattr(self.vae, "spatial_compression_ratio", None)
+        return (family if family and z[2] == family.latent_frames(num_frames) else None), pixels // z[-1]
+
+    @property
+    def family(self) -> Family | None:
+        """What is known of models of this class and config; None if nothing is, or if this one has another law."""
+        return self._measured[0]
+
     @property
     def spatial_ratio(self) -> int | None:
-        """Pixels per latent cell along height and along width; None if unknown."""
-        return getattr(self.vae, "spatial_compression_ratio", None)
+        """Pixels per latent cell along height and along width; None if unknown.
+
+        It is measured: diffusers' classes have no common name for it, and LTX's attribute says 64 where 32 is true.
+        """
+        return self._measured[1]
 
     @property
     def temporal_ratio(self) -> int | None:
         """Frames per latent frame; None if unknown: then `timeline` derives it from the number of latent frames."""
         names = ("temporal_compression_ratio", "scale_factor_temporal")  # diffusers' classes do not agree on a name
-        configured = (self.config[name] for name in names if self.config.get(name))
-        return next(configured, None) or getattr(self.vae, names[0], None)
+        configured = next((self.config[name] for name in names if self.config.get(name)), None)
+        if self.family and configured in (None, self.family.temporal_ratio):
+            return self.family.temporal_ratio
+        return configured or getattr(self.vae, names[0], None)
 
     @property
     def chunk(self) -> int | None:
@@ -143,44 +172,85 @@ class Codec:
         return self.vae.decode(z).sample
 
     def reconstruct(self, x: Tensor) -> LatentAndSample:
-        """Encode and decode a clip. Raises ValueError if the model fails on it, or returns another shape."""
+        """Encode and decode a clip.
+
+        Raises ValueError if the model fails on it, or does not keep its shape. The error names the nearest lengths that
+        it keeps.
+        """
         check_video("x", x)
+        self.check_length(x.shape[2])
         try:
             z = self.encode(x)
             y = self.decode(z, x.shape[2])
         except Exception as error:  # other libraries raise anything on sizes that they do not take
             frames, height, width = x.shape[2:]
             reason = str(error) or type(error).__name__
-            raise ValueError(f"{self.name} failed on {frames} frames of {height}x{width}: {reason}") from error
+            raise ValueError(
+                f"{self.name} failed on {frames} frames of {height}x{width}: {reason}{self._advice(x)}"
+            ) from error
         if y.shape != x.shape:
             raise ValueError(
-                f"{self.name} turned a clip of shape {tuple(x.shape)} into {tuple(y.shape)}: take another length "
-                f"(often a multiple of the temporal ratio, plus 1)"
+                f"{self.name} turned a clip of shape {tuple(x.shape)} into {tuple(y.shape)}{self._advice(x)}"
             )
         return LatentAndSample(z, y)
 
-    def decoded_shape(self, shape: Sequence[int], num_frames: int) -> tuple[int, ...] | None:
-        """Return the shape that latents of a shape decode to, on meta tensors: without weights or computation.
+    def check_length(self, num_frames: int) -> None:
+        """Raise ValueError if the family is known not to keep clips of that length; it names the nearest kept ones."""
+        if self.family and not self.any_length and not self.family.is_legal(num_frames):
+            raise ValueError(f"{self.name} ({self.family.name}) {self.family.fate(num_frames)}")
 
-        None if it is unknown: the model is no torch module, needs more than latents, or depends on values.
+    def nearest_lengths(self, x: Tensor) -> list[int]:
+        """Return the nearest lengths, below and above, that come back of clips like x, found by trying without weights."""
+        found = []
+        for lengths in (range(x.shape[2], 0, -1), range(x.shape[2] + 1, x.shape[2] + TRIED)):
+            for num_frames in lengths:
+                shape = (1, x.shape[1], num_frames, *x.shape[3:])
+                try:
+                    z = self.encoded_shape(shape)
+                    if z is not None and self.decoded_shape(z, num_frames) == shape:
+                        found.append(num_frames)
+                        break
+                except ValueError:
+                    continue
+        return found
+
+    def _advice(self, x: Tensor) -> str:
+        lengths = [length for length in self.nearest_lengths(x) if length != x.shape[2]]
+        return f"; nearest lengths that it keeps: {' and '.join(map(str, lengths))}" if lengths else ""
+
+    def encoded_shape(self, shape: Sequence[int]) -> tuple[int, ...] | None:
+        """Return the shape of a clip's latents, without weights or computation; None if it is unknown.
+
+        Raises ValueError if the model does not take clips of that shape.
+        """
+        return self._shape_of("encode", shape)
+
+    def decoded_shape(self, shape: Sequence[int], num_frames: int) -> tuple[int, ...] | None:
+        """Return the shape that latents of a shape decode to, without weights or computation; None if it is unknown.
+
         Raises ValueError if the model does not take such latents.
         """
+        return self._shape_of("decode", shape, num_frames)
+
+    def _shape_of(self, method: str, shape: Sequence[int], *more: int) -> tuple[int, ...] | None:
+        """Call a method on meta tensors. None if the model is no torch module, needs more, or depends on values."""
         if not isinstance(self.vae, nn.Module):
             return None
-        decoder = _Decoder(self)
-        weights = chain(decoder.named_parameters(), decoder.named_buffers())
+        function = _Function(self, getattr(self, method))
+        weights = chain(function.named_parameters(), function.named_buffers())
         empty = {name: torch.empty_like(value, device="meta") for name, value in weights}
-        z = torch.empty(tuple(shape), device="meta", dtype=self.dtype)
+        x = torch.empty(tuple(shape), device="meta", dtype=self.dtype)
         try:
             with torch.no_grad():
-                return tuple(torch.func.functional_call(decoder, empty, (z, num_frames)).shape)
+                return tuple(torch.func.functional_call(function, empty, (x, *more)).shape)
         except (RuntimeError, ValueError) as error:
             if isinstance(error, NotImplementedError) or "meta" in str(error):
                 return None
+            what = "latents" if method == "decode" else "clips"
             raise ValueError(
-                f"vae must decode latents of shape {tuple(shape)}, but {self.name} fails on them: {first_line(error)}"
+                f"vae must {method} {what} of shape {tuple(shape)}, but {self.name} fails on them: {first_line(error)}"
             ) from None
-        except Exception:  # decoding itself will show what is missing
+        except Exception:  # the call itself will show what is missing
             return None
 
     def stream(self, num_frames: int, chunked: bool | None = None) -> Streams:
@@ -257,20 +327,18 @@ class Codec:
         """Record in the config that every norm now has separate statistics for each frame, so that saving keeps it."""
 
 
-class _Decoder(nn.Module):
-    """`codec.decode` as a module, so that `torch.func.functional_call` can replace the weights."""
+class _Function(nn.Module):
+    """A method of a codec as a module, so that `torch.func.functional_call` can replace the weights."""
 
-    def __init__(self, codec: Codec):
+    def __init__(self, codec: Codec, method: Callable[..., Tensor]):
         super().__init__()
-        self.vae, self.decode = codec.vae, codec.decode
+        self.vae, self.method = codec.vae, method
 
-    def forward(self, z: Tensor, num_frames: int) -> Tensor:
-        return self.decode(z, num_frames)
+    def forward(self, *arguments: Any) -> Tensor:
+        return self.method(*arguments)
 
 
-FAMILIES: dict[str, type[Codec]] = {}
-"""The Codec of each class that differs from the usual interface, by the name of the class."""
-_CLASSES: dict[str, type] = {}  # the classes themselves, except diffusers', which are imported when needed
+_REGISTERED: dict[str, tuple[type, type[Codec]]] = {}  # name of a class -> the class and its Codec
 
 
 def register(cls: type) -> Callable[[type[Codec]], type[Codec]]:
@@ -289,19 +357,37 @@ def register(cls: type) -> Callable[[type[Codec]], type[Codec]]:
     def add(codec: type[Codec]) -> type[Codec]:
         if not isinstance(codec, type) or not issubclass(codec, Codec):
             raise ValueError(f"register must decorate a subclass of Codec, got {codec!r}")
-        _CLASSES[cls.__name__], FAMILIES[cls.__name__] = cls, codec
+        _REGISTERED[cls.__name__] = cls, codec
         return codec
 
     return add
 
 
+def _imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
 def class_named(name: object) -> type | None:
-    """Return the class of that name among the lab's, the registered ones and diffusers' autoencoders; None if none."""
+    """Return the class of that name: registered, of a known family, or one of diffusers' autoencoders; None if none."""
     import diffusers
 
     if not isinstance(name, str):
         return None
-    return _CLASSES.get(name) or (getattr(diffusers, name, None) if "Autoencoder" in name else None)
+    if name in _REGISTERED:
+        return _REGISTERED[name][0]
+    path = next((family.cls for family in FAMILIES.values() if family.class_name == name), None)
+    return _imported(path) if path else getattr(diffusers, name, None) if "Autoencoder" in name else None
+
+
+def family_of(vae: Any) -> Family | None:
+    """Return the family of a model, by its class, or a base class, and its config; None if it is not known."""
+    config = getattr(vae, "config", {})
+    for cls in type(vae).__mro__:
+        for family in FAMILIES.values():
+            if family.class_name == cls.__name__ and class_named(cls.__name__) is cls and family.matches(config):
+                return family
+    return None
 
 
 def codec_of(vae: Any) -> Codec:
@@ -312,8 +398,12 @@ def codec_of(vae: Any) -> Codec:
     """
     vae = unwrapped(vae)
     for cls in type(vae).__mro__:
-        if cls.__name__ in FAMILIES and class_named(cls.__name__) is cls:
-            return FAMILIES[cls.__name__](vae)
+        known, codec = _REGISTERED.get(cls.__name__, (None, Codec))
+        if known is cls:
+            return codec(vae)
+    family = family_of(vae)
+    if family is not None and family.codec:
+        return _imported(family.codec)(vae)
     decode, config, device, dtype = (getattr(vae, name, None) for name in ("decode", "config", "device", "dtype"))
     if not callable(decode) or not hasattr(config, "get") or device is None or dtype is None:
         raise ValueError(
@@ -391,54 +481,3 @@ class _Stack(_Temporal):
     def note_frame_norms(self) -> None:
         codec_of(self.vae.temporal).note_frame_norms()
         self.vae.register_to_config(temporal_config={**(self.vae.config.temporal_config or {}), "norm": "frame_group"})
-
-
-class _CogVideoX(Codec):
-    @property
-    def spatial_ratio(self) -> int:  # not in the config: the first level keeps the size, and every other one halves it
-        return 2 ** (len(self.config["block_out_channels"]) - 1)
-
-
-FAMILIES["AutoencoderKLCogVideoX"] = _CogVideoX
-
-
-class Maps(NamedTuple):
-    """The result of `maps_of`: a video VAE as two functions of clips of one length."""
-
-    encode: Callable[[Tensor], Tensor]
-    """(B, C, T, H, W), pixels in [-1, 1] or spatial latents -> the mode of the latents (B, C', L, h, w)."""
-    decode: Callable[[Tensor], Tensor]
-    """Latents -> (B, C, T, H, W)."""
-    x: Tensor
-    """Seeded noise for `encode`, (1, C, T, H, W): uniform in [-1, 1], or standard normal for spatial latents."""
-    z: Tensor
-    """encode(x)."""
-    timeline: Timeline
-    """Which frames each latent frame stands for."""
-
-    @property
-    def encoder_last_seen(self) -> list[int]:
-        """For each latent frame, the last frame that it may see."""
-        return encoder_last_seen(self.timeline.groups)
-
-    @property
-    def decoder_last_seen(self) -> list[int]:
-        """For each frame, the last latent frame that it may see."""
-        return decoder_last_seen(self.timeline.groups)
-
-
-def maps_of(vae: Any, num_frames: int = 17, size: int = 16, seed: int = 0) -> Maps:
-    """Return the encoder and decoder of a video VAE as functions of clips of num_frames frames.
-
-    size: height and width of the noise `x`, in pixels or in cells of spatial latents.
-    Raises ValueError if the model fails on such a clip, or if it is unknown which frames a latent may see.
-    """
-    codec = codec_of(vae)
-    shape = (1, codec.in_channels, positive_int("num_frames", num_frames), *[positive_int("size", size)] * 2)
-    generator = torch.Generator().manual_seed(int(seed))
-    pixels = codec.takes == "pixels"
-    x = torch.rand(shape, generator=generator) * 2 - 1 if pixels else torch.randn(shape, generator=generator)
-    x = x.to(codec.device, codec.dtype)
-    with torch.no_grad():
-        z = codec.reconstruct(x).latent
-    return Maps(codec.encode, lambda z: codec.decode(z, num_frames), x, z, codec.timeline(num_frames, z.shape[2]))

@@ -1,0 +1,102 @@
+"""Codecs of diffusers' classes that are called in another way than the others."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution, IdentityDistribution
+from torch import Tensor
+
+from .codec import Codec
+
+
+def as_frames(x: Tensor) -> Tensor:
+    """(B, C, T, H, W) -> (B * T, C, H, W)."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def as_clips(frames: Tensor, batch: int) -> Tensor:
+    """(B * T, C, H, W) -> (B, C, T, H, W)."""
+    return frames.unflatten(0, (batch, -1)).transpose(1, 2)
+
+
+class FrameCodec(Codec):
+    """2D VAEs, which take pictures (B, C, H, W): frame by frame."""
+
+    frame_by_frame = any_length = True
+
+    def posterior(self, x: Tensor) -> DiagonalGaussianDistribution | IdentityDistribution:
+        output = self.vae.encode(as_frames(x))
+        if "latent_dist" in output:
+            return DiagonalGaussianDistribution(as_clips(output.latent_dist.parameters, len(x)))
+        (z,) = output.to_tuple()  # of VAEs that are not variational
+        return IdentityDistribution(as_clips(z, len(x)))
+
+    def decode(self, z: Tensor, num_frames: int) -> Tensor:
+        return as_clips(self.vae.decode(as_frames(z)).sample, len(z))
+
+
+class TemporalDecoderCodec(FrameCodec):
+    """SVD: a 2D encoder, and a decoder that sees all frames."""
+
+    frame_by_frame = False
+
+    def decode(self, z: Tensor, num_frames: int) -> Tensor:
+        return as_clips(self.vae.decode(as_frames(z), num_frames=z.shape[2]).sample, len(z))
+
+
+class PictureCodec(Codec):
+    """Qwen-Image 2.1: one RGBA picture. The lab's pictures are opaque, and alpha is left out of what comes back."""
+
+    def posterior(self, x: Tensor) -> Any:
+        return super().posterior(torch.cat([x, torch.ones_like(x[:, :1])], dim=1))
+
+    def decode(self, z: Tensor, num_frames: int) -> Tensor:
+        return super().decode(z, num_frames)[:, : self.in_channels]
+
+
+class TimestepCodec(Codec):
+    """LTX: since 0.9.1, decoders are told how noisy the latents are. 0.0, the pipelines' default, is "not at all"."""
+
+    def decode(self, z: Tensor, num_frames: int) -> Tensor:
+        if not self.config.get("timestep_conditioning"):
+            return super().decode(z, num_frames)
+        return self.vae.decode(z, temb=torch.zeros(len(z), device=z.device, dtype=z.dtype)).sample
+
+
+class VidTokCodec(Codec):
+    """VidTok: its `forward` repeats the first frame before a causal encoder, and `decode` returns a tensor."""
+
+    def posterior(self, x: Tensor) -> Any:
+        if self.config["is_causal"]:
+            x = F.pad(x, (0, 0, 0, 0, self.vae.temporal_compression_ratio - 1, 0), mode="replicate")
+        output = self.vae.encode(x)
+        return IdentityDistribution(output[0]) if isinstance(output, tuple) else output.latent_dist
+
+    def decode(self, z: Tensor, num_frames: int) -> Tensor:
+        return self.vae.decode(z)
+
+
+class AllegroCodec(Codec):
+    """Allegro: one clip at a time, in tiles only, and back as (B, T, C, H, W)."""
+
+    @property
+    def spatial_ratio(self) -> int:
+        return 2 ** (len(self.config["block_out_channels"]) - 1)
+
+    def posterior(self, x: Tensor) -> DiagonalGaussianDistribution:
+        _, high, wide = self.vae.kernel
+        _, down, along = self.vae.stride
+        height, width = x.shape[3:]
+        if height < high or width < wide or (height - high) % down or (width - wide) % along:
+            raise ValueError(
+                f"height must be {high} plus a multiple of {down}, and width {wide} plus a multiple of {along}: "
+                f"nothing is encoded beyond the last whole tile; got {height}x{width}"
+            )
+        self.vae.enable_tiling()
+        parameters = [self.vae.encode(clip).latent_dist.parameters for clip in x.split(1)]
+        return DiagonalGaussianDistribution(torch.cat(parameters))
+
+    def decode(self, z: Tensor, num_frames: int) -> Tensor:
+        self.vae.enable_tiling()
+        return torch.cat([self.vae.decode(clip).sample for clip in z.split(1)]).transpose(1, 2)

@@ -1,0 +1,142 @@
+"""What is known of each family of video VAEs, on plain integers and words (no torch): one record a family.
+
+`table.py` holds the records; `tests/families` builds each family's tiny model and compares its record with what the
+class does.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..shapes import Timeline
+from ..utils.checks import positive_int
+
+LONGEST_SEARCH = 200  # frames: every family keeps a length within this many of any other
+
+
+@dataclass(frozen=True)
+class Law:
+    """How many latent frames a clip has, and how many frames these decode to."""
+
+    formula: str
+    """The number of latent frames of T frames, such as "(T - 1) // 4 + 1"."""
+    latents: Callable[[int], int | None]
+    """Frames -> latent frames; None if the class fails on such a clip."""
+    decoded: Callable[[int], int | None] | None
+    """Latent frames -> frames, or None if the class fails on them. No function: the decoder is told the length."""
+    blank: Callable[[int], int] = lambda num_frames: 0
+    """Frames -> how many of the decoded frames at the end are empty, because no tile reaches them."""
+
+
+def first_alone(ratio: int, others: str = "dropped") -> Law:
+    """The law of causal VAEs: the first frame has a latent frame of its own, and then each `ratio` frames share one.
+
+    others: what happens if T - 1 is no multiple of the ratio. "dropped": the frames after the last whole group are.
+    "padded": the last group is filled up. "refused": the class fails.
+    """
+
+    def latents(num_frames: int) -> int | None:
+        groups, rest = divmod(num_frames - 1, ratio)
+        return None if rest and others == "refused" else 1 + groups + (rest > 0 and others == "padded")
+
+    formula = f"ceil((T - 1) / {ratio}) + 1" if others == "padded" else f"(T - 1) // {ratio} + 1"
+    return Law(formula, latents, lambda latents: ratio * (latents - 1) + 1)
+
+
+def each_alone() -> Law:
+    """The law of VAEs that do not compress time."""
+    return Law("T", lambda num_frames: num_frames, lambda latents: latents)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is known of one family of video VAEs. Numbers and causality are of the class, with any weights."""
+
+    name: str
+    cls: str
+    """The class, by its dotted path, such as "diffusers.AutoencoderKLWan"."""
+    law: Law
+    temporal_ratio: int
+    """Frames per latent frame."""
+    spatial_ratio: int
+    """Pixels per latent cell along height and along width."""
+    latent_channels: int
+    """Of the released model."""
+    tiny: Mapping[str, Any]
+    """Arguments of the class for a small model of this family, which needs no file."""
+    source: str = ""
+    """Where the class is defined: the file in diffusers' models/autoencoders, or the lab's module."""
+    matches: Callable[[Mapping[str, Any]], bool] = lambda config: True
+    """Whether a config of the class is of this family, if several families share the class."""
+    codec: str = ""
+    """Dotted path of the Codec, if the class is called in another way than diffusers' others."""
+    chunk: int | None = None
+    """Frames in each independently encoded chunk of the released model; None if there are no such chunks."""
+    first_frame: str = "own latent"
+    """How the first frame is treated."""
+    time_padding: str = "first frame repeated"
+    """What the convolutions see before the first frame."""
+    norm: str = "group norm, each frame"
+    encoder_causal: bool = True
+    """Whether no latent frame depends on frames after its group."""
+    decoder_causal: bool = True
+    """Whether no frame depends on latent frames after its own."""
+    still_exact: bool | None = True
+    """Whether all latent frames of a picture that stands still are equal; None if it is not defined."""
+    image_is_first_latent: bool | None = True
+    """Whether the first latent frame of a clip is the latent of its first frame alone; None if it is not defined."""
+    scaling: str = ""
+    """What a diffusion model of this family gets for raw latents z."""
+    calling: str = ""
+    """How calls differ from `encode(x).latent_dist` and `decode(z).sample` on (B, C, T, H, W)."""
+    parameters: tuple[float, float, float] | None = None
+    """Millions of parameters with the class's default config: encoder, decoder, all."""
+    sizes: Callable[[int, int], bool] = lambda height, width: True
+    """(height, width) -> whether the released model takes these multiples of `spatial_ratio`."""
+    findings: tuple[str, ...] = ()
+    """Defects of the class, by their heading in docs/diffusers_findings.md."""
+
+    @property
+    def class_name(self) -> str:
+        """The class's name, as a checkpoint's config gives it."""
+        return self.cls.rpartition(".")[2]
+
+    def latent_frames(self, num_frames: int) -> int | None:
+        """Return the number of latent frames of a clip; None if the class fails on clips of that length."""
+        return self.law.latents(positive_int("num_frames", num_frames))
+
+    def decoded_frames(self, num_frames: int) -> int | None:
+        """Return how many frames come back of a clip; None if the class fails on clips of that length."""
+        latents = self.latent_frames(num_frames)
+        if latents is None or self.law.decoded is None:
+            return latents and num_frames
+        return self.law.decoded(latents)
+
+    def is_legal(self, num_frames: int) -> bool:
+        """Return whether a clip of that length comes back whole."""
+        return self.decoded_frames(num_frames) == num_frames and not self.law.blank(num_frames)
+
+    def nearest_legal(self, num_frames: int) -> tuple[int, ...]:
+        """Return the length if it is legal, else the longest legal one below and the shortest above, if there are any."""
+        if self.is_legal(num_frames):
+            return (num_frames,)
+        below = next((n for n in range(num_frames - 1, 0, -1) if self.is_legal(n)), None)
+        above = next((n for n in range(num_frames + 1, num_frames + LONGEST_SEARCH) if self.is_legal(n)), None)
+        return tuple(n for n in (below, above) if n is not None)
+
+    def timeline(self, num_frames: int) -> Timeline:
+        """Return which frames each latent frame stands for. Raises ValueError for lengths that do not come back whole."""
+        if not self.is_legal(num_frames):
+            raise ValueError(f"{self.name} {self.fate(num_frames)}")
+        return Timeline(num_frames, self.temporal_ratio, self.chunk)
+
+    def fate(self, num_frames: int) -> str:
+        """Say what happens to a clip of that length, such as "5 frames in, 8 out; nearest lengths kept: 1 and 8"."""
+        if self.is_legal(num_frames):
+            return f"keeps {num_frames} frames"
+        back, blank = self.decoded_frames(num_frames), self.law.blank(num_frames)
+        lengths = " and ".join(map(str, self.nearest_legal(num_frames)))
+        what = f"fails on {num_frames} frames" if back is None else f"returns {back} of {num_frames} frames"
+        if blank:
+            what += f", {blank} of them empty"
+        return f"{what}; nearest lengths that it keeps: {lengths}"

@@ -1,0 +1,383 @@
+"""The families of video VAEs that the lab knows, and what can be asked of them without a model.
+
+    latent_size("mochi", 49, 480, 720)                  # (9, 60, 90)
+    nearest_legal_frames("cogvideox", 20)               # (17, 24)
+
+Sources: the classes of diffusers 0.42.1, in its folder models/autoencoders, and the lab's own. Numbers of parameters are
+those of the class's default config.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..shapes import latent_frames as open_sora_frames
+from ..utils.checks import positive_int
+from .records import Family, Law, each_alone, first_alone
+
+MEAN_STD = "(z - latents_mean) / latents_std, one number a channel"
+# Parts of tiny configs
+FOUR, FIVE = (8,) * 4, (8,) * 5
+STATISTICS = {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}
+PICTURES = {
+    "block_out_channels": FOUR, "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4, "norm_num_groups": 2, "layers_per_block": 1,
+}  # fmt: skip
+STACK: dict[str, Any] = {
+    "spatial_config": {"block_out_channels": FOUR, "layers_per_block": 1, "norm_num_groups": 2},
+    "temporal_config": {"base_channels": 8, "num_res_blocks": 1, "norm_num_groups": 4},
+}
+COSMOS = {
+    "latent_channels": 4, "encoder_block_out_channels": FOUR, "decode_block_out_channels": FOUR,
+    "attention_resolutions": (8,), "resolution": 64, "num_layers": 1, "patch_size": 4, "spatial_compression_ratio": 8,
+}  # fmt: skip
+
+
+def _cogvideox(latents: int) -> int:
+    return 4 * latents if latents % 2 == 0 else 4 * (latents - 1) + 1
+
+
+def _segments(longer: Callable[[int], int | None]) -> Law:
+    """The law of encoders that take 17 frames, then 16 at a time. longer: latents of clips above 17 frames."""
+
+    def latents(num_frames: int) -> int | None:
+        if num_frames > 17 and num_frames % 4 != 1:
+            return longer(num_frames)
+        return None if num_frames in (2, 3, 4) else (num_frames - 1) // 4 + 1
+
+    return Law("(T - 1) // 4 + 1", latents, lambda latents: 4 * (latents - 1) + 1)
+
+
+def _kvae() -> Law:
+    whole = _segments(lambda num_frames: None)
+    return Law(whole.formula, whole.latents, lambda n: 4 * (n - 1) + 1 - 3 * (n > 2 and n % 4 == 2))
+
+
+def _is_ltx_095(config: Mapping[str, Any]) -> bool:
+    return str(next(iter(config.get("down_block_types", ())), "")).startswith("LTXVideo095")
+
+
+FAMILIES: dict[str, Family] = {}
+"""Every known family, by its name in lower case."""
+
+
+def add_family(family: Family) -> Family:
+    """Make a family known to every command.
+
+    Raises ValueError if a family of another class has that name.
+    """
+    known = FAMILIES.get(family.name.lower())
+    if known is not None and known.cls != family.cls:
+        raise ValueError(f"name {family.name!r} is that of another family, of the class {known.cls}")
+    FAMILIES[family.name.lower()] = family
+    return family
+
+
+for family in (
+    Family(
+        "Open-Sora 1.2", "vae_lab.video_vae.VideoVAE",
+        Law("5 * (T // 17) + ceil((T % 17) / 4)", open_sora_frames, None),
+        4, 8, 4, STACK,
+        source="Open-Sora v1.2.0, opensora/models/vae/vae.py, VideoAutoencoderPipeline",
+        matches=lambda config: (config.get("temporal_config") or {}).get("norm", "group") == "group",
+        chunk=17, first_frame="shares its latent with 3 frames of zeros", time_padding="zeros",
+        norm="group norm over time", encoder_causal=False, decoder_causal=False, still_exact=False,
+        image_is_first_latent=False, scaling="(z - shift) / scale, one number a channel",
+        calling="decode(z, num_frames)", parameters=(178.64, 214.76, 393.34),
+    ),
+    Family(
+        "vae_lab", "vae_lab.video_vae.VideoVAE",
+        Law("5 * (T // 17) + ceil((T % 17) / 4)", open_sora_frames, None),
+        4, 8, 4, {**STACK, "temporal_config": {**STACK["temporal_config"], "norm": "frame_group"}},
+        source="vae_lab/video_vae.py, VideoVAE with norm frame_group",
+        chunk=17, first_frame="shares its latent with 3 frames of zeros", time_padding="zeros", still_exact=False,
+        scaling="(z - shift) / scale, one number a channel", calling="decode(z, num_frames)",
+    ),
+    Family(
+        "CogVideoX", "diffusers.AutoencoderKLCogVideoX", Law("ceil(T / 4)", lambda t: -(-t // 4), _cogvideox), 4, 8, 16,
+        {
+            "down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4,
+            "block_out_channels": FOUR, "latent_channels": 4, "layers_per_block": 1, "norm_num_groups": 2,
+        },
+        source="autoencoder_kl_cogvideox.py", first_frame="own latent in clips of 8k + 1 frames",
+        norm="group norm over time", encoder_causal=False, decoder_causal=False, image_is_first_latent=False,
+        scaling="z * scaling_factor (2B: 1.15258426; 5B: 0.7)", parameters=(92.22, 123.37, 215.58),
+    ),
+    Family(
+        "EasyAnimate", "diffusers.AutoencoderKLMagvit", first_alone(4, "refused"), 4, 8, 16,
+        {
+            "latent_channels": 4, "block_out_channels": FOUR, "layers_per_block": 1, "norm_num_groups": 2,
+            "down_block_types": ("SpatialDownBlock3D", *["SpatialTemporalDownBlock3D"] * 3),
+            "up_block_types": ("SpatialUpBlock3D", *["SpatialTemporalUpBlock3D"] * 3),
+        },
+        source="autoencoder_kl_magvit.py", scaling="z * scaling_factor (0.7125)", parameters=(99.29, 145.08, 244.38),
+        findings=("EasyAnimate's tiles", "EasyAnimate's slices", "EasyAnimate after an illegal length"),
+    ),
+    Family(
+        "Wan 2.1", "diffusers.AutoencoderKLWan", first_alone(4), 4, 8, 16,
+        {"base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, **STATISTICS},
+        source="autoencoder_kl_wan.py", matches=lambda config: not config.get("is_residual"), time_padding="zeros",
+        norm="RMS norm over channels", still_exact=False, scaling=MEAN_STD, parameters=(53.60, 73.30, 126.89),
+    ),
+    Family(
+        "Wan 2.2", "diffusers.AutoencoderKLWan", first_alone(4), 4, 16, 48,
+        {
+            "base_dim": 4, "decoder_base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1,
+            "is_residual": True, "in_channels": 12, "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16,
+            **STATISTICS,
+        },
+        source="autoencoder_kl_wan.py", matches=lambda config: bool(config.get("is_residual")), time_padding="zeros",
+        norm="RMS norm over channels", still_exact=False, scaling=MEAN_STD, parameters=(149.63, 555.05, 704.69),
+    ),
+    Family(
+        "HunyuanVideo", "diffusers.AutoencoderKLHunyuanVideo", first_alone(4), 4, 8, 16,
+        {"latent_channels": 4, "block_out_channels": FOUR, "layers_per_block": 1, "norm_num_groups": 4},
+        source="autoencoder_kl_hunyuan_video.py", norm="group norm over time", encoder_causal=False,
+        decoder_causal=False, image_is_first_latent=False, scaling="z * scaling_factor (0.476986)",
+        parameters=(100.34, 146.14, 246.48),
+    ),
+    Family(
+        "HunyuanVideo 1.5", "diffusers.AutoencoderKLHunyuanVideo15", first_alone(4, "refused"), 4, 16, 32,
+        {"latent_channels": 4, "block_out_channels": FIVE, "layers_per_block": 1},
+        source="autoencoder_kl_hunyuanvideo15.py", norm="RMS norm over channels", still_exact=False,
+        scaling="z * scaling_factor (1.03682)", parameters=(389.32, 871.31, 1260.63),
+    ),
+    Family(
+        "LTX 0.9.0 and 0.9.1", "diffusers.AutoencoderKLLTXVideo", first_alone(8), 8, 32, 128,
+        {
+            "latent_channels": 4, "block_out_channels": FOUR, "decoder_block_out_channels": FOUR,
+            "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 5,
+        },
+        source="autoencoder_kl_ltx.py", matches=lambda config: not _is_ltx_095(config),
+        codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels", decoder_causal=False,
+        scaling=MEAN_STD, calling="0.9.1: decode(z, temb); temb is 0.0, the pipelines' default",
+        parameters=(180.40, 238.79, 419.19), findings=("LTX's temporal tiles",),
+    ),
+    Family(
+        "LTX 0.9.5", "diffusers.AutoencoderKLLTXVideo", first_alone(8, "refused"), 8, 32, 128,
+        {
+            "latent_channels": 4, "block_out_channels": FIVE, "decoder_block_out_channels": (8, 16, 32),
+            "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 4,
+            "down_block_types": ("LTXVideo095DownBlock3D",) * 4, "spatio_temporal_scaling": (True,) * 4,
+            "decoder_spatio_temporal_scaling": (True,) * 3, "decoder_inject_noise": (False,) * 4,
+            "downsample_type": ("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+            "upsample_residual": (True,) * 3, "upsample_factor": (2, 2, 2), "timestep_conditioning": True,
+        },
+        source="autoencoder_kl_ltx.py", codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels",
+        decoder_causal=False, scaling=MEAN_STD, calling="decode(z, temb): temb is 0.0, the pipelines' default",
+        matches=lambda config: _is_ltx_095(config), parameters=(694.10, 552.81, 1246.91),
+        findings=("LTX's temporal tiles",),
+    ),
+    Family(
+        "LTX 2", "diffusers.AutoencoderKLLTX2Video", first_alone(8, "refused"), 8, 32, 128,
+        {
+            "latent_channels": 4, "block_out_channels": FOUR, "decoder_block_out_channels": (8, 16, 32),
+            "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 4,
+        },
+        source="autoencoder_kl_ltx2.py", norm="RMS norm over channels", scaling=MEAN_STD,
+        parameters=(694.10, 528.38, 1222.48), findings=("LTX's temporal tiles",),
+    ),
+    Family(
+        "Mochi", "diffusers.AutoencoderKLMochi", first_alone(6), 6, 8, 12,
+        {
+            "latent_channels": 4, "encoder_block_out_channels": (32,) * 4, "decoder_block_out_channels": (32,) * 4,
+            "layers_per_block": (1,) * 5, **STATISTICS,
+        },
+        source="autoencoder_kl_mochi.py", scaling=MEAN_STD, parameters=(97.22, 362.53, 459.75),
+        findings=("Mochi's framewise decoding",),
+    ),
+    Family(
+        "Allegro", "diffusers.AutoencoderKLAllegro",
+        Law(
+            "T // 4", lambda t: t // 4 if t >= 8 else None, lambda latents: 4 * latents,
+            lambda t: t // 4 * 4 if t < 24 else (t - 24) % 16 // 4 * 4,
+        ),
+        4, 8, 4, {"block_out_channels": FOUR, "layers_per_block": 1, "norm_num_groups": 2, "sample_size": 128},
+        source="autoencoder_kl_allegro.py", codec="vae_lab.families.callings.AllegroCodec", first_frame="as any other",
+        time_padding="both ends repeated", norm="group norm over time", encoder_causal=False, decoder_causal=False,
+        still_exact=False, image_is_first_latent=None, scaling="z * scaling_factor (0.13)",
+        sizes=lambda height, width: height >= 320 <= width and (height - 320) % 200 == 0 == (width - 320) % 240,
+        calling="tiles of 24 frames only; decodes to (B, T, C, H, W)", parameters=(64.00, 110.95, 174.96),
+    ),
+    Family(
+        "Cosmos 8x8x8", "diffusers.AutoencoderKLCosmos",
+        Law("ceil((T - 5) / 8) + 1, at least 1", lambda t: max(1, 1 - (5 - t) // 8), lambda n: 8 * (n - 1) + 1),
+        8, 8, 16, {**COSMOS, "temporal_compression_ratio": 8},
+        source="autoencoder_kl_cosmos.py", matches=lambda config: config.get("temporal_compression_ratio", 8) == 8,
+        scaling="(z - latents_mean) / latents_std, one number a channel and latent frame",
+        parameters=(42.91, 62.74, 105.65), findings=("Cosmos' tiling",),
+    ),
+    Family(
+        "Cosmos 4x8x8", "diffusers.AutoencoderKLCosmos", first_alone(4, "padded"), 4, 8, 16,
+        {**COSMOS, "temporal_compression_ratio": 4},
+        source="autoencoder_kl_cosmos.py", matches=lambda config: config.get("temporal_compression_ratio") == 4,
+        scaling="(z - latents_mean) / latents_std, one number a channel and latent frame", findings=("Cosmos' tiling",),
+    ),
+    Family(
+        "VidTok causal", "diffusers.AutoencoderVidTok", first_alone(4), 4, 8, 4,
+        {"ch": 8, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1},
+        source="autoencoder_vidtok.py", matches=lambda config: config.get("is_causal", True),
+        codec="vae_lab.families.callings.VidTokCodec", norm="layer norm over channels", decoder_causal=False,
+        scaling="none", calling="forward repeats the first frame 3 times before encode; decode returns a tensor",
+        parameters=(69.26, 88.19, 157.45), findings=("VidTok's tiles",),
+    ),
+    Family(
+        "VidTok", "diffusers.AutoencoderVidTok",
+        Law("T // 4 for multiples of 16", lambda t: None if t % 16 else t // 4, lambda n: 4 * n), 4, 8, 4,
+        {"ch": 8, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "is_causal": False},
+        source="autoencoder_vidtok.py", matches=lambda config: not config.get("is_causal", True),
+        codec="vae_lab.families.callings.VidTokCodec", first_frame="as any other", time_padding="both ends",
+        norm="layer norm over channels", encoder_causal=False, decoder_causal=False, still_exact=False,
+        image_is_first_latent=None, scaling="none", calling="decode returns a tensor", findings=("VidTok's tiles",),
+    ),
+    Family(
+        "SVD", "diffusers.AutoencoderKLTemporalDecoder", each_alone(), 1, 8, 4,
+        {"block_out_channels": (32,) * 4, "down_block_types": ("DownEncoderBlock2D",) * 4, "layers_per_block": 1},
+        source="autoencoder_kl_temporal_decoder.py", codec="vae_lab.families.callings.TemporalDecoderCodec",
+        first_frame="as any other", time_padding="zeros at both ends, in the decoder", norm="group norm over time",
+        decoder_causal=False, scaling="z * scaling_factor (0.18215)",
+        calling="encodes frames (B * T, C, H, W), decodes them with num_frames", parameters=(34.16, 63.58, 97.74),
+    ),
+    Family(
+        "Qwen-Image", "diffusers.AutoencoderKLQwenImage", first_alone(4), 4, 8, 16,
+        {"base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, **STATISTICS},
+        source="autoencoder_kl_qwenimage.py", time_padding="zeros", norm="RMS norm over channels", still_exact=False,
+        scaling=MEAN_STD, parameters=(53.60, 73.30, 126.89),
+    ),
+    Family(
+        "Qwen-Image 2.1", "diffusers.AutoencoderKLQwenImage21",
+        Law("1, for pictures only", lambda t: 1 if t == 1 else None, lambda n: n if n == 1 else None), 1, 16, 64,
+        {"base_dim": 4, "decoder_base_dim": 4, "z_dim": 4, "dim_mult": [1] * 5, "num_res_blocks": 1, **STATISTICS},
+        source="autoencoder_kl_qwenimage21.py", codec="vae_lab.families.callings.PictureCodec",
+        first_frame="there is no other", time_padding="none", norm="RMS norm over channels", still_exact=None,
+        image_is_first_latent=None, scaling=MEAN_STD, calling="RGBA pictures (B, 4, 1, H, W)",
+        parameters=(78.68, 259.04, 337.74), findings=("Qwen-Image 2.1 on clips",),
+    ),
+    Family(
+        "KVAE", "diffusers.AutoencoderKLKVAEVideo", _kvae(), 4, 8, 16,
+        {"ch": 32, "ch_mult": (1, 1, 1, 1), "num_res_blocks": 1, "z_channels": 4},
+        source="autoencoder_kl_kvae_video.py", norm="group norm over segments of 17, then 16 frames",
+        encoder_causal=False, decoder_causal=False, image_is_first_latent=False, scaling="none",
+        parameters=(250.38, 367.60, 617.98), findings=("KVAE's lost frames", "KVAE's posterior"),
+    ),
+    Family(
+        "Kandinsky 6 SR", "diffusers.Kandinsky6SRVAE",
+        _segments(lambda t: 1 - (1 - t) // 4 if t % 16 in (4, 7) else None), 4, 16, 64,
+        {
+            "latent_channels": 4, "encoder_block_out_channels": FIVE, "decoder_block_out_channels": FIVE,
+            "layers_per_block": 1,
+        },
+        source="autoencoder_kandinsky6_sr.py", norm="RMS norm over channels", scaling="z * scaling_factor (0.910344)",
+        parameters=(275.81, 1463.07, 1738.88), findings=("Kandinsky 6 SR's longer clips",),
+    ),
+    Family(
+        "MiniMax-H3", "diffusers.AutoencoderKLMiniMaxH3",
+        Law(
+            "5 * ceil(T / 17) - 3; 1 for one frame", lambda t: 1 if t == 1 else 5 * -(-t // 17) - 3,
+            lambda latents: None if latents < 3 else (latents + 3) // 5 * 17 - 12,
+        ),
+        4, 16, 24,
+        {
+            "latent_channels": 4, "block_out_channels": (8,) * 6, "layers_per_block": 1, "norm_num_groups": 2,
+            "decoder_num_layers": 1, "decoder_num_attention_heads": 2, "decoder_attention_head_dim": 32, **STATISTICS,
+        },
+        source="autoencoder_kl_minimax_h3.py", chunk=17, time_padding="first frame repeated, in each chunk of 17",
+        norm="group norm, each frame", decoder_causal=False, still_exact=False, scaling=MEAN_STD,
+        parameters=(180.34, 2423.53, 2603.87), findings=("MiniMax-H3 up to 17 frames",),
+    ),
+    Family(
+        "HunyuanImage refiner", "diffusers.AutoencoderKLHunyuanImageRefiner", each_alone(), 1, 16, 32,
+        {"latent_channels": 4, "block_out_channels": FIVE, "layers_per_block": 1},
+        source="autoencoder_kl_hunyuanimage_refiner.py", encoder_causal=False, decoder_causal=False,
+        norm="RMS norm over channels", image_is_first_latent=False, scaling="z * scaling_factor (1.03682)",
+    ),
+    *(
+        Family(
+            name, f"diffusers.{cls}", each_alone(), 1, ratio, channels, tiny, source=source,
+            codec="vae_lab.families.callings.FrameCodec", first_frame="as any other", time_padding="none",
+            norm="each frame", scaling=scaling, calling="pictures (B, C, H, W)", parameters=parameters,
+        )
+        for name, cls, ratio, channels, tiny, source, scaling, parameters in (
+            (
+                "AutoencoderKL", "AutoencoderKL", 8, 4, PICTURES, "autoencoder_kl.py",
+                "z * scaling_factor (SD 1 and 2: 0.18215; SDXL: 0.13025)", (34.16, 49.49, 83.65),
+            ),
+            (
+                "DC-AE", "AutoencoderDC", 32, 32,
+                {
+                    "latent_channels": 4, "attention_head_dim": 2, "encoder_block_out_channels": (8,) * 6,
+                    "decoder_block_out_channels": (8,) * 6, "encoder_layers_per_block": (1,) * 6,
+                    "decoder_layers_per_block": (1,) * 6,
+                },
+                "autoencoder_dc.py", "z * scaling_factor (SANA: 0.41407)", None,
+            ),
+            (
+                "Flux2", "AutoencoderKLFlux2", 8, 32, {**PICTURES, "latent_channels": 4}, "autoencoder_kl_flux2.py",
+                "batch norm of patches of 2x2 latents", None,
+            ),
+            (
+                "HunyuanImage", "AutoencoderKLHunyuanImage", 32, 64,
+                {
+                    "in_channels": 3, "out_channels": 3, "latent_channels": 8, "block_out_channels": (8,) * 6,
+                    "layers_per_block": 1, "spatial_compression_ratio": 32, "sample_size": 64,
+                },
+                "autoencoder_kl_hunyuanimage.py", "z * scaling_factor (0.75289)", None,
+            ),
+            (
+                "TAESD", "AutoencoderTiny", 8, 4,
+                {
+                    "encoder_block_out_channels": FOUR, "decoder_block_out_channels": FOUR,
+                    "num_encoder_blocks": (1, 1, 1, 1), "num_decoder_blocks": (1, 1, 1, 1),
+                },
+                "autoencoder_tiny.py", "none: z is scaled already", None,
+            ),
+        )
+    ),
+):  # fmt: skip
+    add_family(family)
+
+
+def family_named(name: str) -> Family:
+    """Return the family of that name, in any case. Raises ValueError with near names if there is none."""
+    if isinstance(name, Family):
+        return name
+    if not isinstance(name, str) or name.lower() not in FAMILIES:
+        near = difflib.get_close_matches(str(name).lower(), FAMILIES) or list(FAMILIES)
+        raise ValueError(f"family must be one of the known ones, such as {', '.join(near)}; got {name!r}")
+    return FAMILIES[name.lower()]
+
+
+def latent_size(family: str, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
+    """Return latent (frames, height, width) of a clip. Raises ValueError if the family does not take such a clip.
+
+    >>> latent_size("mochi", 49, 480, 720)
+    (9, 60, 90)
+    """
+    record = family_named(family)
+    for name, pixels in (("height", height), ("width", width)):
+        if positive_int(name, pixels) % record.spatial_ratio:
+            raise ValueError(f"{name} ({pixels}) must be a multiple of {record.spatial_ratio} for {record.name}")
+    if not record.sizes(height, width):
+        raise ValueError(f"{record.name} does not take {height}x{width}: {record.calling}")
+    latents = record.latent_frames(num_frames)
+    if latents is None:
+        raise ValueError(f"{record.name} {record.fate(num_frames)}")
+    return latents, height // record.spatial_ratio, width // record.spatial_ratio
+
+
+def nearest_legal_frames(family: str, num_frames: int) -> tuple[int, ...]:
+    """Return the length if clips of it come back whole, else the nearest lengths below and above.
+
+    >>> nearest_legal_frames("cogvideox", 20), nearest_legal_frames("wan 2.1", 17)
+    ((17, 24), (17,))
+    """
+    return family_named(family).nearest_legal(positive_int("num_frames", num_frames))
+
+
+def frame_groups(family: str, num_frames: int) -> list[range]:
+    """Return the frames that each latent frame stands for. Raises ValueError for lengths that do not come back whole.
+
+    >>> [(group.start, group.stop) for group in frame_groups("mochi", 13)]
+    [(0, 1), (1, 7), (7, 13)]
+    """
+    return family_named(family).timeline(num_frames).groups
