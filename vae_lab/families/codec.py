@@ -15,6 +15,7 @@ To use a class of another library everywhere, declare once what differs from dif
             return self.vae.decode(z, steps=4)
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -143,11 +144,11 @@ class Codec:
     @property
     def temporal_ratio(self) -> int | None:
         """Frames per latent frame; None if unknown: then `timeline` derives it from the number of latent frames."""
-        names = ("temporal_compression_ratio", "scale_factor_temporal")  # diffusers' classes do not agree on a name
-        configured = next((self.config[name] for name in names if self.config.get(name)), None)
-        if self.family and configured in (None, self.family.temporal_ratio):
+        if self.family:
             return self.family.temporal_ratio
-        return configured or getattr(self.vae, names[0], None)
+        names = ("temporal_compression_ratio", "scale_factor_temporal")  # diffusers' classes do not agree on a name
+        configured = (self.config[name] for name in names if self.config.get(name))
+        return next(configured, None) or getattr(self.vae, names[0], None)
 
     @property
     def chunk(self) -> int | None:
@@ -200,7 +201,7 @@ class Codec:
             raise ValueError(f"{self.name} ({self.family.name}) {self.family.fate(num_frames)}")
 
     def nearest_lengths(self, x: Tensor) -> list[int]:
-        """Return the nearest lengths, below and above, that come back of clips like x, found by trying without weights."""
+        """Return the nearest lengths, below and above, that the model keeps for clips like x, found without weights."""
         found = []
         for lengths in (range(x.shape[2], 0, -1), range(x.shape[2] + 1, x.shape[2] + TRIED)):
             for num_frames in lengths:
@@ -236,13 +237,10 @@ class Codec:
         """Call a method on meta tensors. None if the model is no torch module, needs more, or depends on values."""
         if not isinstance(self.vae, nn.Module):
             return None
-        function = _Function(self, getattr(self, method))
-        weights = chain(function.named_parameters(), function.named_buffers())
-        empty = {name: torch.empty_like(value, device="meta") for name, value in weights}
         x = torch.empty(tuple(shape), device="meta", dtype=self.dtype)
         try:
             with torch.no_grad():
-                return tuple(torch.func.functional_call(function, empty, (x, *more)).shape)
+                return tuple(getattr(self._without_weights(), method)(x, *more).shape)
         except (RuntimeError, ValueError) as error:
             if isinstance(error, NotImplementedError) or "meta" in str(error):
                 return None
@@ -252,6 +250,12 @@ class Codec:
             ) from None
         except Exception:  # the call itself will show what is missing
             return None
+
+    def _without_weights(self) -> "Codec":
+        """Return a Codec of a copy on the meta device: some classes stay broken after a length that they refuse."""
+        weights = chain(self.vae.named_parameters(), self.vae.named_buffers())
+        memo = {id(value): torch.empty_like(value, device="meta", requires_grad=False) for _, value in weights}
+        return type(self)(copy.deepcopy(self.vae, memo))
 
     def stream(self, num_frames: int, chunked: bool | None = None) -> Streams:
         """Make streams that encode and decode a clip of num_frames piece by piece.
@@ -264,6 +268,8 @@ class Codec:
 
     def timeline(self, num_frames: int, latent_frames: int | None = None) -> Timeline:
         """Return which frames each latent frame stands for; the model computes nothing.
+
+        Of a known family's model, lengths that do not come back whole are refused.
 
         latent_frames: number of latent frames, if it is known. It is checked, and needed if `temporal_ratio` is None.
         Raises ValueError if a clip of num_frames does not have latent_frames, or if the ratio stays unknown.
@@ -325,17 +331,6 @@ class Codec:
 
     def note_frame_norms(self) -> None:
         """Record in the config that every norm now has separate statistics for each frame, so that saving keeps it."""
-
-
-class _Function(nn.Module):
-    """A method of a codec as a module, so that `torch.func.functional_call` can replace the weights."""
-
-    def __init__(self, codec: Codec, method: Callable[..., Tensor]):
-        super().__init__()
-        self.vae, self.method = codec.vae, method
-
-    def forward(self, *arguments: Any) -> Tensor:
-        return self.method(*arguments)
 
 
 _REGISTERED: dict[str, tuple[type, type[Codec]]] = {}  # name of a class -> the class and its Codec

@@ -117,7 +117,7 @@ class Family:
         return self.decoded_frames(num_frames) == num_frames and not self.law.blank(num_frames)
 
     def nearest_legal(self, num_frames: int) -> tuple[int, ...]:
-        """Return the length if it is legal, else the longest legal one below and the shortest above, if there are any."""
+        """Return the length if it is legal, else the longest legal one below and the shortest above."""
         if self.is_legal(num_frames):
             return (num_frames,)
         below = next((n for n in range(num_frames - 1, 0, -1) if self.is_legal(n)), None)
@@ -125,7 +125,7 @@ class Family:
         return tuple(n for n in (below, above) if n is not None)
 
     def timeline(self, num_frames: int) -> Timeline:
-        """Return which frames each latent frame stands for. Raises ValueError for lengths that do not come back whole."""
+        """Return which frames each latent frame stands for. Raises ValueError if the length is not legal."""
         if not self.is_legal(num_frames):
             raise ValueError(f"{self.name} {self.fate(num_frames)}")
         return Timeline(num_frames, self.temporal_ratio, self.chunk)

@@ -3,8 +3,8 @@
     latent_size("mochi", 49, 480, 720)                  # (9, 60, 90)
     nearest_legal_frames("cogvideox", 20)               # (17, 24)
 
-Sources: the classes of diffusers 0.42.1, in its folder models/autoencoders, and the lab's own. Numbers of parameters are
-those of the class's default config.
+Sources: the classes of diffusers 0.42.1, in its folder models/autoencoders, and the lab's own. Numbers of parameters
+are those of the class's default config.
 """
 
 import difflib
@@ -318,7 +318,7 @@ for family in (
             (
                 "HunyuanImage", "AutoencoderKLHunyuanImage", 32, 64,
                 {
-                    "in_channels": 3, "out_channels": 3, "latent_channels": 8, "block_out_channels": (8,) * 6,
+                    "in_channels": 3, "out_channels": 3, "latent_channels": 4, "block_out_channels": (32,) * 6,
                     "layers_per_block": 1, "spatial_compression_ratio": 32, "sample_size": 64,
                 },
                 "autoencoder_kl_hunyuanimage.py", "z * scaling_factor (0.75289)", None,
