@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from tests.helpers import ROOT, script
-from vae_lab import families
-from vae_lab.cli.commands import build_parser
+from vae_lab.cli import build_parser
+from vae_lab.families import FAMILIES
+from vae_lab.families import codec as codecs
 from vae_lab.latents.edits import EDITS
 from vae_lab.metrics import FRAME_METRICS
 from vae_lab.probes.report import PROBES
@@ -32,7 +33,7 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"")
 # Paths in backticks that a reader would look for in the repository
 PATH = re.compile(r"`((?:vae_lab|tests|data|docs|scripts|notebooks|benchmarks)/[\w./-]*)`")
 TO_BE_WRITTEN = ("contrast.py", "09_tiling.ipynb", "lesson_09_tiling.py")  # by a reader of docs/extending.md
-TABLES = (families.FAMILIES, families._CLASSES, EDITS, FRAME_METRICS, PROBES)
+TABLES = (FAMILIES, codecs._REGISTERED, EDITS, FRAME_METRICS, PROBES)
 SLOW = {"ablations.md": {"steps=240": "steps=3", "cached_clips=96": "cached_clips=6", "(0, 1, 2)": "(0,)"}}
 
 

@@ -60,7 +60,7 @@ def test_what_a_trial_does_not_need_does_not_count(package):
         "ablation/results",
         "ablation/runner",
         "lessons/quiz",
-        "cli/commands",
+        "cli",
         "figures/frames",
         "figures/probes",
     ):

@@ -8,11 +8,12 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from vae_lab import DiagonalGaussian, families, load, synthetic_clip, to_tensor
+from vae_lab import DiagonalGaussian, load, synthetic_clip, to_tensor
 from vae_lab.ablation.config import TrialConfig
 from vae_lab.ablation.trial import measure
 from vae_lab.checkpoints import inspect
 from vae_lab.families import Codec, codec_of, maps_of, register
+from vae_lab.families import codec as codecs
 from vae_lab.probes.report import probe
 from vae_lab.reconstruct import reconstruct
 from vae_lab.training.config import Stage
@@ -42,8 +43,7 @@ class PatchVAE(ModelMixin, ConfigMixin):
 
 @pytest.fixture
 def vae(monkeypatch):
-    monkeypatch.setattr(families, "FAMILIES", dict(families.FAMILIES))
-    monkeypatch.setattr(families, "_CLASSES", dict(families._CLASSES))
+    monkeypatch.setattr(codecs, "_REGISTERED", dict(codecs._REGISTERED))
 
     @register(PatchVAE)
     class PatchCodec(Codec):
@@ -117,6 +117,6 @@ def test_its_checkpoint(vae, tmp_path):
 
 def test_its_checkpoint_is_unknown_to_a_lab_that_has_not_registered_it(vae, tmp_path):
     vae.save_pretrained(tmp_path)
-    del families._CLASSES["PatchVAE"], families.FAMILIES["PatchVAE"]
+    del codecs._REGISTERED["PatchVAE"]
     with pytest.raises(ValueError, match="no known layout .*'PatchVAE'.* vae_lab.families.register adds"):
         load(tmp_path)

@@ -7,8 +7,9 @@ from torch import nn
 
 from tests.helpers import small_vae
 from tests.helpers.video import LONG
-from vae_lab import DiagonalGaussian, families
+from vae_lab import DiagonalGaussian
 from vae_lab.families import Codec, Streams, register
+from vae_lab.families import codec as codecs
 from vae_lab.reconstruct.round_trip import RoundTrip
 
 
@@ -80,8 +81,7 @@ class FadingStream:
 
 @pytest.fixture
 def fading(monkeypatch):
-    monkeypatch.setattr(families, "FAMILIES", dict(families.FAMILIES))
-    monkeypatch.setattr(families, "_CLASSES", dict(families._CLASSES))
+    monkeypatch.setattr(codecs, "_REGISTERED", dict(codecs._REGISTERED))
 
     @register(Fading)
     class FadingCodec(Codec):

@@ -49,6 +49,8 @@ class PictureCodec(Codec):
     """Qwen-Image 2.1: one RGBA picture. The lab's pictures are opaque, and alpha is left out of what comes back."""
 
     def posterior(self, x: Tensor) -> Any:
+        if x.shape[2] != 1:  # the class reads nothing but the first of 2 to 4 frames, and fails on more
+            raise ValueError(f"{self.name} takes pictures, clips of 1 frame; got {x.shape[2]} frames")
         return super().posterior(torch.cat([x, torch.ones_like(x[:, :1])], dim=1))
 
     def decode(self, z: Tensor, num_frames: int) -> Tensor:

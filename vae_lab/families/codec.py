@@ -240,8 +240,9 @@ class Codec:
         x = torch.empty(tuple(shape), device="meta", dtype=self.dtype)
         try:
             with torch.no_grad():
-                return tuple(getattr(self._without_weights(), method)(x, *more).shape)
-        except (RuntimeError, ValueError) as error:
+                return tuple(getattr(self._without_weights, method)(x, *more).shape)
+        except (RuntimeError, ValueError, AssertionError) as error:
+            del self._without_weights  # some classes stay broken after a length that they refuse
             if isinstance(error, NotImplementedError) or "meta" in str(error):
                 return None
             what = "latents" if method == "decode" else "clips"
@@ -249,10 +250,12 @@ class Codec:
                 f"vae must {method} {what} of shape {tuple(shape)}, but {self.name} fails on them: {first_line(error)}"
             ) from None
         except Exception:  # the call itself will show what is missing
+            del self._without_weights
             return None
 
+    @cached_property
     def _without_weights(self) -> "Codec":
-        """Return a Codec of a copy on the meta device: some classes stay broken after a length that they refuse."""
+        """A Codec of a copy of the model on the meta device."""
         weights = chain(self.vae.named_parameters(), self.vae.named_buffers())
         memo = {id(value): torch.empty_like(value, device="meta", requires_grad=False) for _, value in weights}
         return type(self)(copy.deepcopy(self.vae, memo))
@@ -269,12 +272,12 @@ class Codec:
     def timeline(self, num_frames: int, latent_frames: int | None = None) -> Timeline:
         """Return which frames each latent frame stands for; the model computes nothing.
 
-        Of a known family's model, lengths that do not come back whole are refused.
-
         latent_frames: number of latent frames, if it is known. It is checked, and needed if `temporal_ratio` is None.
-        Raises ValueError if a clip of num_frames does not have latent_frames, or if the ratio stays unknown.
+        Raises ValueError if the model does not keep clips of num_frames, if these do not have latent_frames, or if the
+        ratio stays unknown.
         """
         num_frames, ratio, law = positive_int("num_frames", num_frames), self.temporal_ratio, type(self).law
+        self.check_length(num_frames)
         if latent_frames is None:
             if ratio is None:
                 raise ValueError(f"the temporal ratio of {self.name} is unknown: pass latent_frames")
@@ -358,7 +361,9 @@ def register(cls: type) -> Callable[[type[Codec]], type[Codec]]:
     return add
 
 
-def _imported(path: str) -> Any:
+def _imported(path: str | type) -> Any:
+    if not isinstance(path, str):
+        return path
     module, _, name = path.rpartition(".")
     return getattr(import_module(module), name)
 

@@ -53,8 +53,8 @@ class Family:
     """What is known of one family of video VAEs. Numbers and causality are of the class, with any weights."""
 
     name: str
-    cls: str
-    """The class, by its dotted path, such as "diffusers.AutoencoderKLWan"."""
+    cls: str | type
+    """The class, or its dotted path, such as "diffusers.AutoencoderKLWan", which is imported when it is needed."""
     law: Law
     temporal_ratio: int
     """Frames per latent frame."""
@@ -68,8 +68,8 @@ class Family:
     """Where the class is defined: the file in diffusers' models/autoencoders, or the lab's module."""
     matches: Callable[[Mapping[str, Any]], bool] = lambda config: True
     """Whether a config of the class is of this family, if several families share the class."""
-    codec: str = ""
-    """Dotted path of the Codec, if the class is called in another way than diffusers' others."""
+    codec: str | type = ""
+    """The Codec, or its dotted path, if the class is called in another way than diffusers' others."""
     chunk: int | None = None
     """Frames in each independently encoded chunk of the released model; None if there are no such chunks."""
     first_frame: str = "own latent"
@@ -99,7 +99,7 @@ class Family:
     @property
     def class_name(self) -> str:
         """The class's name, as a checkpoint's config gives it."""
-        return self.cls.rpartition(".")[2]
+        return self.cls.rpartition(".")[2] if isinstance(self.cls, str) else self.cls.__name__
 
     def latent_frames(self, num_frames: int) -> int | None:
         """Return the number of latent frames of a clip; None if the class fails on clips of that length."""

@@ -223,7 +223,7 @@ for family in (
     ),
     Family(
         "VidTok", "diffusers.AutoencoderVidTok",
-        Law("T // 4 for multiples of 16", lambda t: None if t % 16 else t // 4, lambda n: 4 * n), 4, 8, 4,
+        Law("T // 4", lambda t: t // 4 or None, lambda latents: latents // 4 * 16 or None), 4, 8, 4,
         {"ch": 8, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "is_causal": False},
         source="autoencoder_vidtok.py", matches=lambda config: not config.get("is_causal", True),
         codec="vae_lab.families.callings.VidTokCodec", first_frame="as any other", time_padding="both ends",

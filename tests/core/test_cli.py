@@ -16,10 +16,9 @@ from diffusers import AutoencoderKLMagvit
 
 from tests.helpers import GOLDEN, ROOT, heeding_interrupts, small_vae
 from tests.helpers.families import wan
-from vae_lab import load, photo_clip, psnr, read_video, to_tensor, write_video
+from vae_lab import cli, load, photo_clip, psnr, read_video, to_tensor, write_video
 from vae_lab.__main__ import main
-from vae_lab.cli import commands
-from vae_lab.cli.arguments import build_parser
+from vae_lab.cli import build_parser
 from vae_lab.reconstruct.plan import OUTPUTS
 from vae_lab.reconstruct.run import reconstruct
 
@@ -243,7 +242,7 @@ def test_arguments_of_load(tmp_path, capsys):
         for command in (["probe", *arguments], ["reconstruct", "in.mp4", "out", "--model", *arguments]):
             args = build_parser().parse_args([*command, "--dtype", "bfloat16"])
             with warnings.catch_warnings(action="ignore"):
-                loaded = commands._load(args, arguments[0])
+                loaded = cli._load(args, arguments[0])
             assert loaded.dtype == torch.bfloat16
 
 
