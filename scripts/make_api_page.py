@@ -12,7 +12,7 @@ PACKAGE = ROOT / "vae_lab"
 PAGE = ROOT / "docs" / "api.md"
 # In the order in which docs/design.md reads them
 CORE = ("shapes", "causal_conv", "gaussian", "spatial_vae", "temporal_vae", "video_vae")
-CORE += ("streaming", "metrics", "families")
+CORE += ("streaming", "metrics")
 WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))
 HEAD = """# API
 

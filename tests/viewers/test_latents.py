@@ -259,7 +259,7 @@ def test_a_model_without_padding_keeps_16_frames():
             small_vae().temporal,
             r"vae must decode to frames .1, 3, T, H, W., but TemporalVAE decodes z to \(1, 4, 1, 4, 6",
         ),
-        (AutoencoderKL(), "vae must decode latents of shape .1, 4, 6, 4, 6., but AutoencoderKL fails on them: "),
+        (AutoencoderKL(), r"AutoencoderKL made 6 latent frames of 18 frames, .*\(temporal ratio 1\)"),
     ],
 )
 def test_what_does_not_decode_these_latents_is_refused(vae, message):
@@ -397,7 +397,7 @@ def test_failures_come_back_as_text():
     assert broken.answers.answer(request) == {"request": request, "error": "RuntimeError: out of memory"}
     assert broken.data["changes"]["decoded"] is None and broken.data["changes"]["answers"] == []
     timed = view_of(z, num_frames=33, vae=ltx(timestep_conditioning=True))
-    assert timed.answers.answer(request)["error"].startswith("AutoencoderKLLTXVideo does not decode latents alone (")
+    assert "answer" in timed.answers.answer(request)  # its codec passes the time step
     stopped = view_of(z, num_frames=17, vae=Counting(cogvideox(), KeyboardInterrupt()))
     assert stopped.answers.answer(request)["error"].startswith("KeyboardInterrupt")
     shorter = view_of(z, num_frames=20, vae=Counting(cogvideox()))
