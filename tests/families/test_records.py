@@ -1,7 +1,9 @@
 """Every record against the class: the numbers are measured on its tiny model, not copied from it."""
 
 import copy
+import inspect
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,7 +28,7 @@ def tiny(name):
 
 
 def pixels(name):
-    return 128 if name == "allegro" else 2 * max(32, FAMILIES[name].spatial_ratio)
+    return 128 if name == "allegro" else 2 * FAMILIES[name].spatial_ratio
 
 
 def clip(name, num_frames, still=False):
@@ -44,10 +46,9 @@ def lengths(name, num_frames):
     """What the class itself makes of a clip: (latent frames, decoded frames), None where it fails."""
     latents = back = None
     codec = codec_of(copy.deepcopy(tiny(name)).float())  # some classes stay broken after a length that they refuse
-    size = 128 if name == "allegro" else 2 * FAMILIES[name].spatial_ratio
-    shape = (1, 3, num_frames, size, size)
+    shape = (1, 3, num_frames, pixels(name), pixels(name))
     try:
-        if name == "allegro":  # its tiles have 128 x 128 pixels: shapes without computation are quicker
+        if name in ("allegro", "hunyuanimage"):  # which take at least 128x128 and 64x64: shapes are quicker
             z = codec.encoded_shape(shape)
             return z[2], codec.decoded_shape(z, num_frames)[2]
         z = codec.encode(torch.zeros(shape))
@@ -82,24 +83,60 @@ def difference(a, b):
     return ((a - b).abs().amax((0, 1, 3, 4)) / b.abs().max()).tolist()
 
 
+def seen(f, x):
+    """For each output frame of f, the range of input frames that its gradient reaches."""
+    x = x.clone().requires_grad_()
+    y = f(x)
+    weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(2), dtype=y.dtype)
+    found = []
+    for frame in range(y.shape[2]):
+        (gradient,) = torch.autograd.grad((y * weights)[:, :, frame].sum(), x, retain_graph=True)
+        frames = gradient.abs().amax((0, 1, 3, 4)).nonzero().flatten().tolist()
+        assert frames == list(range(frames[0], frames[-1] + 1)), "not one range"
+        found.append(range(frames[0], frames[-1] + 1))
+    return found
+
+
+def example(name):
+    """(Codec, timeline of a clip of several segments or chunks, its noise, its latents)."""
+    lengths = {"open-sora 1.2": 35, "vae_lab": 35, "minimax-h3": 56, "kvae": 33, "kandinsky 6 sr": 33, "vidtok": 32}
+    family, codec = FAMILIES[name], codec_of(tiny(name))
+    timeline = family.timeline(lengths.get(name) or legal(name, 2 * family.temporal_ratio + 1))
+    x = clip(name, timeline.num_frames)
+    with torch.no_grad():
+        return codec, timeline, x, codec.encode(x)
+
+
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # MiniMax-H3 in float64
 @pytest.mark.parametrize("name", NAMES)
+def test_what_sees_what(name):
+    family, (codec, timeline, x, z) = FAMILIES[name], example(name)
+    assert seen(codec.encode, x) == family.encoder_sees.of_latents(timeline)
+    if name != "allegro":  # 40 s
+        assert seen(lambda z: codec.decode(z, timeline.num_frames), z) == family.decoder_sees.of_frames(timeline)
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+@pytest.mark.parametrize("name", [name for name in NAMES if FAMILIES[name].nearest_legal(9)[-1] not in (1, 24)])
 @torch.no_grad()
-def test_causality(name):
-    family, codec = FAMILIES[name], codec_of(tiny(name))
-    num_frames = legal(name, 2 * family.temporal_ratio + 1)
-    if num_frames == 1:
-        pytest.skip("pictures only")
-    x, groups = clip(name, num_frames), family.timeline(num_frames).groups
-    other = x.clone()
-    other[:, :, -1] += 0.5
-    z = codec.encode(x)
-    moved = difference(codec.encode(other), z)
-    assert all(value <= EXACT for value in moved[:-1]) == family.encoder_causal
-    other = z.clone()
-    other[:, :, -1] += 0.5
-    moved = difference(codec.decode(other, num_frames), codec.decode(z, num_frames))
-    assert all(value <= EXACT for value in moved[: groups[-1].start]) == family.decoder_causal
+def test_pieces(name):
+    """What is exact in pieces: the start of a clip, if it saw nothing later; the rest, if it saw nothing earlier.
+
+    Not of pictures, and not of Allegro's 24 frames, which have no pieces of a legal length.
+    """
+    family, (codec, timeline, x, z) = FAMILIES[name], example(name)
+    groups, total = timeline.groups, timeline.num_frames
+    encoder, decoder = family.encoder_sees.of_latents(timeline), family.decoder_sees.of_frames(timeline)
+    cut = next(n for n in range(total // 2, 0, -1) if family.is_legal(n) and n in {group.stop for group in groups})
+    latents = [group.stop for group in groups].index(cut) + 1
+    same = [value <= EXACT for value in difference(codec.encode(x[:, :, :cut]), z[:, :, :latents])]
+    assert same == [frames.stop <= cut for frames in encoder[:latents]]
+    y = codec.decode(z, total)
+    same = [value <= EXACT for value in difference(codec.decode(z[:, :, :latents], cut), y[:, :, :cut])]
+    assert same == [seen.stop <= latents for seen in decoder[:cut]]
+    if family.is_legal(total - cut) and len(groups) - latents == family.latent_frames(total - cut):
+        same = [value <= EXACT for value in difference(codec.encode(x[:, :, cut:]), z[:, :, latents:])]
+        assert same == [frames.start >= cut for frames in encoder[latents:]]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -121,6 +158,14 @@ def test_facts_of_the_class(name):
     family, vae = FAMILIES[name], tiny(name)
     codec = codec_of(vae)
     assert codec.family is family
+    if family.cls.startswith("diffusers."):
+        file, line = family.source.split(":")
+        assert (Path(inspect.getsourcefile(type(vae))).name, inspect.getsourcelines(type(vae))[1]) == (file, int(line))
+    with torch.device("meta"):
+        vae = type(vae)(**family.released)
+    numbers = {name: parameter.numel() / 1e6 for name, parameter in vae.named_parameters()}
+    halves = [sum(n for name, n in numbers.items() if half in name.split(".")) for half in ("encoder", "decoder")]
+    assert [*halves, sum(numbers.values())] == pytest.approx(family.parameters, abs=0.006)
     assert (codec.spatial_ratio, codec.temporal_ratio) == (family.spatial_ratio, family.temporal_ratio)
 
 

@@ -35,7 +35,19 @@ from .records import (
     Law as Law,
 )
 from .records import (
+    Reach as Reach,
+)
+from .records import (
+    each_alone as each_alone,
+)
+from .records import (
     first_alone as first_alone,
+)
+from .records import (
+    in_chunks as in_chunks,
+)
+from .records import (
+    segments as segments,
 )
 from .table import (
     FAMILIES as FAMILIES,

@@ -5,7 +5,7 @@ class does.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..shapes import Timeline
@@ -49,6 +49,61 @@ def each_alone() -> Law:
 
 
 @dataclass(frozen=True)
+class Reach:
+    """Which frames of a clip a frame depends on, on its way into a latent or out of one."""
+
+    text: str
+    """In words, such as "the past"."""
+    frames: Callable[[int, int], range]
+    """(frame, number of frames) -> the frames that it depends on."""
+
+    @property
+    def causal(self) -> bool:
+        """Whether no frame depends on a later one."""
+        return all(self.frames(frame, LONGEST_SEARCH).stop <= frame + 1 for frame in range(LONGEST_SEARCH))
+
+    def of_latents(self, timeline: Timeline) -> list[range]:
+        """Return the frames that each latent frame of an encoder depends on."""
+        seen = [[self.frames(frame, timeline.num_frames) for frame in group] for group in timeline.groups]
+        return [range(min(r.start for r in ranges), max(r.stop for r in ranges)) for ranges in seen]
+
+    def of_frames(self, timeline: Timeline) -> list[range]:
+        """Return the latent frames that each frame of a decoder depends on."""
+        seen = [self.frames(frame, timeline.num_frames) for frame in range(timeline.num_frames)]
+        found = [
+            [n for n, group in enumerate(timeline.groups) if group.start < r.stop and r.start < group.stop]
+            for r in seen
+        ]
+        return [range(latents[0], latents[-1] + 1) for latents in found]
+
+
+PAST = Reach("the past", lambda frame, num_frames: range(frame + 1))
+CLIP = Reach("the whole clip", lambda frame, num_frames: range(num_frames))
+ALONE = Reach("this frame alone", lambda frame, num_frames: range(frame, frame + 1))
+
+
+def segments(first: int, others: int) -> Reach:
+    """The reach of classes that compute on segments of frames, each of which sees the past and all of itself."""
+
+    def frames(frame: int, num_frames: int) -> range:
+        further = max(0, -(-(frame + 1 - first) // others))
+        return range(min(num_frames, first + further * others))
+
+    return Reach(f"the past and all of its segment ({first} frames, then {others})", frames)
+
+
+def in_chunks(length: int, reach: Reach) -> Reach:
+    """The reach inside chunks that are computed alone."""
+
+    def frames(frame: int, num_frames: int) -> range:
+        start = frame // length * length
+        seen = reach.frames(frame - start, min(length, num_frames - start))
+        return range(start + seen.start, start + seen.stop)
+
+    return Reach(f"{reach.text.replace('the whole clip', 'all')} in its chunk of {length} frames", frames)
+
+
+@dataclass(frozen=True)
 class Family:
     """What is known of one family of video VAEs. Numbers and causality are of the class, with any weights."""
 
@@ -65,7 +120,7 @@ class Family:
     tiny: Mapping[str, Any]
     """Arguments of the class for a small model of this family, which needs no file."""
     source: str = ""
-    """Where the class is defined: the file in diffusers' models/autoencoders, or the lab's module."""
+    """Where the class is defined: file:line in diffusers' folder models/autoencoders, or the lab's file."""
     matches: Callable[[Mapping[str, Any]], bool] = lambda config: True
     """Whether a config of the class is of this family, if several families share the class."""
     codec: str | type = ""
@@ -77,10 +132,10 @@ class Family:
     time_padding: str = "first frame repeated"
     """What the convolutions see before the first frame."""
     norm: str = "group norm, each frame"
-    encoder_causal: bool = True
-    """Whether no latent frame depends on frames after its group."""
-    decoder_causal: bool = True
-    """Whether no frame depends on latent frames after its own."""
+    encoder_sees: Reach = PAST
+    """What a frame is mixed with on its way into a latent."""
+    decoder_sees: Reach = PAST
+    """What a frame is made of: of the latents of which frames."""
     still_exact: bool | None = True
     """Whether all latent frames of a picture that stands still are equal; None if it is not defined."""
     image_is_first_latent: bool | None = True
@@ -90,7 +145,9 @@ class Family:
     calling: str = ""
     """How calls differ from `encode(x).latent_dist` and `decode(z).sample` on (B, C, T, H, W)."""
     parameters: tuple[float, float, float] | None = None
-    """Millions of parameters with the class's default config: encoder, decoder, all."""
+    """Millions of parameters of the released model: encoder, decoder, all."""
+    released: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the class for a model of that size, where its defaults are not."""
     sizes: Callable[[int, int], bool] = lambda height, width: True
     """(height, width) -> whether the released model takes these multiples of `spatial_ratio`."""
     findings: tuple[str, ...] = ()

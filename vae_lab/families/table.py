@@ -3,8 +3,7 @@
     latent_size("mochi", 49, 480, 720)                  # (9, 60, 90)
     nearest_legal_frames("cogvideox", 20)               # (17, 24)
 
-Sources: the classes of diffusers 0.42.1, in its folder models/autoencoders, and the lab's own. Numbers of parameters
-are those of the class's default config.
+Sources: the classes of diffusers 0.42.1, and the lab's own.
 """
 
 import difflib
@@ -13,7 +12,7 @@ from typing import Any
 
 from ..shapes import latent_frames as open_sora_frames
 from ..utils.checks import positive_int
-from .records import Family, Law, each_alone, first_alone
+from .records import ALONE, CLIP, PAST, Family, Law, Reach, each_alone, first_alone, in_chunks, segments
 
 MEAN_STD = "(z - latents_mean) / latents_std, one number a channel"
 # Parts of tiny configs
@@ -22,6 +21,18 @@ STATISTICS = {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}
 PICTURES = {
     "block_out_channels": FOUR, "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4, "norm_num_groups": 2, "layers_per_block": 1,
+}  # fmt: skip
+LTX_095 = {
+    "down_block_types": ("LTXVideo095DownBlock3D",) * 4, "spatio_temporal_scaling": (True,) * 4,
+    "decoder_spatio_temporal_scaling": (True,) * 3, "decoder_inject_noise": (False,) * 4,
+    "downsample_type": ("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+    "upsample_residual": (True,) * 3, "upsample_factor": (2, 2, 2), "timestep_conditioning": True,
+}  # fmt: skip
+WAN_22 = {
+    "is_residual": True, "in_channels": 12, "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16,
+}  # fmt: skip
+STABLE_DIFFUSION = {
+    "block_out_channels": (128, 256, 512, 512), "down_block_types": ("DownEncoderBlock2D",) * 4, "layers_per_block": 2,
 }  # fmt: skip
 STACK: dict[str, Any] = {
     "spatial_config": {"block_out_channels": FOUR, "layers_per_block": 1, "norm_num_groups": 2},
@@ -53,8 +64,27 @@ def _kvae() -> Law:
     return Law(whole.formula, whole.latents, lambda n: 4 * (n - 1) + 1 - 3 * (n > 2 and n % 4 == 2))
 
 
+def _vidtok(frame: int, num_frames: int) -> range:
+    return range(min(num_frames, frame + 4 if frame else 1))
+
+
+def _windows(frame: int, num_frames: int) -> range:
+    """MiniMax-H3's decoder: a window of 22 frames each 17. Two windows share 5 frames: a fade."""
+    first, last = max(0, -(-(frame - 21) // 17)), max(0, frame - 1) // 17
+    return range(17 * first, min(num_frames, 17 * last + 22))
+
+
 def _is_ltx_095(config: Mapping[str, Any]) -> bool:
     return str(next(iter(config.get("down_block_types", ())), "")).startswith("LTXVideo095")
+
+
+def _pictures(name: str, cls: str, ratio: int, channels: int, tiny: Mapping[str, Any], **more: Any) -> Family:
+    """A 2D VAE, which the lab calls frame by frame."""
+    return Family(
+        name, f"diffusers.{cls}", each_alone(), 1, ratio, channels, tiny, first_frame="as any other",
+        codec="vae_lab.families.callings.FrameCodec", time_padding="none", norm="each frame", encoder_sees=ALONE,
+        decoder_sees=ALONE, calling="pictures (B, C, H, W)", **more,
+    )  # fmt: skip
 
 
 FAMILIES: dict[str, Family] = {}
@@ -81,16 +111,17 @@ for family in (
         source="Open-Sora v1.2.0, opensora/models/vae/vae.py, VideoAutoencoderPipeline",
         matches=lambda config: (config.get("temporal_config") or {}).get("norm", "group") == "group",
         chunk=17, first_frame="shares its latent with 3 frames of zeros", time_padding="zeros",
-        norm="group norm over time", encoder_causal=False, decoder_causal=False, still_exact=False,
-        image_is_first_latent=False, scaling="(z - shift) / scale, one number a channel",
-        calling="decode(z, num_frames)", parameters=(178.64, 214.76, 393.34),
+        norm="group norm over time", encoder_sees=in_chunks(17, CLIP), decoder_sees=in_chunks(17, CLIP),
+        still_exact=False, image_is_first_latent=False, scaling="(z - shift) / scale, one number a channel",
+        calling="decode(z, num_frames)", released={"spatial_config": {}}, parameters=(178.58, 214.76, 393.34),
     ),
     Family(
         "vae_lab", "vae_lab.video_vae.VideoVAE",
         Law("5 * (T // 17) + ceil((T % 17) / 4)", open_sora_frames, None),
         4, 8, 4, {**STACK, "temporal_config": {**STACK["temporal_config"], "norm": "frame_group"}},
-        source="vae_lab/video_vae.py, VideoVAE with norm frame_group",
-        chunk=17, first_frame="shares its latent with 3 frames of zeros", time_padding="zeros", still_exact=False,
+        source="vae_lab/video_vae.py, VideoVAE with norm frame_group", parameters=(178.58, 214.76, 393.34),
+        chunk=17, encoder_sees=in_chunks(17, PAST), decoder_sees=in_chunks(17, PAST),
+        first_frame="shares its latent with 3 frames of zeros", time_padding="zeros", still_exact=False,
         scaling="(z - shift) / scale, one number a channel", calling="decode(z, num_frames)",
     ),
     Family(
@@ -99,9 +130,10 @@ for family in (
             "down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4,
             "block_out_channels": FOUR, "latent_channels": 4, "layers_per_block": 1, "norm_num_groups": 2,
         },
-        source="autoencoder_kl_cogvideox.py", first_frame="own latent in clips of 8k + 1 frames",
-        norm="group norm over time", encoder_causal=False, decoder_causal=False, image_is_first_latent=False,
-        scaling="z * scaling_factor (2B: 1.15258426; 5B: 0.7)", parameters=(92.22, 123.37, 215.58),
+        source="autoencoder_kl_cogvideox.py:956", first_frame="own latent in clips of 8k + 1 frames",
+        norm="group norm over time", encoder_sees=segments(9, 8), decoder_sees=segments(9, 8),
+        image_is_first_latent=False, scaling="z * scaling_factor (2B: 1.15258426; 5B: 0.7)",
+        parameters=(92.22, 123.37, 215.58),
     ),
     Family(
         "EasyAnimate", "diffusers.AutoencoderKLMagvit", first_alone(4, "refused"), 4, 8, 16,
@@ -110,36 +142,38 @@ for family in (
             "down_block_types": ("SpatialDownBlock3D", *["SpatialTemporalDownBlock3D"] * 3),
             "up_block_types": ("SpatialUpBlock3D", *["SpatialTemporalUpBlock3D"] * 3),
         },
-        source="autoencoder_kl_magvit.py", scaling="z * scaling_factor (0.7125)", parameters=(99.29, 145.08, 244.38),
+        source="autoencoder_kl_magvit.py:665",
+        scaling="z * scaling_factor (0.7125)", parameters=(99.29, 145.08, 244.38),
         findings=("EasyAnimate's tiles", "EasyAnimate's slices", "EasyAnimate after an illegal length"),
     ),
     Family(
         "Wan 2.1", "diffusers.AutoencoderKLWan", first_alone(4), 4, 8, 16,
         {"base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, **STATISTICS},
-        source="autoencoder_kl_wan.py", matches=lambda config: not config.get("is_residual"), time_padding="zeros",
+        source="autoencoder_kl_wan.py:964", matches=lambda config: not config.get("is_residual"), time_padding="zeros",
         norm="RMS norm over channels", still_exact=False, scaling=MEAN_STD, parameters=(53.60, 73.30, 126.89),
     ),
     Family(
         "Wan 2.2", "diffusers.AutoencoderKLWan", first_alone(4), 4, 16, 48,
         {
             "base_dim": 4, "decoder_base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1,
-            "is_residual": True, "in_channels": 12, "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16,
-            **STATISTICS,
+            **WAN_22, **STATISTICS,
         },
-        source="autoencoder_kl_wan.py", matches=lambda config: bool(config.get("is_residual")), time_padding="zeros",
+        source="autoencoder_kl_wan.py:964",
+        matches=lambda config: bool(config.get("is_residual")), time_padding="zeros",
         norm="RMS norm over channels", still_exact=False, scaling=MEAN_STD, parameters=(149.63, 555.05, 704.69),
+        released={**WAN_22, "base_dim": 160, "decoder_base_dim": 256, "z_dim": 48},
     ),
     Family(
         "HunyuanVideo", "diffusers.AutoencoderKLHunyuanVideo", first_alone(4), 4, 8, 16,
         {"latent_channels": 4, "block_out_channels": FOUR, "layers_per_block": 1, "norm_num_groups": 4},
-        source="autoencoder_kl_hunyuan_video.py", norm="group norm over time", encoder_causal=False,
-        decoder_causal=False, image_is_first_latent=False, scaling="z * scaling_factor (0.476986)",
+        source="autoencoder_kl_hunyuan_video.py:625", norm="group norm over time", encoder_sees=CLIP,
+        decoder_sees=CLIP, image_is_first_latent=False, scaling="z * scaling_factor (0.476986)",
         parameters=(100.34, 146.14, 246.48),
     ),
     Family(
         "HunyuanVideo 1.5", "diffusers.AutoencoderKLHunyuanVideo15", first_alone(4, "refused"), 4, 16, 32,
         {"latent_channels": 4, "block_out_channels": FIVE, "layers_per_block": 1},
-        source="autoencoder_kl_hunyuanvideo15.py", norm="RMS norm over channels", still_exact=False,
+        source="autoencoder_kl_hunyuanvideo15.py:634", norm="RMS norm over channels", still_exact=False,
         scaling="z * scaling_factor (1.03682)", parameters=(389.32, 871.31, 1260.63),
     ),
     Family(
@@ -148,8 +182,8 @@ for family in (
             "latent_channels": 4, "block_out_channels": FOUR, "decoder_block_out_channels": FOUR,
             "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 5,
         },
-        source="autoencoder_kl_ltx.py", matches=lambda config: not _is_ltx_095(config),
-        codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels", decoder_causal=False,
+        source="autoencoder_kl_ltx.py:1035", matches=lambda config: not _is_ltx_095(config),
+        codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels", decoder_sees=CLIP,
         scaling=MEAN_STD, calling="0.9.1: decode(z, temb); temb is 0.0, the pipelines' default",
         parameters=(180.40, 238.79, 419.19), findings=("LTX's temporal tiles",),
     ),
@@ -158,14 +192,16 @@ for family in (
         {
             "latent_channels": 4, "block_out_channels": FIVE, "decoder_block_out_channels": (8, 16, 32),
             "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 4,
-            "down_block_types": ("LTXVideo095DownBlock3D",) * 4, "spatio_temporal_scaling": (True,) * 4,
-            "decoder_spatio_temporal_scaling": (True,) * 3, "decoder_inject_noise": (False,) * 4,
-            "downsample_type": ("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
-            "upsample_residual": (True,) * 3, "upsample_factor": (2, 2, 2), "timestep_conditioning": True,
+            **LTX_095,
         },
-        source="autoencoder_kl_ltx.py", codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels",
-        decoder_causal=False, scaling=MEAN_STD, calling="decode(z, temb): temb is 0.0, the pipelines' default",
+        source="autoencoder_kl_ltx.py:1035",
+        codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels",
+        decoder_sees=CLIP, scaling=MEAN_STD, calling="decode(z, temb): temb is 0.0, the pipelines' default",
         matches=lambda config: _is_ltx_095(config), parameters=(694.10, 552.81, 1246.91),
+        released={
+            **LTX_095, "block_out_channels": (128, 256, 512, 1024, 2048), "layers_per_block": (4, 6, 6, 2, 2),
+            "decoder_block_out_channels": (256, 512, 1024), "decoder_layers_per_block": (5,) * 4,
+        },
         findings=("LTX's temporal tiles",),
     ),
     Family(
@@ -174,7 +210,7 @@ for family in (
             "latent_channels": 4, "block_out_channels": FOUR, "decoder_block_out_channels": (8, 16, 32),
             "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 4,
         },
-        source="autoencoder_kl_ltx2.py", norm="RMS norm over channels", scaling=MEAN_STD,
+        source="autoencoder_kl_ltx2.py:1025", norm="RMS norm over channels", scaling=MEAN_STD,
         parameters=(694.10, 528.38, 1222.48), findings=("LTX's temporal tiles",),
     ),
     Family(
@@ -183,7 +219,7 @@ for family in (
             "latent_channels": 4, "encoder_block_out_channels": (32,) * 4, "decoder_block_out_channels": (32,) * 4,
             "layers_per_block": (1,) * 5, **STATISTICS,
         },
-        source="autoencoder_kl_mochi.py", scaling=MEAN_STD, parameters=(97.22, 362.53, 459.75),
+        source="autoencoder_kl_mochi.py:655", scaling=MEAN_STD, parameters=(97.22, 362.53, 459.75),
         findings=("Mochi's framewise decoding",),
     ),
     Family(
@@ -193,8 +229,9 @@ for family in (
             lambda t: t // 4 * 4 if t < 24 else (t - 24) % 16 // 4 * 4,
         ),
         4, 8, 4, {"block_out_channels": FOUR, "layers_per_block": 1, "norm_num_groups": 2, "sample_size": 128},
-        source="autoencoder_kl_allegro.py", codec="vae_lab.families.callings.AllegroCodec", first_frame="as any other",
-        time_padding="both ends repeated", norm="group norm over time", encoder_causal=False, decoder_causal=False,
+        source="autoencoder_kl_allegro.py:676",
+        codec="vae_lab.families.callings.AllegroCodec", first_frame="as any other",
+        time_padding="both ends repeated", norm="group norm over time", encoder_sees=CLIP, decoder_sees=CLIP,
         still_exact=False, image_is_first_latent=None, scaling="z * scaling_factor (0.13)",
         sizes=lambda height, width: height >= 320 <= width and (height - 320) % 200 == 0 == (width - 320) % 240,
         calling="tiles of 24 frames only; decodes to (B, T, C, H, W)", parameters=(64.00, 110.95, 174.96),
@@ -203,21 +240,23 @@ for family in (
         "Cosmos 8x8x8", "diffusers.AutoencoderKLCosmos",
         Law("ceil((T - 5) / 8) + 1, at least 1", lambda t: max(1, 1 - (5 - t) // 8), lambda n: 8 * (n - 1) + 1),
         8, 8, 16, {**COSMOS, "temporal_compression_ratio": 8},
-        source="autoencoder_kl_cosmos.py", matches=lambda config: config.get("temporal_compression_ratio", 8) == 8,
+        source="autoencoder_kl_cosmos.py:879", matches=lambda config: config.get("temporal_compression_ratio", 8) == 8,
         scaling="(z - latents_mean) / latents_std, one number a channel and latent frame",
         parameters=(42.91, 62.74, 105.65), findings=("Cosmos' tiling",),
     ),
     Family(
         "Cosmos 4x8x8", "diffusers.AutoencoderKLCosmos", first_alone(4, "padded"), 4, 8, 16,
         {**COSMOS, "temporal_compression_ratio": 4},
-        source="autoencoder_kl_cosmos.py", matches=lambda config: config.get("temporal_compression_ratio") == 4,
+        source="autoencoder_kl_cosmos.py:879", matches=lambda config: config.get("temporal_compression_ratio") == 4,
         scaling="(z - latents_mean) / latents_std, one number a channel and latent frame", findings=("Cosmos' tiling",),
+        parameters=(42.91, 62.74, 105.65),
     ),
     Family(
         "VidTok causal", "diffusers.AutoencoderVidTok", first_alone(4), 4, 8, 4,
         {"ch": 8, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1},
-        source="autoencoder_vidtok.py", matches=lambda config: config.get("is_causal", True),
-        codec="vae_lab.families.callings.VidTokCodec", norm="layer norm over channels", decoder_causal=False,
+        source="autoencoder_vidtok.py:938", matches=lambda config: config.get("is_causal", True),
+        codec="vae_lab.families.callings.VidTokCodec", norm="layer norm over channels",
+        decoder_sees=Reach("the past and, after frame 0, 3 more frames", _vidtok),
         scaling="none", calling="forward repeats the first frame 3 times before encode; decode returns a tensor",
         parameters=(69.26, 88.19, 157.45), findings=("VidTok's tiles",),
     ),
@@ -225,30 +264,33 @@ for family in (
         "VidTok", "diffusers.AutoencoderVidTok",
         Law("T // 4", lambda t: t // 4 or None, lambda latents: latents // 4 * 16 or None), 4, 8, 4,
         {"ch": 8, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "is_causal": False},
-        source="autoencoder_vidtok.py", matches=lambda config: not config.get("is_causal", True),
+        source="autoencoder_vidtok.py:938", matches=lambda config: not config.get("is_causal", True),
         codec="vae_lab.families.callings.VidTokCodec", first_frame="as any other", time_padding="both ends",
-        norm="layer norm over channels", encoder_causal=False, decoder_causal=False, still_exact=False,
+        norm="layer norm over channels", encoder_sees=CLIP, decoder_sees=CLIP, still_exact=False,
         image_is_first_latent=None, scaling="none", calling="decode returns a tensor", findings=("VidTok's tiles",),
+        parameters=(69.26, 88.19, 157.45), released={"is_causal": False},
     ),
     Family(
         "SVD", "diffusers.AutoencoderKLTemporalDecoder", each_alone(), 1, 8, 4,
         {"block_out_channels": (32,) * 4, "down_block_types": ("DownEncoderBlock2D",) * 4, "layers_per_block": 1},
-        source="autoencoder_kl_temporal_decoder.py", codec="vae_lab.families.callings.TemporalDecoderCodec",
+        source="autoencoder_kl_temporal_decoder.py:138", codec="vae_lab.families.callings.TemporalDecoderCodec",
         first_frame="as any other", time_padding="zeros at both ends, in the decoder", norm="group norm over time",
-        decoder_causal=False, scaling="z * scaling_factor (0.18215)",
+        encoder_sees=ALONE, decoder_sees=CLIP, scaling="z * scaling_factor (0.18215)",
         calling="encodes frames (B * T, C, H, W), decodes them with num_frames", parameters=(34.16, 63.58, 97.74),
+        released=STABLE_DIFFUSION,
     ),
     Family(
         "Qwen-Image", "diffusers.AutoencoderKLQwenImage", first_alone(4), 4, 8, 16,
         {"base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, **STATISTICS},
-        source="autoencoder_kl_qwenimage.py", time_padding="zeros", norm="RMS norm over channels", still_exact=False,
+        source="autoencoder_kl_qwenimage.py:673",
+        time_padding="zeros", norm="RMS norm over channels", still_exact=False,
         scaling=MEAN_STD, parameters=(53.60, 73.30, 126.89),
     ),
     Family(
         "Qwen-Image 2.1", "diffusers.AutoencoderKLQwenImage21",
         Law("1, for pictures only", lambda t: 1 if t == 1 else None, lambda n: n if n == 1 else None), 1, 16, 64,
         {"base_dim": 4, "decoder_base_dim": 4, "z_dim": 4, "dim_mult": [1] * 5, "num_res_blocks": 1, **STATISTICS},
-        source="autoencoder_kl_qwenimage21.py", codec="vae_lab.families.callings.PictureCodec",
+        source="autoencoder_kl_qwenimage21.py:977", codec="vae_lab.families.callings.PictureCodec",
         first_frame="there is no other", time_padding="none", norm="RMS norm over channels", still_exact=None,
         image_is_first_latent=None, scaling=MEAN_STD, calling="RGBA pictures (B, 4, 1, H, W)",
         parameters=(78.68, 259.04, 337.74), findings=("Qwen-Image 2.1 on clips",),
@@ -256,8 +298,8 @@ for family in (
     Family(
         "KVAE", "diffusers.AutoencoderKLKVAEVideo", _kvae(), 4, 8, 16,
         {"ch": 32, "ch_mult": (1, 1, 1, 1), "num_res_blocks": 1, "z_channels": 4},
-        source="autoencoder_kl_kvae_video.py", norm="group norm over segments of 17, then 16 frames",
-        encoder_causal=False, decoder_causal=False, image_is_first_latent=False, scaling="none",
+        source="autoencoder_kl_kvae_video.py:707", norm="group norm over segments of 17, then 16 frames",
+        encoder_sees=segments(17, 16), decoder_sees=segments(17, 16), image_is_first_latent=False, scaling="none",
         parameters=(250.38, 367.60, 617.98), findings=("KVAE's lost frames", "KVAE's posterior"),
     ),
     Family(
@@ -267,7 +309,8 @@ for family in (
             "latent_channels": 4, "encoder_block_out_channels": FIVE, "decoder_block_out_channels": FIVE,
             "layers_per_block": 1,
         },
-        source="autoencoder_kandinsky6_sr.py", norm="RMS norm over channels", scaling="z * scaling_factor (0.910344)",
+        source="autoencoder_kandinsky6_sr.py:516",
+        norm="RMS norm over channels", scaling="z * scaling_factor (0.910344)",
         parameters=(275.81, 1463.07, 1738.88), findings=("Kandinsky 6 SR's longer clips",),
     ),
     Family(
@@ -281,57 +324,58 @@ for family in (
             "latent_channels": 4, "block_out_channels": (8,) * 6, "layers_per_block": 1, "norm_num_groups": 2,
             "decoder_num_layers": 1, "decoder_num_attention_heads": 2, "decoder_attention_head_dim": 32, **STATISTICS,
         },
-        source="autoencoder_kl_minimax_h3.py", chunk=17, time_padding="first frame repeated, in each chunk of 17",
-        norm="group norm, each frame", decoder_causal=False, still_exact=False, scaling=MEAN_STD,
+        source="autoencoder_kl_minimax_h3.py:505", chunk=17, time_padding="first frame repeated, in each chunk of 17",
+        norm="group norm, each frame", encoder_sees=in_chunks(17, PAST), still_exact=False, scaling=MEAN_STD,
+        decoder_sees=Reach("its window of 22 frames; windows overlap by 5", _windows),
         parameters=(180.34, 2423.53, 2603.87), findings=("MiniMax-H3 up to 17 frames",),
     ),
     Family(
         "HunyuanImage refiner", "diffusers.AutoencoderKLHunyuanImageRefiner", each_alone(), 1, 16, 32,
         {"latent_channels": 4, "block_out_channels": FIVE, "layers_per_block": 1},
-        source="autoencoder_kl_hunyuanimage_refiner.py", encoder_causal=False, decoder_causal=False,
+        source="autoencoder_kl_hunyuanimage_refiner.py:593", encoder_sees=CLIP, decoder_sees=CLIP,
         norm="RMS norm over channels", image_is_first_latent=False, scaling="z * scaling_factor (1.03682)",
+        parameters=(389.32, 871.31, 1260.63),
     ),
-    *(
-        Family(
-            name, f"diffusers.{cls}", each_alone(), 1, ratio, channels, tiny, source=source,
-            codec="vae_lab.families.callings.FrameCodec", first_frame="as any other", time_padding="none",
-            norm="each frame", scaling=scaling, calling="pictures (B, C, H, W)", parameters=parameters,
-        )
-        for name, cls, ratio, channels, tiny, source, scaling, parameters in (
-            (
-                "AutoencoderKL", "AutoencoderKL", 8, 4, PICTURES, "autoencoder_kl.py",
-                "z * scaling_factor (SD 1 and 2: 0.18215; SDXL: 0.13025)", (34.16, 49.49, 83.65),
-            ),
-            (
-                "DC-AE", "AutoencoderDC", 32, 32,
-                {
-                    "latent_channels": 4, "attention_head_dim": 2, "encoder_block_out_channels": (8,) * 6,
-                    "decoder_block_out_channels": (8,) * 6, "encoder_layers_per_block": (1,) * 6,
-                    "decoder_layers_per_block": (1,) * 6,
-                },
-                "autoencoder_dc.py", "z * scaling_factor (SANA: 0.41407)", None,
-            ),
-            (
-                "Flux2", "AutoencoderKLFlux2", 8, 32, {**PICTURES, "latent_channels": 4}, "autoencoder_kl_flux2.py",
-                "batch norm of patches of 2x2 latents", None,
-            ),
-            (
-                "HunyuanImage", "AutoencoderKLHunyuanImage", 32, 64,
-                {
-                    "in_channels": 3, "out_channels": 3, "latent_channels": 4, "block_out_channels": (32,) * 6,
-                    "layers_per_block": 1, "spatial_compression_ratio": 32, "sample_size": 64,
-                },
-                "autoencoder_kl_hunyuanimage.py", "z * scaling_factor (0.75289)", None,
-            ),
-            (
-                "TAESD", "AutoencoderTiny", 8, 4,
-                {
-                    "encoder_block_out_channels": FOUR, "decoder_block_out_channels": FOUR,
-                    "num_encoder_blocks": (1, 1, 1, 1), "num_decoder_blocks": (1, 1, 1, 1),
-                },
-                "autoencoder_tiny.py", "none: z is scaled already", None,
-            ),
-        )
+    _pictures(
+        "AutoencoderKL", "AutoencoderKL", 8, 4, PICTURES, source="autoencoder_kl.py:36",
+        scaling="z * scaling_factor (SD 1 and 2: 0.18215; SDXL: 0.13025)", parameters=(34.16, 49.49, 83.65),
+        released={**STABLE_DIFFUSION, "up_block_types": ("UpDecoderBlock2D",) * 4},
+    ),
+    _pictures(
+        "DC-AE", "AutoencoderDC", 32, 32,
+        {
+            "latent_channels": 4, "attention_head_dim": 2, "encoder_block_out_channels": (8,) * 6,
+            "decoder_block_out_channels": (8,) * 6, "encoder_layers_per_block": (1,) * 6,
+            "decoder_layers_per_block": (1,) * 6,
+        },
+        source="autoencoder_dc.py:380", scaling="z * scaling_factor (SANA: 0.41407)",
+        parameters=(144.61, 218.28, 362.89),
+    ),
+    _pictures(
+        "Flux2", "AutoencoderKLFlux2", 8, 32, {**PICTURES, "latent_channels": 4}, source="autoencoder_kl_flux2.py:38",
+        scaling="batch norm of patches of 2x2 latents", parameters=(34.42, 49.62, 84.05),
+    ),
+    _pictures(
+        "HunyuanImage", "AutoencoderKLHunyuanImage", 32, 64,
+        {
+            "in_channels": 3, "out_channels": 3, "latent_channels": 4, "block_out_channels": (32,) * 6,
+            "layers_per_block": 1, "spatial_compression_ratio": 32, "sample_size": 64,
+        },
+        source="autoencoder_kl_hunyuanimage.py:412", scaling="z * scaling_factor (0.75289)",
+        parameters=(145.01, 260.57, 405.58),
+        released={
+            "in_channels": 3, "out_channels": 3, "latent_channels": 64, "layers_per_block": 2,
+            "block_out_channels": (128, 256, 512, 512, 1024, 1024), "spatial_compression_ratio": 32,
+            "sample_size": 384,
+        },
+    ),
+    _pictures(
+        "TAESD", "AutoencoderTiny", 8, 4,
+        {
+            "encoder_block_out_channels": FOUR, "decoder_block_out_channels": FOUR,
+            "num_encoder_blocks": (1,) * 4, "num_decoder_blocks": (1,) * 4,
+        },
+        source="autoencoder_tiny.py:40", scaling="none: z is scaled already", parameters=(1.22, 1.22, 2.45),
     ),
 ):  # fmt: skip
     add_family(family)
