@@ -185,7 +185,7 @@ for family in (
         source="autoencoder_kl_ltx.py:1035", matches=lambda config: not _is_ltx_095(config),
         codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels", decoder_sees=CLIP,
         scaling=MEAN_STD, calling="0.9.1: decode(z, temb); temb is 0.0, the pipelines' default",
-        parameters=(180.40, 238.79, 419.19), findings=("LTX's temporal tiles",),
+        parameters=(180.40, 238.79, 419.19), findings=("LTX's temporal tiles", "LTX's slices"),
     ),
     Family(
         "LTX 0.9.5", "diffusers.AutoencoderKLLTXVideo", first_alone(8, "refused"), 8, 32, 128,
@@ -202,7 +202,7 @@ for family in (
             **LTX_095, "block_out_channels": (128, 256, 512, 1024, 2048), "layers_per_block": (4, 6, 6, 2, 2),
             "decoder_block_out_channels": (256, 512, 1024), "decoder_layers_per_block": (5,) * 4,
         },
-        findings=("LTX's temporal tiles",),
+        findings=("LTX's temporal tiles", "LTX's compression ratios", "LTX's slices"),
     ),
     Family(
         "LTX 2", "diffusers.AutoencoderKLLTX2Video", first_alone(8, "refused"), 8, 32, 128,
@@ -211,7 +211,8 @@ for family in (
             "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 4,
         },
         source="autoencoder_kl_ltx2.py:1025", norm="RMS norm over channels", scaling=MEAN_STD,
-        parameters=(694.10, 528.38, 1222.48), findings=("LTX's temporal tiles",),
+        parameters=(694.10, 528.38, 1222.48),
+        findings=("LTX's temporal tiles", "LTX's compression ratios", "LTX's slices"),
     ),
     Family(
         "Mochi", "diffusers.AutoencoderKLMochi", first_alone(6), 6, 8, 12,
@@ -334,7 +335,7 @@ for family in (
         {"latent_channels": 4, "block_out_channels": FIVE, "layers_per_block": 1},
         source="autoencoder_kl_hunyuanimage_refiner.py:593", encoder_sees=CLIP, decoder_sees=CLIP,
         norm="RMS norm over channels", image_is_first_latent=False, scaling="z * scaling_factor (1.03682)",
-        parameters=(389.32, 871.31, 1260.63),
+        parameters=(389.32, 871.31, 1260.63), findings=("HunyuanImage refiner's tiles",),
     ),
     _pictures(
         "AutoencoderKL", "AutoencoderKL", 8, 4, PICTURES, source="autoencoder_kl.py:36",
