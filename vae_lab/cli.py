@@ -126,8 +126,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = commands.add_parser("probe", help="measure causality and seams", description=description).add_argument
     _add_model(add, "checkpoint", metavar="CHECKPOINT")
     _add_dtype_and_chunk(add)
-    text = "frames per measured chunk, for a model without chunks (default: 17)"
-    add("--frames", type=at_least(2), default=shapes.MICRO_FRAME_SIZE, metavar="N", help=text)
+    text = "frames per measured chunk, for a model without chunks (default: 17, or the nearest that it keeps)"
+    add("--frames", type=at_least(2), metavar="N", help=text)
 
     description = (
         "Train the model that CONFIG describes. Write checkpoint.pt, log.csv and, at the end, model/ into OUT. After "

@@ -9,10 +9,11 @@ from tests.helpers import small_vae
 from tests.helpers.families import cogvideox, wan
 from vae_lab import synthetic_clip, write_video
 from vae_lab.__main__ import main
+from vae_lab.families import codec_of
 from vae_lab.figures.frames import frame_curves
 from vae_lab.probes import report as report_module
 from vae_lab.probes.maps import apply_map
-from vae_lab.probes.report import PROBES, Probe, Subject, probe
+from vae_lab.probes.report import PROBES, Cut, Probe, Subject, probe, same_latents
 
 
 def test_the_released_kind_of_model():
@@ -48,13 +49,47 @@ def test_a_temporal_vae_has_no_pixels_for_seams():
 
 
 @pytest.mark.slow
-def test_other_families_and_what_cannot_be_measured():
+def test_other_families():
     causal = probe(wan().float(), num_frames=9, size=16)
     assert causal.describe()["encoder"].startswith("causal: ")
     report = probe(cogvideox().float(), num_frames=9, size=16)
     assert report.describe()["encoder"].startswith("NOT causal: ") and report.seams is not None
-    odd = probe(wan().float(), num_frames=8, size=16)  # gives 5 frames back
-    assert odd.leaks is None and "take another length" in odd.describe()["no causality"]
+
+
+def test_pieces_have_the_latents_of_the_whole_clip():
+    """Pieces of 8 frames would lose 3 of them in silence, and their latents would stand for other frames."""
+    encoder = probe(wan().float(), num_frames=5, size=16)
+    assert [plan.lengths for plan in encoder.chunks.plans] == [(13,), (5, 4, 4)] and encoder.results["lead"] == 1
+    assert encoder.describe()["chunks"].endswith("encoded with the frame before it, whose latent is left out")
+    codec = codec_of(cogvideox().float())
+    assert same_latents(codec, 17) == Cut([17, 16, 16], 0) and same_latents(codec, 9, 49) == Cut([9, *[8] * 5], 0)
+    assert same_latents(codec, 12) is None  # 12 frames have 3 latents, which decode to 9
+    x = torch.rand(1, 3, 13, 16, 16) * 2 - 1
+    with torch.no_grad():
+        by_hand = [wan().float().encode(x[:, :, i : i + 5]).latent_dist.mode()[:, :, i > 0 :] for i in (0, 4, 8)]
+        cut = same_latents(codec_of(wan().float()), 5)
+        assert torch.equal(cut.encode(codec_of(wan().float()).encode, x), torch.cat(by_hand, dim=2))
+
+
+def test_a_length_that_the_model_does_not_keep():
+    with pytest.raises(ValueError, match=r"returns 5 of 8 frames; nearest lengths that it keeps: 5 and 9"):
+        probe(wan(), num_frames=8)
+
+
+def test_each_measurement_stands_alone(monkeypatch):
+    """One that breaks its model, as EasyAnimate's class is broken by a length that it refuses, breaks no other."""
+
+    def spoil(subject):
+        subject.codec.vae.encoder = None
+        raise RuntimeError("torch.cat(): expected a non-empty list of Tensors\n(a second line)")
+
+    vae = wan().float()
+    monkeypatch.setattr(report_module, "PROBES", {"spoiled": Probe(spoil), "causality": PROBES["causality"]})
+    report = probe(vae, num_frames=5, size=16)
+    reason = "AutoencoderKLWan failed: RuntimeError: torch.cat(): expected a non-empty list of Tensors"
+    assert report.notes == {"spoiled": reason} and report.leaks is not None
+    copied = codec_of(vae).fresh().vae
+    assert vae.encoder is not None and all(map(torch.Tensor.is_set_to, copied.parameters(), vae.parameters()))
 
 
 def test_progress_sees_every_measurement_and_gradients_stay_as_they_were():

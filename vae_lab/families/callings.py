@@ -86,6 +86,10 @@ class AllegroCodec(Codec):
     def spatial_ratio(self) -> int:
         return 2 ** (len(self.config["block_out_channels"]) - 1)
 
+    @property
+    def smallest_side(self) -> int:
+        return max(self.vae.kernel[1:])
+
     def posterior(self, x: Tensor) -> DiagonalGaussianDistribution:
         _, high, wide = self.vae.kernel
         _, down, along = self.vae.stride

@@ -153,7 +153,12 @@ class Codec:
     @property
     def chunk(self) -> int | None:
         """Frames in each independently encoded chunk; None if all frames are encoded at once."""
-        return None
+        return self.family.chunk if self.family else None
+
+    @property
+    def smallest_side(self) -> int:
+        """The smallest height and width, in pixels or in cells of 2D latents, of square clips that the model takes."""
+        return self.spatial_ratio or 1
 
     @property
     def halves(self) -> Halves | None:
@@ -197,8 +202,17 @@ class Codec:
 
     def check_length(self, num_frames: int) -> None:
         """Raise ValueError if the family is known not to keep clips of that length; it names the nearest kept ones."""
-        if self.family and not self.any_length and not self.family.is_legal(num_frames):
+        if not self.any_length and self.family and not self.family.is_legal(num_frames):
             raise ValueError(f"{self.name} ({self.family.name}) {self.family.fate(num_frames)}")
+
+    def kept_lengths(self, num_frames: int) -> Sequence[int]:
+        """Return the length if the model keeps it, else the nearest ones below and above; none if they are unknown."""
+        if self.any_length:
+            return [num_frames]
+        if self.family:
+            return self.family.nearest_legal(num_frames)
+        side = 2 * self.smallest_side
+        return self.nearest_lengths(torch.empty(1, self.in_channels, num_frames, side, side, device="meta"))
 
     def nearest_lengths(self, x: Tensor) -> list[int]:
         """Return the nearest lengths, below and above, that the model keeps for clips like x, found without weights."""
@@ -239,6 +253,8 @@ class Codec:
             return None
         x = torch.empty(tuple(shape), device="meta", dtype=self.dtype)
         try:
+            if self._without_weights is None:
+                return None
             with torch.no_grad():
                 return tuple(getattr(self._without_weights, method)(x, *more).shape)
         except (RuntimeError, ValueError, AssertionError) as error:
@@ -254,11 +270,29 @@ class Codec:
             return None
 
     @cached_property
-    def _without_weights(self) -> "Codec":
-        """A Codec of a copy of the model on the meta device."""
+    def _without_weights(self) -> "Codec | None":
+        """A Codec of a copy of the model on the meta device; None if the model cannot be copied."""
+        return self._copy(lambda value: torch.empty_like(value, device="meta", requires_grad=False))
+
+    def fresh(self) -> "Codec":
+        """Return a Codec of a copy of the model that has the same weights, in the same memory.
+
+        Some classes stay broken after a length that they refuse: what they keep between calls is not shared. A model
+        that cannot be copied, such as one whose caches hold gradients, is returned itself.
+        """
+        return self._copy(lambda value: value) or self
+
+    def _copy(self, weight: Callable[[Tensor], Tensor]) -> "Codec | None":
+        if not isinstance(self.vae, nn.Module):
+            return None
         weights = chain(self.vae.named_parameters(), self.vae.named_buffers())
-        memo = {id(value): torch.empty_like(value, device="meta", requires_grad=False) for _, value in weights}
-        return type(self)(copy.deepcopy(self.vae, memo))
+        try:
+            codec = type(self)(copy.deepcopy(self.vae, {id(value): weight(value) for _, value in weights}))
+        except Exception:  # whatever a class keeps
+            return None
+        if "_measured" in vars(self):
+            codec._measured = self._measured
+        return codec
 
     def stream(self, num_frames: int, chunked: bool | None = None) -> Streams:
         """Make streams that encode and decode a clip of num_frames piece by piece.
@@ -393,9 +427,11 @@ def family_of(vae: Any) -> Family | None:
 def codec_of(vae: Any) -> Codec:
     """Return the Codec of a model: that of its class or of a base class, else diffusers' usual interface.
 
-    Of a model that `torch.compile` or data parallelism wraps, it is that of the model inside.
+    Of a model that `torch.compile` or data parallelism wraps, it is that of the model inside. A Codec returns itself.
     Raises ValueError if the model has no such interface either.
     """
+    if isinstance(vae, Codec):
+        return vae
     vae = unwrapped(vae)
     for cls in type(vae).__mro__:
         known, codec = _REGISTERED.get(cls.__name__, (None, Codec))

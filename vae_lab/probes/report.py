@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ..families.codec import Codec, codec_of
 from ..families.maps import Maps, maps_of
-from ..shapes import MICRO_FRAME_SIZE, chunk_lengths
+from ..shapes import MICRO_FRAME_SIZE, chunk_lengths, padded_size
 from ..utils.checks import positive_int
-from ..utils.text import count
+from ..utils.text import count, first_line
 from ..video.clips import synthetic_clip
 from ..video.frames import to_tensor
 from .attribution import LeakAttribution
@@ -35,19 +35,73 @@ class Subject(NamedTuple):
     """The model that a probe of PROBES measures, and the size of the clips to measure it with."""
 
     codec: Codec
-    chunk: int  # frames in a chunk
+    chunk: int  # frames in a chunk, which the model keeps
     size: int  # height and width, in pixels, of clips with content
 
     @property
     def lengths(self) -> list[int]:
-        """Frames in each chunk of the long clip: 17, 17, 17 for models that keep every length, else 17, 16, 16."""
-        return [self.chunk] + [self.chunk if self.codec.any_length else max(1, self.chunk - 1)] * (CHUNKS - 1)
+        """Frames in each piece of the long clip: the model's chunks, or pieces of about `chunk` frames."""
+        if not self.codec.chunk and (cut := same_latents(self.codec, self.chunk)):
+            return cut.lengths
+        chunk = self.codec.chunk or self.chunk
+        kept = self.codec.kept_lengths(CHUNKS * chunk) or [CHUNKS * chunk]
+        if kept[-1] == 1:
+            raise ValueError(f"{self.codec.name} takes pictures: there is no clip to cut")
+        return chunk_lengths(kept[-1], chunk)
 
     def maps(self, num_frames: int | None = None) -> Maps:
         """Encoder and decoder as functions, with noise of two latent cells a side; default length: one chunk."""
         ratio = self.codec.spatial_ratio or DEFAULT_RATIO
-        cells = 2 * ratio if self.codec.takes == "pixels" else FIELD_CELLS
-        return maps_of(self.codec.vae, num_frames or self.chunk, cells)
+        cells = max(2 * ratio, self.codec.smallest_side) if self.codec.takes == "pixels" else FIELD_CELLS
+        return maps_of(self.codec, num_frames or self.chunk, cells)
+
+
+class Cut(NamedTuple):
+    """A clip cut into pieces that have the latents of the whole clip."""
+
+    lengths: list[int]  # frames in each piece
+    lead: int  # frames before each piece but the first that are encoded with it: their latents are not the piece's
+
+    def encode(self, encode: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Encode each piece alone, and return the latents of the clip x."""
+        latents, stop = [], 0
+        for length in self.lengths:
+            start, stop = stop, stop + length
+            lead = self.lead if start else 0
+            latents.append(encode(x[:, :, start - lead : stop])[:, :, lead:])
+        return torch.cat(latents, dim=2)
+
+
+def same_latents(codec: Codec, length: int, total: int | None = None) -> Cut | None:
+    """Cut a clip into pieces of about `length` frames whose latents stand for the same frames as the whole clip's.
+
+    Most families give the first frame of a clip a latent of its own. Their pieces overlap by that frame: 17 frames,
+    then 16 and the one before. total: of the clip; default: CHUNKS pieces. None if the model keeps no such lengths.
+    """
+    if codec.any_length:
+        return Cut(chunk_lengths(total or CHUNKS * length, length), 0)
+    for step, lead in ((length, 0), (length - 1, 0), (length - 1, 1)):
+        if step:
+            rest = total - length if total else (CHUNKS - 1) * step
+            cut = Cut([length, *chunk_lengths(rest, step)], lead)
+            if _fits(codec, cut):
+                return cut
+    return None
+
+
+def _fits(codec: Codec, cut: Cut) -> bool:
+    groups, stop = [], 0
+    try:
+        for length in cut.lengths:
+            start, stop = stop, stop + length
+            lead = cut.lead if start else 0
+            own = codec.timeline(length + lead).groups[lead:]
+            groups += [range(group.start + start - lead, group.stop + start - lead) for group in own]
+        kept = {length + cut.lead for length in cut.lengths[1:]} | {cut.lengths[0], stop}
+        unknown_law = not codec.family and any(length not in codec.kept_lengths(length) for length in kept)
+        return groups == codec.timeline(stop).groups and not unknown_law
+    except ValueError:
+        return False
 
 
 class Probe(NamedTuple):
@@ -84,27 +138,32 @@ class ProbeReport(NamedTuple):
 
 
 def probe(
-    vae, num_frames: int = MICRO_FRAME_SIZE, size: int = 64, progress: Callable[[Sequence[str]], Iterator[str]] = iter
+    vae, num_frames: int | None = None, size: int = 64, progress: Callable[[Sequence[str]], Iterator[str]] = iter
 ) -> ProbeReport:
-    """Run all PROBES on a video VAE that `load` reads.
+    """Run all PROBES on a video VAE that `load` reads, each on a fresh copy: one that fails does not disturb the next.
 
     Args:
         num_frames: frames in a chunk, unless the model has its own chunks. Leaks are measured in one chunk, chunks and
-          seams in clips of three. diffusers' classes usually take 1 more than a multiple of their temporal ratio.
-        size: height and width, in pixels, of the clips for seams.
+          seams in clips of about three. Default: the length nearest to 17 that the model keeps; the report says which.
+        size: height and width, in pixels, of the clips for seams; at least what the model takes.
         progress: wraps the list of probes, as tqdm does.
+
+    Raises ValueError if the model does not keep clips of num_frames.
     """
-    codec, num_frames = codec_of(vae), positive_int("num_frames", num_frames)
-    subject = Subject(codec, codec.chunk or num_frames, positive_int("size", size))
+    codec = codec_of(vae)
+    chunk, texts = _chunk(codec, None if num_frames is None else positive_int("num_frames", num_frames))
+    subject = Subject(codec, chunk, positive_int("size", size))
     results: dict[str, Any] = {}
-    texts: dict[str, str] = {}
     notes: dict[str, str] = {}
     for name in progress(list(PROBES)):
         try:
             measure, describe = PROBES[name]
-            measured = measure(subject)
+            measured = measure(subject._replace(codec=codec.fresh()))
         except ValueError as error:  # the other probes may still work on this family or with this length
             notes[name] = str(error)
+            continue
+        except Exception as error:  # other libraries raise anything
+            notes[name] = f"{codec.name} failed: {type(error).__name__}: {first_line(error)}"
             continue
         results |= measured
         texts |= describe(measured) if describe else {key: repr(value) for key, value in measured.items()}
@@ -112,7 +171,22 @@ def probe(
     return ProbeReport(**parts, results=results, texts=texts, notes=notes)
 
 
+def _chunk(codec: Codec, num_frames: int | None) -> tuple[int, dict[str, str]]:
+    """Return the frames in a chunk, and a line of the report if these are not the model's own or the wanted ones."""
+    wanted = codec.chunk or num_frames or MICRO_FRAME_SIZE
+    if num_frames and not codec.chunk:
+        codec.check_length(num_frames)
+        return num_frames, {}
+    kept = codec.kept_lengths(wanted) or [wanted]
+    nearest = min(kept, key=lambda length: abs(length - wanted))
+    return nearest, {} if nearest == wanted else {
+        "frames": f"{nearest}, the nearest to {wanted} that {codec.name} keeps"
+    }
+
+
 def _causality(subject: Subject) -> dict[str, Any]:
+    if subject.chunk == 1:
+        raise ValueError("one frame has no past and no future")
     maps = subject.maps()
     return {"leaks": leaks(maps), "attribution": attribute(subject.codec.vae, maps)}
 
@@ -147,28 +221,44 @@ def _describe_fields(results: dict[str, Any]) -> dict[str, str]:
 
 
 def _chunks(subject: Subject) -> dict[str, Any]:
-    total = sum(subject.lengths)
     whole = codec_of(subject.codec.with_chunk(None))
+    subject = subject._replace(codec=whole)
+    total = sum(subject.lengths)
+    cuts = [
+        same_latents(whole, subject.chunk),
+        same_latents(whole, whole.kept_lengths(subject.chunk // 2 + 1)[0], total),
+    ]
+    plans = {tuple(cut.lengths): cut for cut in cuts if cut}
 
     def encode(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
         try:
             stream = whole.stream(total).encoder
         except ValueError:
-            latents = [whole.encode(piece) for piece in x.split(lengths, dim=2)]
-        else:
-            latents = [stream.encode(piece).latent_dist.mode() for piece in x.split(lengths, dim=2)]
-        return torch.cat(latents, dim=2)
+            return plans[lengths].encode(whole.encode, x) if lengths in plans else whole.encode(x)
+        return torch.cat([stream.encode(piece).latent_dist.mode() for piece in x.split(lengths, dim=2)], dim=2)
 
-    x = subject._replace(codec=whole).maps(total).x  # which refuses a length that the model does not keep
-    plans = [[total], subject.lengths, chunk_lengths(total, subject.chunk // 2 + 1)]
-    return {"chunks": chunk_invariance(encode, x, plans, ROUNDING)}
+    if not plans:
+        raise ValueError(
+            f"{whole.name} keeps no lengths whose latents stand for the same frames as those of a long clip"
+        )
+    x = subject.maps(total).x  # which refuses a length that the model does not keep
+    measured: dict[str, Any] = {"chunks": chunk_invariance(encode, x, [[total], *plans], ROUNDING)}
+    return measured | ({"lead": 1} if any(cut.lead for cut in plans.values()) else {})
+
+
+def _describe_chunks(results: dict[str, Any]) -> dict[str, str]:
+    text = repr(results["chunks"])
+    if "lead" in results:
+        text += "\n  each piece but the first is encoded with the frame before it, whose latent is left out"
+    return {"chunks": text}
 
 
 def _seams(subject: Subject) -> dict[str, Any]:
     codec, lengths = subject.codec, subject.lengths
     if codec.takes != "pixels":
         raise ValueError(f"a {codec.name} takes {codec.takes}: probe the whole model, which takes pixels")
-    total, size = sum(lengths), (subject.size, subject.size)
+    side = max(padded_size(subject.size, codec.spatial_ratio or 1), codec.smallest_side)
+    total, size = sum(lengths), (side, side)
     moving, still = (
         to_tensor(synthetic_clip(kind, num_frames, size).frames).to(codec.device, codec.dtype)
         for kind, num_frames in (("texture", total), ("static", 1))
@@ -185,7 +275,7 @@ def _seams(subject: Subject) -> dict[str, Any]:
 PROBES: dict[str, Probe] = {
     "causality": Probe(_causality, _describe_causality),
     "fields": Probe(_fields, _describe_fields),
-    "chunks": Probe(_chunks),
+    "chunks": Probe(_chunks, _describe_chunks),
     "seams": Probe(_seams),
 }
 """What `probe` runs: name -> how to measure a model, and how to describe the result."""
