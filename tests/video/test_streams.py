@@ -256,10 +256,11 @@ def test_the_shape_of_pixels_is_kept(tmp_path, suffix, codec, pixels, options):
     clip = read_video(path)
     assert clip.pixel_aspect == scan_video(path).pixel_aspect == Fraction(64, 45)
     assert "pixels are 64:45 (width to height)" in clip.notes and scan_video(path).notes == clip.notes
-    write_video(tmp_path / "again.mp4", clip.frames, clip.fps, pixel_aspect=clip.pixel_aspect)
-    assert read_video(tmp_path / "again.mp4").pixel_aspect == Fraction(64, 45)
-    for name, lossless in (("a.webm", False), ("a.mkv", True), ("a.gif", False), ("folder", True)):
-        with pytest.raises(ValueError, match=r"pixel_aspect can be kept in \.mp4, not in"):
+    for name in ("again.mp4", "again.webm", "again.mkv"):
+        write_video(tmp_path / name, clip.frames, clip.fps, name == "again.mkv", pixel_aspect=clip.pixel_aspect)
+        assert read_video(tmp_path / name).pixel_aspect == scan_video(tmp_path / name).pixel_aspect == Fraction(64, 45)
+    for name, lossless in (("a.png", False), ("a.png", True), ("a.gif", False), ("folder", True)):
+        with pytest.raises(ValueError, match=r"pixel_aspect can be kept in \.mp4, \.webm, \.mkv, not in"):
             write_video(tmp_path / name, clip.frames, pixel_aspect=clip.pixel_aspect, lossless=lossless)
     for wrong in (0, -1, float("nan"), "16:11", None):
         with pytest.raises(ValueError, match="pixel_aspect must be a pixel's width over its height, 0.01 to 100, got"):

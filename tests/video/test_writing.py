@@ -1,12 +1,17 @@
+import shutil
+import subprocess
 import warnings
+import zlib
+from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 
-from tests.helpers.video import CLIP, LONG, closeness
+from tests.helpers.video import CLIP, LONG, closeness, moving
 from vae_lab import Clip, read_video, write_video
 from vae_lab.utils.files import write_beside
+from vae_lab.video.containers import CLUSTER, _elements
 from vae_lab.video.writing import VideoWriter, join_videos, ticks
 
 
@@ -163,3 +168,57 @@ def test_parts_that_do_not_fit_together(tmp_path):
         VideoWriter(tmp_path / "none" / "d.mp4", 24) as w,
     ):
         w.write(LONG.frames[0], 0)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm", ".mkv"])
+@pytest.mark.parametrize(
+    ("size", "aspect"),
+    [
+        ((48, 64), Fraction(64, 45)),
+        ((480, 720), Fraction(32, 27)),
+        ((46, 62), 0.5),
+        ((128, 128), 0.01),
+        ((128, 128), 100),
+    ],
+)
+def test_the_shape_of_pixels_is_written_as_ffprobe_reads_it(tmp_path, suffix, size, aspect):
+    path = tmp_path / f"clip{suffix}"
+    frames = moving(3, *size)
+    write_video(path, frames, 25, lossless=suffix == ".mkv", pixel_aspect=aspect)
+    right = Fraction(aspect).limit_denominator(100)
+    clip = read_video(path)
+    assert clip.pixel_aspect == right and read_video(path, 1, 2).pixel_aspect == right
+    assert suffix != ".mkv" or np.array_equal(clip.frames, frames)
+    with av.open(str(path)) as container:
+        assert "title" not in container.streams.video[0].metadata
+    if shutil.which("ffprobe"):
+        command = ["ffprobe", "-v", "warning", "-show_entries", "stream=sample_aspect_ratio", "-of", "csv=p=0", path]
+        said = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert said.stdout.strip() == f"{right.numerator}:{right.denominator}" and not said.stderr
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mkv"])
+def test_only_the_fields_of_the_display_size_change(tmp_path, suffix):
+    """Clusters stay where they are, and the check sums of Matroska's elements are right."""
+    contents = []
+    for aspect in (1, Fraction(4, 3)):
+        path = tmp_path / f"{aspect == 1}{suffix}"
+        write_video(path, CLIP.frames[:3], 25, lossless=suffix == ".mkv", pixel_aspect=aspect)
+        with path.open("rb") as file:
+            elements = list(_elements(file, path.stat().st_size))
+        content = path.read_bytes()
+        if suffix == ".mkv":
+            for kind, start, stop, _ in elements[1:]:
+                element = content[start:stop]
+                assert kind == 0xEC or element[2:6] == zlib.crc32(element[6:]).to_bytes(4, "little")
+        contents.append([content[start:stop] for kind, start, stop, _ in elements if kind == CLUSTER])
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mkv"])
+def test_the_display_size_of_a_tall_frame_is_close_to_its_size(tmp_path, suffix):
+    """Browsers take the display size as that of the video element."""
+    path = tmp_path / f"clip{suffix}"
+    write_video(path, moving(1, 576, 720), lossless=suffix == ".mkv", pixel_aspect=Fraction(64, 45))
+    content = path.read_bytes()
+    assert b"\x54\xb0\x84\0\0\x04\0\x54\xba\x84\0\0\x02\x40" in content  # 1024x576

@@ -1,15 +1,19 @@
-"""Tell from a container's own sizes whether a file is cut off inside its pictures.
+"""Walk over a container's own fields: is a file cut off inside its pictures, and which shape have its pixels?
 
 What follows the pictures does not count: a file with a torn index or with other data behind it has all of them.
 """
 
+import zlib
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
 FRAGMENT = (b"moov", b"moof", b"sidx", b"styp", b"prft", b"emsg")  # boxes of an mp4 file that come before pictures
 EBML_HEADER, SEGMENT, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 TRACKS, TRACK_NUMBER, BLOCK_GROUP, BLOCKS = 0x1654AE6B, 0xD7, 0xA0, (0xA1, 0xA3)
+TRACK, TRACK_NAME, VIDEO, PIXEL_WIDTH, PIXEL_HEIGHT, DISPLAY_UNIT = 0xAE, 0x536E, 0xE0, 0xB0, 0xBA, 0x54B2
+ROOM_FOR_DISPLAY_SIZE = "x" * 11  # the title of a Matroska track, in whose place `write_display_size` writes
 # An index of contents, information, cues, attachments, chapters, tags, padding, CRC
 IN_SEGMENT = (EBML_HEADER, 0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, 0xEC, 0xBF)
 IN_CLUSTER = (*BLOCKS, 0xA7, 0xAB, 0xAF, 0xBF, 0xE7, 0xEC, 0x5854)  # blocks, time stamps, sizes, CRC and padding
@@ -86,6 +90,41 @@ def has_lost_packets(path: Path, container) -> bool:
             elif kind not in IN_SEGMENT:
                 return True
     return any(stop < min(limit, size) for _, _, stop, limit in elements[-1:])
+
+
+def write_display_size(path: Path, pixel_aspect: Fraction) -> None:
+    """Write the shape of pixels into a new Matroska or WebM file whose only track has ROOM_FOR_DISPLAY_SIZE as title.
+
+    FFmpeg's muxer takes the shape from a field of the stream that PyAV cannot set. The title gives way to DisplayWidth
+    and DisplayHeight (RFC 9559, 5.1.4.1.28), so nothing else in the file moves. They are close to the frame's size.
+    """
+    with path.open("r+b") as file:
+        end = path.stat().st_size
+        tracks = next((start, stop) for kind, start, stop, _ in _elements(file, end) if kind == TRACKS)
+        track = next((start, stop) for kind, start, stop, _ in _elements(file, tracks[1], tracks[0]) if kind == TRACK)
+        fields = {kind: (start, stop) for kind, start, stop, _ in _elements(file, track[1], track[0])}
+        (name, after_name), (start, stop) = fields[TRACK_NAME], fields[VIDEO]
+        sizes = {kind: (first, last) for kind, first, last, _ in _elements(file, stop, start)}
+        width, height = (_integer(file, *sizes[kind]) for kind in (PIXEL_WIDTH, PIXEL_HEIGHT))
+        ratio = (width * pixel_aspect / height).limit_denominator(4 * height)
+        scale = max(1, round(height / ratio.denominator))
+        display = b"".join(
+            kind + b"\x84" + (scale * side).to_bytes(4, "big")
+            for kind, side in ((b"\x54\xb0", ratio.numerator), (b"\x54\xba", ratio.denominator))
+        )
+        if DISPLAY_UNIT in sizes:  # FFmpeg writes "unknown"
+            file.seek(sizes[DISPLAY_UNIT][0])
+            file.write(b"\0")  # pixels
+        file.seek(after_name)
+        between = file.read(start - 1 - after_name)  # up to the size of the video's fields, one byte
+        video = file.read(1 + stop - start)
+        file.seek(name - 3)
+        file.write(between + bytes([video[0] + len(display)]) + video[1:] + display)
+        file.seek(tracks[0])
+        content = file.read(tracks[1] - tracks[0])
+        if content.startswith(b"\xbf\x84"):  # a check sum of what follows it
+            file.seek(tracks[0] + 2)
+            file.write(zlib.crc32(content[6:]).to_bytes(4, "little"))
 
 
 def _is_cut_off_matroska(file: BinaryIO, end: int) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from ..utils.checks import is_number, plain
 from ..utils.files import write_beside
+from .containers import ROOM_FOR_DISPLAY_SIZE, write_display_size
 from .frames import DEFAULT_FPS, check_frames
 
 MAX_FPS = 1000  # Matroska and WebM count in milliseconds
@@ -40,7 +41,7 @@ def write_video(
           becomes a folder of numbered png files, also lossless.
         lossless: refuse a path that would change a pixel.
         times: seconds at which each frame is shown, increasing, for a variable rate (.mp4, .webm and .mkv).
-        pixel_aspect: width of a pixel over its height as displayed; only an .mp4 keeps one that is not 1.
+        pixel_aspect: width of a pixel over its height as displayed; only .mp4, .webm and .mkv keep one that is not 1.
 
     Raises ValueError for arguments that do not fit together, OSError if the file cannot be written.
     """
@@ -90,10 +91,10 @@ def check_times(times: ArrayLike, suffix: str = ".mp4", num_frames: int | None =
 
 
 def _check_pixel_aspect(pixel_aspect: Fraction | float, suffix: str) -> Fraction:
-    if not is_number(pixel_aspect) or not 0.01 <= pixel_aspect <= 100:
+    if not is_number(pixel_aspect) or not 0.01 <= float(pixel_aspect) <= 100:
         raise ValueError(f"pixel_aspect must be a pixel's width over its height, 0.01 to 100, got {pixel_aspect!r}")
-    if pixel_aspect != 1 and suffix != ".mp4":
-        raise ValueError(f"pixel_aspect can be kept in .mp4, not in {suffix or 'a folder'}, got {pixel_aspect}")
+    if pixel_aspect != 1 and suffix not in CODECS:
+        raise ValueError(f"pixel_aspect can be kept in {', '.join(CODECS)}, not in {suffix or 'a folder'}")
     return Fraction(float(pixel_aspect)).limit_denominator(10_000)
 
 
@@ -170,6 +171,7 @@ class VideoWriter:
         self._path, self._fps, self._warn = path, fps, warn
         self._pixel_aspect = _check_pixel_aspect(pixel_aspect, path.suffix.lower())
         self._format, self._codec, self._pixel_format, self._options = CODECS[path.suffix.lower()]
+        self._has_display_size = self._pixel_aspect != 1 and self._format != "mp4"
         self._container: Any = None
         self._stream: Any = None
         self._reformatter = VideoReformatter()
@@ -187,6 +189,8 @@ class VideoWriter:
                     self._container.mux(self._stream.encode(None))
             finally:
                 self._container.close()
+            if self._stream is not None and kind is None and self._has_display_size:
+                write_display_size(self._path, self._pixel_aspect)
 
     def write(self, frame: np.ndarray, at: int) -> None:
         """Append a frame uint8 (H, W, 3) that is shown from tick `at` on."""
@@ -220,6 +224,8 @@ class VideoWriter:
         stream.codec_context.time_base = TIME_BASE
         if self._pixel_aspect != 1:
             stream.codec_context.sample_aspect_ratio = self._pixel_aspect
+        if self._has_display_size:
+            stream.metadata["title"] = ROOM_FOR_DISPLAY_SIZE
         if self._pixel_format == "yuv420p":  # H.273: 1 is BT.709 for primaries, transfer and matrix alike
             stream.codec_context.color_primaries = stream.codec_context.color_trc = 1
             stream.codec_context.colorspace = Colorspace.ITU709
