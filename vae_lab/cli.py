@@ -222,15 +222,12 @@ def _stop(args: argparse.Namespace, message: object, code: int = exit_codes.STOP
 
 
 def reconstruct(args: argparse.Namespace) -> int:
-    """`vae-lab reconstruct`: everything is checked before the model is loaded."""
+    """`vae-lab reconstruct`: everything but what depends on the model is checked before that is loaded."""
     from .reconstruct.plan import OUTPUTS, Plan
 
     plan = Plan(args.input, args.output, args.start, args.frames, args.size, args.gain, args.device, args.strict)
     for note in plan.info.notes:
         print(f"note: {args.input}: {note}", file=sys.stderr)
-    height, width, cell = plan.info.height, plan.info.width, shapes.SPATIAL_RATIO
-    if min(height, width) < cell:
-        raise ValueError(f"{args.input} is {height}x{width} pixels; the smallest is {cell}x{cell}, one latent cell")
 
     from .reconstruct.run import StoppedError, run_plan
     from .reconstruct.segments import WorkFolder

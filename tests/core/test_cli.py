@@ -147,7 +147,7 @@ def test_bad_input(clip, tmp_path, capsys):
         (["nothing.mp4", out], "no file or folder at nothing.mp4"),
         ([tmp_path / "text.mp4", out], "text.mp4 is not a video that FFmpeg can read"),
         ([tmp_path / "empty", out], "empty is a folder without images"),
-        ([tmp_path / "dot.png", out], "is 1x1 pixels; the smallest is 8x8, one latent cell"),
+        ([tmp_path / "dot.png", out], "frames of 1x1 are too small for VideoVAE: one latent cell is 8x8"),
         ([clip, out, "--frames", "21"], "has 20 frames, but 0 to 20 were requested"),
         ([clip, out, "--frames", "0"], "'0' must be a whole number of at least 1"),
         ([clip, out, "--size", "16"], "'16' must be height x width, each from 1 to 1000000, as in 256x256"),

@@ -176,4 +176,4 @@ def test_questions_without_a_model():
         family_named("wan2.1")
     with pytest.raises(ValueError, match="EasyAnimate fails on 16 frames; nearest lengths that it keeps: 13 and 17"):
         latent_size("easyanimate", 16, 64, 64)
-    assert "returns 8 of 5 frames; nearest lengths that it keeps: 1 and 8" in family_named("cogvideox").fate(5)
+    assert "returns 8 frames for 5; nearest lengths that it keeps: 1 and 8" in family_named("cogvideox").fate(5)

@@ -34,7 +34,7 @@ from ..streaming import StreamingDecoder, StreamingEncoder
 from ..temporal_vae import TemporalVAE
 from ..utils.checks import check_video, positive_int
 from ..utils.files import hash_weights
-from ..utils.text import first_line
+from ..utils.text import count, first_line
 from ..utils.wrapping import plain_key, unwrapped
 from ..video_vae import VideoVAE, with_config
 from .records import Family
@@ -181,7 +181,7 @@ class Codec:
         """Encode and decode a clip.
 
         Raises ValueError if the model fails on it, or does not keep its shape. The error names the nearest lengths that
-        it keeps.
+        it keeps, or the smallest size that it takes.
         """
         check_video("x", x)
         self.check_length(x.shape[2])
@@ -190,10 +190,9 @@ class Codec:
             y = self.decode(z, x.shape[2])
         except Exception as error:  # other libraries raise anything on sizes that they do not take
             frames, height, width = x.shape[2:]
-            reason = str(error) or type(error).__name__
-            raise ValueError(
-                f"{self.name} failed on {frames} frames of {height}x{width}: {reason}{self._advice(x)}"
-            ) from error
+            reason = self._too_small(x) or (str(error) or type(error).__name__) + self._advice(x)
+            message = f"{self.name} failed on {count(frames, 'frame')} of {height}x{width}: {reason}"
+            raise ValueError(message) from error
         if y.shape != x.shape:
             raise ValueError(
                 f"{self.name} turned a clip of shape {tuple(x.shape)} into {tuple(y.shape)}{self._advice(x)}"
@@ -228,6 +227,20 @@ class Codec:
                 except ValueError:
                     continue
         return found
+
+    def _too_small(self, x: Tensor) -> str:
+        """Say so if the model takes clips like x of two latent cells or more a side, which some need for padding."""
+        ratio = self.spatial_ratio or 1
+        least = 2 * ratio
+        shape = (*x.shape[:3], *(max(side, least) for side in x.shape[3:]))
+        if shape == x.shape or any(side % ratio for side in x.shape[3:]):
+            return ""
+        try:
+            z = self.encoded_shape(shape)
+            fits = z is not None and self.decoded_shape(z, x.shape[2]) == shape
+        except ValueError:
+            fits = False
+        return f"height and width must be at least {least}, two latent cells" if fits else ""
 
     def _advice(self, x: Tensor) -> str:
         lengths = [length for length in self.nearest_lengths(x) if length != x.shape[2]]

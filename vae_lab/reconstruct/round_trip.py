@@ -36,7 +36,8 @@ class RoundTrip:
 
     Height and width are padded by replication to multiples of the model's spatial ratio, and cropped back.
 
-    Raises ValueError for a model that takes no pixels, or does not tell its spatial ratio.
+    Raises ValueError for a model that takes no pixels, or does not tell its spatial ratio; for a length that it does
+    not keep, with the nearest ones that it does; and for frames that are smaller than a latent cell.
     """
 
     def __init__(self, vae, num_frames: int, height: int, width: int, device: str | torch.device = "cpu"):
@@ -46,6 +47,9 @@ class RoundTrip:
             raise ValueError(f"a {name} takes 2D latents, not pixels: reconstruct with a VideoVAE around it")
         if ratio is None:
             raise ValueError(f"{name} cannot be reconstructed with: it does not tell its spatial ratio")
+        if min(height, width) < ratio:
+            raise ValueError(f"frames of {height}x{width} are too small for {name}: one latent cell is {ratio}x{ratio}")
+        self.codec.check_length(num_frames)
         vae.to(device)
         self.num_frames, self.height, self.width = num_frames, height, width
         self.padded_size = padded_size(height, ratio), padded_size(width, ratio)

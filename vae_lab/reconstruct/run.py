@@ -1,6 +1,7 @@
 """Reconstruct a clip: in memory, or from file to file."""
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from importlib.metadata import version
@@ -25,7 +26,7 @@ from ..viewers.pictures import Curve, assemble
 from .page_frames import FrameStore
 from .plan import PARTIAL, Plan, SourceError
 from .round_trip import RoundTrip
-from .segments import WorkFolder, code_identity, segment_plan
+from .segments import SEGMENT_FRAMES, WorkFolder, code_identity, segment_plan
 from .summary import ClipSummary, Quality, Report, describe, to_json
 
 
@@ -100,9 +101,10 @@ def reconstruct_file(
         gain: factor on the shown difference.
         progress: show the number of finished frames and the remaining time, on a terminal.
 
-    Raises ValueError or OSError as `Plan` does, before anything is written. Raises StoppedError if the source has fewer
-    or more frames than were counted or cannot be read to the end, or if an output cannot be written: the message says
-    how many frames are kept. If it is the source, they are also in `out`/reconstruction.partial.mp4, which plays.
+    Raises ValueError or OSError as `Plan` and `RoundTrip` do, before anything is written. Raises StoppedError if the
+    source has fewer or more frames than were counted or cannot be read to the end, or if an output cannot be written:
+    the message says how many frames are kept. If it is the source, they are also in `out`/reconstruction.partial.mp4,
+    which plays.
     """
     plan = Plan(Path(source), Path(out), start, num_frames, size, gain, device, strict)
     return run_plan(plan, vae, model, title, progress)
@@ -129,6 +131,9 @@ class _Job:
     def __init__(self, plan: Plan, vae):
         self.plan, info = plan, plan.info
         self.trip = RoundTrip(vae, info.num_frames, info.height, info.width, plan.device)
+        if len(self.trip.lengths) == 1 and info.num_frames > SEGMENT_FRAMES:
+            name, frames = self.trip.codec.name, count(info.num_frames, "frame")
+            warnings.warn(f"{name} takes all {frames} in one piece: memory grows with the clip", stacklevel=3)
         self.segments = segment_plan(self.trip.lengths, info.height, info.width)
         panels = ["original", *self.trip.panels, f"difference x{plan.gain:g}"]
         self.pictures = FrameStore(info.num_frames, panels, (info.height, info.width))
