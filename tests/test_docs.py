@@ -17,6 +17,7 @@ from tests.helpers import ROOT, script
 from vae_lab.cli import build_parser
 from vae_lab.families import FAMILIES
 from vae_lab.families import codec as codecs
+from vae_lab.families.sizes import size_rows
 from vae_lab.latents.edits import EDITS
 from vae_lab.metrics import FRAME_METRICS
 from vae_lab.probes.report import PROBES
@@ -162,6 +163,12 @@ def test_the_api_page_is_fresh():
     """If this fails, run `make docs`."""
     page = script("make_api_page").page()
     assert page == (ROOT / "docs" / "api.md").read_text("utf-8")
+
+
+def test_the_table_of_families_is_fresh():
+    """If this fails, paste what `vae-lab sizes 49x480x720 --family all` prints into docs/families.md."""
+    table = "\n".join(size_rows(49, 480, 720))
+    assert f"```text\n{table}\n```" in (ROOT / "docs" / "families.md").read_text("utf-8")
 
 
 def test_the_import_diagram_is_fresh():

@@ -102,15 +102,12 @@ def build_parser() -> argparse.ArgumentParser:
     description = "Print the chunks and groups of a clip of this size, and the size of its latent."
     add = commands.add_parser("sizes", help="show the latent size of a clip", description=description).add_argument
     add("size", type=clip_size, metavar="TxHxW", help="frames x height x width, as in 51x256x256")
-    add(
-        "--chunk",
-        type=chunk,
-        default=shapes.MICRO_FRAME_SIZE,
-        metavar="N",
-        help='frames per chunk, or "none" (default: 17)',
-    )
+    text = 'frames per chunk, or "none" (default: 17)'
+    add("--chunk", type=chunk, default=argparse.SUPPRESS, metavar="N", help=text)
     text = "frames per latent frame (default: 4)"
-    add("--temporal-ratio", type=at_least(1), default=shapes.TEMPORAL_RATIO, metavar="R", help=text)
+    add("--temporal-ratio", type=at_least(1), default=argparse.SUPPRESS, metavar="R", help=text)
+    text = 'a family of VAEs, such as "wan 2.1", and what is known of it; "all": a table of all families'
+    add("--family", metavar="NAME", help=text)
 
     description = (
         "Print a checkpoint's layout, sub-models, parameter counts, config and key differences. No tensor is read. The "
@@ -251,10 +248,17 @@ def reconstruct(args: argparse.Namespace) -> int:
 
 def sizes(args: argparse.Namespace) -> int:
     """`vae-lab sizes`."""
+    given = vars(args)
+    if args.family is not None:
+        for name in ("chunk", "temporal_ratio"):
+            if name in given:
+                raise ValueError(f"--{name.replace('_', '-')} cannot be used with --family, which has its own")
+        return _sizes_of(args.family, args.size)
     num_frames, height, width = args.size
+    ratio, chunk = given.get("temporal_ratio", shapes.TEMPORAL_RATIO), given.get("chunk", shapes.MICRO_FRAME_SIZE)
     padded = shapes.padded_size(height), shapes.padded_size(width)
-    timeline = shapes.Timeline(num_frames, args.temporal_ratio, args.chunk)
-    latent = shapes.latent_size((num_frames, *padded), args.temporal_ratio, micro_frame_size=args.chunk)
+    timeline = shapes.Timeline(num_frames, ratio, chunk)
+    latent = shapes.latent_size((num_frames, *padded), ratio, micro_frame_size=chunk)
     print(f"clip         {count(num_frames, 'frame')} of {height}x{width} (height x width)")
     if padded != (height, width):
         rule = f"a multiple of {shapes.SPATIAL_RATIO} (the model refuses others)"
@@ -262,7 +266,7 @@ def sizes(args: argparse.Namespace) -> int:
     print(f"latent       {count(latent[0], 'frame')} of {latent[1]}x{latent[2]}, 4 channels")
     print(f"compression  {shapes.compression_ratio(args.size, latent):.1f} numbers to 1")
     chunks, groups = timeline.chunks, timeline.groups
-    limit = "" if args.chunk is None else f" of up to {args.chunk} frames, each encoded alone"
+    limit = "" if chunk is None else f" of up to {chunk} frames, each encoded alone"
     print(f"chunks       {len(chunks)}{limit}")
     first = first_latent = 0
     for index, (num_latents, length) in enumerate(chunks):
@@ -272,11 +276,22 @@ def sizes(args: argparse.Namespace) -> int:
             cells = [span(groups[latent]) for latent in latents]
             if len(cells) > 12:
                 cells[6:-3] = ["…"]
-            padding = count(shapes.front_padding(length, args.temporal_ratio), "zero frame")
+            padding = count(shapes.front_padding(length, ratio), "zero frame")
             arrow = f"frames {span(frames)} after {padding} -> latents {span(latents)}"
             print(f"  chunk {index}: {arrow}: {' | '.join(cells)}")
         elif index == SHOWN_CHUNKS:
             print("  …")
+    return 0
+
+
+def _sizes_of(family: str, size: Sequence[int]) -> int:
+    """`vae-lab sizes --family`: a table of all families, or all that is known of one."""
+    from .families.sizes import clip_size, describe_family, describe_size, size_rows
+
+    if family == "all":
+        print("\n".join(size_rows(*size)))
+    else:
+        _print_facts(describe_size(clip_size(family, *size)) | describe_family(family))
     return 0
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from tests.helpers import canvas_pixels, small_vae
 from tests.helpers.browser import STEP
-from vae_lab import CausalConv3d, DiagonalGaussian, photo_clip, psnr, shapes, to_frames, to_tensor
+from vae_lab import CausalConv3d, DiagonalGaussian, families, photo_clip, psnr, shapes, to_frames, to_tensor
 from vae_lab.figures.frames import error_map, latent_pictures
 from vae_lab.latents.edits import EDITS, Cell, Channel, LatentFrames, Number, edit
 from vae_lab.latents.statistics import spatial_spectrum, temporal_spectrum, time_correlation
@@ -285,6 +285,38 @@ def test_size_explorer_says_what_shapes_says(open_viewer):
             assert {int(cell.get_attribute("data-frame")) for cell in lit if cell.get_attribute("data-frame")} == set(
                 group
             )
+
+
+def test_size_explorer_says_what_families_say(open_viewer):
+    page = open_viewer(explore_sizes(49, 480, 720, family="wan 2.2"))
+    assert lines(page)["latent size"].startswith("48 channels × 13 × 30 × 45, for 3 × 49 × 480 × 720 ")
+    assert page.locator("button:disabled").count() == 9
+    for name, t, height, width in (
+        ("Mochi", 49, 480, 720), ("LTX 2", 49, 480, 720), ("MiniMax-H3", 56, 256, 256), ("SVD", 3, 8, 8),
+        ("CogVideoX", 5, 64, 64), ("Wan 2.1", 18, 64, 64), ("Allegro", 24, 320, 320), ("Allegro", 28, 320, 320),
+        ("Allegro", 24, 320, 328), ("Qwen-Image 2.1", 2, 64, 64), ("VidTok", 2, 64, 64),
+    ):  # fmt: skip
+        page.select_option("select", name)
+        set_controls(page, frames=t, height=height, width=width)
+        text, size, family = lines(page), families.clip_size(name, t, height, width), families.family_named(name)
+        if size.latent is None or not family.is_legal(t):
+            assert text["note"] == f"{name} {size.notes[-1]}"
+            assert text["frames back"] == str(family.decoded_frames(t) or "none")
+            assert page.locator("rect[y='74']").count() == 0
+            continue
+        assert eval(text["in vae_lab"], {"families": families}) == size
+        latent = " × ".join(map(str, size.latent))
+        assert text["latent size"].startswith(f"{family.latent_channels} channels × {latent}, for 3 × {t} × ")
+        assert text["compression"] == f"{size.compression:.1f} numbers become one"
+        groups = families.frame_groups(name, t)
+        assert page.locator("rect[y='74']").count() == len(groups)
+        page.click(f"rect[y='74'][data-latent='{len(groups) - 1}']", force=True)
+        page.mouse.move(640, 795)
+        last = groups[-1]
+        frames = f"frame {last[0]}" if len(last) == 1 else f"frames {last[0]} to {last[-1]}"
+        assert lines(page)["chosen"] == f"latent frame {len(groups) - 1} stands for {frames}"
+    page.select_option("select", "")
+    assert lines(page)["in vae_lab"].startswith("shapes.latent_size(") and not page.locator("button:disabled").count()
 
 
 def test_size_explorer_keys(open_viewer):

@@ -8,7 +8,16 @@ import torch.nn.functional as F
 
 from vae_lab import CausalConv3d, SpatialVAE, shapes
 from vae_lab.causal_conv import PAD_MODES
-from vae_lab.viewers.arithmetic import CHUNKS, DECODER, RATIOS, check_within, padding_table, size_table
+from vae_lab.families import FAMILIES
+from vae_lab.viewers.arithmetic import (
+    CHUNKS,
+    DECODER,
+    RATIOS,
+    check_within,
+    explore_sizes,
+    padding_table,
+    size_table,
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +77,46 @@ def test_sizes_are_those_of_shapes(sizes):
                 assert starts == [group.start for group in shapes.frame_groups(t, ratio, chunk)]
                 size = shapes.latent_size((t, 64, 96), ratio, micro_frame_size=chunk)
                 assert sizes["compression"][name][str(ratio)][t - 1] == shapes.compression_ratio((t, 64, 96), size)
-    assert sizes["latentSides"][256 // 8 - 1] == 32
+    assert sizes["latentSides"]["8"][256 // 8 - 1] == 32
+
+
+def test_families_are_those_of_the_records(sizes):
+    assert [family["name"] for family in sizes["families"]] == [
+        family.name for family in FAMILIES.values() if family.class_name != "VideoVAE"
+    ]
+    for row in sizes["families"]:
+        family, law = FAMILIES[row["name"].lower()], sizes["laws"][row["law"]]
+        lengths = sizes["chunkLengths"]["null" if row["chunk"] is None else str(row["chunk"])]
+        for t in range(1, 103):
+            assert (law["latents"][t - 1], law["back"][t - 1]) == (family.latent_frames(t), family.decoded_frames(t))
+            assert (t in law["kept"]) == family.is_legal(t)
+            if family.is_legal(t):
+                starts, begin = [], 0
+                for n in lengths[t - 1]:
+                    starts += [begin + start for start in sizes["tables"][str(row["ratio"])]["starts"][n - 1]]
+                    begin += n
+                assert starts == [group.start for group in family.timeline(t).groups]
+        assert sizes["latentSides"][str(row["cell"])][720 // 8 - 1] == -(-720 // row["cell"])
+
+
+def test_start_values_of_a_family():
+    assert explore_sizes(49, 480, 720, family="mochi").text == (
+        "Size explorer: 49x480x720 (frames x height x width), Mochi: latent 9x60x90"
+    )
+    assert explore_sizes(51, family="open-sora 1.2").text == explore_sizes(51).text
+    for options, message in (
+        (dict(family="wan"), "family must be one of the known ones, such as wan 2"),
+        (dict(family="wan 2.1"), "Wan 2.1 returns 49 of 51 frames; nearest lengths that it keeps: 49 and 53"),
+        (dict(family="allegro", num_frames=24), "Allegro does not take 256x256: tiles of 24x320x320 only: height 320"),
+        (dict(family="wan 2.1", num_frames=49, temporal_ratio=8), "must be left out with family: wan 2.1 has its own"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            explore_sizes(**options)
 
 
 def test_tables_are_small(padding, sizes):
     assert len(json.dumps(padding)) < 60_000
-    assert len(json.dumps(sizes)) < 100_000
+    assert len(json.dumps(sizes)) < 110_000
 
 
 def test_the_largest_tensor_of_the_released_decoder():

@@ -49,6 +49,12 @@ from .records import (
 from .records import (
     segments as segments,
 )
+from .sizes import (
+    ClipSize as ClipSize,
+)
+from .sizes import (
+    clip_size as clip_size,
+)
 from .table import (
     FAMILIES as FAMILIES,
 )

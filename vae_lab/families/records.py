@@ -188,7 +188,7 @@ class Family:
         return Timeline(num_frames, self.temporal_ratio, self.chunk)
 
     def fate(self, num_frames: int) -> str:
-        """Say what happens to a clip of that length: "returns 8 frames for 5; nearest lengths that it keeps: 1 and 8"."""
+        """Say what becomes of a clip of that length, such as "returns 8 frames for 5", and the nearest kept lengths."""
         if self.is_legal(num_frames):
             return f"keeps {num_frames} frames"
         back, blank = self.decoded_frames(num_frames), self.law.blank(num_frames)
@@ -196,6 +196,6 @@ class Family:
         what = f"fails on {num_frames} frames" if back is None else f"returns {back} of {num_frames} frames"
         if back and back > num_frames:
             what = f"returns {back} frames for {num_frames}"
-        if blank:
+        if blank and back:
             what += f", {blank} of them empty"
         return f"{what}; nearest lengths that it keeps: {lengths}"

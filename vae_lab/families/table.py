@@ -235,7 +235,8 @@ for family in (
         time_padding="both ends repeated", norm="group norm over time", encoder_sees=CLIP, decoder_sees=CLIP,
         still_exact=False, image_is_first_latent=None, scaling="z * scaling_factor (0.13)",
         sizes=lambda height, width: height >= 320 <= width and (height - 320) % 200 == 0 == (width - 320) % 240,
-        calling="tiles of 24 frames only; decodes to (B, T, C, H, W)", parameters=(64.00, 110.95, 174.96),
+        calling="tiles of 24x320x320 only: height 320 + 200k, width 320 + 240k; decodes to (B, T, C, H, W)",
+        parameters=(64.00, 110.95, 174.96),
     ),
     Family(
         "Cosmos 8x8x8", "diffusers.AutoencoderKLCosmos",
@@ -382,7 +383,7 @@ for family in (
     add_family(family)
 
 
-def family_named(name: str) -> Family:
+def family_named(name: str | Family) -> Family:
     """Return the family of that name, in any case. Raises ValueError with near names if there is none."""
     if isinstance(name, Family):
         return name

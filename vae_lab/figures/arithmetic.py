@@ -112,11 +112,16 @@ def padding_diagram(
 
 @styled
 def size_diagram(
-    num_frames: int, temporal_ratio: int = 4, micro_frame_size: int | None = 17, latent: int | None = None
+    num_frames: int,
+    temporal_ratio: int = 4,
+    micro_frame_size: int | None = 17,
+    latent: int | None = None,
+    padded: bool = True,
 ) -> Figure:
-    """Draw which frames go into which latent frame, chunk by chunk, padding included.
+    """Draw which frames go into which latent frame, chunk by chunk.
 
-    latent: the latent frame whose frames are drawn in full colour; None: all of them.
+    latent: the latent frame whose frames are drawn in full colour; None: all of them. padded: draw the frames of zeros
+    in front of each chunk, which the lab's models have and other families do not.
     """
     lengths = chunk_lengths(num_frames, micro_frame_size)
     groups = frame_groups(num_frames, temporal_ratio, micro_frame_size)
@@ -134,6 +139,8 @@ def size_diagram(
                 lit = latent in (None, index)
                 _cell(axis, left + position, 1.5, temporal_ratio, 1, "latent", index, lit)
                 index += 1
+            if position < padding and not padded:
+                continue
             frame = start + position - padding
             text = "" if position < padding or frame % every else frame
             _cell(axis, left + position, 0, 1, 1, "padding" if position < padding else "input", text, lit)

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 
 from .. import shapes
 from ..causal_conv import PAD_MODES, CausalConv3d
+from ..families.sizes import clip_size
+from ..families.table import FAMILIES, family_named
 from ..figures.arithmetic import padding_diagram, size_diagram
 from ..figures.style import COLOURS
 from ..shapes import MICRO_FRAME_SIZE, SPATIAL_RATIO, TEMPORAL_RATIO
@@ -86,7 +88,9 @@ def _sources(mode: str, num_frames: int, padding: int) -> list[int | None]:
 def size_table() -> dict[str, Any]:
     """Tabulate chunks, groups of frames, latent sizes and compression, for every length, chunk and temporal ratio."""
     frames = SIZE_LIMITS["frames"]
-    chunks = {"null" if chunk is None else str(chunk): chunk for chunk in CHUNKS}  # keys as JSON writes them
+    families, laws = family_table()
+    used = {family["chunk"] for family in families} - {*CHUNKS}
+    chunks = {"null" if chunk is None else str(chunk): chunk for chunk in (*CHUNKS, *used)}  # keys as JSON writes them
 
     def compression(t: int, ratio: int, chunk: int | None) -> float:
         size = (t, SPATIAL_RATIO, SPATIAL_RATIO)  # height and width cancel out
@@ -103,18 +107,63 @@ def size_table() -> dict[str, Any]:
                 "latents": [shapes.latent_frames(t, ratio, None) for t in frames],
                 "starts": [[group.start for group in shapes.frame_groups(t, ratio, None)] for t in frames],
             }
-            for ratio in RATIOS
+            for ratio in {*RATIOS, *(family["ratio"] for family in families)}
         },
         "compression": {
             key: {str(ratio): [compression(t, ratio, chunk) for t in frames] for ratio in RATIOS}
             for key, chunk in chunks.items()
         },
-        "latentSides": [shapes.latent_size((1, side, SPATIAL_RATIO))[1] for side in SIDES],
+        "families": families,
+        "laws": laws,
+        "latentSides": {
+            str(cell): [shapes.padded_size(side, cell) // cell for side in SIDES]
+            for cell in {SPATIAL_RATIO, *(family["cell"] for family in families)}
+        },
         "spatialRatio": SPATIAL_RATIO,
         "latentChannels": 4,
         "decoder": DECODER,
         "bytes": 4,  # of float32
     }
+
+
+def family_table() -> tuple[list[dict[str, Any]], list[dict[str, list | None]]]:
+    """Tabulate the families but Open-Sora's own, and their laws; many families share one.
+
+    Of each law: latent frames and frames back of 1, 2, ... frames (None: refused), empty frames, and the lengths kept.
+    """
+    families: list[dict[str, Any]] = []
+    laws: list[dict[str, list | None]] = []
+    frames = SIZE_LIMITS["frames"]
+    for family in FAMILIES.values():
+        if family.class_name == "VideoVAE":  # its law is that of the controls for chunk and ratio
+            continue
+        blank = [family.law.blank(t) for t in frames]
+        law: dict[str, list | None] = {
+            "latents": [family.latent_frames(t) for t in frames],
+            "back": [family.decoded_frames(t) for t in frames],
+            "blank": blank if any(blank) else None,
+            "kept": sorted({length for t in frames for length in family.nearest_legal(t)}),
+        }
+        if law not in laws:
+            laws.append(law)
+        taken = [(h, w) for h in SIDES for w in SIDES if family.sizes(h, w)]
+        rule, *_ = family.calling.split(";")
+        families.append(
+            {
+                "name": family.name,
+                "law": laws.index(law),
+                "formula": family.law.formula,
+                "ratio": family.temporal_ratio,
+                "chunk": family.chunk,
+                "cell": family.spatial_ratio,
+                "channels": family.latent_channels,
+                "before": family.time_padding,
+                "sees": family.encoder_sees.text,
+                "taken": None if len(taken) == len(SIDES) ** 2 else taken,
+                "rule": rule,
+            }
+        )
+    return families, laws
 
 
 def explore_padding(
@@ -151,10 +200,17 @@ def explore_sizes(
     width: int = 256,
     micro_frame_size: int | None = MICRO_FRAME_SIZE,
     temporal_ratio: int = TEMPORAL_RATIO,
+    family: str | None = None,
 ) -> Viewer:
     """Show which frames go into which latent frame: chunks, padding, latent size, compression and memory.
 
     The controls start at the arguments.
+
+    Args:
+        micro_frame_size, temporal_ratio: of Open-Sora's law; other families have their own.
+        family: a name in `FAMILIES`, such as "wan 2.1"; None: Open-Sora 1.2.
+
+    Raises ValueError, with the nearest lengths that the family keeps, if it does not take such a clip.
     """
     start = {
         "frames": check_within("num_frames", num_frames, SIZE_LIMITS["frames"]),
@@ -162,12 +218,29 @@ def explore_sizes(
         "width": check_within("width", width, SIDES),
         "chunk": check_within("micro_frame_size", micro_frame_size, CHUNKS),
         "ratio": check_within("temporal_ratio", temporal_ratio, RATIOS),
+        "family": None,
         "latent": 0,
     }
+    record = None if family is None else family_named(family)
+    if record and record.class_name != "VideoVAE":
+        if (micro_frame_size, temporal_ratio) != (MICRO_FRAME_SIZE, TEMPORAL_RATIO):
+            raise ValueError(f"micro_frame_size and temporal_ratio must be left out with family: {family} has its own")
+        timeline, made = record.timeline(num_frames), clip_size(record, num_frames, height, width)
+        if made.latent is None:
+            raise ValueError(f"{record.name} {'; '.join(made.notes)}")
+        shown = f"{num_frames}x{height}x{width} (frames x height x width), {record.name}"
+        return _size_viewer(
+            start | {"family": record.name},
+            f"{shown}: latent {'x'.join(map(str, made.latent))}",
+            partial(size_diagram, num_frames, timeline.ratio, timeline.chunk, padded=False),
+        )
     size = shapes.latent_size((num_frames, height, width), temporal_ratio, micro_frame_size=micro_frame_size)
     text = (
         f"{num_frames}x{height}x{width} (frames x height x width), chunks of {micro_frame_size}, "
         f"temporal ratio {temporal_ratio}: latent {size[0]}x{size[1]}x{size[2]}"
     )
-    figure = partial(size_diagram, num_frames, temporal_ratio, micro_frame_size)
+    return _size_viewer(start, text, partial(size_diagram, num_frames, temporal_ratio, micro_frame_size))
+
+
+def _size_viewer(start: dict[str, Any], text: str, figure: Callable[[], Any]) -> Viewer:
     return Viewer({"kind": "sizes", "start": start, "colours": COLOURS} | size_table(), "Size explorer", text, figure)

@@ -30,6 +30,15 @@ function sliderControl(parent, name, { min, max, step = 1, value }, input) {
 }
 
 // Buttons, one of them pressed. options: [[value, text], ...]; `choose` is called with the value.
+function selectControl(parent, name, options, value, choose) {
+  const control = element(parent, "label", { class: "control" }, name);
+  const select = element(control, "select");
+  for (const [option, text] of options) element(select, "option", { value: option }, text);
+  select.value = value;
+  select.addEventListener("change", () => choose(select.value));
+  return control;
+}
+
 function choiceControl(parent, name, options, value, choose) {
   const control = element(parent, "span", { class: "control" }, name);
   const group = element(control, "span", { class: "choice", role: "group", "aria-label": name || options[0][1] });

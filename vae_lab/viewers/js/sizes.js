@@ -9,8 +9,10 @@ function mountSizes(root, data) {
   for (const [key, name] of [["frames", "frames T"], ["height", "height H"], ["width", "width W"]]) {
     sliderControl(controls, name, { ...data.limits[key], value: state[key] }, pick(key));
   }
-  choiceControl(controls, "chunk length", data.chunks.map((c) => [c, c === null ? "none" : String(c)]), state.chunk, pick("chunk"));
-  choiceControl(controls, "temporal ratio", data.ratios.map((r) => [r, `${r}×`]), state.ratio, pick("ratio"));
+  const names = [["", "Open-Sora 1.2, vae_lab"], ...data.families.map(({ name }) => [name, name])];
+  selectControl(controls, "family", names, state.family ?? "", (name) => pick("family")(name || null));
+  const own = [choiceControl(controls, "chunk length", data.chunks.map((c) => [c, c === null ? "none" : String(c)]), state.chunk, pick("chunk")),
+    choiceControl(controls, "temporal ratio", data.ratios.map((r) => [r, `${r}×`]), state.ratio, pick("ratio"))];
   const legend = element(root, "p", { class: "caption" });
   for (const [key, text] of [["padding", "padding (zeros)"], ["input", "input frames"], ["latent", "latent frames"]]) swatch(legend, data.colours[key], text);
   const svg = shape(root, "svg", { class: "cells", role: "img" });
@@ -33,11 +35,29 @@ function mountSizes(root, data) {
     return `${(n / 1000 ** power).toFixed(power ? 1 : 0)} ${["B", "kB", "MB", "GB"][power]}`;
   }
 
+  // The sentence of Family.fate in Python, or that the released model does not take the size; empty for clips that it keeps
+  function refused({ law, taken, rule, cell }, frames, height, width) {
+    const { back, blank, kept } = data.laws[law];
+    const [decoded, empty] = [back[frames - 1], blank?.[frames - 1]];
+    const [tall, wide] = [height, width].map((side) => Math.ceil(side / cell) * cell);
+    if (taken && !taken.some(([h, w]) => h === tall && w === wide)) return `does not take ${tall}x${wide}: ${rule}`;
+    if (kept.includes(frames)) return "";
+    let what = decoded > frames ? `returns ${decoded} frames for ${frames}` : `returns ${decoded} of ${frames} frames`;
+    if (decoded === null) what = `fails on ${frames} frames`;
+    else if (empty) what += `, ${empty} of them empty`;
+    const nearest = [kept.findLast((t) => t < frames), kept.find((t) => t > frames)].filter((t) => t !== undefined);
+    return `${what}; nearest lengths that it keeps: ${nearest.join(" and ")}`;
+  }
+
   function draw() {
-    const { frames, height, width, ratio, chunk } = state;
+    const { frames, height, width } = state;
+    const family = data.families.find(({ name }) => name === state.family);
+    const { ratio, chunk } = family ?? state;
+    const refusal = family ? refused(family, frames, height, width) : "";
+    for (const button of own.flatMap((control) => [...control.querySelectorAll("button")])) button.disabled = Boolean(family);
     const lengths = data.chunkLengths[chunk][frames - 1];
     const table = data.tables[ratio];
-    const paddings = lengths.map((n) => table.padding[n - 1]);
+    const paddings = lengths.map((n) => (family ? 0 : table.padding[n - 1]));
     const latents = lengths.map((n) => table.latents[n - 1]);
     const total = latents.reduce((a, b) => a + b);
     state.latent = Math.max(0, Math.min(state.latent, total - 1));
@@ -52,7 +72,7 @@ function mountSizes(root, data) {
     shape(svg, "text", { x: 0, y: 42 }, "frames");
     shape(svg, "text", { x: 0, y: 96 }, "latents");
     lengths.forEach((length, c) => {
-      const padding = paddings[c], starts = table.starts[length - 1];
+      const padding = paddings[c], starts = refusal ? [] : table.starts[length - 1];
       const groups = starts.map((first, i) => [first, starts[i + 1] ?? length]);
       const mine = chosen >= index && chosen < index + groups.length ? groups[chosen - index] : null;
       if (lengths.length > 1 && length * unit > 50) shape(svg, "text", { x: x, y: 12 }, `chunk ${c}`);
@@ -92,21 +112,39 @@ function mountSizes(root, data) {
       if (tag) element(cell, tag, {}, text);
       else cell.textContent = text;
     };
+    const law = family && data.laws[family.law];
+    if (refusal) {
+      line("note", `${family.name} ${refusal}`);
+      line("latent frames", `${family.formula}: ${law.latents[frames - 1] ?? "none"}`);
+      line("frames back", `${law.back[frames - 1] ?? "none"}`);
+      svg.setAttribute("aria-label", refusal);
+      return;
+    }
     const padded = fact.padding ? ` and ${fact.padding} padding frame${fact.padding > 1 ? "s" : ""}` : "";
     const whole = lengths.length > 1 ? `its chunk, ${span(fact.from, fact.to)}` : `the clip, ${span(fact.from, fact.to)}`;
     const summary = `latent frame ${chosen} stands for ${span(fact.first, fact.stop)}${padded}`;
     line("chosen", summary);
-    line("it can see", `through causal convolutions ${span(fact.from, fact.stop)}, none later; through GroupNorm over time, as released, all of ${whole}`);
+    if (family) line("it can see", `in the encoder, a frame is mixed with ${family.sees}`);
+    else line("it can see", `through causal convolutions ${span(fact.from, fact.stop)}, none later; through GroupNorm over time, as released, all of ${whole}`);
     line("chunks", chunk === null ? `none: ${frames} frames at once` : `${sum(lengths)} frames, each chunk alone`);
-    line("zero frames in front", `−T mod ${ratio}, for each chunk: ${sum(paddings)}`);
-    line("latent frames", `⌈T / ${ratio}⌉, for each chunk: ${sum(latents)}`);
-    const h = data.latentSides[height / data.spatialRatio - 1], w = data.latentSides[width / data.spatialRatio - 1];
-    line("latent size", `${data.latentChannels} channels × ${total} × ${h} × ${w}, for 3 × ${frames} × ${height} × ${width} (channels × frames × height × width)`);
-    line("compression", `${data.compression[chunk][ratio][frames - 1].toFixed(1)} numbers become one`);
-    const clip = data.bytes * 3 * frames * height * width, latent = data.bytes * data.latentChannels * total * h * w;
+    if (family) line("before the first frame", family.before);
+    else line("zero frames in front", `−T mod ${ratio}, for each chunk: ${sum(paddings)}`);
+    if (family) line("latent frames", `${family.formula}: ${total}`);
+    else line("latent frames", `⌈T / ${ratio}⌉, for each chunk: ${sum(latents)}`);
+    const cell = family?.cell ?? data.spatialRatio, channels = family?.channels ?? data.latentChannels;
+    const [h, w] = [height, width].map((side) => data.latentSides[cell][side / data.spatialRatio - 1]);
+    line("latent size", `${channels} channels × ${total} × ${h} × ${w}, for 3 × ${frames} × ${height} × ${width} (channels × frames × height × width)`);
+    const numbers = family ? (3 * frames * height * width) / (channels * total * h * w) : data.compression[chunk][ratio][frames - 1];
+    line("compression", `${numbers.toFixed(1)} numbers become one`);
+    const clip = data.bytes * 3 * frames * height * width, latent = data.bytes * channels * total * h * w;
     const batch = Math.min(frames, data.decoder.frames);
-    line("memory in float32", `clip ${bytes(clip)}, latent ${bytes(latent)}; the largest tensor inside the released 2D decoder, ${batch} frame${batch > 1 ? "s" : ""} at once, ${bytes(data.bytes * data.decoder.channels * batch * height * width)}`);
-    line("in vae_lab", `shapes.latent_size((${frames}, ${height}, ${width}), temporal_ratio=${ratio}, micro_frame_size=${chunk ?? "None"})`, "code");
+    if (family) {
+      line("memory in float32", `clip ${bytes(clip)}, latent ${bytes(latent)}`);
+      line("in vae_lab", `families.clip_size("${family.name.toLowerCase()}", ${frames}, ${height}, ${width})`, "code");
+    } else {
+      line("memory in float32", `clip ${bytes(clip)}, latent ${bytes(latent)}; the largest tensor inside the released 2D decoder, ${batch} frame${batch > 1 ? "s" : ""} at once, ${bytes(data.bytes * data.decoder.channels * batch * height * width)}`);
+      line("in vae_lab", `shapes.latent_size((${frames}, ${height}, ${width}), temporal_ratio=${ratio}, micro_frame_size=${chunk ?? "None"})`, "code");
+    }
     svg.setAttribute("aria-label", summary);
     root.dataset.latent = chosen;
   }
