@@ -22,6 +22,9 @@ from .codec import (
 from .codec import (
     register as register,
 )
+from .codec import (
+    tiny_model as tiny_model,
+)
 from .maps import (
     Maps as Maps,
 )

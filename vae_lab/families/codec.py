@@ -38,7 +38,7 @@ from ..utils.text import count, first_line
 from ..utils.wrapping import plain_key, unwrapped
 from ..video_vae import VideoVAE, with_config
 from .records import Family
-from .table import FAMILIES
+from .table import FAMILIES, family_named
 
 TRIED = 40  # frames beyond a refused length among which one that the model keeps is looked for
 
@@ -425,6 +425,22 @@ def class_named(name: object) -> type | None:
         return _REGISTERED[name][0]
     path = next((family.cls for family in FAMILIES.values() if family.class_name == name), None)
     return _imported(path) if path else getattr(diffusers, name, None) if "Autoencoder" in name else None
+
+
+def tiny_model(family: str, seed: int = 0) -> nn.Module:
+    """Return a small model of a family with random weights, in eval mode. It needs no file.
+
+    No parameter is zero, as some are before training: a dependence would stay hidden behind them.
+    Raises ValueError if the family is not known.
+    """
+    record = family_named(family)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vae = _imported(record.cls)(**record.tiny).eval()
+        for parameter in vae.parameters():
+            if not parameter.any():
+                nn.init.normal_(parameter, std=0.1)
+    return vae
 
 
 def family_of(vae: Any) -> Family | None:
