@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
-from vae_lab.families import FAMILIES, class_named, codec_of, family_named, latent_size, nearest_legal_frames
+from vae_lab.families import (
+    FAMILIES,
+    codec_of,
+    family_named,
+    latent_size,
+    nearest_legal_frames,
+    tiny_model,
+)
 
 NAMES = list(FAMILIES)
 EXACT = 1e-6  # of the largest value: above the rounding of norms in float32 (LTX), far below any dependence
@@ -17,14 +23,8 @@ EXACT = 1e-6  # of the largest value: above the rounding of norms in float32 (LT
 
 @cache
 def tiny(name):
-    """The family's tiny model in float64. No parameter is zero: a dependence would stay hidden behind it."""
-    family = FAMILIES[name]
-    torch.manual_seed(0)
-    vae = class_named(family.class_name)(**family.tiny).eval().double()
-    for parameter in vae.parameters():
-        if not parameter.any():
-            nn.init.normal_(parameter, std=0.1)
-    return vae
+    """The family's tiny model in float64."""
+    return tiny_model(name).double()
 
 
 def pixels(name):
@@ -177,3 +177,13 @@ def test_questions_without_a_model():
     with pytest.raises(ValueError, match="EasyAnimate fails on 16 frames; nearest lengths that it keeps: 13 and 17"):
         latent_size("easyanimate", 16, 64, 64)
     assert "returns 8 frames for 5; nearest lengths that it keeps: 1 and 8" in family_named("cogvideox").fate(5)
+
+
+def test_tiny_models_are_the_same_each_time_and_hide_nothing():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    models = [tiny_model("MiniMax-H3") for _ in range(2)]
+    assert torch.equal(torch.get_rng_state(), before)
+    for a, b in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(a, b) and a.any()
+    assert not models[0].training
