@@ -20,6 +20,7 @@ def test_halves_of_finished_runs_become_the_two_sets(tmp_path, capsys):
     make_lab = script("make_lab")
     vae = small_vae(latents_std=(1.2345678, 1, 1, 1))
     spatial = small_vae().spatial
+    spatial.register_to_config(micro_batch_size=None)  # as it was trained
     spatial.save_pretrained(tmp_path / "a" / "model")
     for run in ("b", "c"):
         vae.save_pretrained(tmp_path / run / "model")
@@ -31,6 +32,7 @@ def test_halves_of_finished_runs_become_the_two_sets(tmp_path, capsys):
         assert f"wrote {tmp_path / folder}\n" in printed
         made = load(tmp_path / folder)
         assert made.config.latents_std == [1.2346, 1, 1, 1]
+        assert made.spatial.config.micro_batch_size == 4
         for half, source in (("spatial", spatial), ("temporal", vae.temporal)):
             stored = getattr(made, half).state_dict()
             assert all(torch.equal(stored[key], value.half().float()) for key, value in source.state_dict().items())

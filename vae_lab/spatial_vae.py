@@ -108,6 +108,8 @@ class SpatialVAE(PlainKeys):
 
     def _frame_by_frame(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         frames = x.transpose(1, 2).flatten(0, 1)  # (B * T, C, H, W)
+        if frames.device.type == "cpu":  # a quarter faster in this order, and the results keep it
+            frames = frames.contiguous(memory_format=torch.channels_last)
         size = self.config.micro_batch_size
         outputs = function(frames) if size is None else torch.cat([function(part) for part in frames.split(size)])
         return outputs.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
