@@ -56,9 +56,9 @@ def test_export(strict):
 @pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [None, True])
 def test_clips_of_several_sizes(dynamic):
-    vae = small_vae()
+    vae = small_vae(micro_frame_size=8)
     compiled = torch.compile(vae, dynamic=dynamic, **WHOLE)  # from the second size on, sizes are symbols
-    for num_frames, height, width in ((5, 16, 16), (9, 16, 16), (20, 24, 32)):
+    for num_frames, height, width in ((5, 16, 16), (7, 16, 16), (9, 24, 32)):  # the last one in two chunks
         x = torch.rand(1, 3, num_frames, height, width)
         assert torch.equal(compiled(x).sample, vae(x).sample)
 
@@ -83,7 +83,7 @@ def test_export_for_other_heights_and_widths_and_batches(strict):
 
 @pytest.mark.slow
 def test_inductor():
-    vae, x = small_vae(), torch.rand(1, 3, 20, 16, 16)
+    vae, x = small_vae(micro_frame_size=5), torch.rand(1, 3, 6, 16, 16)  # two chunks, and two calls of the 2D half
     torch.testing.assert_close(torch.compile(vae)(x).sample, vae(x).sample)
 
 
