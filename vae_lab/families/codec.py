@@ -23,6 +23,7 @@ from functools import cached_property
 from importlib import import_module
 from itertools import chain
 from typing import Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,10 @@ from .records import Family
 from .table import FAMILIES, family_named
 
 TRIED = 40  # frames beyond a refused length among which one that the model keeps is looked for
+
+
+_MEASURED: WeakKeyDictionary[nn.Module, tuple[Mapping, Family | None, tuple[Family | None, int | None]]]
+_MEASURED = WeakKeyDictionary()  # model -> its config and family, and what `Codec._measured` measured of it
 
 
 class LatentAndSample(NamedTuple):
@@ -115,10 +120,20 @@ class Codec:
         """Channels of the clips that the model encodes."""
         return 3
 
-    @cached_property
+    @property
     def _measured(self) -> tuple[Family | None, int | None]:
-        """The family if the model follows its law, and pixels per latent cell: of one clip on meta tensors."""
-        family, pixels = family_of(self.vae), 64
+        """The family if the model follows its law, and pixels per latent cell: measured once for a model's config."""
+        family = family_of(self.vae)
+        if not isinstance(self.vae, nn.Module):
+            return self._measure(family)
+        known = _MEASURED.get(self.vae)
+        if known is None or known[0] is not self.config or known[1] is not family:
+            known = _MEASURED[self.vae] = self.config, family, self._measure(family)
+        return known[2]
+
+    def _measure(self, family: Family | None) -> tuple[Family | None, int | None]:
+        """Encode one clip on meta tensors."""
+        pixels = 64
         num_frames = family.nearest_legal(2 * family.temporal_ratio + 1)[-1] if family else 1
         try:
             z = self.encoded_shape((1, self.in_channels, num_frames, pixels, pixels))
@@ -243,6 +258,8 @@ class Codec:
         return f"height and width must be at least {least}, two latent cells" if fits else ""
 
     def _advice(self, x: Tensor) -> str:
+        if self.family and self.family.is_legal(x.shape[2]):
+            return ""
         lengths = [length for length in self.nearest_lengths(x) if length != x.shape[2]]
         return f"; nearest lengths that it keeps: {' and '.join(map(str, lengths))}" if lengths else ""
 
@@ -293,19 +310,20 @@ class Codec:
         Some classes stay broken after a length that they refuse: what they keep between calls is not shared. A model
         that cannot be copied, such as one whose caches hold gradients, is returned itself.
         """
-        return self._copy(lambda value: value) or self
+        codec = self._copy(lambda value: value)
+        if codec is None:
+            return self
+        _MEASURED[codec.vae] = codec.config, family_of(codec.vae), self._measured
+        return codec
 
     def _copy(self, weight: Callable[[Tensor], Tensor]) -> "Codec | None":
         if not isinstance(self.vae, nn.Module):
             return None
         weights = chain(self.vae.named_parameters(), self.vae.named_buffers())
         try:
-            codec = type(self)(copy.deepcopy(self.vae, {id(value): weight(value) for _, value in weights}))
+            return type(self)(copy.deepcopy(self.vae, {id(value): weight(value) for _, value in weights}))
         except Exception:  # whatever a class keeps
             return None
-        if "_measured" in vars(self):
-            codec._measured = self._measured
-        return codec
 
     def stream(self, num_frames: int, chunked: bool | None = None) -> Streams:
         """Make streams that encode and decode a clip of num_frames piece by piece.

@@ -172,16 +172,17 @@ def probe(
 
 
 def _chunk(codec: Codec, num_frames: int | None) -> tuple[int, dict[str, str]]:
-    """Return the frames in a chunk, and a line of the report if these are not the model's own or the wanted ones."""
-    wanted = codec.chunk or num_frames or MICRO_FRAME_SIZE
-    if num_frames and not codec.chunk:
-        codec.check_length(num_frames)
-        return num_frames, {}
+    """Return the frames in a chunk, and a line of the report if the model does not keep the default."""
+    if codec.any_length or num_frames:
+        own = codec.chunk if codec.any_length else None
+        chunk = own or num_frames or MICRO_FRAME_SIZE
+        codec.check_length(chunk)
+        return chunk, {}
+    wanted = codec.chunk or MICRO_FRAME_SIZE
     kept = codec.kept_lengths(wanted) or [wanted]
     nearest = min(kept, key=lambda length: abs(length - wanted))
-    return nearest, {} if nearest == wanted else {
-        "frames": f"{nearest}, the nearest to {wanted} that {codec.name} keeps"
-    }
+    text = f"{nearest}, the nearest to {wanted} that {codec.name} keeps"
+    return nearest, {} if nearest == wanted else {"frames": text}
 
 
 def _causality(subject: Subject) -> dict[str, Any]:
