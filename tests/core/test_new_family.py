@@ -1,5 +1,8 @@
 """A newcomer's errand: a video VAE of another library with its own conventions, and one `register` for all of it."""
 
+import re
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,16 +11,17 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
-from vae_lab import DiagonalGaussian, load, synthetic_clip, to_tensor
+from vae_lab import DiagonalGaussian, load, synthetic_clip, to_tensor, write_video
+from vae_lab.__main__ import main
 from vae_lab.ablation.config import TrialConfig
 from vae_lab.ablation.trial import measure
 from vae_lab.checkpoints import inspect
-from vae_lab.families import Codec, codec_of, maps_of, register
+from vae_lab.families import FAMILIES, Codec, Family, Law, Reach, add_family, codec_of, maps_of, register
 from vae_lab.families import codec as codecs
 from vae_lab.probes.report import probe
 from vae_lab.reconstruct import reconstruct
 from vae_lab.training.config import Stage
-from vae_lab.viewers import explore_latents
+from vae_lab.viewers import explore_latents, explore_sizes
 
 STRIDE = (2, 4, 4)
 DECODER = "sharp"
@@ -120,3 +124,70 @@ def test_its_checkpoint_is_unknown_to_a_lab_that_has_not_registered_it(vae, tmp_
     del codecs._REGISTERED["PatchVAE"]
     with pytest.raises(ValueError, match="no known layout .*'PatchVAE'.* vae_lab.families.register adds"):
         load(tmp_path)
+
+
+# ---- the same by one record, for a class with diffusers' usual interface ---------------------------------------------
+
+
+class PairVAE(ModelMixin, ConfigMixin):
+    """Pairs of frames of 4x4 pixels <-> latents; a frame without a partner is lost."""
+
+    @register_to_config
+    def __init__(self, width: int = 5):
+        super().__init__()
+        self.analysis = nn.Conv3d(3, 2 * width, STRIDE, STRIDE)
+        self.synthesis = nn.ConvTranspose3d(width, 3, STRIDE, STRIDE)
+
+    def encode(self, x):
+        return SimpleNamespace(latent_dist=DiagonalGaussian(self.analysis(x)))
+
+    def decode(self, z):
+        return SimpleNamespace(sample=self.synthesis(z))
+
+
+@pytest.fixture
+def pairs(monkeypatch, tmp_path):
+    """The folder of a model of a family that one record makes known."""
+    known = dict(FAMILIES)
+    law = Law("T // 2", lambda num_frames: num_frames // 2 or None, lambda latents: 2 * latents)
+    sees = Reach("its pair", lambda frame, num_frames: range(frame // 2 * 2, min(frame // 2 * 2 + 2, num_frames)))
+    add_family(
+        Family("Pairs", PairVAE, law, 2, 4, 5, {}, encoder_sees=sees, decoder_sees=sees, first_frame="as others")
+    )
+    torch.manual_seed(0)
+    PairVAE().save_pretrained(tmp_path / "pairs")
+    yield tmp_path / "pairs"
+    FAMILIES.clear()
+    FAMILIES.update(known)
+
+
+def test_one_record_is_all_that_a_family_needs(pairs, tmp_path, capsys):
+    def printed(*arguments):
+        assert main(list(map(str, arguments))) == 0
+        return capsys.readouterr().out
+
+    text = printed("sizes", "7x30x32", "--family", "pairs")
+    assert "latent       3 frames of 8x8, 5 channels\nframes back  6\n" in text
+    assert "padded to 32x32, a multiple of 4\n" in text and "returns 6 of 7 frames; nearest lengths" in text
+    assert re.search(r"^Pairs +3x8x8 +5 +6 ", printed("sizes", "7x30x32", "--family", "all"), re.M)
+    assert "keys         as the architecture has them" in printed("inspect", pairs)
+
+    write_video(tmp_path / "clip.mkv", CLIP.frames[:6], lossless=True)
+    assert "3 frames of 8x9, 5 channels" in printed(
+        "reconstruct", tmp_path / "clip.mkv", tmp_path / "out", "--model", pairs
+    )
+    write_video(tmp_path / "odd.mkv", CLIP.frames, lossless=True)
+    assert main(["reconstruct", str(tmp_path / "odd.mkv"), str(tmp_path / "odd"), "--model", str(pairs)]) == 2
+    message = "PairVAE (Pairs) returns 6 of 7 frames; nearest lengths that it keeps: 6 and 8\n"
+    assert capsys.readouterr().err == f"vae-lab reconstruct: {message}" and not (tmp_path / "odd").exists()
+
+    report = probe(load(pairs), size=16)
+    assert report.texts["frames"] == "16, the nearest to 17 that PairVAE keeps" and not report.notes
+    assert "16+16+16: " in report.texts["chunks"] and report.seams.starts == (0, 16, 32)
+
+    vae, x = load(pairs), to_tensor(CLIP.frames[:6, :28, :32])
+    with torch.no_grad():
+        viewer = explore_latents(codec_of(vae).encode(x), x, vae=vae)
+    assert viewer.data["groups"] == [[0, 2], [2, 4], [4, 6]]
+    viewer.precompute([{"operation": "zero", "channel": 2}])
+    assert explore_sizes(6, family="pairs").text.endswith("Pairs: latent 3x64x64")
