@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vae_lab"
 PAGE = ROOT / "docs" / "api.md"
 # In the order in which docs/design.md reads them
-CORE = ("shapes", "causal_conv", "gaussian", "spatial_vae", "temporal_vae", "video_vae")
+CORE = ("shapes", "causal_conv", "gaussian", "spatial_vae", "temporal_vae", "video_vae", "magvit_v2")
 CORE += ("streaming", "metrics")
 WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))
 HEAD = """# API

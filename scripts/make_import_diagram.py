@@ -1,7 +1,8 @@
 """Draw who imports whom into docs/design.md: `python scripts/make_import_diagram.py`.
 
 Arrows that follow from others are left out: viewers import latents and latents import figures, so no arrow leads from
-viewers to figures. "the models" are causal_conv, gaussian, spatial_vae, temporal_vae, video_vae and streaming.
+viewers to figures. "the models" are causal_conv, gaussian, spatial_vae, temporal_vae, video_vae, streaming and
+magvit_v2.
 """
 
 import ast
@@ -13,7 +14,7 @@ import networkx
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vae_lab"
 PAGE = ROOT / "docs" / "design.md"
-MODELS = ("causal_conv", "gaussian", "spatial_vae", "temporal_vae", "video_vae", "streaming")
+MODELS = ("causal_conv", "gaussian", "spatial_vae", "temporal_vae", "video_vae", "streaming", "magvit_v2")
 TITLES = {"models": "the models", "model_probes": "probes.causality, probes.report"}
 BLOCK = re.compile(r"```mermaid\n.*?```\n", re.S)
 

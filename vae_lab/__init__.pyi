@@ -42,6 +42,7 @@ from .ablation import run_ablation as run_ablation
 from .causal_conv import CausalConv3d as CausalConv3d
 from .checkpoints import load as load
 from .gaussian import DiagonalGaussian as DiagonalGaussian
+from .magvit_v2 import MagvitV2 as MagvitV2
 from .metrics import psnr as psnr
 from .metrics import ssim as ssim
 from .probes import make_causal as make_causal

@@ -54,23 +54,31 @@ class Layers:
         padding: arguments of every CausalConv3d.
     """
 
-    def __init__(self, norm: str, norm_num_groups: int, act_fn: str, num_res_blocks: int, **padding: Any):
+    def __init__(
+        self,
+        norm: str,
+        norm_num_groups: int,
+        act_fn: str,
+        num_res_blocks: int,
+        norm_eps: float = NORM_EPS,
+        **padding: Any,
+    ):
         check_one_of("norm", norm, NORMS)
         check_one_of("act_fn", act_fn, ACTIVATIONS)
         self._norm = nn.GroupNorm if norm == "group" else FrameGroupNorm
         self._num_groups = positive_int("norm_num_groups", norm_num_groups)
-        self._padding = padding
+        self._norm_eps, self._padding = norm_eps, padding
         self.num_res_blocks = num_res_blocks
         self.act = ACTIVATIONS[act_fn]
 
-    def norm(self, channels: int) -> nn.GroupNorm:
+    def norm(self, channels: int, affine: bool = True) -> nn.GroupNorm:
         """Make a norm."""
         if channels % self._num_groups:
             raise ValueError(
                 f"base_channels times each channel multiplier must be a multiple of norm_num_groups "
                 f"({self._num_groups}), got {channels} channels"
             )
-        return self._norm(self._num_groups, channels, eps=NORM_EPS)
+        return self._norm(self._num_groups, channels, eps=self._norm_eps, affine=affine)
 
     def conv(
         self, in_channels: int, out_channels: int, kernel_size: int = 3, time_stride: int = 1, bias: bool = True
@@ -218,16 +226,9 @@ class TemporalVAE(PlainKeys):
         super().__init__()
         sizes = ("in_channels", "latent_channels", "base_channels", "num_res_blocks")
         in_channels, latent_channels, base_channels, num_res_blocks = (positive_int(n, self.config[n]) for n in sizes)
-        if len(temporal_downsample) != len(channel_multipliers) - 1:
-            raise ValueError(
-                f"temporal_downsample must have one flag for each channel multiplier except the last "
-                f"({len(channel_multipliers) - 1}), got {tuple(temporal_downsample)}"
-            )
-        for name, flag in [*(("temporal_downsample", flag) for flag in temporal_downsample), ("is_causal", is_causal)]:
-            if not isinstance(flag, bool):
-                raise ValueError(f"{name} must be True or False, got {flag!r}")
-        widths = [base_channels * positive_int("channel_multipliers", m) for m in channel_multipliers]
-        padding = dict(pad_mode=pad_mode, time_pad_mode=time_pad_mode, is_causal=is_causal)
+        check_flag("is_causal", is_causal)
+        widths = level_widths(base_channels, channel_multipliers, temporal_downsample)
+        padding: dict[str, Any] = dict(pad_mode=pad_mode, time_pad_mode=time_pad_mode, is_causal=is_causal)
         layers = Layers(norm, norm_num_groups, act_fn, num_res_blocks, **padding)
         self.encoder = Encoder(in_channels, latent_channels, widths, list(temporal_downsample), layers)
         self.quant_conv = layers.conv(2 * latent_channels, 2 * latent_channels, kernel_size=1)
@@ -282,6 +283,26 @@ class TemporalVAE(PlainKeys):
         """Encode and decode, with diffusers' signature."""
         posterior = self.encode(x).latent_dist
         return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), x.shape[2])
+
+
+def check_flag(name: str, flag: object) -> None:
+    """Refuse anything but True and False."""
+    if not isinstance(flag, bool):
+        raise ValueError(f"{name} must be True or False, got {flag!r}")
+
+
+def level_widths(
+    base_channels: int, channel_multipliers: Sequence[int], temporal_downsample: Sequence[bool]
+) -> list[int]:
+    """Return the channels of each level. Raises ValueError if there is not one flag for each level except the last."""
+    if len(temporal_downsample) != len(channel_multipliers) - 1:
+        raise ValueError(
+            f"temporal_downsample must have one flag for each channel multiplier except the last "
+            f"({len(channel_multipliers) - 1}), got {tuple(temporal_downsample)}"
+        )
+    for flag in temporal_downsample:
+        check_flag("temporal_downsample", flag)
+    return [base_channels * positive_int("channel_multipliers", m) for m in channel_multipliers]
 
 
 def check_num_frames(num_frames: int, num_latent_frames: int, allowed: range) -> None:

@@ -125,6 +125,13 @@ for family in (
         scaling="(z - shift) / scale, one number a channel", calling="decode(z, num_frames)",
     ),
     Family(
+        "MAGVIT-v2", "vae_lab.magvit_v2.MagvitV2", first_alone(4, "refused"), 4, 8, 18,
+        {"latent_channels": 4, "base_channels": 8, "num_res_blocks": 1, "norm_num_groups": 4},
+        source="vae_lab/magvit_v2.py, after google/praxis, praxis/layers/video/vqvae.py",
+        scaling="none: z is -1 or 1. 18 bits a cell: 18 / (4 * 8 * 8) = 0.07 bits per pixel",
+        parameters=(150.32, 225.68, 376.00),
+    ),
+    Family(
         "CogVideoX", "diffusers.AutoencoderKLCogVideoX", Law("ceil(T / 4)", lambda t: -(-t // 4), _cogvideox), 4, 8, 16,
         {
             "down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4,

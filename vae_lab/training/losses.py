@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..families.codec import codec_of
 from ..gaussian import DiagonalGaussian
+from ..magvit_v2 import BinaryCode
 from ..spatial_vae import SpatialVAE
 from .config import Stage, TrainConfig
 
@@ -71,8 +72,13 @@ class Objective(nn.Module):
         return {"loss": loss} | values
 
 
-def kl_per_element(posterior: DiagonalGaussian) -> Tensor:
-    """Return the divergence from N(0, 1) in nats per latent element, which does not grow with T, H, W or batch."""
+def kl_per_element(posterior: DiagonalGaussian | BinaryCode) -> Tensor:
+    """Return the divergence from N(0, 1) in nats per latent element, which does not grow with T, H, W or batch.
+
+    A BinaryCode has no such divergence: it is the quantizer's loss, which takes its place.
+    """
+    if isinstance(posterior, BinaryCode):
+        return posterior.loss()
     return posterior.kl().sum() / posterior.mean.numel()
 
 

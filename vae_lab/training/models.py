@@ -10,6 +10,7 @@ from torch import nn
 
 from ..checkpoints.loading import load
 from ..families.codec import class_named
+from ..magvit_v2 import MagvitV2
 from ..spatial_vae import SpatialVAE
 from ..temporal_vae import TemporalVAE
 from ..utils.checks import check_known
@@ -65,8 +66,9 @@ def _class_of(config: TrainConfig) -> tuple[type, dict[str, Any]]:
             check_known(f"model {part}", arguments.get(part) or {}, list(signature(cls).parameters))
         return VideoVAE, arguments
     kind = class_named(name)
-    if kind is None or not name.startswith("AutoencoderKL"):
-        raise ValueError(f'model class_name must be "VideoVAE" or an AutoencoderKL class of diffusers, got {name!r}')
+    if kind is None or not (name.startswith("AutoencoderKL") or kind is MagvitV2):
+        allowed = '"VideoVAE", "MagvitV2" or an AutoencoderKL class of diffusers'
+        raise ValueError(f"model class_name must be {allowed}, got {name!r}")
     if config.start == "interpolation":
         raise ValueError(f'start must be "random" or a checkpoint for {name}, got "interpolation"')
     return kind, arguments
