@@ -1,6 +1,7 @@
 """Every command on every family: it works, to the bit as the class itself, or refuses with a sentence that helps."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -282,10 +283,14 @@ def test_bad_input_of_the_commands(saved, tmp_path, capsys):
 def test_latents_of_another_family(model):
     wan, ltx = model("wan 2.1"), model("ltx 2")
     z = torch.randn(1, 16, 3, 4, 4)
-    with pytest.raises(ValueError, match=r"vae must decode latents of shape \(1, 16, 3, 4, 4\), but AutoencoderKLWan"):
+    with pytest.raises(ValueError, match="AutoencoderKLWan fails on them: its latents have 4 channels, so"):
         explore_latents(z, vae=wan, num_frames=9)
     with pytest.raises(ValueError, match="num_frames must be as many as z decodes to, got 9: AutoencoderKLLTX2Video"):
         explore_latents(z[:, :4], vae=ltx, num_frames=9)
+    for name, near in (("minimax-h3", "7 (22 frames)"), ("qwen-image 2.1", "1 (1 frame)"), ("vidtok", "4 (16 frames)")):
+        reason = f"nearest numbers of latent frames that it decodes: {near}"
+        with pytest.raises(ValueError, match=re.escape(reason)):
+            explore_latents(z[:, :4, :2], vae=model(name), num_frames=FAMILIES[name].nearest_legal(17)[0])
     with pytest.raises(ValueError, match="lengths that fit are 9 and 13"):
         explore_latents(z[:, :4], vae=wan, num_frames=8)
 

@@ -44,8 +44,14 @@ from .table import FAMILIES, family_named
 TRIED = 40  # frames beyond a refused length among which one that the model keeps is looked for
 
 
-_MEASURED: WeakKeyDictionary[nn.Module, tuple[Mapping, Family | None, tuple[Family | None, int | None]]]
+_MEASURED: "WeakKeyDictionary[nn.Module, tuple[Mapping, Family | None, _Measured]]"
 _MEASURED = WeakKeyDictionary()  # model -> its config and family, and what `Codec._measured` measured of it
+
+
+class _Measured(NamedTuple):
+    family: Family | None  # None if nothing is known of the class, or if the model has another law
+    spatial_ratio: int | None
+    channels: int | None = None  # of latents
 
 
 class LatentAndSample(NamedTuple):
@@ -121,8 +127,8 @@ class Codec:
         return 3
 
     @property
-    def _measured(self) -> tuple[Family | None, int | None]:
-        """The family if the model follows its law, and pixels per latent cell: measured once for a model's config."""
+    def _measured(self) -> _Measured:
+        """What is measured once for a model's config."""
         family = family_of(self.vae)
         if not isinstance(self.vae, nn.Module):
             return self._measure(family)
@@ -131,7 +137,7 @@ class Codec:
             known = _MEASURED[self.vae] = self.config, family, self._measure(family)
         return known[2]
 
-    def _measure(self, family: Family | None) -> tuple[Family | None, int | None]:
+    def _measure(self, family: Family | None) -> _Measured:
         """Encode one clip on meta tensors."""
         pixels = 64
         num_frames = family.nearest_legal(2 * family.temporal_ratio + 1)[-1] if family else 1
@@ -140,13 +146,16 @@ class Codec:
         except ValueError:  # a size that this model does not take
             z = None
         if z is None or not z[-1] or pixels % z[-1]:
-            return family, family.spatial_ratio if family else getattr(self.vae, "spatial_compression_ratio", None)
-        return (family if family and z[2] == family.latent_frames(num_frames) else None), pixels // z[-1]
+            ratio = family.spatial_ratio if family else getattr(self.vae, "spatial_compression_ratio", None)
+            return _Measured(family, ratio)
+        if family and z[2] != family.latent_frames(num_frames):
+            family = None
+        return _Measured(family, pixels // z[-1], z[1])
 
     @property
     def family(self) -> Family | None:
         """What is known of models of this class and config; None if nothing is, or if this one has another law."""
-        return self._measured[0]
+        return self._measured.family
 
     @property
     def spatial_ratio(self) -> int | None:
@@ -154,7 +163,7 @@ class Codec:
 
         It is measured: diffusers' classes have no common name for it, and LTX's attribute says 64 where 32 is true.
         """
-        return self._measured[1]
+        return self._measured.spatial_ratio
 
     @property
     def temporal_ratio(self) -> int | None:
@@ -291,13 +300,26 @@ class Codec:
             del self._without_weights  # some classes stay broken after a length that they refuse
             if isinstance(error, NotImplementedError) or "meta" in str(error):
                 return None
-            what = "latents" if method == "decode" else "clips"
+            what, reason = "clips", first_line(error)
+            if method == "decode":
+                what, reason = "latents", self._why_not(shape) or reason
             raise ValueError(
-                f"vae must {method} {what} of shape {tuple(shape)}, but {self.name} fails on them: {first_line(error)}"
+                f"vae must {method} {what} of shape {tuple(shape)}, but {self.name} fails on them: {reason}"
             ) from None
         except Exception:  # the call itself will show what is missing
             del self._without_weights
             return None
+
+    def _why_not(self, shape: Sequence[int]) -> str:
+        """Say why the model cannot decode latents of a shape, if that is known."""
+        family, _, channels = self._measured
+        if channels not in (None, shape[1]):
+            return f"its latents have {channels} channels, so these are of another family"
+        if family is None or family.law.decoded is None:
+            return ""
+        lengths = family.nearest_legal(shape[2] * family.temporal_ratio)
+        near = [f"{family.latent_frames(length)} ({count(length, 'frame')})" for length in lengths]
+        return f"nearest numbers of latent frames that it decodes: {' and '.join(near)}"
 
     @cached_property
     def _without_weights(self) -> "Codec | None":

@@ -310,8 +310,9 @@ def _check_decodes(codec: Codec, z: Tensor, num_frames: int, name: str) -> None:
         raise ValueError(f"vae must decode to frames (1, 3, T, H, W), but {codec.name} decodes z to {shape}")
     if not codec.any_length and shape[2] != num_frames:
         longer = codec.decoded_shape((*z.shape[:2], z.shape[2] + 1, *z.shape[3:]), num_frames) or shape
+        fitting = sorted({shape[2], longer[2]})
         decodes = f"{codec.name} decodes {count(z.shape[2], 'latent frame')} to {count(shape[2], 'frame')}"
         raise ValueError(
             f"{name} must be as many as z decodes to, got {num_frames}: {decodes}, so some frames are not in z or in "
-            f"others of its latent frames; lengths that fit are {shape[2]} and {longer[2]}"
+            f"others of its latent frames; lengths that fit are {' and '.join(map(str, fitting))}"
         )
