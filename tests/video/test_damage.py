@@ -149,6 +149,34 @@ def test_windows_of_a_long_file_agree_once_damage_is_known(tmp_path, monkeypatch
         assert np.array_equal(read_video(bad, start, 3).frames, whole[start : start + 3])
 
 
+SOUGHT = {  # name: (suffix, codec, pixel format, options)
+    **{name: KINDS[name] for name in ("h264", "h264, b-frames", "hevc", "vp9", "av1", "prores")},
+    "hevc, mkv": ("mkv", *KINDS["hevc"][1:]),
+    "vp9, mp4": ("mp4", *KINDS["vp9"][1:]),
+    "mpeg2": ("mkv", "mpeg2video", "yuv420p", {"g": "10", "bf": "2"}),
+    "mpeg4": ("mp4", "mpeg4", "yuv420p", {"g": "10"}),
+    "mjpeg": ("mov", "mjpeg", "yuvj420p", {}),
+}
+
+
+@pytest.mark.parametrize("name", SOUGHT)
+def test_a_window_of_a_long_file_knows_of_damage_before_it(tmp_path, monkeypatch, name):
+    """As in a process that has read nothing of the file yet: a window is numbered like the frames of the whole."""
+    monkeypatch.setattr(decoding, "WORTH_A_SEEK", 0)
+    suffix, codec, pixels, options = SOUGHT[name]
+    path = encode(tmp_path / f"clip.{suffix}", FRAMES, codec, pixels, options=options)
+    seen = 0
+    for damaged in (3, 10, 14):
+        position, size = packets(path)[damaged]
+        bad = overwrite(path, tmp_path / f"bad.{suffix}", [(position, size)])
+        whole = read_video(bad).frames
+        seen += len(whole) < 30
+        for start in range(12, len(whole) - 1, 4):
+            monkeypatch.setattr(decoding, "_damaged", set())
+            assert np.array_equal(read_video(bad, start, 2).frames, whole[start : start + 2]), (damaged, start)
+    assert seen
+
+
 def test_a_file_of_damaged_packets_only(tmp_path):
     path = encode(tmp_path / "clip.mp4", FRAMES, "prores_ks", "yuv422p10le", container_format="mov")
     bad = overwrite(path, tmp_path / "bad.mp4", packets(path))

@@ -44,7 +44,8 @@ def read_video(
           folder are left out and named in the clip's `notes`. HEIC pictures in tiles need the extra `heic`.
         start: first frame, from 0. Frames are counted as they are shown, also at a variable rate.
         num_frames: None reads to the end. In long files, decoding starts at the last picture before `start` from which
-          it is exact.
+          it is exact. Frames that cannot be decoded do not count; but before that picture, this is known of packets
+          with damaged headers only, unless the process has read the file from its start.
         size: (H, W) that each frame is scaled to cover, anti-aliased, and then cropped to, in the middle.
         strict: refuse a source with damaged frames.
 
