@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from vae_lab import Clip, load, synthetic_clip, to_frames, to_tensor, write_video
 from vae_lab.__main__ import main
-from vae_lab.families import FAMILIES, class_named, codec_of
+from vae_lab.families import FAMILIES, codec_of, tiny_model
 from vae_lab.probes import report as report_module
 from vae_lab.probes.report import PROBES, probe
 from vae_lab.reconstruct import reconstruct
@@ -51,13 +50,7 @@ def saved(tmp_path_factory):
     def folder(name: str) -> Path:
         path = root / name.replace(" ", "_")
         if not path.exists():
-            torch.manual_seed(0)
-            family = FAMILIES[name]
-            vae = class_named(family.class_name)(**family.tiny).eval()
-            for parameter in vae.parameters():
-                if not parameter.any():
-                    nn.init.normal_(parameter, std=0.1)
-            vae.save_pretrained(path)
+            tiny_model(name).save_pretrained(path)
         return path
 
     return folder
@@ -159,7 +152,8 @@ def test_probe(name, model, monkeypatch):
 
 
 def test_most_families_work_with_every_command():
-    assert len(NAMES) >= 29 and len(NAMES) - len(LEFT_OUT) >= 27
+    """The tests above run all of them; of these two, `probe` leaves rows out."""
+    assert len(NAMES) >= 30 and LEFT_OUT.keys() == {"qwen-image 2.1", "minimax-h3"}
 
 
 @pytest.mark.slow
