@@ -292,5 +292,5 @@ def test_pipes_and_devices_are_refused_as_input(tmp_path, capsys):
     (tmp_path / "link.mp4").symlink_to(tmp_path / "pipe.mp4")
     for source in (tmp_path / "pipe.mp4", tmp_path / "link.mp4", "/dev/zero", "/dev/null"):
         assert main(["reconstruct", str(source), str(tmp_path / "out")]) == 2
-        assert "must be a file or a folder" in capsys.readouterr().err
+        assert "neither a file nor a folder but a pipe, a socket or a device" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ..utils import exit_codes
 from ..utils.checks import check_above, check_known
 from ..utils.extras import needs_extra
-from ..utils.files import locked
+from ..utils.files import locked, read_text
 from ..utils.text import first_line
 from .config import TrialConfig
 from .fingerprints import code_version, key_of
@@ -110,15 +110,16 @@ def read_ablation_file(path: str | Path, scale: float = 1.0) -> dict[str, Any]:
     variant. scale: factor on the SCALED fields in base and variants: 5 for five times the training.
     """
     check_above("scale", scale, 0)
+    text = read_text(path)
     try:
-        values = tomllib.loads(Path(path).read_text("utf-8"))
+        values = tomllib.loads(text)
         check_known("an ablation", values, ("seeds", "base", "variants"))
         for name in ("base", "variants"):
             if not isinstance(values.get(name), dict):
                 raise ValueError(f"an ablation needs a table [{name}]")
         scaled = {name: _scaled(name, values[name], scale) for name in ("base", "variants")}
         return values | scaled | {"base": TrialConfig.from_dict(scaled["base"])}
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # errors of TOML and UTF-8 are ValueErrors
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # errors of TOML are ValueErrors
         raise ValueError(f"{path}: {error}") from error
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ..utils.files import check_kind, read_text
 from ..utils.text import first_line
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -37,9 +38,10 @@ class Headers(NamedTuple):
 
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file. Raises ValueError if it holds anything else."""
+    text = read_text(path)
     try:
-        values = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        values = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not readable JSON: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(values).__name__}")
@@ -154,6 +156,7 @@ def read_tensors(files: list[Path], keys: Collection[str]) -> dict[str, torch.Te
 
 def _is_safetensors(file: Path) -> bool:
     """Tell by the content, because names mislead: some .bin files on the Hub are safetensors."""
+    check_kind(file)
     with file.open("rb") as opened:
         head = opened.read(9)
     if head.startswith(b"version "):

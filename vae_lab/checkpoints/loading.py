@@ -15,6 +15,7 @@ from diffusers import ModelMixin
 
 from ..families.codec import class_named
 from ..families.table import FAMILIES
+from ..utils.files import check_kind
 from ..video_vae import VideoVAE
 from . import open_sora
 from .bundled import LAB_WEIGHTS, lab_weights
@@ -214,8 +215,7 @@ def _find(
 def _find_here(source: str, path: Path, variant: str | None) -> _Checkpoint:
     if not path.exists():
         raise FileNotFoundError(f"there is no {path}")
-    if not path.is_dir() and not path.is_file():  # the usual file beside it must not be read in its place
-        raise ValueError(f"{path} is neither a file nor a folder but a pipe, a socket or a device; save it as a file")
+    check_kind(path)  # the usual file beside it must not be read in its place
     folder = path if path.is_dir() else path.parent
     files = named_files(path) if path.is_file() else []
     config = _local_config(folder, files)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..figures.frames import ERROR_GAIN
 from ..utils.checks import check_above, plain
+from ..utils.files import check_kind
 from ..utils.text import count, first_line
 from ..video.reading import VideoInfo, check_window, iter_video, scan_video
 from ..video.writing import check_fps, check_times, ticks
@@ -52,8 +53,7 @@ class Plan:
             _check_device(self.device)
         if not self.source.exists():
             raise FileNotFoundError(f"no file or folder at {self.source}")
-        if not self.source.is_file() and not self.source.is_dir():
-            raise ValueError(f"source ({self.source}) must be a file or a folder: it is a pipe, a socket or a device")
+        check_kind(self.source)
         prepare_folder(self.out, self.source)
         self.info = scan_video(self.source, self.start, self.num_frames, self.size, self.strict)
         check_sides("frames", (self.info.height, self.info.width))

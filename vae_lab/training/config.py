@@ -19,6 +19,7 @@ from ..utils.checks import (
     plain,
     positive_int,
 )
+from ..utils.files import read_text
 
 PARTS = ("spatial", "temporal", "whole")
 STARTS = ("interpolation", "random")
@@ -179,9 +180,10 @@ class TrainConfig:
     @classmethod
     def from_toml(cls, path: str | Path) -> Self:
         """Build from a TOML file with a [[stages]] table for each stage. Errors name the file."""
+        text = read_text(path)
         try:
-            return cls.from_dict(tomllib.loads(Path(path).read_text("utf-8")))
-        except (ValueError, TypeError) as error:  # TOMLDecodeError and UnicodeDecodeError are ValueErrors
+            return cls.from_dict(tomllib.loads(text))
+        except (ValueError, TypeError, RecursionError) as error:  # TOMLDecodeError is a ValueError
             raise ValueError(f"{path}: {error}") from error
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..utils.files import folder_beside, locked, reason, save_state, write_beside
+from ..utils.files import check_kind, folder_beside, locked, reason, save_state, write_beside
 from .config import RUNTIME_FIELDS, TrainConfig, renamed
 
 FIELDS = ("step", "stage", "loss", "mse", "l1", "kl", "identity", "perceptual", "psnr", "learning_rate", "grad_norm",
@@ -107,6 +107,7 @@ class RunFolder:
 def read_log(path: str | Path) -> list[dict[str, Any]]:
     """Read the rows of a log.csv: `step` as int, `stage` as text, other numbers as float. Empty cells are left out."""
     kinds = {"step": int, "stage": str}
+    check_kind(Path(path))
     with Path(path).open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
         return [{key: kinds.get(key, float)(value) for key, value in row.items() if value} for row in rows]

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, locks, and a hash of weights."""
+"""Files and folders that are written whole or not at all, files to read, locks, and a hash of weights."""
 
 import hashlib
 import os
@@ -13,11 +13,40 @@ from filelock import FileLock, Timeout
 from .text import first_line
 
 LONGEST_NAME = 255  # bytes, in nearly all file systems
+MAX_TEXT = 16_000_000  # characters: configs and indices of checkpoints have thousands
+OPEN_FILES = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # what the shell has opened for this process
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
     from torch import Tensor
+
+
+def check_kind(path: Path) -> None:
+    """Refuse what is there but is neither a file nor a folder: a device has no end, a pipe may have no writer."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{path} is neither a file nor a folder but a pipe, a socket or a device; save it as a file")
+
+
+def read_text(path: str | Path) -> str:
+    """Return the text in a config or another file that is read whole: UTF-8, at most MAX_TEXT characters.
+
+    Pipes are read if the shell has made them, as for `vae-lab train <(…) OUT` or `vae-lab train /dev/stdin OUT`.
+    Raises OSError if there is no such file, ValueError, naming it, for all that is refused.
+    """
+    path = Path(path)
+    if not (path.is_fifo() and str(path).startswith(OPEN_FILES)):
+        check_kind(path)
+    if path.is_dir():
+        raise ValueError(f"{path} must be a file, it is a folder")
+    with path.open(encoding="utf-8") as file:
+        try:
+            text = file.read(MAX_TEXT + 1)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: it is not text in UTF-8: {error}") from None
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"{path} must hold at most {MAX_TEXT:,} characters, it is longer")
+    return text
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..utils.checks import is_number, positive_int
+from ..utils.files import check_kind
 from . import decoding, images
 from .frames import DEFAULT_FPS, Clip, check_size
 from .images import IMAGE_SUFFIXES, BreaksOffError, Shown, Window
@@ -132,12 +133,8 @@ def _read(source: str | Path, window: Window) -> Iterator[Shown]:
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"no file or folder at {path}")
-    if path.is_dir():
-        frames = images.iter_folder(path, window, _read_file)
-    elif path.is_file():
-        frames = _read_file(path, window)
-    else:
-        raise ValueError(f"{path} is neither a file nor a folder but a pipe, a socket or a device; save it as a file")
+    check_kind(path)
+    frames = images.iter_folder(path, window, _read_file) if path.is_dir() else _read_file(path, window)
     return _checked(frames, path, window.start, window.num_frames)
 
 
