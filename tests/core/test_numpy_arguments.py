@@ -11,10 +11,10 @@ from tests.helpers import SMALL_SPATIAL, small_vae
 from tests.helpers.training import TEMPORAL, spatial_config
 from vae_lab import CausalConv3d, SpatialVAE, TemporalVAE, load, photo_clip, read_video, synthetic_clip, write_video
 from vae_lab.checkpoints import lab_weights
-from vae_lab.families import codec_of, maps_of
+from vae_lab.families import codec_of, maps_of, tiny_model
 from vae_lab.figures import padding_diagram
 from vae_lab.lessons import question
-from vae_lab.probes import frame_dependency, seam_profile
+from vae_lab.probes import frame_dependency, receptive_field, seam_profile
 from vae_lab.reconstruct import reconstruct_file
 from vae_lab.training.config import Stage
 from vae_lab.video import photo
@@ -89,6 +89,46 @@ def test_rates_and_pixel_shapes_of_written_videos(number, tmp_path):
     assert clip.fps == 25 and clip.pixel_aspect == 2
     with pytest.raises(ValueError, match="fps must be above 0"):
         write_video(tmp_path / "b.mp4", frames, fps=True)
+
+
+NO_SEEDS = [True, np.True_, torch.tensor(True), 2.5, float("nan"), float("inf"), "3", b"3", [1], np.array([1, 2]), 1j]
+
+
+@pytest.mark.parametrize("value", NO_SEEDS, ids=lambda value: type(value).__name__)
+def test_seeds_frames_and_views_that_are_none_are_refused(value):
+    m = maps_of(small_vae(), 5)
+    calls = {
+        "seed": [
+            lambda: photo_clip("coffee", 2, (8, 8), seed=value),
+            lambda: synthetic_clip("shapes", 2, (8, 8), seed=value),
+            lambda: frame_dependency(m.encode, m.x, seed=value),
+            lambda: receptive_field(m.encode, m.x, seed=value),
+            lambda: maps_of(small_vae(), 5, seed=value),
+            lambda: tiny_model("wan 2.1", seed=value),
+        ],
+        "at": [lambda: synthetic_clip("cut", 5, (8, 8), at=value)],
+        "start": [
+            lambda: photo_clip("coffee", 2, (8, 8), start=(0, value, 1)),
+            lambda: photo_clip("coffee", 2, (8, 8), start=value),
+        ],
+        "stop": [lambda: photo_clip("coffee", 2, (8, 8), stop=(value, 0, 1))],
+    }
+    for name, refused in calls.items():
+        for call in refused:
+            with pytest.raises(ValueError, match=f"^{name} must be "):
+                call()
+
+
+@INTEGERS
+def test_seeds_frames_and_views(integer):
+    m = maps_of(small_vae(), 5)
+    assert frame_dependency(m.encode, m.x, seed=integer(3)) is not None
+    assert receptive_field(m.encode, m.x, seed=integer(3)) is not None
+    one, other = (synthetic_clip("cut", 5, (8, 8), seed=n, at=n) for n in (3, integer(3)))
+    assert np.array_equal(one.frames, other.frames)
+    views = [(0, 1, 2), np.array([0, 1, 2], np.float32), torch.tensor([0, 1, 2]), [integer(0), integer(1), integer(2)]]
+    clips = [photo_clip("coffee", 2, (8, 8), start=view, seed=integer(1)).frames for view in views]
+    assert all(np.array_equal(clip, clips[0]) for clip in clips)
 
 
 UNKNOWN = ["nonsense", [], {}, ["a"], np.array(["a", "b"]), 3, None, object()]

@@ -33,7 +33,7 @@ from ..shapes import Timeline
 from ..spatial_vae import SpatialVAE
 from ..streaming import StreamingDecoder, StreamingEncoder
 from ..temporal_vae import TemporalVAE
-from ..utils.checks import check_video, positive_int
+from ..utils.checks import check_video, positive_int, torch_seed
 from ..utils.files import hash_weights
 from ..utils.text import count, first_line
 from ..utils.wrapping import plain_key, unwrapped
@@ -475,7 +475,7 @@ def tiny_model(family: str, seed: int = 0) -> nn.Module:
     """
     record = family_named(family)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(torch_seed(seed))
         vae = _imported(record.cls)(**record.tiny).eval()
         for parameter in vae.parameters():
             if not parameter.any():

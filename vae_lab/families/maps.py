@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..shapes import Timeline, decoder_last_seen, encoder_last_seen
-from ..utils.checks import positive_int
+from ..utils.checks import positive_int, torch_seed
 from .codec import codec_of
 
 
@@ -44,7 +44,7 @@ def maps_of(vae: Any, num_frames: int = 17, size: int = 16, seed: int = 0) -> Ma
     """
     codec = codec_of(vae)
     shape = (1, codec.in_channels, positive_int("num_frames", num_frames), *[positive_int("size", size)] * 2)
-    generator = torch.Generator().manual_seed(int(seed))
+    generator = torch.Generator().manual_seed(torch_seed(seed))
     pixels = codec.takes == "pixels"
     x = torch.rand(shape, generator=generator) * 2 - 1 if pixels else torch.randn(shape, generator=generator)
     x = x.to(codec.device, codec.dtype)

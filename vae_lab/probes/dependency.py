@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..figures import probes as pictures
-from ..utils.checks import check_one_of, is_number
+from ..utils.checks import check_one_of, is_number, torch_seed
 from ..utils.tables import DataFrame, Figure, table_of
 from ..utils.text import count
 from .maps import VideoMap, apply_map, change_frames, elided, largest_by_frame, repeatable_output
@@ -144,7 +144,7 @@ def _gradients(f: VideoMap, x: Tensor, seed: int) -> Tensor:
     y = apply_map(f, x)
     if not y.requires_grad:
         raise ValueError('f must let gradients through for method "gradient": it must not use no_grad or detach')
-    generator = torch.Generator().manual_seed(int(seed))
+    generator = torch.Generator().manual_seed(torch_seed(seed))
     rows = []
     for values in y.unbind(2):
         weights = torch.randn((PROJECTIONS, *values.shape), generator=generator, dtype=torch.float64).to(y)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..utils.checks import check_above, check_video
+from ..utils.checks import check_above, check_video, torch_seed
 
 VideoMap = Callable[[Tensor], Tensor]
 AXES = {"time": "frame", "height": "row", "width": "column"}
@@ -49,7 +49,8 @@ def change_frames(x: Tensor, frames: slice, size: float, seed: int) -> Tensor:
     size: in the units of x, above 0. The noise depends on the seed and the shape only.
     """
     check_above("size", size, 0)
-    noise = torch.randn(x[:, :, :1].shape, generator=torch.Generator().manual_seed(int(seed)), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(torch_seed(seed))
+    noise = torch.randn(x[:, :, :1].shape, generator=generator, dtype=torch.float64)
     changed = x.detach().clone()
     changed[:, :, frames] += (size * noise).to(x)
     if torch.equal(changed[:, :, frames], x[:, :, frames]):

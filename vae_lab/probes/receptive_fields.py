@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..figures import probes as pictures
 from ..shapes import kernel_reach
-from ..utils.checks import check_one_of
+from ..utils.checks import check_one_of, torch_seed
 from ..utils.tables import DataFrame, Figure, table_of
 from .maps import AXES, VideoMap, apply_map, repeatable_output
 
@@ -114,7 +114,8 @@ def receptive_field(f: VideoMap, x: Tensor, share: float = 0.99, seed: int = 0) 
         y = apply_map(f, x)
     if not y.requires_grad:
         raise ValueError("f must let gradients through: it must not use no_grad or detach")
-    weights = torch.randn(y.shape[:2], generator=torch.Generator().manual_seed(int(seed)), dtype=torch.float64).to(y)
+    generator = torch.Generator().manual_seed(torch_seed(seed))
+    weights = torch.randn(y.shape[:2], generator=generator, dtype=torch.float64).to(y)
     middle = [size // 2 for size in y.shape[2:]]
 
     @cache

@@ -43,15 +43,21 @@ def positive_int(name: str, value: Any) -> int:
 
 def integer_within(name: str, value: Any, low: int, high: int | None = None) -> int:
     """Return an integer from `low` to `high` (None: no limit), both included, as int; other values raise ValueError."""
-    if not is_number(value, Integral) or value < low or (high is not None and value > high):
+    number = plain(value)  # torch compares small integer types with wrapped numbers
+    if not is_number(number, Integral) or number < low or (high is not None and number > high):
         rule = f"of at least {low}" if high is None else f"from {low} to {high}"
         raise ValueError(f"{name} must be an integer {rule}, got {value!r}")
-    return int(value)
+    return int(number)
 
 
 def index_of(name: str, value: Any, size: int) -> int:
     """Return an index into `size` values, counted from 0, as int; other values raise ValueError."""
     return integer_within(name, value, 0, size - 1)
+
+
+def torch_seed(value: Any) -> int:
+    """Return a seed of torch's generators as int; other values raise ValueError."""
+    return integer_within("seed", value, -(1 << 63), (1 << 64) - 1)
 
 
 def finite(name: str, value: Any) -> float:

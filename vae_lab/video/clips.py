@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from functools import cache
+from numbers import Integral
 
 import numpy as np
 from PIL import Image
 
-from ..utils.checks import check_one_of, plain, positive_int
+from ..utils.checks import check_one_of, integer_within, is_number, plain, positive_int
 from ..utils.extras import needs_extra
 from .frames import Clip, check_size
 
@@ -72,15 +73,17 @@ def photo_clip(
     """
     positive_int("num_frames", num_frames)
     height, width = check_size(size)
-    random = np.random.default_rng(plain(seed))
+    random = np.random.default_rng(integer_within("seed", seed, 0))
     image = Image.fromarray(photo(name))
     widest = min(image.width / width, image.height / height)  # photo pixels per frame pixel at zoom 1
     views: list[tuple[float, ...]] = []
     for view_name, view in (("start", start), ("stop", stop)):
         drawn = (*random.uniform(0, 1, 2), np.exp(random.uniform(0, np.log(max(widest, 1.5)))))
-        x, y, zoom = drawn if view is None else view
-        if not (0 <= x <= 1 and 0 <= y <= 1 and zoom >= 1):
-            raise ValueError(f"{view_name} must be (x, y, zoom) with x, y in [0, 1] and zoom >= 1, got {(x, y, zoom)}")
+        view = drawn if view is None else plain(view)
+        numbers = isinstance(view, list | tuple) and len(view) == 3 and all(map(is_number, view))
+        if not numbers or not (0 <= view[0] <= 1 and 0 <= view[1] <= 1 and 1 <= view[2] < float("inf")):
+            raise ValueError(f"{view_name} must be (x, y, zoom) with x, y in [0, 1] and zoom >= 1, got {view!r}")
+        x, y, zoom = map(float, view)
         views.append((x, y, np.log(zoom)))
     frames = []
     for x, y, log_zoom in np.linspace(views[0], views[1], num_frames):
@@ -113,9 +116,10 @@ def synthetic_clip(
     if at is not None and kind not in ("cut", "impulse"):
         raise ValueError(f'at belongs to the kinds "cut" and "impulse", not {kind!r}')
     at = num_frames // 2 if at is None else at
-    if not 0 <= at < num_frames:
-        raise ValueError(f"at must be a frame of the clip, 0 to {num_frames - 1}, got {at}")
-    random = np.random.default_rng(plain(seed))
+    if not is_number(at, Integral) or not 0 <= at < num_frames:
+        raise ValueError(f"at must be a frame of the clip, 0 to {num_frames - 1}, got {at!r}")
+    at = int(at)
+    random = np.random.default_rng(integer_within("seed", seed, 0))
     match kind:
         case "shapes":
             frames = _shapes(num_frames, height, width, random)
