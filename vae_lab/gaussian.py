@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 
@@ -50,19 +51,46 @@ class DiagonalGaussian:
         """The most likely value, which is the mean: (B, C, ...)."""
         return self.mean
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw mean + std * noise. The noise is drawn on the generator's device: a CPU seed gives it on any device."""
-        device = generator.device if generator is not None else self.mean.device
-        noise = torch.randn(self.mean.shape, generator=generator, device=device, dtype=self.mean.dtype)
-        return self.mean + self.std * noise.to(self.mean.device)
+    @property
+    def parameters(self) -> Tensor:
+        """`moments`, by diffusers' name."""
+        return self.moments
 
-    def kl(self) -> Tensor:
-        """Kullback-Leibler divergence from N(0, 1), in nats, summed over all axes except the batch: shape (B,).
+    deterministic = False
+    """Whether samples have no noise. diffusers' class can be told so; this one is always a distribution."""
 
+    def sample(self, generator: torch.Generator | Sequence[torch.Generator] | None = None) -> Tensor:
+        """Draw mean + std * noise. The noise is drawn on the generator's device: a CPU seed gives it on any device.
+
+        generator: one for the whole batch, or a list with one for each item.
+        """
+        generator = list(generator) if isinstance(generator, Sequence) else generator
+        if isinstance(generator, list) and len(generator) != len(self.mean):
+            raise ValueError(f"generator must be one, or a list of {len(self.mean)}, one for each item of the batch")
+        noise = randn_tensor(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        return self.mean + self.std * noise
+
+    def kl(self, other: "DiagonalGaussian | None" = None) -> Tensor:
+        """Kullback-Leibler divergence from another one, in nats, summed over all axes except the batch: shape (B,).
+
+        other: with `mean` and `logvar`, such as diffusers' class too; default: N(0, 1).
         It is float32 for moments of half precision: a sum over a video would overflow float16.
         """
         mean, logvar = at_least_float32(self.mean), at_least_float32(self.logvar)
-        return 0.5 * (mean**2 + logvar.exp() - 1.0 - logvar).flatten(1).sum(1)
+        if other is None:
+            return 0.5 * (mean**2 + logvar.exp() - 1.0 - logvar).flatten(1).sum(1)
+        mean = mean - at_least_float32(other.mean)
+        theirs = at_least_float32(other.logvar)
+        return 0.5 * (mean**2 / theirs.exp() + (logvar - theirs).exp() - 1.0 - logvar + theirs).flatten(1).sum(1)
+
+    def nll(self, sample: Tensor, dims: Sequence[int] | None = None) -> Tensor:
+        """Negative log likelihood of a sample (B, C, ...), in nats, summed over `dims`.
+
+        dims: default: all except the batch. diffusers' default is [1, 2, 3], which omits one axis of a video.
+        """
+        mean, logvar = at_least_float32(self.mean), at_least_float32(self.logvar)
+        nll = 0.5 * (math.log(2 * math.pi) + logvar + (at_least_float32(sample) - mean) ** 2 / logvar.exp())
+        return nll.sum(tuple(range(1, nll.ndim) if dims is None else dims))
 
     def scaled(self, factor: float) -> "DiagonalGaussian":
         """Return the distribution of `factor` times the variable. The clamp is not applied again."""

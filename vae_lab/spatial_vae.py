@@ -13,11 +13,13 @@ from torch import Tensor
 
 from .gaussian import DiagonalGaussian
 from .shapes import latent_size
+from .utils.autoencoder import Autoencoder, coding
 from .utils.checks import check_above, check_video, positive_int
-from .utils.wrapping import PlainKeys
+
+TILE = 512  # pixels: the frames that Stable Diffusion's VAE, whose architecture this is, was made for
 
 
-class SpatialVAE(PlainKeys):
+class SpatialVAE(Autoencoder):
     """Apply diffusers' AutoencoderKL to every frame of a video, `micro_batch_size` frames at a time.
 
     The defaults are SDXL's architecture, which Open-Sora 1.2 uses: 83,653,863 parameters.
@@ -60,6 +62,8 @@ class SpatialVAE(PlainKeys):
         blocks = dict(down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels)
         shared = signature(AutoencoderKL).parameters.keys() & signature(SpatialVAE).parameters.keys()  # by name
         self.autoencoder = AutoencoderKL(**blocks, **{name: self.config[name] for name in shared})
+        self.enable_tiling()
+        self.use_tiling = False
 
     def with_scaling_factor(self, scaling_factor: float) -> "SpatialVAE":
         """Make a copy of this model, weights included, with another scaling_factor."""
@@ -67,6 +71,31 @@ class SpatialVAE(PlainKeys):
         other = deepcopy(self)
         other.register_to_config(scaling_factor=scaling_factor)
         return other
+
+    def enable_tiling(self, tile_sample_min_size: int = TILE) -> None:
+        """Compute frames of more pixels than this along an axis in tiles, to save memory.
+
+        Tiles overlap by a quarter, where they fade into each other. Attention and norms see one tile instead of the
+        frame, so results differ, the more so the smaller the tiles are.
+        Raises ValueError unless the size is a multiple of 4 latent cells, of which one is the overlap.
+        """
+        cells, rest = divmod(positive_int("tile_sample_min_size", tile_sample_min_size), self.spatial_compression_ratio)
+        if rest or cells % 4:
+            raise ValueError(
+                f"tile_sample_min_size ({tile_sample_min_size}) must be a multiple of "
+                f"{4 * self.spatial_compression_ratio}, 4 latent cells"
+            )
+        self.autoencoder.tile_sample_min_size, self.autoencoder.tile_latent_min_size = tile_sample_min_size, cells
+        self.use_tiling = True
+
+    @property
+    def use_tiling(self) -> bool:
+        """Whether large frames are computed in tiles (`enable_tiling`)."""
+        return self.autoencoder.use_tiling
+
+    @use_tiling.setter
+    def use_tiling(self, value: bool) -> None:
+        self.autoencoder.use_tiling = value
 
     @property
     def spatial_compression_ratio(self) -> int:
@@ -77,6 +106,7 @@ class SpatialVAE(PlainKeys):
         """(T, H, W) of a clip -> (T, h, w) of its latents."""
         return latent_size(size, temporal_ratio=1, spatial_ratio=self.spatial_compression_ratio, micro_frame_size=None)
 
+    @coding
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
         """Encode (B, 3, T, H, W) in [-1, 1] to `.latent_dist`, a posterior over *scaled* latents (B, C, T, h, w).
 
@@ -88,6 +118,7 @@ class SpatialVAE(PlainKeys):
         moments = self._frame_by_frame(lambda frames: self.autoencoder.encode(frames).latent_dist.parameters, x)
         return AutoencoderKLOutput(latent_dist=DiagonalGaussian(moments).scaled(self.config.scaling_factor))
 
+    @coding
     def decode(self, z: Tensor, num_frames: int | None = None) -> DecoderOutput:
         """Decode scaled latents (B, C, T, h, w) to `.sample` (B, 3, T, H, W), roughly in [-1, 1] and not clamped.
 
@@ -98,13 +129,6 @@ class SpatialVAE(PlainKeys):
             raise ValueError(f"num_frames ({num_frames}) must equal the {z.shape[2]} latent frames of a 2D VAE")
         z = z / self.config.scaling_factor
         return DecoderOutput(sample=self._frame_by_frame(lambda frames: self.autoencoder.decode(frames).sample, z))
-
-    def forward(
-        self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None
-    ) -> DecoderOutput:
-        """Encode and decode, with diffusers' signature."""
-        posterior = self.encode(x).latent_dist
-        return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode())
 
     def _frame_by_frame(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         frames = x.transpose(1, 2).flatten(0, 1)  # (B * T, C, H, W)

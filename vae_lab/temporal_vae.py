@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from .causal_conv import CausalConv3d
 from .gaussian import DiagonalGaussian
 from .shapes import frame_range, front_padding, latent_size
+from .utils.autoencoder import Autoencoder, coding
 from .utils.checks import check_one_of, check_video, is_number, positive_int
 from .utils.text import span
-from .utils.wrapping import PlainKeys
 
 NORMS = ("group", "frame_group")
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU}
@@ -150,7 +150,20 @@ def depth_to_time(x: Tensor, factor: int = 2) -> Tensor:
     return x.transpose(2, 3).flatten(2, 3)
 
 
-class Encoder(nn.Module):
+class Checkpointed(nn.Module):
+    """A network whose blocks are computed again in the backward pass, if `enable_gradient_checkpointing` says so."""
+
+    gradient_checkpointing = False
+    _gradient_checkpointing_func: Callable  # both are set by diffusers
+
+    def run(self, block: nn.Module, x: Tensor, convolve: Convolve) -> Tensor:
+        """Call a block."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(block, x, convolve)
+        return block(x, convolve)
+
+
+class Encoder(Checkpointed):
     """(B, in_channels, T, H, W) -> (B, 2 * latent_channels, T // temporal_ratio, H, W)."""
 
     def __init__(self, in_channels: int, latent_channels: int, widths: list[int], halve: list[bool], layers: Layers):
@@ -165,12 +178,12 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, convolve: Convolve = at_once) -> Tensor:
         x = convolve(self.conv_in, x)
-        for block in self.down_blocks:
-            x = block(x, convolve)
-        return convolve(self.conv_out, self.act(self.norm_out(self.mid_block(x, convolve))))
+        for block in (*self.down_blocks, self.mid_block):
+            x = self.run(block, x, convolve)
+        return convolve(self.conv_out, self.act(self.norm_out(x)))
 
 
-class Decoder(nn.Module):
+class Decoder(Checkpointed):
     """(B, latent_channels, L, H, W) -> (B, out_channels, L * temporal_ratio, H, W). The last level comes first."""
 
     def __init__(self, latent_channels: int, out_channels: int, widths: list[int], double: list[bool], layers: Layers):
@@ -184,13 +197,13 @@ class Decoder(nn.Module):
         self.conv_out = layers.conv(widths[0], out_channels)
 
     def forward(self, z: Tensor, convolve: Convolve = at_once) -> Tensor:
-        z = self.mid_block(convolve(self.conv_in, z), convolve)
-        for block in self.up_blocks:
-            z = block(z, convolve)
+        z = convolve(self.conv_in, z)
+        for block in (self.mid_block, *self.up_blocks):
+            z = self.run(block, z, convolve)
         return convolve(self.conv_out, self.act(self.norm_out(z)))
 
 
-class TemporalVAE(PlainKeys):
+class TemporalVAE(Autoencoder):
     """Compress 2D latents in time, a whole clip at once: T frames -> ceil(T / temporal_compression_ratio) latents.
 
     The defaults are the released architecture (Open-Sora's VAE_Temporal_SD): 309,687,144 parameters.
@@ -243,10 +256,17 @@ class TemporalVAE(PlainKeys):
     spatial_compression_ratio = 1
     """Pixels of the 2D latents per cell: the 2D half compresses space."""
 
+    def enable_tiling(self) -> None:
+        """Refuse: this half has no tiles."""
+        raise ValueError(
+            "a TemporalVAE has no tiles in space: VideoVAE's chunks and StreamingEncoder limit its memory along time"
+        )
+
     def latent_size(self, size: Sequence[int]) -> tuple[int, int, int]:
         """(T, h, w) of 2D latents -> (L, h, w) of latents."""
         return latent_size(size, self.temporal_compression_ratio, spatial_ratio=1, micro_frame_size=None)
 
+    @coding
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
         """Encode 2D latents (B, in_channels, T, h, w), scaled as SpatialVAE returns them, for any T >= 1.
 
@@ -256,17 +276,20 @@ class TemporalVAE(PlainKeys):
         x = F.pad(x, (0, 0, 0, 0, front_padding(x.shape[2], self.temporal_compression_ratio), 0))
         return AutoencoderKLOutput(latent_dist=DiagonalGaussian(self.moments(x)))
 
-    def decode(self, z: Tensor, num_frames: int) -> DecoderOutput:
+    @coding
+    def decode(self, z: Tensor, num_frames: int | None = None) -> DecoderOutput:
         """Decode latents (B, latent_channels, L, h, w) to `.sample` (B, in_channels, num_frames, h, w).
 
-        num_frames: length of the clip that was encoded. It has no default because several lengths have L latents (17 to
-        20 frames have 5 at ratio 4). The frames that front_padding added are removed.
+        num_frames: length of the clip that was encoded, because several lengths have L latents (17 to 20 frames have 5
+        at ratio 4). Default: the shortest. The frames that front_padding added are removed.
 
         Raises ValueError if no clip of num_frames has L latents.
         """
         check_video("z", z, self.config.latent_channels)
         ratio = self.temporal_compression_ratio
-        check_num_frames(num_frames, z.shape[2], frame_range(z.shape[2], ratio, None))
+        allowed = frame_range(z.shape[2], ratio, None)
+        num_frames = allowed.start if num_frames is None else num_frames
+        check_num_frames(num_frames, z.shape[2], allowed)
         return DecoderOutput(sample=self.frames(z)[:, :, front_padding(num_frames, ratio) :])
 
     def moments(self, x: Tensor, convolve: Convolve = at_once) -> Tensor:
@@ -276,13 +299,6 @@ class TemporalVAE(PlainKeys):
     def frames(self, z: Tensor, convolve: Convolve = at_once) -> Tensor:
         """Run the network of `decode`: each latent -> `temporal_compression_ratio` frames, padding included."""
         return self.decoder(convolve(self.post_quant_conv, z), convolve)
-
-    def forward(
-        self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None
-    ) -> DecoderOutput:
-        """Encode and decode, with diffusers' signature."""
-        posterior = self.encode(x).latent_dist
-        return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), x.shape[2])
 
 
 def check_flag(name: str, flag: object) -> None:

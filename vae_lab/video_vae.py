@@ -16,10 +16,10 @@ from torch import Tensor
 
 from .gaussian import DiagonalGaussian
 from .shapes import MICRO_FRAME_SIZE, chunk_lengths, frame_range, latent_chunks, latent_size
-from .spatial_vae import SpatialVAE
+from .spatial_vae import TILE, SpatialVAE
 from .temporal_vae import TemporalVAE, check_num_frames
+from .utils.autoencoder import Autoencoder, coding
 from .utils.checks import check_above, check_video, finite, plain, positive_int, waiting_once
-from .utils.wrapping import PlainKeys
 
 # Mean and standard deviation of each channel of the released model's latents: shift and scale in its config.json
 SHIFT = (-0.10, 0.34, 0.27, 0.98)
@@ -39,7 +39,7 @@ class Reconstruction(NamedTuple):
     """Scaled latents (B, C, T, h, w) of the 2D half."""
 
 
-class VideoVAE(PlainKeys):
+class VideoVAE(Autoencoder):
     """Open-Sora 1.2's video VAE: pixels (B, 3, T, H, W) in [-1, 1] <-> latents (B, C, L, h, w).
 
     The defaults are the released architecture, 393,341,007 parameters, with random weights; `load` reads trained ones.
@@ -77,6 +77,7 @@ class VideoVAE(PlainKeys):
             )
         self.register_buffer("shift", _per_channel("latents_mean", latents_mean, channels))
         self.register_buffer("scale", _per_channel("latents_std", latents_std, channels))
+        self.register_to_config()
 
     @classmethod
     def of_halves(cls, spatial: SpatialVAE, temporal: TemporalVAE, **config: Any) -> "VideoVAE":
@@ -119,6 +120,34 @@ class VideoVAE(PlainKeys):
                 self._buffers[name] = before[name].to(value.device, torch.float32)
         return self
 
+    def register_to_config(self, **config: Any) -> None:
+        """Change entries of the config. What diffusers' pipelines read there besides them are attributes of it."""
+        super().register_to_config(**config)
+        if "temporal" not in self.__dict__.get("_modules", ()):  # at the start of __init__, which calls this again
+            return
+        for name, value in dict(
+            block_out_channels=self.spatial.config.block_out_channels,
+            scaling_factor=1.0,  # these latents have a mean and a std for each channel instead
+            scale_factor_spatial=self.spatial_compression_ratio,
+            scale_factor_temporal=self.temporal_compression_ratio,
+            temporal_compression_ratio=self.temporal_compression_ratio,
+            z_dim=self.temporal.config.latent_channels,
+        ).items():
+            setattr(self.config, name, value)  # no entries: these would be saved, and hashed with the weights
+
+    def enable_tiling(self, tile_sample_min_size: int = TILE) -> None:
+        """Compute large frames in the 2D half in tiles (`SpatialVAE.enable_tiling`)."""
+        self.spatial.enable_tiling(tile_sample_min_size)
+
+    @property
+    def use_tiling(self) -> bool:
+        """Whether the 2D half computes large frames in tiles (`enable_tiling`)."""
+        return self.spatial.use_tiling
+
+    @use_tiling.setter
+    def use_tiling(self, value: bool) -> None:
+        self.spatial.use_tiling = value
+
     @property
     def temporal_compression_ratio(self) -> int:
         """Frames per latent frame."""
@@ -135,7 +164,7 @@ class VideoVAE(PlainKeys):
             size, self.temporal_compression_ratio, self.spatial_compression_ratio, self.config.micro_frame_size
         )
 
-    @waiting_once
+    @coding
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
         """Encode pixels (B, 3, T, H, W) in [-1, 1] to a posterior over raw latents (B, C, L, h, w).
 
@@ -154,20 +183,23 @@ class VideoVAE(PlainKeys):
         posteriors = [self.temporal.encode(chunk).latent_dist for chunk in chunks]
         return AutoencoderKLOutput(latent_dist=DiagonalGaussian.cat(posteriors))
 
-    @waiting_once
-    def decode(self, z: Tensor, num_frames: int) -> DecoderOutput:
+    @coding
+    def decode(self, z: Tensor, num_frames: int | None = None) -> DecoderOutput:
         """Decode raw latents (B, C, L, h, w) to `.sample` (B, 3, num_frames, H, W), roughly in [-1, 1] and not clamped.
 
+        num_frames: length of the clip that was encoded; default: the shortest that has L latents.
         Raises ValueError if no clip of num_frames has L latents.
         """
         return self.spatial.decode(self.decode_spatial_latent(z, num_frames).sample)
 
     @waiting_once
-    def decode_spatial_latent(self, z: Tensor, num_frames: int) -> DecoderOutput:
+    def decode_spatial_latent(self, z: Tensor, num_frames: int | None = None) -> DecoderOutput:
         """Run the temporal half of `decode`: raw latents -> `.sample`, scaled 2D latents (B, C, num_frames, h, w)."""
         check_video("z", z, self.temporal.config.latent_channels)
         ratio, micro_frame_size = self.temporal_compression_ratio, self.config.micro_frame_size
-        check_num_frames(num_frames, z.shape[2], frame_range(z.shape[2], ratio, micro_frame_size))
+        allowed = frame_range(z.shape[2], ratio, micro_frame_size)
+        num_frames = allowed.start if num_frames is None else num_frames
+        check_num_frames(num_frames, z.shape[2], allowed)
         num_latents, num_chunk_frames = zip(*latent_chunks(num_frames, ratio, micro_frame_size), strict=True)
         chunks = [
             self.temporal.decode(chunk, frames).sample
@@ -185,12 +217,12 @@ class VideoVAE(PlainKeys):
     def normalize(self, z: Tensor) -> Tensor:
         """Turn raw latents into those for a diffusion model: (z - shift) / scale, for each channel."""
         check_video("z", z, self.temporal.config.latent_channels)
-        return ((z - self.shift) / self.scale).to(z.dtype)
+        return ((z - self.shift.to(z.device)) / self.scale.to(z.device)).to(z.dtype)
 
     def denormalize(self, z: Tensor) -> Tensor:
         """Invert `normalize`: z * scale + shift."""
         check_video("z", z, self.temporal.config.latent_channels)
-        return (z * self.scale + self.shift).to(z.dtype)
+        return (z * self.scale.to(z.device) + self.shift.to(z.device)).to(z.dtype)
 
     @torch.no_grad()
     @waiting_once
@@ -204,14 +236,6 @@ class VideoVAE(PlainKeys):
             latent=latent,
             spatial_latent=spatial_latent,
         )
-
-    @waiting_once
-    def forward(
-        self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None
-    ) -> DecoderOutput:
-        """Encode and decode, with diffusers' signature."""
-        posterior = self.encode(x).latent_dist
-        return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), x.shape[2])
 
 
 def with_config(vae: Any, **config: Any) -> Any:

@@ -1,0 +1,90 @@
+"""What the lab's VAEs share: the interface that diffusers' pipelines and tools expect of a VAE."""
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Any, TypeVar
+
+import torch
+from diffusers.models.autoencoders.vae import AutoencoderMixin, DecoderOutput
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
+from torch import Tensor
+
+from .checks import waiting_once
+from .wrapping import PlainKeys
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def coding(method: Method) -> Method:
+    """Decorate `encode` or `decode` with what diffusers' classes do in both.
+
+    The hooks of offloading bring the weights back first. After `enable_slicing`, the clips of a batch are computed one
+    by one. `return_dict=False` returns a tuple.
+    """
+    first = list(signature(method).parameters)[1]
+
+    @apply_forward_hook
+    @waiting_once
+    @wraps(method)
+    def call(self: Any, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
+        if not args and first in kwargs:
+            args = (kwargs.pop(first),)
+        if self.use_slicing and isinstance(args[0], Tensor) and len(args[0]) > 1:
+            output = _joined([method(self, clip, *args[1:], **kwargs) for clip in args[0].split(1)])
+        else:
+            output = method(self, *args, **kwargs)
+        return output if return_dict else output.to_tuple()
+
+    own = signature(method)
+    flag = Parameter("return_dict", Parameter.KEYWORD_ONLY, default=True, annotation=bool)
+    call.__signature__ = own.replace(parameters=[*own.parameters.values(), flag])
+    return call
+
+
+def _joined(outputs: Sequence[Any]) -> Any:
+    """Join the outputs of the clips of a batch."""
+    ((name, first),) = outputs[0].items()
+    join = torch.cat if isinstance(first, Tensor) else type(first).cat
+    return type(outputs[0])(**{name: join([output[name] for output in outputs], dim=0)})
+
+
+class Autoencoder(PlainKeys, AutoencoderMixin):
+    """A VAE of videos (B, C, T, H, W) with diffusers' interface. `encode` and `decode` are decorated with `coding`."""
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = ["ResnetBlock", "ResnetBlock2D", "BasicTransformerBlock"]  # stay on one device
+    _group_offload_block_modules = [
+        "spatial", "autoencoder", "temporal", "encoder", "decoder", "quant_conv", "post_quant_conv",
+    ]  # fmt: skip
+    use_slicing = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
+            # where diffusers' AutoModel finds a class by the name in a config; it has no `register`
+            setattr(sys.modules["diffusers"], cls.__name__, cls)
+
+    def encode(self, x: Tensor) -> AutoencoderKLOutput:
+        """Encode a clip to the distribution of its latents, `.latent_dist`."""
+        raise NotImplementedError
+
+    def decode(self, z: Tensor, num_frames: int | None = None) -> DecoderOutput:
+        """Decode latents to a clip, `.sample`. num_frames: default: the shortest clip that has such latents."""
+        raise NotImplementedError
+
+    @waiting_once
+    def forward(
+        self,
+        sample: Tensor,
+        sample_posterior: bool = False,
+        return_dict: bool = True,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    ) -> DecoderOutput:
+        """Encode and decode, with diffusers' signature: `.sample`, or a tuple if not return_dict."""
+        posterior = self.encode(sample).latent_dist
+        z = posterior.sample(generator) if sample_posterior else posterior.mode()
+        output = self.decode(z, sample.shape[2])
+        return output if return_dict else output.to_tuple()
