@@ -14,8 +14,13 @@ check: .venv/installed-test lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow and not browser and not notebook"
 
 # Everything. The browser tests need Chromium.
-test: .venv/installed-test lint
+test: .venv/installed-test .pipelines lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# Only tests of diffusers' pipelines need transformers, which would slow every other import of diffusers down.
+.pipelines: constraints.txt | .venv/installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ transformers==5.24.0 tokenizers regex
+	@touch $@
 
 .PHONY: lint
 lint: .venv/installed-test

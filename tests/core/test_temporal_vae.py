@@ -132,11 +132,6 @@ def test_num_frames_must_fit(num_frames, latents):
         small().decode(torch.zeros(1, 4, latents, 2, 2, dtype=torch.double), num_frames)
 
 
-def test_num_frames_has_no_default():
-    with pytest.raises(TypeError, match="num_frames"):
-        small().decode(torch.zeros(1, 4, 2, 2, 2, dtype=torch.double))
-
-
 def test_convolutions_that_look_ahead():
     vae = small(norm="frame_group", is_causal=False)
     assert vae.state_dict().keys() == small().state_dict().keys()
