@@ -9,12 +9,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.helpers import small_vae
-from vae_lab import SpatialVAE, load
+from vae_lab import SpatialVAE, TemporalVAE, load
 from vae_lab.ablation.config import TrialConfig, changed
 from vae_lab.ablation.metrics import METRICS, METRICS_BY_FRAME
 from vae_lab.ablation.trial import THREADS, as_used, measure, measured_clips, run_trial, training_gflop
+from vae_lab.families.maps import maps_of
 from vae_lab.gaussian import DiagonalGaussian
+from vae_lab.probes.dependency import future_leak
 from vae_lab.training.config import Stage
+from vae_lab.training.models import stack
 
 STAGES = [
     Stage(name="one", steps=2, learning_rate=1e-3, target="latents", batch_size=2, num_frames=(1, 5)),
@@ -54,8 +57,20 @@ def test_the_lab_weights_measured_by_hand():
     assert measured.metrics["compression"] == 20 * 32 * 32 * 3 / (6 * 4 * 4 * 4)  # 5 latents of 17 frames, 1 of 3
     assert measured.metrics["active_channels"] == 4
     assert measured.metrics["parameters"] == sum(p.numel() for p in vae.temporal.parameters())
-    assert 0 < measured.metrics["leak"] < 0.1
+    maps = maps_of(vae, 17)
+    leak = future_leak(maps.encode, maps.x, maps.encoder_last_seen)
+    assert 0 < measured.metrics["leak"] == pytest.approx(leak.largest / leak.largest_allowed)
+    still = torch.cat([vae.encode(x[:, :, :1].expand(-1, -1, 17, -1, -1)).latent_dist.mode() for x in clips.values()])
+    drift = (still - still[:, :, 4:]).abs().amax((1, 2, 3, 4)) / still.flatten(1).std(1)
+    assert measured.metrics["still_drift"] == pytest.approx(drift.mean().item(), rel=1e-4)
     assert measure(load("lab-frame-group"), c).metrics["leak"] == 0
+
+
+def test_rules_of_magvit_v2_neither_leak_nor_drift():
+    temporal = TemporalVAE(base_channels=8, norm_num_groups=2, norm="frame_group", pad_mode="replicate").eval()
+    c = config(micro_frame_size=16)
+    metrics = measure(stack(load("lab").spatial, temporal).with_micro_frame_size(16), c).metrics
+    assert metrics["leak"] == 0 and metrics["still_drift"] < 1e-4  # rounding
 
 
 def test_a_model_that_says_nothing():
@@ -65,7 +80,10 @@ def test_a_model_that_says_nothing():
         parameter.data.zero_()
     measured = measure(vae, config())
     assert list(measured.metrics) == list(METRICS)  # each row has a value, and each value a row
-    assert [name for name, value in measured.metrics.items() if np.isnan(value)] == ["time_error"]  # 0 / 0
+    assert [name for name, value in measured.metrics.items() if np.isnan(value)] == [
+        "time_error",
+        "still_drift",
+    ]  # 0 / 0
     assert measured.metrics["active_channels"] == 0
     assert measured.metrics["kl"] == 0
     assert measured.metrics["latent_std"] == 0

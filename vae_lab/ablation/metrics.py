@@ -59,6 +59,12 @@ METRICS = {  # a metric that does not apply to a model is NaN
         "leak",
         "largest effect of a frame on a latent that must not see it, as a fraction of the largest permitted effect",
     ),
+    "still_drift": Metric(
+        "drift of a still picture",
+        "largest difference between the latents of one picture that stands still, in their standard deviations",
+        better=-1,
+        one="std of its latents",
+    ),
     "parameters": Metric("parameters", "number of trained parameters"),
     "training_gflop": Metric(
         "training", "floating point operations of the training, forward and backward, in 1e9", "GFLOP"

@@ -119,10 +119,11 @@ def measure(vae: nn.Module, config: TrialConfig) -> Measured:
             frames[name]["time_error"] = error.tolist()
             y = codec_of(halves.spatial).decode(decoded, num_frames)
         frames[name]["psnr"] = psnr(x, y.clamp(-1, 1), DATA_RANGE)[0].tolist()
-        rows.append((kl_per_element(posterior).item(), *_of_image(codec, x[:, :, :1])))
+        still = _still_drift(codec, x[:, :, :1], config.micro_frame_size or LEAK_FRAMES)
+        rows.append((kl_per_element(posterior).item(), *_of_image(codec, x[:, :, :1]), still))
         means.append(posterior.mode())
     z = torch.cat(means)  # all clips have one shape
-    kl, image_psnr, identity = np.mean(rows, axis=0).tolist()
+    kl, image_psnr, identity, still_drift = np.mean(rows, axis=0).tolist()
     trained = halves.temporal if halves is not None and config.part == "temporal" else vae
     metrics = dict.fromkeys(METRICS, float("nan")) | {
         "psnr": float(np.mean([values["psnr"] for values in frames.values()])),
@@ -133,6 +134,7 @@ def measure(vae: nn.Module, config: TrialConfig) -> Measured:
         "latent_std": z.std().item(),
         "compression": sum(x.numel() for x in clips.values()) / z.numel(),
         "leak": _leak(vae, config.micro_frame_size or LEAK_FRAMES),
+        "still_drift": still_drift,
         "parameters": float(sum(p.numel() for p in trained.parameters())),
         "training_gflop": training_gflop(config),
     }
@@ -154,13 +156,22 @@ def _of_image(codec: Codec, image: Tensor) -> tuple[float, float]:
     return quality, identity
 
 
+def _still_drift(codec: Codec, image: Tensor, num_frames: int) -> float:
+    """Return still_drift of an image (1, 3, 1, H, W) that is repeated; NaN if the model does not take the length."""
+    with suppress(ValueError):
+        z = codec.encode(image.expand(-1, -1, num_frames, -1, -1))
+        return ((z - z[:, :, -1:]).abs().max() / z.std()).item()
+    return float("nan")
+
+
 def _leak(vae: nn.Module, num_frames: int) -> float:
-    """Return the largest forbidden effect; NaN if it is unknown which frames each latent stands for."""
+    """Return the largest forbidden effect over the largest permitted one; NaN if it is unknown what is permitted."""
     try:
         maps = maps_of(vae, num_frames)
     except ValueError:
         return float("nan")
-    return future_leak(maps.encode, maps.x, maps.encoder_last_seen).largest
+    found = future_leak(maps.encode, maps.x, maps.encoder_last_seen)
+    return found.largest / found.largest_allowed if found.leaks else 0.0
 
 
 def training_gflop(config: TrainConfig) -> float:
