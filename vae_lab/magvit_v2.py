@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from . import temporal_vae
 from .gaussian import at_least_float32
 from .temporal_vae import Layers, level_widths
+from .utils.autoencoder import Autoencoder, coding
 from .utils.checks import check_above, check_one_of, check_video, integer_within, positive_int
-from .utils.wrapping import PlainKeys
 
 MOST_BITS = 24  # the entropy loss has one probability for each of the 2**bits codes
 COMMITMENT_WEIGHT, ENTROPY_WEIGHT, TEMPERATURE = 0.25, 0.1, 0.01  # of LookupFreeQuantizer in quantizer.py
@@ -106,13 +106,13 @@ class Decoder(temporal_vae.Decoder):
         self.strides = strides[::-1]
 
     def forward(self, code: Tensor, convolve: temporal_vae.Convolve = temporal_vae.at_once) -> Tensor:
-        x = self.mid_block(self.conv_in(code))
+        x = self.run(self.mid_block, convolve(self.conv_in, code), convolve)
         for level, (norm, block) in enumerate(zip(self.norms, self.up_blocks, strict=True)):
-            x = block(norm(x, code))
+            x = self.run(block, norm(x, code), convolve)
             if level < len(self.strides):
                 x, stride = self.upsamplers[level](x), self.strides[level]
                 code = F.interpolate(code, scale_factor=(stride, 2, 2), mode="nearest")[:, :, stride - 1 :]
-        return self.conv_out(self.act(self.norm_out(x)))
+        return convolve(self.conv_out, self.act(self.norm_out(x)))
 
 
 class BinaryCode:
@@ -139,9 +139,14 @@ class BinaryCode:
         """Return the code, (B, K, L, h, w)."""
         return self.mean
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, generator: Any = None) -> Tensor:
         """Return the code, (B, K, L, h, w)."""
         return self.mean
+
+    @classmethod
+    def cat(cls, parts: Sequence["BinaryCode"], dim: int = 2) -> "BinaryCode":
+        """Join codes along an axis."""
+        return cls(torch.cat([part.raw for part in parts], dim))
 
     def loss(self) -> Tensor:
         """Return the quantizer's loss: 0.25 * commitment + 0.1 * (entropy of each cell - entropy over all cells).
@@ -183,7 +188,7 @@ def codes_of(index: Tensor, num_bits: int) -> Tensor:
     return 2.0 * bits - 1.0
 
 
-class MagvitV2(PlainKeys):
+class MagvitV2(Autoencoder):
     """MAGVIT-v2's tokenizer: pixels (B, 3, T, H, W) in [-1, 1] <-> codes (B, K, L, h, w) of -1 and 1.
 
     The first frame has a latent frame of its own, and then every `temporal_compression_ratio` frames share one. The
@@ -245,6 +250,7 @@ class MagvitV2(PlainKeys):
         """Bits for each pixel of a long clip: 18 / (4 * 8 * 8) = 0.07 for the published architecture."""
         return self.config.latent_channels / (self.temporal_compression_ratio * self.spatial_compression_ratio**2)
 
+    @coding
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
         """Encode pixels (B, 3, T, H, W) in [-1, 1]. `.latent_dist` is a BinaryCode; its mode is (B, K, L, h, w).
 
@@ -262,6 +268,7 @@ class MagvitV2(PlainKeys):
             raise ValueError(f"height and width of x must be multiples of {cell}, got {size[0]}x{size[1]}")
         return AutoencoderKLOutput(latent_dist=BinaryCode(self.encoder(x)))
 
+    @coding
     def decode(self, z: Tensor, num_frames: int | None = None) -> DecoderOutput:
         """Decode (B, K, L, h, w) to `.sample` (B, 3, 1 + ratio * (L - 1), H, W), roughly in [-1, 1] and not clamped.
 
@@ -296,9 +303,3 @@ class MagvitV2(PlainKeys):
                 f"got {index.dtype} of shape {tuple(index.shape)}"
             )
         return codes_of(index, num_bits).movedim(-1, 1).to(self.dtype)
-
-    def forward(
-        self, x: Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None
-    ) -> DecoderOutput:
-        """Encode and decode, with diffusers' signature. A code is certain, so `sample_posterior` changes nothing."""
-        return self.decode(self.encode(x).latent_dist.mode())

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -160,6 +161,27 @@ def test_saved_loaded_and_called_like_the_others(vae, tmp_path):
         assert code.sample().equal(code.mode()) and not code.std.any() and code.mean.equal(code.mode())
         assert other(x, sample_posterior=True).sample.equal(vae.decode(code.mode()).sample)
     assert vae.bits_per_pixel == 4 / 256
+
+
+def test_diffusers_interface(tmp_path):
+    torch.manual_seed(0)
+    vae, x = MagvitV2(**TINY), torch.randn(2, 3, 5, 16, 16, dtype=torch.double)
+    vae.save_pretrained(tmp_path)
+    assert isinstance(diffusers.AutoModel.from_pretrained(str(tmp_path)), MagvitV2)
+    vae = vae.double()
+    (code,) = vae.encode(x, return_dict=False)
+    (y,) = vae.decode(code.mode(), return_dict=False)
+    weights = torch.randn_like(y)
+    (y * weights).sum().backward()
+    before = {name: parameter.grad.clone() for name, parameter in vae.named_parameters()}
+    vae.zero_grad()
+    vae.enable_gradient_checkpointing()
+    vae.enable_slicing()
+    sliced = vae(x, sample_posterior=True).sample
+    assert torch.allclose(sliced, y)
+    (sliced * weights).sum().backward()
+    for name, parameter in vae.named_parameters():
+        assert torch.allclose(parameter.grad, before[name]), name
 
 
 @pytest.mark.slow
