@@ -49,6 +49,38 @@ def test_no_bias_against_floating_point(tmp_path, pixels, full):
     assert mean < (0.3 if deep_and_full else 0.05) and worst < (1.1 if deep_and_full else 0.6)
 
 
+@pytest.mark.parametrize("color_range", [0, 1, 2], ids=["no tag", "limited", "full"])
+@pytest.mark.parametrize("pixels", ["gray", "gray9le", "gray10le", "gray12le", "gray14le", "gray16le"])
+def test_grey_of_any_depth_follows_its_range(tmp_path, pixels, color_range):
+    """Without a tag it is in full range, as FFmpeg and x264 take it."""
+    path = encode(tmp_path / "clip.mkv", moving(1), "ffv1", pixels, tags=(2, color_range))
+    (plane,), frame = planes_of(path), read_video(path).frames[0]
+    bits = int(pixels[4:].removesuffix("le") or 8)
+    right = (plane - 16) * 255 / 219 if color_range == 1 else plane * 255 / ((2**bits - 1) / 2.0 ** (bits - 8))
+    assert np.abs(frame - np.clip(right, 0, 255)[..., None]).max() <= 0.5001
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixels"),
+    [("ffv1", f"gbrp{bits}le") for bits in (9, 10, 12, 14, 16)]
+    + [("ffv1", "gbrap16le"), ("rawvideo", "rgb48le"), ("rawvideo", "rgb48be"), ("rawvideo", "rgba64le")],
+)
+def test_deep_rgb_is_rounded(tmp_path, codec, pixels):
+    values = np.random.default_rng(0).integers(0, 1 << 16, (48, 64, 3)).astype(np.uint16)
+    with av.open(str(tmp_path / "clip.nut"), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, pixels
+        picture = av.VideoFrame.from_ndarray(values, format="rgb48le").reformat(format=pixels)
+        container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    bits = picture.format.components[0].bits
+    if codec == "ffv1":
+        planes = [np.frombuffer(plane, np.uint16).reshape(48, -1)[:, :64] for plane in picture.planes]
+        values = np.stack([planes[2], planes[0], planes[1]], -1)
+    error = read_video(tmp_path / "clip.nut").frames[0] - values * (255 / (2**bits - 1))
+    assert np.abs(error).max() <= 0.51 and abs(error.mean()) < 0.02
+
+
 @pytest.mark.parametrize("height", [32, 704, 720, 1088])
 @pytest.mark.parametrize("matrix", [1, 5, 6, 7, 9])
 def test_a_tagged_matrix_holds_at_every_size(tmp_path, matrix, height):

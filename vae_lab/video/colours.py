@@ -1,8 +1,10 @@
 """Turn FFmpeg's decoded frames into upright RGB pictures: matrix, range and orientation as they are tagged."""
 
 import math
+import re
 import struct
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,13 @@ class Converter:
         """Return a frame as it is stored, uint8 (H, W, 3)."""
         colorspace, threads = int(frame.colorspace), 1 if frame.width * frame.height < MANY_PIXELS else 0
         first, second, third = self._steps
+        bits = frame.format.components[0].bits
+        limited = frame.color_range == ColorRange.MPEG
+        # Of grey, swscale ignores the tag of the range, and it truncates deep grey and deep RGB.
+        if re.fullmatch(r"gray(\d\d?[bl]e)?", frame.format.name) and (bits > 8 or limited):
+            return np.repeat(_levels(bits, limited)[frame.to_ndarray()][..., None], 3, axis=-1)
+        if frame.format.is_rgb and 8 < bits <= 16:
+            return _levels(16)[first.reformat(frame, format="rgb48le", threads=threads).to_ndarray()]
         if colorspace == YCGCO and not frame.format.is_rgb:
             return self._from_ycgco(frame)
         if colorspace in APPROXIMATED:
@@ -85,6 +94,14 @@ class Converter:
         y, cg, co = planes.astype(np.float32) - np.array([0 if full else 16, 128, 128], np.float32)[:, None, None]
         y, cg, co = (y, cg, co) if full else (y * 255 / 219, cg * 255 / 224, co * 255 / 224)
         return np.stack([y - cg + co, y + cg, y - cg - co], -1).round().clip(0, 255).astype(np.uint8)
+
+
+@cache
+def _levels(bits: int, limited: bool = False) -> np.ndarray:
+    """The level uint8 that is nearest to each value of `bits` bits, in full or limited range (H.273, equation 20)."""
+    values = np.arange(1 << bits)
+    levels = (values / (1 << bits - 8) - 16) * (255 / 219) if limited else values * (255 / ((1 << bits) - 1))
+    return levels.round().clip(0, 255).astype(np.uint8)
 
 
 def _is_deep_full_range(frame) -> bool:
