@@ -12,7 +12,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -211,13 +211,16 @@ def _page(title: str, body: str, script: str = "") -> str:
     )
 
 
-def build(notebooks: Path, out: Path, parameters: Mapping[str, Any] | None = None) -> list[Run]:
+def build(
+    notebooks: Path, out: Path, parameters: Mapping[str, Any] | None = None, run: Callable[..., Run] = execute
+) -> list[Run]:
     """Execute all notebooks of a folder, and then replace the pages in `out` with theirs.
 
     Args:
         notebooks: the folder; FileNotFoundError if it has no notebooks, ValueError if one is called index.ipynb.
         out: folder for the pages; FileExistsError if it has anything but pages that this function wrote.
         parameters: set in every notebook that has a cell tagged "parameters".
+        run: executes a notebook with parameters.
     """
     paths = sorted(notebooks.glob("*.ipynb"))
     if not paths:
@@ -226,7 +229,7 @@ def build(notebooks: Path, out: Path, parameters: Mapping[str, Any] | None = Non
         raise ValueError("a notebook must not be called index.ipynb: index.html lists them all")
     if out.is_symlink() or out.exists() and not (out.is_dir() and all(map(_is_ours, out.iterdir()))):
         raise FileExistsError(f"{out} is not a folder of notebooks' pages only: choose a new folder")
-    runs = [execute(path, parameters) for path in tqdm(paths, unit="notebook")]
+    runs = [run(path, parameters) for path in tqdm(paths, unit="notebook")]
     pages = {f"{run.path.stem}.html": to_page(run, runs) for run in runs} | {"index.html": index_page(runs)}
     with folder_beside(out) as folder:
         for name, text in pages.items():

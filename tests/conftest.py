@@ -4,12 +4,13 @@ import os
 import pickle
 import shutil
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from hypothesis import settings
 
 from tests.helpers import GOLDEN, ROOT, script
@@ -101,17 +102,29 @@ class NotebookPages(NamedTuple):
 
 @pytest.fixture(scope="session")
 def pages_of_notebooks(shared_folder, smoke) -> NotebookPages:
-    """Made once for all tests, by the first process that asks. Another one waits, and shares a failure too."""
+    """Made once for all tests. The processes that need them share the notebooks, and failures too."""
     make_pages = script("make_pages")
-    folder, kept = shared_folder / "site", shared_folder / "runs.pickle"
+    folder = shared_folder / "site"
+
+    def run(path: Path, parameters: dict, timeout: float = -1):
+        kept = shared_folder / f"{path.stem}.run"
+        with FileLock(kept.with_suffix(".lock"), timeout):
+            if not kept.exists():
+                try:
+                    made = tuple(make_pages.execute(path, parameters))
+                except Exception:
+                    made = traceback.format_exc()
+                kept.write_bytes(pickle.dumps(made))
+        made = pickle.loads(kept.read_bytes())
+        if isinstance(made, str):
+            pytest.fail(f"the notebooks' pages cannot be made:\n{made}", pytrace=False)
+        return make_pages.Run(*made)
+
+    paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    for path in paths:
+        with suppress(Timeout):  # another process executes it
+            run(path, smoke, timeout=0)
     with FileLock(shared_folder / "site.lock"):
-        if not kept.exists():
-            try:
-                made = [tuple(run) for run in make_pages.build(ROOT / "notebooks", folder, smoke)]
-            except Exception:
-                made = traceback.format_exc()
-            kept.write_bytes(pickle.dumps(made))
-    made = pickle.loads(kept.read_bytes())
-    if isinstance(made, str):
-        pytest.fail(f"the notebooks' pages cannot be made:\n{made}", pytrace=False)
-    return NotebookPages(folder, [make_pages.Run(*run) for run in made])
+        if not folder.exists():
+            make_pages.build(ROOT / "notebooks", folder, smoke, run)
+    return NotebookPages(folder, [run(path, smoke) for path in paths])
