@@ -21,7 +21,9 @@ from .utils.text import count, first_line, span
 
 SHOWN_CHUNKS = 4  # by `sizes`, besides the last one
 MAX_SIZE = 1_000_000  # frames or pixels along an axis
-LIKE_LAB = '"lab", "lab-frame-group", a folder, a weight file, or a Hub id (owner/name or owner/name/file)'
+LIKE_LAB = (
+    '"lab", "lab-frame-group", "lab-magvit", a folder, a weight file, or a Hub id (owner/name or owner/name/file)'
+)
 
 
 def size(axes: str, example: str) -> Callable[[str], tuple[int, ...]]:

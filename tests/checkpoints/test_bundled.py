@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.helpers import ROOT, script
-from vae_lab import load, read_video, to_tensor
+from vae_lab import load, psnr, read_video, to_tensor
 from vae_lab.checkpoints.bundled import LAB_WEIGHTS, lab_weights
 from vae_lab.video.clips import HELD_OUT_PHOTOS
 
@@ -17,7 +17,7 @@ NORMS = {"lab": "group", "lab-frame-group": "frame_group"}
 
 @pytest.fixture(scope="module")
 def vaes():
-    return {name: load(name) for name in LAB_WEIGHTS}
+    return {name: load(name) for name in NORMS}
 
 
 def test_two_sets_that_differ_in_their_temporal_norm_and_share_the_2d_half(vaes):
@@ -75,7 +75,7 @@ def test_seams_in_the_docs_are_those_of_the_measuring_command(vaes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LAB_WEIGHTS)
+@pytest.mark.parametrize("name", NORMS)
 def test_normalised_latents_have_about_unit_scale(vaes, name):
     clips = [read_video(ROOT / "data" / f"{photo}.mp4", 0, 17).frames for photo in HELD_OUT_PHOTOS]
     with torch.no_grad():
@@ -83,6 +83,31 @@ def test_normalised_latents_have_about_unit_scale(vaes, name):
     n = vaes[name].normalize(z)
     assert n.std().item() == pytest.approx(1, abs=0.5)
     assert n.mean().abs().item() < 0.5
+
+
+@pytest.fixture
+def make_magvit(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    return script("make_magvit")
+
+
+def test_magvit_v2(make_magvit):
+    vae = load("lab-magvit")
+    x = to_tensor(read_video(ROOT / "data" / "coffee.mp4", 0, 9, size=(64, 64)).frames)
+    with torch.no_grad():
+        z = vae.encode(x).latent_dist.mode()
+        assert psnr(x, vae.decode(z).sample.clamp(-1, 1), 2.0).mean() > 18
+    assert z.shape == (1, 12, 3, 16, 16) and vae.bits_per_pixel == 12 / 64
+    measured = json.loads((lab_weights("lab-magvit") / "measured.json").read_text())
+    assert make_magvit.table(measured) in (lab_weights("lab-magvit") / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_measured_numbers_of_magvit_v2(make_magvit):
+    measured = json.loads((lab_weights("lab-magvit") / "measured.json").read_text())
+    found, entropy, used = make_magvit.measure(load("lab-magvit"), ["chelsea"])
+    assert found["chelsea"] == pytest.approx(measured["chelsea"], abs=0.05)
+    assert 0 < entropy <= np.log2(used) < 12
 
 
 def test_frame_group_does_not_see_later_groups_and_group_does(vaes):
