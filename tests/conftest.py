@@ -65,7 +65,8 @@ def open_page(browser):
 def pytest_collection_modifyitems(items):
     """Mark what needs Chromium or the notebooks' pages, and let the longest kinds of tests begin.
 
-    The processes of `make test` share the queue, so that none is left with a long test at the end.
+    pytest-xdist gives the first half of the tests to one of the two processes of `make test`, and lets them steal from
+    each other at the end. So both halves begin with what uses the notebooks' pages, which the processes make together.
     """
     for item in items:
         for fixture, marker in (("browser", "browser"), ("pages_of_notebooks", "notebook")):
@@ -73,6 +74,11 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(marker)
     order = ("notebook", "browser", "slow")
     items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in order])
+    pages = [item for item in items if any(item.get_closest_marker(name) for name in order[:2])]
+    others = items[len(pages) :]
+    left = len(items) // 2 - len(pages[::2])
+    if left > 0:
+        items[:] = [*pages[::2], *others[:left], *pages[1::2], *others[left:]]
 
 
 @pytest.fixture(autouse=True)
