@@ -105,7 +105,8 @@ BREAKAGES = {  # what is broken -> (module, text, broken text, notebook that mus
     ),
     "normalize the wrong way round": (
         "video_vae",
-        "return ((z - self.shift.to(z.device)) / self.scale.to(z.device))", "return (z * self.scale + self.shift)", "05",
+        "return ((z - self.shift.to(z.device)) / self.scale.to(z.device))",
+        "return (z * self.scale + self.shift)", "05",
     ),
     "an interval with a degree of freedom too many": (
         "ablation/results", "stdtrit(pairs - 1, 0.975)", "stdtrit(pairs, 0.975)", "08",
