@@ -3,9 +3,17 @@ import io
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from pandas import DataFrame
 from PIL import Image
 
-from vae_lab.figures.probes import chunk_differences, dependency_heatmap, module_changes, receptive_field_mass
+from vae_lab.figures.probes import (
+    chunk_differences,
+    dependency_heatmap,
+    module_changes,
+    property_grid,
+    reach_grid,
+    receptive_field_mass,
+)
 from vae_lab.figures.style import COLOURS
 
 
@@ -97,3 +105,26 @@ def test_receptive_field_mass():
     picture(figure)
     assert labels(receptive_field_mass(mass, (3, 4), (1, 4)).axes[0])[0] == "99% of the gradient: 2"
     picture(receptive_field_mass(np.zeros(3), (0, -1), (0, -1)))
+
+
+def test_reach_grid_tells_the_future_from_the_past():
+    groups = [range(1), range(1, 5)]
+    panels = {f"model {n}": ([range(5), range(1, 5)], groups) for n in range(6)}
+    figure = reach_grid(panels, columns=4)
+    assert [axis.get_title() for axis in figure.axes[:6]] == list(panels) and len(figure.axes) == 8
+    (image,) = figure.axes[0].images
+    assert image.get_array().tolist() == [[1, 2, 2, 2, 2], [0, 1, 1, 1, 1]]
+    assert [to_hex(image.to_rgba(value)) for value in (1, 2)] == [COLOURS["input"].lower(), COLOURS["error"].lower()]
+    assert not figure.axes[7].axison
+    with pytest.raises(ValueError, match="panels must hold at least one encoder, got none"):
+        reach_grid({})
+
+
+def test_property_grid_leaves_missing_answers_empty():
+    table = DataFrame({"causal": [True, False], "image": [None, np.True_]}, ["a", "b"])
+    (axis,) = property_grid(table).axes
+    assert [text.get_text() for text in axis.texts] == ["yes", "", "no", "yes"]
+    (image,) = axis.images
+    assert image.get_array().tolist() == [[1, 0], [-1, 1]]
+    assert [to_hex(image.cmap(value)) for value in (0.0, 1.0)] == [COLOURS["error"].lower(), COLOURS["output"].lower()]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "b"]

@@ -95,6 +95,12 @@ from .probes import (
     module_changes as module_changes,
 )
 from .probes import (
+    property_grid as property_grid,
+)
+from .probes import (
+    reach_grid as reach_grid,
+)
+from .probes import (
     receptive_field_mass as receptive_field_mass,
 )
 from .probes import (

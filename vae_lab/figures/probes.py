@@ -10,6 +10,7 @@ from .style import COLOURS, LINE, OTHER_COLOURS, colour_map, mark_borders, new_a
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 DECADES = 8  # a logarithmic scale spans at most this many; smaller values are drawn at its lower end
 
@@ -223,4 +224,60 @@ def misplacement_maps(
         image = show_image(axis, values, cmap=scale, vmin=0, vmax=top)
         axis.set(xlabel=f"{noun} column", ylabel=f"{noun} row", title=f"along {name}: {np.max(values):.2f} at most")
     below.colorbar(image, ax=list(axes), label="misplacement in latent samples")
+    return figure
+
+
+@styled
+def reach_grid(panels: Mapping[str, tuple[Sequence[range], Sequence[range]]], columns: int = 5) -> "Figure":
+    """Draw which frames each latent frame depends on, one small picture for each encoder.
+
+    panels: title -> (seen, groups): for each latent frame the frames that it depends on, and those that it stands for.
+    Frames after a latent's own group have the colour of errors.
+    """
+    if not panels:
+        raise ValueError("panels must hold at least one encoder, got none")
+    from matplotlib.colors import ListedColormap
+
+    rows = -(-len(panels) // columns)
+    figure = new_figure(0.4 + 1.35 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    scale = ListedColormap(["white", COLOURS["input"], COLOURS["error"]])
+    for axis, (title, (seen, groups)) in zip(axes, panels.items(), strict=False):
+        frames = np.arange(groups[-1].stop)
+        starts, stops, own = (
+            np.array(ends)[:, None]
+            for ends in ([r.start for r in seen], [r.stop for r in seen], [group.stop for group in groups])
+        )
+        matrix = ((starts <= frames) & (frames < stops)) * np.where(frames < own, 1, 2)
+        show_image(axis, matrix, cmap=scale, vmin=0, vmax=2, aspect="auto")
+        axis.set_title(title, fontsize=8)
+        axis.tick_params(labelsize=7)
+    for axis in axes[len(panels) :]:
+        axis.axis("off")
+    figure.supxlabel("frame", fontsize=9)
+    figure.supylabel("latent frame", fontsize=9)
+    return figure
+
+
+@styled
+def property_grid(table: "DataFrame") -> "Figure":
+    """Draw a table of yes and no: a coloured cell for each. Missing values stay empty.
+
+    table: bool or None, one row for each model, one column for each property.
+    """
+    values = table.eq(True).to_numpy(int) - table.eq(False).to_numpy(int)
+    rows, columns = values.shape
+    figure, axis = new_axis(0.7 + 0.26 * rows, 2.2 + 1.05 * columns)
+    show_image(
+        axis, values, cmap=colour_map(COLOURS["error"], "white", COLOURS["output"]), vmin=-1, vmax=1, aspect="auto"
+    )
+    for (row, column), value in np.ndenumerate(values):
+        axis.text(column, row, ("no", "", "yes")[value + 1], ha="center", va="center", color="white", fontsize=8)
+    axis.set_xticks(range(columns), table.columns)
+    axis.set_yticks(range(rows), table.index)
+    axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axis.set_xticks(np.arange(columns - 1) + 0.5, minor=True)
+    axis.set_yticks(np.arange(rows - 1) + 0.5, minor=True)
+    axis.tick_params(which="minor", length=0)
+    axis.grid(which="minor", color="white", linewidth=2, alpha=1)
     return figure
