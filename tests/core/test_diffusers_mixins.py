@@ -40,7 +40,7 @@ def results(tmp_path_factory) -> dict[str, dict[str, set[str]]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["TestSpatialVAE", "TestTemporalVAE", "TestVideoVAE"])
 def test_ours_pass_what_wan_passes(results, name):
-    """About ten minutes: most of it is compilation."""
+    """About 25 minutes: most of it is compilation."""
     ours, wan = results[name], results["TestWan"]
     assert not ours["failed"] & wan["passed"]
-    assert len(ours["passed"]) >= len(wan["passed"]) >= 22
+    assert len(ours["passed"]) >= 22 and len(ours["passed"]) >= len(wan["passed"]) > 15
