@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .shapes import kernel_reach, same_padding, time_padding
 from .utils.checks import check_one_of, positive_int
+from .utils.convolutions import Conv3d
 
 PAD_MODES = ("constant", "replicate", "reflect")
 
@@ -39,7 +40,7 @@ class CausalConv3d(nn.Module):
         is_causal: False pads time equally on both sides, as torch.nn.Conv3d does, so that outputs see later frames. It
           is there for comparison, under the name that diffusers' LTX uses. The kernel is then odd in time too.
 
-    The parameters are `conv.weight` and `conv.bias`: `conv` is the nn.Conv3d.
+    The parameters are `conv.weight` and `conv.bias`: `conv` is an nn.Conv3d.
     Source: Open-Sora v1.2.0, `opensora/models/vae/vae_temporal.py`, class CausalConv3d.
     """
 
@@ -67,10 +68,14 @@ class CausalConv3d(nn.Module):
         self.time_padding = time_padding(kernel_size[0], stride[0], dilation[0])
         self.height_padding = same_padding(kernel_size[1], dilation[1])
         self.width_padding = same_padding(kernel_size[2], dilation[2])
-        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size, stride, dilation=dilation, bias=bias)
+        # the zeros of height and width are the convolution's own, which makes no copy of its input for them
+        padding = (0, self.height_padding, self.width_padding) if pad_mode == "constant" else 0
+        self.conv = Conv3d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve a whole clip (B, in_channels, T, H, W)."""
+        if self.is_causal and self.pad_mode == self.time_pad_mode == "constant":
+            return self.conv(x, self.time_padding)
         if self.is_causal:
             return self.conv(self._pad(x, self.time_padding))
         both = same_padding(self.conv.kernel_size[0], self.conv.dilation[0])
@@ -107,7 +112,6 @@ class CausalConv3d(nn.Module):
                 f'{name} "reflect" needs more than (T, H, W) = {needed} samples to pad as many, '
                 f"got {tuple(x.shape[2:])}"
             )
-        if self.pad_mode == self.time_pad_mode:  # F.pad reads the last axis first
-            return F.pad(x, (width, width, height, height, front, behind), mode=self.pad_mode)
-        x = F.pad(x, (width, width, height, height, 0, 0), mode=self.pad_mode)
+        if self.pad_mode != "constant":  # F.pad reads the last axis first
+            x = F.pad(x, (width, width, height, height, 0, 0), mode=self.pad_mode)
         return F.pad(x, (0, 0, 0, 0, front, behind), mode=self.time_pad_mode)
