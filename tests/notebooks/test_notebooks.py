@@ -77,13 +77,12 @@ def test_notebooks_are_quick_and_small(pages_of_notebooks):
 
 BREAKAGES = {  # what is broken -> (module, text, broken text, notebook that must notice)
     "padding on the wrong side": (
-        "causal_conv",
-        "(width, width, height, height, front, behind)", "(width, width, height, height, behind, front)", "01",
+        "utils/convolutions", "return y[:, :, :length]", "return y[:, :, -length:]", "01",
     ),
     "a dropped 1 - stride": ("shapes", "return reach - stride", "return reach - 1", "01"),
     "padding on the wrong axis": (
         "causal_conv",
-        "(width, width, height, height, front, behind)", "(front, behind, height, height, width, width)", "01",
+        "(0, self.height_padding, self.width_padding) if", "(self.height_padding, 0, self.width_padding) if", "01",
     ),
     "a latent size off by one": ("shapes", "    return sum(ceil(", "    return 1 + sum(ceil(", "02"),
     "front padding behind": (

@@ -151,7 +151,8 @@ class _Run:
                 if self.step < first + stage.steps:
                     self._train_stage(number, stage, first, saved, bar)
                 first += stage.steps
-        vae = self.reconstructing.cpu().eval()
+        # in the order in which `load` reads weights, since results depend on it by rounding
+        vae = self.reconstructing.cpu().to(memory_format=torch.contiguous_format).eval()
         with torch.no_grad():
             z = torch.cat([codec_of(self.average.module).encode(x) for x in self.inputs.for_statistics()])
         vae = codec_of(vae).calibrated(z)

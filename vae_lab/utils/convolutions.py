@@ -20,13 +20,14 @@ class Conv3d(nn.Conv3d):
         # Zeros at both ends need no copy, and oneDNN skips the products with them
         padding, reach = (front, *self.padding[1:]), self.dilation[0] * (self.kernel_size[0] - 1)
         y = torch.mkldnn_convolution(x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups)
-        return y[:, :, : (x.shape[2] + front - reach - 1) // self.stride[0] + 1]
+        length = (x.shape[2] + front - reach - 1) // self.stride[0] + 1
+        return y[:, :, :length]
 
 
 def is_plain(x: Tensor) -> bool:
     """Whether oneDNN's operator can take x: nothing but autograd follows what happens to it.
 
-    Compilers, autocast, forward-mode derivatives and what counts or records operations know only torch's convolution.
+    Compilers, autocast, forward-mode derivatives and what counts operations know only torch's convolution.
     """
     return (
         not torch.compiler.is_compiling()
@@ -37,7 +38,6 @@ def is_plain(x: Tensor) -> bool:
         and torch.backends.mkldnn.enabled
         and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled("cpu")
-        and not torch._C._len_torch_function_stack()
         and not torch._C._len_torch_dispatch_stack()
         and torch._C._functorch.peek_interpreter_stack() is None
         and forward_ad.unpack_dual(x).tangent is None
