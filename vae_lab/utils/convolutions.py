@@ -35,7 +35,7 @@ def is_plain(x: Tensor) -> bool:
         and x.dtype == torch.float32
         and type(x) is Tensor
         and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
+        and bool(torch.backends.mkldnn.enabled)
         and not torch.jit.is_tracing()
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._len_torch_dispatch_stack()
