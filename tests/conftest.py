@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from tests.helpers import GOLDEN, ROOT, script
 from tests.helpers.browser import offline_pages
+from tests.helpers.processes import forked_kernels
 from vae_lab import VideoVAE, load
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # every process has a core of its own, and so have those that it starts
@@ -117,7 +118,8 @@ def pages_of_notebooks(shared_folder, smoke) -> NotebookPages:
         with FileLock(kept.with_suffix(".lock"), timeout):
             if not kept.exists():
                 try:
-                    made = tuple(make_pages.execute(path, parameters))
+                    with forked_kernels():
+                        made = tuple(make_pages.execute(path, parameters))
                 except Exception:
                     made = traceback.format_exc()
                 kept.write_bytes(pickle.dumps(made))

@@ -63,6 +63,13 @@ micro_frame_size = 5
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_workers():
+    """Those of a test's own commands are joblib's usual ones."""
+    with processes.forked_workers():
+        yield
+
+
 @pytest.fixture(scope="module")
 def spatial(tmp_path_factory) -> Path:
     torch.manual_seed(0)

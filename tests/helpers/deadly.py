@@ -3,6 +3,7 @@
 import os
 import signal
 import tempfile
+from multiprocessing import parent_process
 from pathlib import Path
 
 from torch import nn
@@ -25,8 +26,8 @@ class Quits(nn.Module):
 
 
 def died(parent: int | None = None) -> Path:
-    """The file that Once leaves behind, for all workers of one parent; None: of this process's parent."""
-    return Path(tempfile.gettempdir()) / f"vae_lab-died-{parent or os.getppid()}"
+    """The file that Once leaves behind, for all workers of one parent; None: of this worker's parent."""
+    return Path(tempfile.gettempdir()) / f"vae_lab-died-{parent or parent_process().pid}"
 
 
 class Once(nn.Module):

@@ -13,6 +13,7 @@ from nbclient.exceptions import CellExecutionError
 
 import vae_lab
 from tests.helpers import ROOT, script
+from tests.helpers.processes import forked_kernels
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 make_pages = script("make_pages")
@@ -33,7 +34,9 @@ def code(path) -> list[str]:
 
 def execute(notebook, path, **options) -> None:
     resources = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, timeout=300, resources=resources, extra_arguments=["--log-level=40"]).execute(**options)
+    client = NotebookClient(notebook, timeout=300, resources=resources, extra_arguments=["--log-level=40"])
+    with forked_kernels():
+        client.execute(**options)
 
 
 def texts(cell) -> list[str]:

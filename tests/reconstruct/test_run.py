@@ -1,6 +1,7 @@
 """`reconstruct` from file to file: the same numbers in bounded memory, and nothing lost however it is stopped."""
 
 import json
+import os
 import re
 import resource
 import shutil
@@ -9,17 +10,17 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tests.helpers import ROOT, heeding_interrupts, small_vae
+from tests.helpers import ROOT, processes, small_vae
 from tests.helpers.video import LONG, encode, moving, overwrite, packets
 from vae_lab import VideoVAE, load, photo_clip, psnr, read_video, to_tensor, write_video
 from vae_lab.__main__ import main
@@ -32,18 +33,20 @@ from vae_lab.video.writing import CODECS
 
 PIECES = {"stream": [16] * 6 + [4], "chunks": [17] * 5 + [15], "whole": [100], "spatial": [16] * 6 + [4]}
 
-# The command line as the fixture `hurried` makes it, in a process of its own, which can be killed and measured.
-DRIVER = """
-import re, sys
+# The command line as the fixture `hurried` makes it, for a process of its own, which can be killed and measured.
+HURRIED = """
 from vae_lab import metrics
 from vae_lab.figures import frames
 from vae_lab.reconstruct import segments
 from vae_lab.video import writing
-from vae_lab.__main__ import main
 segments.SEGMENT_FRAMES, frames.PANEL_WIDTH = {segment}, 32
 writing.CODECS[".mp4"][3]["preset"] = "ultrafast"
 for name in {left_out}:
     del metrics.FRAME_METRICS[name]
+"""
+MEASURED = """
+import re, sys
+from vae_lab.__main__ import main
 code = main(sys.argv[1:])
 try:
     print("peak", re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
@@ -53,9 +56,9 @@ sys.exit(code)
 """
 
 
-def command(*arguments, segment: int = 34, left_out: Sequence[str] = ()) -> list[str]:
-    driver = DRIVER.format(segment=segment, left_out=list(left_out))
-    return [sys.executable, "-u", "-c", driver, "reconstruct", *map(str, arguments)]
+def start_hurried(source: Path, out: Path, model: Path) -> BaseProcess:
+    before = HURRIED.format(segment=34, left_out=[])
+    return processes.start(["reconstruct", source, out, "--model", model], out.with_name("printed"), before=before)
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +167,9 @@ def test_ten_times_the_frames_take_the_memory_of_one(models, tmp_path):
     for number in (200, 2000):
         path = tmp_path / f"{number}.mp4"
         write_video(path, (frames[min(t % 100, 99 - t % 100)] for t in range(number)))
-        arguments = command(path, tmp_path / "out", "--model", models["stream"], segment=128, left_out=["ssim"])
-        result = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT)
+        driver = HURRIED.format(segment=128, left_out=["ssim"]) + MEASURED
+        command = [sys.executable, "-c", driver, "reconstruct", path, tmp_path / "out", "--model", models["stream"]]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
         assert result.returncode == 0, result.stderr
         peaks.append(int(re.search(r"peak (\d+)", result.stdout)[1]) * 1024 / 1e6)
         measured = json.loads((tmp_path / "out" / "metrics.json").read_text())["quality"]["full"]["psnr_db"]
@@ -180,9 +184,9 @@ def test_ten_times_the_frames_take_the_memory_of_one(models, tmp_path):
 # ---- stopped and started again -------------------------------------------------------------------------------------
 
 
-def wait_for_segments(process: subprocess.Popen, out: Path, number: int) -> None:
+def wait_for_segments(process: BaseProcess, out: Path, number: int) -> None:
     last = out / ".reconstruct" / f"segment-{number - 1:06d}"
-    while process.poll() is None and not last.exists():
+    while process.is_alive() and not last.exists():
         time.sleep(0.002)
 
 
@@ -193,11 +197,12 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(name, moments, models, 
     out, killed = tmp_path / "out", 0
     reconstruct_file(load(models[name]), source, tmp_path / "whole", title=f"clip.mp4 through {models[name]}")
     for finished, delay in moments:
-        process = subprocess.Popen(command(source, out, "--model", models[name]), cwd=ROOT, stdout=subprocess.DEVNULL)
+        process = start_hurried(source, out, models[name])
         wait_for_segments(process, out, finished)
         time.sleep(delay)
         process.kill()
-        killed += process.wait() == -signal.SIGKILL
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
     assert killed
     assert WorkFolder(out).segments and not (out / "reconstruction.mp4").exists()
     for segment, lengths in zip(WorkFolder(out).segments, segment_plan(PIECES[name], 24, 32), strict=False):
@@ -212,14 +217,12 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(name, moments, models, 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_it_says_what_is_kept(number, code, models, source, tmp_path):
     out = tmp_path / "out"
-    process = subprocess.Popen(
-        command(source, out, "--model", models["stream"]), cwd=ROOT, stderr=subprocess.PIPE, text=True,
-        preexec_fn=heeding_interrupts,
-    )  # fmt: skip
+    process = start_hurried(source, out, models["stream"])
     wait_for_segments(process, out, 1)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code
+    os.kill(process.pid, number)
+    process.join(60)
+    assert process.exitcode == code
+    errors = out.with_name("printed").read_text()
     assert re.search(
         r"interrupted, \d+ of 100 frames are done and kept in .*\.reconstruct, and the same command", errors
     )
