@@ -13,7 +13,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLMagvit
 
-from tests.helpers import GOLDEN, ROOT, heeding_interrupts, small_vae
+from tests.helpers import GOLDEN, ROOT, processes, small_vae
 from tests.helpers.families import wan
 from vae_lab import cli, load, photo_clip, psnr, read_video, to_tensor, write_video
 from vae_lab.__main__ import main
@@ -175,14 +175,16 @@ def test_stopping_leaves_nothing_half_written(tmp_path, number, code):
     out = tmp_path / "out"
     out.mkdir()
     (out / "metrics.json").write_text("old")
-    command = [sys.executable, "-u", "-m", "vae_lab", "reconstruct", str(source), str(out), *MODEL]
-    run = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=heeding_interrupts)
-    process = subprocess.Popen(command, **run)
-    assert process.stdout.readline().startswith("model")  # it is at work
+    printed = tmp_path / "printed"
+    lines = "import sys\nsys.stdout.reconfigure(line_buffering=True)"
+    process = processes.start(["reconstruct", source, out, *MODEL], printed, before=lines)
+    while process.is_alive() and not (printed.exists() and printed.read_text().startswith("model")):  # until it works
+        time.sleep(0.01)
     time.sleep(0.5)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code
+    os.kill(process.pid, number)
+    process.join(60)
+    assert process.exitcode == code
+    errors = printed.read_text()
     killed = number == signal.SIGKILL
     assert ("interrupted, nothing was written" in errors) == (not killed)
     assert "Traceback" not in errors
