@@ -84,8 +84,7 @@ BREAKAGES = {  # what is broken -> (module, text, broken text, notebook that mus
     ),
     "a dropped 1 - stride": ("shapes", "return reach - stride", "return reach - 1", "01"),
     "padding on the wrong axis": (
-        "causal_conv",
-        "(0, self.height_padding, self.width_padding) if", "(self.height_padding, 0, self.width_padding) if", "01",
+        "utils/convolutions", "(front, *self.padding[1:])", "(*self.padding[1:], front)", "01",
     ),
     "a latent size off by one": ("shapes", "    return sum(ceil(", "    return 1 + sum(ceil(", "02"),
     "front padding behind": (
