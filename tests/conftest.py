@@ -68,6 +68,7 @@ def pytest_collection_modifyitems(items):
 
     pytest-xdist gives the first half of the tests to one of the two processes of `make test`, and lets them steal from
     each other at the end. So both halves begin with what uses the notebooks' pages, which the processes make together.
+    Then one starts JupyterLab, and the other opens pages without it.
     """
     for item in items:
         for fixture, marker in (("browser", "browser"), ("pages_of_notebooks", "notebook")):
@@ -75,11 +76,14 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(marker)
     order = ("notebook", "browser", "slow")
     items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in order])
-    pages = [item for item in items if any(item.get_closest_marker(name) for name in order[:2])]
-    others = items[len(pages) :]
-    left = len(items) // 2 - len(pages[::2])
+    kinds = [[item for item in items if item.get_closest_marker(name)] for name in order[:2]]
+    notebooks, pages = kinds[0], [item for item in kinds[1] if item not in kinds[0]]
+    lab = [item for item in pages if "lab" in item.fixturenames]
+    first, second = [*notebooks[::2], *lab], [*notebooks[1::2], *(item for item in pages if item not in lab)]
+    others = items[len(first) + len(second) :]
+    left = len(items) // 2 - len(first)
     if left > 0:
-        items[:] = [*pages[::2], *others[:left], *pages[1::2], *others[left:]]
+        items[:] = [*first, *others[:left], *second, *others[left:]]
 
 
 @pytest.fixture(autouse=True)
