@@ -47,6 +47,20 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     assert [p.name for p in path.iterdir()] == ["new"] and [p.name for p in tmp_path.iterdir()] == ["folder"]
 
 
+def test_a_signal_while_a_folder_is_made_leaves_none(tmp_path, monkeypatch):
+    """Handlers run when the system's call returns, before the block has begun."""
+    make = Path.mkdir
+
+    def interrupted(*arguments, **options) -> None:
+        make(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", interrupted)
+    with pytest.raises(KeyboardInterrupt), folder_beside(tmp_path / "folder"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_errors_of_torch_save_are_os_errors(tmp_path):
     with pytest.raises(OSError, match="does not exist|No such file") as refused:
         save_state({}, tmp_path / "none" / "state.pt")

@@ -89,8 +89,8 @@ def folder_beside(path: Path) -> Iterator[Path]:
     """
     beside = _beside(path, ".partial")
     remove(beside)
-    beside.mkdir(parents=True)
     try:
+        beside.mkdir(parents=True)
         yield beside
         remove(path)
         beside.rename(path)
