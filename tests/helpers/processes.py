@@ -5,6 +5,7 @@
 
 import os
 import resource
+import signal
 import sys
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -49,6 +50,7 @@ def _main(arguments: list[str], printed: Path, largest_file: int | None, before:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # if the tests run in the background, it would ignore it
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     exec(before, {})
