@@ -68,7 +68,8 @@ def pytest_collection_modifyitems(items):
 
     pytest-xdist gives the first half of the tests to one of the two processes of `make test`, and lets them steal from
     each other at the end. So both halves begin with what uses the notebooks' pages, which the processes make together.
-    Then one starts JupyterLab, and the other opens pages without it.
+    Then one starts JupyterLab, and the other opens pages without it. Both end with quick tests, so that neither waits
+    for a long one of the other.
     """
     for item in items:
         for fixture, marker in (("browser", "browser"), ("pages_of_notebooks", "notebook")):
@@ -81,9 +82,12 @@ def pytest_collection_modifyitems(items):
     lab = [item for item in pages if "lab" in item.fixturenames]
     first, second = [*notebooks[::2], *lab], [*notebooks[1::2], *(item for item in pages if item not in lab)]
     others = items[len(first) + len(second) :]
+    slow = [item for item in others if item.get_closest_marker("slow")]
+    first, second = [*first, *slow[: len(slow) // 2]], [*second, *slow[len(slow) // 2 :]]
+    quick = others[len(slow) :]
     left = len(items) // 2 - len(first)
     if left > 0:
-        items[:] = [*first, *others[:left], *second, *others[left:]]
+        items[:] = [*first, *quick[:left], *second, *quick[left:]]
 
 
 @pytest.fixture(autouse=True)
