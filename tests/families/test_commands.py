@@ -95,6 +95,10 @@ def by_hand(name: str, vae, x: torch.Tensor) -> torch.Tensor:
     if name == "allegro":
         vae.enable_tiling()
         return vae.decode(vae.encode(x).latent_dist.mode()).sample.transpose(1, 2)
+    if name == "minimax-h3":  # pixels as its docstring asks for them
+        mean, std = (torch.tensor(v).view(3, 1, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        z = vae.encode(((x + 1) / 2 - mean) / std).latent_dist.mode()
+        return 2 * (vae.decode(z).sample * std + mean) - 1
     temb = {"temb": torch.zeros(1)} if vae.config.get("timestep_conditioning") else {}
     return vae.decode(vae.encode(x).latent_dist.mode(), **temb).sample
 

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vae_lab.families import tiny_model
 from vae_lab.probes.stitching import diffusers_stitch_error, diffusers_tiling, stitch_error
 
 
@@ -264,12 +265,17 @@ def test_the_vae_is_left_as_it_was():
     def fails(x):
         raise RuntimeError("stop")
 
-    with pytest.raises(RuntimeError, match="stop"):
+    with pytest.raises(ValueError, match=r"AutoencoderKLWan.tiled_encode fails on \(1, 3, 1, 128, 128\): stop"):
         tiled(fails, torch.zeros(1, 3, 1, 128, 128))
     assert diffusers_stitch_error(vae).exact
     assert list(vae._modules.items()) == list(parts.items())
     assert vae.__dict__.keys() == attributes.keys()
     assert all(vae.__dict__[key] is value for key, value in attributes.items())
+
+
+@pytest.mark.parametrize("direction", ["encode", "decode"])
+def test_tiling_that_clears_caches(direction):
+    assert diffusers_stitch_error(tiny_model("qwen-image").double(), direction).exact
 
 
 def test_diffusers_errors():
@@ -281,6 +287,13 @@ def test_diffusers_errors():
         ValueError, match="Linear must have tiled_decode and decoder, it lacks tiled_decode and decoder"
     ):
         diffusers_tiling(torch.nn.Linear(1, 1), "decode")
+    for family, reason in {
+        "allegro": "AutoencoderKLAllegro must have tile_sample_min_height and tile_sample_min_width",
+        "dc-ae": r"vae must take clips \(B, C, T, H, W\); AutoencoderDC takes pictures",
+        "vidtok causal": "AutoencoderVidTok.tiled_decode fails on",
+    }.items():
+        with pytest.raises(ValueError, match=reason):
+            diffusers_stitch_error(tiny_model(family), "decode")
     with pytest.raises(ValueError, match="direction must be one of encode, decode, got 'both'"):
         diffusers_tiling(vae, "both")
     with pytest.raises(ValueError, match="axis must be one of space, time, got 'width'"):

@@ -106,3 +106,25 @@ class AllegroCodec(Codec):
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
         self.vae.enable_tiling()
         return torch.cat([self.vae.decode(clip).sample for clip in z.split(1)]).transpose(1, 2)
+
+
+class ImageNetCodec(Codec):
+    """MiniMax-H3: its pixels are ImageNet's, (x - mean) / std with x in [0, 1].
+
+    Source: diffusers 0.42.1, `autoencoder_kl_minimax_h3.py:516`.
+    """
+
+    MEAN = 0.485, 0.456, 0.406
+    STD = 0.229, 0.224, 0.225
+
+    def posterior(self, x: Tensor) -> Any:
+        mean, std = self._mean_std(x)
+        return super().posterior(((x + 1) / 2 - mean) / std)
+
+    def decode(self, z: Tensor, num_frames: int) -> Tensor:
+        mean, std = self._mean_std(z)
+        return 2 * (super().decode(z, num_frames) * std + mean) - 1
+
+    def _mean_std(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = (like.new_tensor(values).view(1, 3, 1, 1, 1) for values in (self.MEAN, self.STD))
+        return mean, std

@@ -380,7 +380,10 @@ class Codec:
         return fitting[0]
 
     def mean_std(self, channels: int) -> tuple[Tensor, Tensor] | None:
-        """Return (mean, std), each (channels,), which the model assumes for its raw latents; None if unknown.
+        """Return (mean, std), each (channels,), which the model assumes for its raw latents.
+
+        None if they are unknown, or not one number for each channel: Cosmos has one for each latent frame too, and
+        Flux2 normalises patches of 2x2 latents. The family's record says what its diffusion models get.
 
         Normalised latents are (z - mean) / std. diffusers' pipelines compute (z - mean) * scaling_factor / std, with
         latents_mean or shift_factor, latents_std and scaling_factor from the config or from buffers.

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..families.codec import codec_of
 from ..figures import probes as pictures
 from ..utils.checks import check_one_of, positive_int
 from ..utils.tables import DataFrame, Figure, table_of
+from ..utils.text import first_line
 from ..video.frames import check_size
 from .maps import AXES
 
@@ -188,6 +190,7 @@ def stitch_error(
 
 
 _METHODS = {"space": "tiled_{}", "time": "_temporal_tiled_{}"}
+_TILE = {"space": ("tile_sample_min_height", "tile_sample_min_width"), "time": ("tile_sample_min_num_frames",)}
 _PARTS = {"encode": ("encoder", "quant_conv"), "decode": ("decoder", "post_quant_conv")}
 
 
@@ -198,30 +201,40 @@ def diffusers_tiling(vae, direction: str = "encode", axis: str = "space") -> Til
     ("time"), with the function in place of encoder and quant_conv, or of post_quant_conv and decoder. It calls them on
     a shallow copy, so the VAE itself is never changed. Weights are not used.
 
-    Raises ValueError if the VAE lacks these methods and parts, or unfolds channels into pixels after decoding.
+    Raises ValueError if the VAE lacks these methods and parts, takes pictures (B, C, H, W), or unfolds channels into
+    pixels after decoding, and if its tiling code fails.
     """
     check_one_of("direction", direction, DIRECTIONS)
     check_one_of("axis", axis, _METHODS)
     name, (part, conv) = _METHODS[axis].format(direction), _PARTS[direction]
-    missing = [wanted for wanted in (name, part) if not hasattr(vae, wanted)]
-    if missing:
-        raise ValueError(f"{type(vae).__name__} must have {name} and {part}, it lacks {' and '.join(missing)}")
+    _check_has(vae, name, part)
+    if codec_of(vae).frame_by_frame:
+        raise ValueError(f"vae must take clips (B, C, T, H, W); {type(vae).__name__} takes pictures (B, C, H, W)")
     if direction == "decode" and _folded(vae) > 1:
         square = f"{_folded(vae)}x{_folded(vae)} pixels"
         rule = 'only direction "encode" can be scored'
         raise ValueError(f"{type(vae).__name__} unfolds channels into {square} after its decoder; {rule}")
     returns_cache = "conv_cache" in signature(getattr(vae, part).forward).parameters
 
-    def tiled(function: Function, x: Tensor) -> Tensor:
-        def ideal(x: Tensor, *_: Any, **__: Any) -> Tensor | tuple[Tensor, None]:  # without caches and embeddings
-            return (function(x), None) if returns_cache else function(x)
+    class Ideal(nn.Module):
+        def __init__(self, function: Function):
+            super().__init__()
+            self.function = function
 
+        def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor | tuple[Tensor, None]:  # no caches, no embeddings
+            return (self.function(x), None) if returns_cache else self.function(x)
+
+    def tiled(function: Function, x: Tensor) -> Tensor:
         stand = copy(vae)
-        vars(stand)[part] = ideal  # an attribute of the copy alone, found before the module of that name
+        vars(stand)[part] = Ideal(function)  # an attribute of the copy alone, found before the module of that name
         if getattr(vae, conv, None) is not None:
             vars(stand)[conv] = nn.Identity()
         method = getattr(stand, name)
-        output = method(x, temb=None) if "temb" in signature(method).parameters else method(x)
+        try:
+            output = method(x, temb=None) if "temb" in signature(method).parameters else method(x)
+        except Exception as error:  # whatever code that is under test raises
+            reason = first_line(error)
+            raise ValueError(f"{type(vae).__name__}.{name} fails on {tuple(x.shape)}: {reason}") from error
         return getattr(output, "sample", output)
 
     return tiled
@@ -240,16 +253,24 @@ def diffusers_stitch_error(
     num_frames: default: 1 for axis "space", two and a half tiles for "time".
     """
     tiled = diffusers_tiling(vae, direction, axis)
-    # CogVideoX does not tell its ratio: its first level keeps the size, and every other one halves it
-    ratio = getattr(vae, "spatial_compression_ratio", None) or 2 ** (len(vae.config.block_out_channels) - 1)
+    _check_has(vae, *_TILE[axis])
+    codec = codec_of(vae)
+    ratio, temporal_ratio = codec.spatial_ratio, codec.temporal_ratio
+    if ratio is None or temporal_ratio is None:
+        raise ValueError(f"vae must have known ratios of pixels and frames; those of {codec.name} are unknown")
     ratio //= _folded(vae)
     if axis == "space":
         tile = (vae.tile_sample_min_height, vae.tile_sample_min_width)
         size = size or [(5 * side // 2 // ratio + 1) * ratio for side in tile]
         return stitch_error(tiled, size, ratio, direction, num_frames or 1)
-    temporal_ratio = vae.temporal_compression_ratio
     frames = num_frames or 5 * vae.tile_sample_min_num_frames // 2 // temporal_ratio * temporal_ratio + 1
     return stitch_error(tiled, size or (ratio, ratio), ratio, direction, frames, temporal_ratio)
+
+
+def _check_has(vae, *names: str) -> None:
+    missing = [name for name in names if not hasattr(vae, name)]
+    if missing:
+        raise ValueError(f"{type(vae).__name__} must have {' and '.join(names)}, it lacks {' and '.join(missing)}")
 
 
 def _folded(vae) -> int:
