@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from tests.helpers import ROOT, heeding_interrupts, processes
 from tests.helpers.training import SPATIAL, TEMPORAL, spatial_config, temporal_config
 from vae_lab import SpatialVAE, VideoVAE, load, photo_clip, write_video
 from vae_lab.__main__ import main
-from vae_lab.families import Codec, codec_of
+from vae_lab.families import FAMILIES, Codec, codec_of
 from vae_lab.training.config import Stage, TrainConfig
 from vae_lab.training.data import Inputs, SyntheticClips, to_pixels
 from vae_lab.training.loop import check_environment, train
@@ -476,7 +477,8 @@ def test_layers_that_draw_are_seeded_too(tmp_path, monkeypatch):
         train(config, tmp_path / "end", progress=False)  # all is there but the model with its statistics
     modes = []
     encode = Codec.encode
-    monkeypatch.setattr(Codec, "encode", lambda self, x: modes.append(self.vae.training) or encode(self, x))
+    computed = lambda self, x: x.is_meta or modes.append(self.vae.training)  # noqa: E731
+    monkeypatch.setattr(Codec, "encode", lambda self, x: (computed(self, x), encode(self, x))[1])
     for name in ("middle", "end"):
         assert same(weights(train(config, tmp_path / name, progress=False)), whole)
     assert set(modes) == {False}  # nothing is dropped where the latents' statistics are taken
@@ -484,11 +486,28 @@ def test_layers_that_draw_are_seeded_too(tmp_path, monkeypatch):
     assert not same(weights(train(without, tmp_path / "without", progress=False)), whole)
 
 
-def test_a_model_that_does_not_keep_the_length(tmp_path):
-    stage = Stage(name="pixels", steps=1, learning_rate=1e-3, batch_size=1, num_frames=(5, 5))
-    message = r"AutoencoderKLCogVideoX turned clips of \(5, 16, 16\) \(frames, height, width\) into \(8, 16, 16\)"
-    with pytest.raises(ValueError, match=message):
-        train(video_config(model=COGVIDEOX, stages=(stage,), image_fraction=0.0), tmp_path, progress=False)
+MINIMAX = dict(class_name="AutoencoderKLMiniMaxH3", **FAMILIES["minimax-h3"].tiny)
+
+
+@pytest.mark.parametrize(
+    ("model", "num_frames", "images", "message"),
+    [
+        (
+            COGVIDEOX, (5, 9), 0.0, "num_frames (5, 9) of stage 'pixels' must hold lengths that the model keeps: "
+            "AutoencoderKLCogVideoX (CogVideoX) returns 8 frames for 5; nearest lengths that it keeps: 1 and 8",
+        ),
+        (MINIMAX, (22, 22), 0.1, "image_fraction (0.1) must hold lengths that the model keeps: "),
+        # a variant that the table of families does not know
+        (
+            COGVIDEOX | dict(temporal_compression_ratio=2), (3, 3), 0.0,
+            "AutoencoderKLCogVideoX turned clips of (3, 16, 16) (frames, height, width) into (4, 16, 16)",
+        ),
+    ],
+)  # fmt: skip
+def test_a_model_that_does_not_keep_the_length(model, num_frames, images, message, tmp_path):
+    stage = Stage(name="pixels", steps=1, learning_rate=1e-3, batch_size=1, num_frames=num_frames)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        train(video_config(model=model, stages=(stage,), image_fraction=images), tmp_path, progress=False)
 
 
 def test_2d_latents_with_another_factor(spatial, tmp_path):

@@ -9,7 +9,7 @@ from diffusers import ModelMixin
 from torch import nn
 
 from ..checkpoints.loading import load
-from ..families.codec import class_named
+from ..families.codec import class_named, codec_of
 from ..magvit_v2 import MagvitV2
 from ..spatial_vae import SpatialVAE
 from ..temporal_vae import TemporalVAE
@@ -27,6 +27,8 @@ def new_parts(config: TrainConfig) -> tuple[ModelMixin, SpatialVAE | None]:
     half, temporal = new_half(config), config.part == "temporal"
     spatial = frozen_spatial(config.spatial, config.spatial_scaling_factor) if temporal else None
     check_sizes(config, half, spatial)
+    if config.part == "whole":
+        check_lengths(config, half)
     return half, spatial
 
 
@@ -97,6 +99,19 @@ def check_sizes(config: TrainConfig, half: ModelMixin, spatial: SpatialVAE | Non
     ratio = getattr(spatial or half, "spatial_compression_ratio", 1)
     if config.size % ratio:
         raise ValueError(f"{name} ({config.size}) must be a multiple of the spatial ratio ({ratio})")
+
+
+def check_lengths(config: TrainConfig, vae: ModelMixin) -> None:
+    """Refuse lengths of clips that the model is known not to keep: a step may draw each of them."""
+    drawn = {f"num_frames {s.num_frames} of stage {s.name!r}": range(s.num_frames[0], s.num_frames[1] + 1)
+             for s in config.stages}  # fmt: skip
+    drawn |= {f"image_fraction ({config.image_fraction})": range(1, 2)} if config.image_fraction else {}
+    for name, lengths in drawn.items():
+        for num_frames in lengths:
+            try:
+                codec_of(vae).check_length(num_frames)
+            except ValueError as error:
+                raise ValueError(f"{name} must hold lengths that the model keeps: {error}") from None
 
 
 def stack(spatial: SpatialVAE, temporal: TemporalVAE) -> VideoVAE:
