@@ -300,3 +300,19 @@ def test_a_long_clip_in_one_piece_is_said(model, tmp_path, monkeypatch):
     write_video(tmp_path / "clip.mkv", synthetic_clip("texture", 5, (16, 16)).frames, lossless=True)
     with pytest.warns(UserWarning, match="Wan takes all 5 frames in one piece: memory grows with the clip"):
         run.reconstruct_file(model("wan 2.1"), tmp_path / "clip.mkv", tmp_path / "out")
+
+
+def test_a_clip_is_refused_before_the_model_sees_it():
+    """Magvit keeps frames of a clip that it fails on, and fails on the next one too."""
+    vae = tiny_model("easyanimate")
+    codec, x = codec_of(vae), torch.rand(1, 3, 5, 16, 16) * 2 - 1
+    expected = codec.reconstruct(x).sample
+    for wrong, message in (
+        (x[:, :1], "x must have 3 channels, got 1"),
+        (x.half(), "x must have the model's dtype, torch.float32, got torch.float16"),
+        (x[..., :15], r"width \(15\) must be a multiple of AutoencoderKLMagvit's spatial ratio \(8\)"),
+        (x[:, :, :4], "fails on 4 frames; nearest lengths that it keeps: 1 and 5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            codec.reconstruct(wrong)
+        assert torch.equal(codec.reconstruct(x).sample, expected)

@@ -207,8 +207,15 @@ class Codec:
         Raises ValueError if the model fails on it, or does not keep its shape. The error names the nearest lengths that
         it keeps, or the smallest size that it takes.
         """
-        check_video("x", x)
+        check_video("x", x, self.in_channels)
+        if x.dtype != self.dtype:  # some classes stay broken after what they refuse, so none is asked
+            raise ValueError(f"x must have the model's dtype, {self.dtype}, got {x.dtype}")
         self.check_length(x.shape[2])
+        for name, side in zip(("height", "width"), x.shape[3:], strict=True):
+            if side % (self.spatial_ratio or 1):
+                raise ValueError(
+                    f"{name} ({side}) must be a multiple of {self.name}'s spatial ratio ({self.spatial_ratio})"
+                )
         try:
             z = self.encode(x)
             y = self.decode(z, x.shape[2])
