@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..families.codec import codec_of
 from ..figures import probes as pictures
 from ..utils.checks import check_one_of, positive_int
 from ..utils.tables import DataFrame, Figure, table_of
@@ -201,15 +200,13 @@ def diffusers_tiling(vae, direction: str = "encode", axis: str = "space") -> Til
     ("time"), with the function in place of encoder and quant_conv, or of post_quant_conv and decoder. It calls them on
     a shallow copy, so the VAE itself is never changed. Weights are not used.
 
-    Raises ValueError if the VAE lacks these methods and parts, takes pictures (B, C, H, W), or unfolds channels into
-    pixels after decoding, and if its tiling code fails.
+    Raises ValueError if the VAE lacks these methods and parts, or unfolds channels into pixels after decoding, and if
+    its tiling code fails.
     """
     check_one_of("direction", direction, DIRECTIONS)
     check_one_of("axis", axis, _METHODS)
     name, (part, conv) = _METHODS[axis].format(direction), _PARTS[direction]
     _check_has(vae, name, part)
-    if codec_of(vae).frame_by_frame:
-        raise ValueError(f"vae must take clips (B, C, T, H, W); {type(vae).__name__} takes pictures (B, C, H, W)")
     if direction == "decode" and _folded(vae) > 1:
         square = f"{_folded(vae)}x{_folded(vae)} pixels"
         rule = 'only direction "encode" can be scored'
@@ -254,15 +251,16 @@ def diffusers_stitch_error(
     """
     tiled = diffusers_tiling(vae, direction, axis)
     _check_has(vae, *_TILE[axis])
-    codec = codec_of(vae)
-    ratio, temporal_ratio = codec.spatial_ratio, codec.temporal_ratio
-    if ratio is None or temporal_ratio is None:
-        raise ValueError(f"vae must have known ratios of pixels and frames; those of {codec.name} are unknown")
-    ratio //= _folded(vae)
+    # CogVideoX does not tell its ratio: its first level keeps the size, and every other one halves it
+    ratio, widths = getattr(vae, "spatial_compression_ratio", None), vae.config.get("block_out_channels")
+    if not isinstance(ratio, int) and not widths:
+        raise ValueError(f"{type(vae).__name__} must tell its spatial_compression_ratio or block_out_channels")
+    ratio = (ratio or 2 ** (len(widths) - 1)) // _folded(vae)
     if axis == "space":
         tile = (vae.tile_sample_min_height, vae.tile_sample_min_width)
         size = size or [(5 * side // 2 // ratio + 1) * ratio for side in tile]
         return stitch_error(tiled, size, ratio, direction, num_frames or 1)
+    temporal_ratio = vae.temporal_compression_ratio
     frames = num_frames or 5 * vae.tile_sample_min_num_frames // 2 // temporal_ratio * temporal_ratio + 1
     return stitch_error(tiled, size or (ratio, ratio), ratio, direction, frames, temporal_ratio)
 
