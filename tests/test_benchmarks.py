@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import cached_latents, reading, streaming
+from benchmarks import cached_latents, convolutions, reading, streaming
 from tests.helpers import small_vae
 from tests.helpers.training import TEMPORAL, spatial_config
 from vae_lab.training.loop import train
@@ -38,3 +38,10 @@ def test_reading_prints_a_ratio_for_each_size(capsys):
     ratio = reading.main(["--rounds", "1", "--pixels", "1"])
     printed = capsys.readouterr().out
     assert ratio > 0 and printed.count("accurate has") == 4 and "1920x1080: fast" in printed
+
+
+def test_convolutions_prints_a_ratio_for_each_way(tmp_path, capsys):
+    small_vae().save_pretrained(tmp_path)
+    ratio = convolutions.main(["--model", str(tmp_path), "--rounds", "1", "--sizes", "2", "3"])
+    printed = capsys.readouterr().out
+    assert ratio > 0 and f"decode 17x3x3: {ratio:.2f} of the time" in printed and printed.count("code 17x") == 4

@@ -68,7 +68,7 @@ class CausalConv3d(nn.Module):
         self.time_padding = time_padding(kernel_size[0], stride[0], dilation[0])
         self.height_padding = same_padding(kernel_size[1], dilation[1])
         self.width_padding = same_padding(kernel_size[2], dilation[2])
-        # the zeros of height and width are the convolution's own, which makes no copy of its input for them
+        # zeros around height and width are left to the convolution, which needs no padded copy of its input
         padding = (0, self.height_padding, self.width_padding) if pad_mode == "constant" else 0
         self.conv = Conv3d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=bias)
 

@@ -37,14 +37,14 @@ def test_time_padding_is_in_front_and_space_is_padded_on_both_sides():
 
 @given(
     frames=st.integers(1, 12), kernel=st.integers(1, 4), stride=st.integers(1, 3), dilation=st.integers(1, 3),
-    space=st.sampled_from([1, 3, 5]),
+    space=st.sampled_from([1, 3, 5]), dtype=st.sampled_from([torch.float32, torch.float64]),
 )  # fmt: skip
-def test_sizes_and_causality(frames, kernel, stride, dilation, space):
+def test_sizes_and_causality(frames, kernel, stride, dilation, space, dtype):
     if stride > dilation * (kernel - 1) + 1 or frames < stride:
         return
     torch.manual_seed(0)
-    conv = CausalConv3d(2, 3, (kernel, space, space), (stride, 1, 1), (dilation, 1, 1)).double()
-    x = torch.randn(1, 2, frames, 4, 6, dtype=torch.double)
+    conv = CausalConv3d(2, 3, (kernel, space, space), (stride, 1, 1), (dilation, 1, 1)).to(dtype)
+    x = torch.randn(1, 2, frames, 4, 6, dtype=dtype)
     y = conv(x)
     outputs = conv_output_size(frames, kernel, stride, dilation, time_padding(kernel, stride, dilation))
     assert y.shape == (1, 3, outputs, 4, 6)

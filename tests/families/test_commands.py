@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKLLTXVideo
 
 from vae_lab import Clip, load, synthetic_clip, to_frames, to_tensor, write_video
 from vae_lab.__main__ import main
@@ -316,3 +317,22 @@ def test_a_clip_is_refused_before_the_model_sees_it():
         with pytest.raises(ValueError, match=message):
             codec.reconstruct(wrong)
         assert torch.equal(codec.reconstruct(x).sample, expected)
+
+
+@torch.no_grad()
+def test_noise_of_a_decoder_is_the_same_in_every_call():
+    """LTX 0.9.1 as released: its tiny model in the table has no noise."""
+    record = FAMILIES["ltx 0.9.0 and 0.9.1"]
+    levels = len(record.tiny["decoder_block_out_channels"]) + 1
+    torch.manual_seed(0)
+    vae = AutoencoderKLLTXVideo(**record.tiny | dict(decoder_inject_noise=(True,) * levels)).eval()
+    for name, parameter in vae.named_parameters():
+        if "per_channel_scale" in name:
+            torch.nn.init.ones_(parameter)
+    z, codec = torch.randn(1, record.tiny["latent_channels"], 2, 2, 2), codec_of(vae)
+    before = torch.get_rng_state()
+    expected = codec.decode(z, 9)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    assert torch.equal(codec.decode(z, 9), expected)
+    assert not torch.equal(vae.decode(z).sample, expected)  # the class itself draws

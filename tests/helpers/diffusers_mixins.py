@@ -1,6 +1,6 @@
-"""diffusers' tests of its own models, on our three classes and on Wan's VAE, which shows what a class of theirs passes.
+"""diffusers' tests of its models, on our three classes and on Wan's VAE, which shows what a class of theirs passes.
 
-`tests/core/test_diffusers_mixins.py` gives this file to pytest in a process of its own, because diffusers' tests have
+`tests/core/test_diffusers_mixins.py` gives this file to pytest in a separate process, because diffusers' tests have
 marks and warnings that ours may not have. DIFFUSERS_TESTS names a checkout of diffusers.
 """
 

@@ -78,7 +78,7 @@ def forked_workers():
 
 @contextmanager
 def forked_kernels():
-    """Inside, nbclient's kernels are forked. They are ipykernel's, in processes of their own, as ever."""
+    """Inside, nbclient's kernels are forked. They stay ipykernel's, each in a separate process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jupyter_client.provisioning.local_provisioner.launch_kernel", _ForkedKernel)
         yield

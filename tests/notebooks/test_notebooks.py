@@ -84,7 +84,7 @@ BREAKAGES = {  # what is broken -> (module, text, broken text, notebook that mus
     ),
     "a dropped 1 - stride": ("shapes", "return reach - stride", "return reach - 1", "01"),
     "padding on the wrong axis": (
-        "utils/convolutions", "(front, *self.padding[1:])", "(*self.padding[1:], front)", "01",
+        "utils/convolutions", "(time + front, height, width)", "(height, width, time + front)", "01",
     ),
     "a latent size off by one": ("shapes", "    return sum(ceil(", "    return 1 + sum(ceil(", "02"),
     "front padding behind": (

@@ -33,7 +33,7 @@ from vae_lab.video.writing import CODECS
 
 PIECES = {"stream": [16] * 6 + [4], "chunks": [17] * 5 + [15], "whole": [100], "spatial": [16] * 6 + [4]}
 
-# The command line as the fixture `hurried` makes it, for a process of its own, which can be killed and measured.
+# The command line as the fixture `hurried` makes it, for a separate process, which can be killed and measured.
 HURRIED = """
 from vae_lab import metrics
 from vae_lab.figures import frames

@@ -477,8 +477,13 @@ def test_layers_that_draw_are_seeded_too(tmp_path, monkeypatch):
         train(config, tmp_path / "end", progress=False)  # all is there but the model with its statistics
     modes = []
     encode = Codec.encode
-    computed = lambda self, x: x.is_meta or modes.append(self.vae.training)  # noqa: E731
-    monkeypatch.setattr(Codec, "encode", lambda self, x: (computed(self, x), encode(self, x))[1])
+
+    def noted(codec, x):
+        if not x.is_meta:
+            modes.append(codec.vae.training)
+        return encode(codec, x)
+
+    monkeypatch.setattr(Codec, "encode", noted)
     for name in ("middle", "end"):
         assert same(weights(train(config, tmp_path / name, progress=False)), whole)
     assert set(modes) == {False}  # nothing is dropped where the latents' statistics are taken

@@ -5,7 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vae_lab.utils.convolutions import Conv3d
 
-# of torch itself
+# Warnings of torch's modules, at the first import
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:TF32")
 SMALL = (1, 4, 5, 8, 8)  # far below the 20,480 from which on torch itself calls oneDNN
 
@@ -47,6 +47,18 @@ def test_onednn_computes_small_clips_too():
     assert operator(layer(x, 2)) == "MkldnnConvolutionBackward0"
     with torch.backends.mkldnn.flags(enabled=False):
         assert operator(layer(x, 2)) == "ConvolutionBackward0"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_clip_shorter_than_the_kernel_is_refused(dtype):
+    """Cutting what oneDNN returns must not make an empty clip of it."""
+    with pytest.raises(RuntimeError, match="Kernel size can't be greater than actual input size"):
+        conv(stride=(2, 1, 1)).to(dtype)(torch.zeros(1, 4, 1, 8, 8, dtype=dtype), 1)
+
+
+def test_time_may_be_padded_at_both_ends_too():
+    layer, x = Conv3d(4, 6, 3, padding=1), torch.randn(SMALL)
+    torch.testing.assert_close(layer(x, 1), layer.double()(x.double(), 1).float(), rtol=1e-5, atol=1e-6)
 
 
 def test_gradients_are_those_of_torchs_convolution():

@@ -25,6 +25,10 @@ class FrameCodec(Codec):
 
     frame_by_frame = any_length = True
 
+    @property
+    def in_channels(self) -> int:
+        return self.config.get("in_channels", 3)
+
     def posterior(self, x: Tensor) -> DiagonalGaussianDistribution | IdentityDistribution:
         output = self.vae.encode(as_frames(x))
         if "latent_dist" in output:
@@ -58,12 +62,20 @@ class PictureCodec(Codec):
 
 
 class TimestepCodec(Codec):
-    """LTX: since 0.9.1, decoders are told how noisy the latents are. 0.0, the pipelines' default, is "not at all"."""
+    """LTX: since 0.9.1, decoders are told how noisy the latents are. 0.0, the pipelines' default, is "not at all".
+
+    The decoder of 0.9.1 also adds noise (`decoder_inject_noise`). It is the same in every call, so that equal latents
+    give equal frames; in training it is torch's.
+    """
 
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
-        if not self.config.get("timestep_conditioning"):
-            return super().decode(z, num_frames)
-        return self.vae.decode(z, temb=torch.zeros(len(z), device=z.device, dtype=z.dtype)).sample
+        noisy = not self.vae.training and any(self.config.get("decoder_inject_noise") or ())
+        with torch.random.fork_rng([z.device] if z.is_cuda else [], enabled=noisy):
+            if noisy:
+                torch.manual_seed(0)
+            if not self.config.get("timestep_conditioning"):
+                return super().decode(z, num_frames)
+            return self.vae.decode(z, temb=torch.zeros(len(z), device=z.device, dtype=z.dtype)).sample
 
 
 class VidTokCodec(Codec):

@@ -198,8 +198,8 @@ class _Trace(TorchFunctionMode):
         if name in ("conv2d", "conv3d"):
             self._convolution(name, result, *args, **kwargs)
         elif name == "mkldnn_convolution":  # of our CausalConv3d
-            x, weight, bias, padding, *others = args
-            self._convolution("conv3d", result, x, weight, bias, others[0], padding, *others[1:])
+            x, weight, bias, padding, stride, dilation, groups = args
+            self._convolution("conv3d", result, x, weight, bias, stride, padding, dilation, groups)
         elif name == "group_norm":  # over all axes but the first two: with four axes, within a frame
             self.shape = first.shape if first.ndim > 3 else self.shape
             self._tokens(name, first.shape[0], first.shape[2:].numel())

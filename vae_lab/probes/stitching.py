@@ -255,7 +255,7 @@ def diffusers_stitch_error(
     ratio, widths = getattr(vae, "spatial_compression_ratio", None), vae.config.get("block_out_channels")
     if not isinstance(ratio, int) and not widths:
         raise ValueError(f"{type(vae).__name__} must tell its spatial_compression_ratio or block_out_channels")
-    ratio = (ratio or 2 ** (len(widths) - 1)) // _folded(vae)
+    ratio = (ratio if isinstance(ratio, int) else 2 ** (len(widths) - 1)) // _folded(vae)
     if axis == "space":
         tile = (vae.tile_sample_min_height, vae.tile_sample_min_width)
         size = size or [(5 * side // 2 // ratio + 1) * ratio for side in tile]

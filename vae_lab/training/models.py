@@ -103,13 +103,12 @@ def check_sizes(config: TrainConfig, half: ModelMixin, spatial: SpatialVAE | Non
 
 def check_lengths(config: TrainConfig, vae: ModelMixin) -> None:
     """Refuse lengths of clips that the model is known not to keep: a step may draw each of them."""
-    drawn = {f"num_frames {s.num_frames} of stage {s.name!r}": range(s.num_frames[0], s.num_frames[1] + 1)
-             for s in config.stages}  # fmt: skip
-    drawn |= {f"image_fraction ({config.image_fraction})": range(1, 2)} if config.image_fraction else {}
-    for name, lengths in drawn.items():
-        for num_frames in lengths:
+    codec, images = codec_of(vae), [(f"image_fraction ({config.image_fraction})", 1, 1)]
+    stages = [(f"num_frames {stage.num_frames} of stage {stage.name!r}", *stage.num_frames) for stage in config.stages]
+    for name, shortest, longest in [*stages, *(images if config.image_fraction else [])]:
+        for num_frames in range(shortest, longest + 1):
             try:
-                codec_of(vae).check_length(num_frames)
+                codec.check_length(num_frames)
             except ValueError as error:
                 raise ValueError(f"{name} must hold lengths that the model keeps: {error}") from None
 

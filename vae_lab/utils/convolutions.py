@@ -7,32 +7,34 @@ from torch.autograd import forward_ad
 
 
 class Conv3d(nn.Conv3d):
-    """A Conv3d that pads time with zeros in front alone, and that oneDNN computes on CPUs whatever the size of a clip.
+    """A Conv3d that can pad time with zeros in front alone, and that is quick on CPUs for small clips too.
 
-    torch leaves a float32 convolution of one clip with B * C * T * H up to 20,480 to a kernel that takes three to seven
-    times as long (`make bench`).
+    torch leaves a float32 convolution of one clip with B * C * T * H up to 20,480 to its own kernel, with which the
+    lab's temporal half takes three to seven times as long as with oneDNN's (`python -m benchmarks.convolutions`).
     """
 
     def forward(self, x: Tensor, front: int = 0) -> Tensor:
         """Convolve x after `front` zero frames."""
-        if not is_plain(x) or self.weight.dtype != x.dtype:
-            return super().forward(F.pad(x, (0, 0, 0, 0, front, 0)) if front else x)
-        # Zeros at both ends need no copy, and oneDNN skips the products with them
-        padding, reach = (front, *self.padding[1:]), self.dilation[0] * (self.kernel_size[0] - 1)
-        y = torch.mkldnn_convolution(x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups)
-        length = (x.shape[2] + front - reach - 1) // self.stride[0] + 1
-        return y[:, :, :length]
+        time, height, width = map(int, self.padding)
+        reach = self.dilation[0] * (self.kernel_size[0] - 1) + 1
+        length = (x.shape[2] + front + 2 * time - reach) // self.stride[0] + 1
+        if onednn_takes(x, self.weight) and length > 0:
+            # Padding inside the operator needs no copy of x, but is equal at both ends: the frames behind are cut off
+            padding = (time + front, height, width)
+            y = torch.mkldnn_convolution(x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups)
+            return y[:, :, :length]
+        return super().forward(F.pad(x, (0, 0, 0, 0, front, 0)) if front else x)
 
 
-def is_plain(x: Tensor) -> bool:
-    """Whether oneDNN's operator can take x: nothing but autograd follows what happens to it.
+def onednn_takes(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN's operator can be called: on float32 on a CPU, and only if nothing but autograd follows x.
 
     Compilers, autocast, forward-mode derivatives and what counts operations know only torch's convolution.
     """
     return (
         not torch.compiler.is_compiling()
-        and x.device.type == "cpu"
-        and x.dtype == torch.float32
+        and x.device.type == weight.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
         and type(x) is Tensor
         and torch.backends.mkldnn.is_available()
         and bool(torch.backends.mkldnn.enabled)
