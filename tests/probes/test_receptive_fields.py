@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.helpers import small_vae
-from vae_lab import TemporalVAE
+from vae_lab import CausalConv3d, TemporalVAE
 from vae_lab.probes.dependency import frame_dependency
 from vae_lab.probes.receptive_fields import receptive_field
 from vae_lab.shapes import stacked_reach
@@ -103,6 +103,15 @@ def test_a_field_cut_on_one_side_only():
     assert values(receptive_field(causal, clip(8, channels=1)).time) == (9, 6, True)
     backwards = lambda x: conv(F.pad(x, (0, 0, 0, 0, 0, 8)))[:, :, 2:]  # noqa: E731
     assert values(receptive_field(backwards, clip(8, channels=1)).time) == (9, 6, True)
+
+
+@pytest.mark.parametrize("flag", [True, False])
+@pytest.mark.filterwarnings("ignore:TF32")
+def test_both_operators_of_a_convolution_in_float32_are_followed(flag):
+    conv = CausalConv3d(1, 1, (5, 3, 1), (2, 1, 1), (2, 1, 1))
+    with torch.backends.mkldnn.flags(enabled=flag):
+        found = receptive_field(conv, torch.rand(1, 1, 40, 9, 9))
+    assert [values(axis) for axis in found[:3]] == [(9, 9, False), (3, 3, False), (1, 1, False)]
 
 
 def test_gradients_are_found_under_no_grad():

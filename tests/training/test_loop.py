@@ -127,6 +127,7 @@ def test_the_2d_half_learns_and_its_latents_have_unit_scale(tmp_path):
     assert rates[0] < rates[10] and max(rates) <= 1e-3 and rates[-1] < 1e-5  # warmed up, decayed
     loaded = load(tmp_path / "model")
     assert isinstance(loaded, SpatialVAE) and same(weights(loaded), weights(vae))
+    assert all(p.is_contiguous() for model in (loaded, vae) for p in model.parameters())  # results depend on it
     x = torch.from_numpy(np.stack([photo_clip("china", 1, (16, 16), seed=s).frames[0] for s in range(16)]))
     z = loaded.encode(x.permute(0, 3, 1, 2)[:, :, None] / 127.5 - 1).latent_dist.mode()
     assert 0.3 < z.std() < 3

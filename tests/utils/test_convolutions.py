@@ -1,6 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from vae_lab.utils.convolutions import Conv3d
@@ -84,4 +85,8 @@ def test_what_follows_operations_sees_torchs_convolution():
     two = torch.stack([x, 2 * x])
     mapped = torch.func.vmap(lambda x: layer(x, 2))(two)
     torch.testing.assert_close(mapped, torch.stack([layer(x, 2) for x in two]))
+    assert "mkldnn" not in str(torch.jit.trace(layer, x, check_trace=False).inlined_graph)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = mode.from_tensor(x)
+    assert layer(fake, 2).shape == (1, 6, 5, 8, 8)
     assert layer.to("meta")(x.to("meta"), 2).shape == (1, 6, 5, 8, 8)
