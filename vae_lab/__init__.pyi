@@ -11,6 +11,9 @@ from . import (
     figures as figures,
 )
 from . import (
+    generation as generation,
+)
+from . import (
     latents as latents,
 )
 from . import (

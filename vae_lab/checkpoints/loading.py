@@ -1,4 +1,7 @@
-"""Load and inspect checkpoints: the lab's folders, Open-Sora 1.2's, and those of every class that `families` knows."""
+"""Load and inspect checkpoints: the lab's folders, Open-Sora 1.2's, and those of every class that `families` knows.
+
+They are video VAEs, or the transformer that generates their latents (`generation.STDiT3`).
+"""
 
 import math
 import re
@@ -15,9 +18,10 @@ from diffusers import ModelMixin
 
 from ..families.codec import class_named
 from ..families.table import FAMILIES
+from ..generation.stdit import STDiT3
 from ..utils.files import check_kind
 from ..video_vae import VideoVAE
-from . import open_sora
+from . import open_sora, open_sora_stdit
 from .bundled import LAB_WEIGHTS, lab_weights
 from .files import Headers, Hub, choose_weights, is_weights, named_files, read_headers, read_json, read_tensors
 from .names import Fit, KeyDifferences, fit_names
@@ -72,7 +76,7 @@ def load(
     dtype: torch.dtype | Literal["auto"] = torch.float32,
     torch_dtype: torch.dtype | Literal["auto"] | None = None,
 ) -> ModelMixin:
-    """Load a video VAE with its weights, in eval mode on the CPU.
+    """Load a video VAE, or an STDiT3, with its weights, in eval mode on the CPU.
 
     A warning says which variant was taken if a folder has no other weights, which prefix ("module.", "ema.") the names
     in the file have, and what else the file holds.
@@ -243,17 +247,22 @@ def _recognise(config: Mapping[str, Any], source: str | Path) -> tuple[str, type
     if open_sora.is_open_sora(config):
         return "open_sora", VideoVAE
     name = config.get("_class_name")
-    cls = class_named(name)
+    if name is None and open_sora_stdit.is_stdit(config):
+        return "open_sora", STDiT3
+    cls = STDiT3 if name == STDiT3.__name__ else class_named(name)
     if cls is None or not issubclass(cls, ModelMixin):
         raise ValueError(
             f"{source}: config.json is of no known layout (_class_name {name!r}, model_type "
             f"{config.get('model_type')!r}); known are {', '.join(FAMILIES)}, Open-Sora's {open_sora.MODEL_TYPE} and "
-            "diffusers' Autoencoder classes; vae_lab.families.register adds a ModelMixin of another library"
+            f"{open_sora_stdit.MODEL_TYPE}, and diffusers' Autoencoder classes; vae_lab.families.register adds a "
+            "ModelMixin of another library"
         )
     return "vae_lab" if cls.__module__.startswith("vae_lab.") else "diffusers", cls
 
 
 def _read_spatial_config(checkpoint: _Checkpoint, config: SpatialConfig) -> Mapping[str, Any]:
+    if config is not None and checkpoint.cls is STDiT3:
+        raise ValueError(f"spatial_config is for VAEs, {checkpoint.source} is an STDiT3")
     if config is not None and checkpoint.layout != "open_sora":
         raise ValueError(f"spatial_config is for Open-Sora's layout, {checkpoint.source} is in {checkpoint.layout}'s")
     if config is None or isinstance(config, Mapping):
@@ -274,6 +283,8 @@ def _building(source: str) -> Iterator[None]:
 def _model(checkpoint: _Checkpoint, spatial_config: Mapping[str, Any]) -> ModelMixin:
     """The model of a checkpoint's config. Its parameters have no memory yet."""
     with _building(checkpoint.source), init_empty_weights():
+        if checkpoint.layout == "open_sora" and checkpoint.cls is STDiT3:
+            return STDiT3(**open_sora_stdit.to_config(checkpoint.config))
         if checkpoint.layout == "open_sora":
             return VideoVAE(**open_sora.to_config(checkpoint.config, spatial_config))
         vae = checkpoint.cls.from_config(dict(checkpoint.config))
@@ -285,10 +296,11 @@ def _fit(checkpoint: _Checkpoint, headers: Headers, vae: ModelMixin, entry: str 
     """Find the model's tensors among those in the files."""
     source = checkpoint.source if checkpoint.hub or len(checkpoint.files) > 1 else str(checkpoint.files[0])
     expected = {key: tuple(value.shape) for key, value in vae.state_dict().items()}
-    options: dict[str, Any] = dict(entry=entry, statistics=("shift", "scale") if isinstance(vae, VideoVAE) else ())
-    if checkpoint.layout == "open_sora":
+    may_lack = {VideoVAE: ("shift", "scale"), STDiT3: open_sora_stdit.STORED_CONSTANTS}.get(type(vae), ())
+    options: dict[str, Any] = dict(entry=entry, statistics=may_lack)
+    if checkpoint.layout == "open_sora" and isinstance(vae, VideoVAE):
         expected = open_sora.expected_shapes(vae)
-    else:
+    elif checkpoint.layout != "open_sora":
         options["rename"] = vae._fix_state_dict_keys_on_load
     fit = fit_names(source, headers.shapes, headers.others, expected, **options)
     return fit._replace(notes=[checkpoint.note] * bool(checkpoint.note) + fit.notes)
@@ -298,7 +310,8 @@ def _set_weights(
     vae: ModelMixin, tensors: Mapping[str, torch.Tensor], keys: Mapping[str, str], layout: str, dtype: torch.dtype
 ) -> None:
     """Copy tensors into an empty model. keys: the layout's names -> those of `tensors`."""
-    if layout == "open_sora":
+    translated = layout == "open_sora" and isinstance(vae, VideoVAE)
+    if translated:
         levels = len(vae.temporal.config.channel_multipliers)
         theirs = {key: open_sora.to_open_sora_key(key, levels) for key in vae.state_dict()}
         keys = {key: keys[name] for key, name in theirs.items() if name in keys}
@@ -315,6 +328,6 @@ def _set_weights(
     kept, least = set(vae._keep_in_fp32_modules or ()), torch.promote_types(dtype, torch.float32)
     precise = {key: value.to(least) for key, value in state.items() if kept.intersection(key.split("."))}
     vae.load_state_dict(precise, strict=False, assign=True)
-    if layout == "open_sora":  # as in the reference, the weights overrule the config
+    if translated:  # as in the reference, the weights overrule the config
         mean, std = (state[key].float().flatten().tolist() for key in ("shift", "scale"))
         vae.register_to_config(latents_mean=mean, latents_std=std)

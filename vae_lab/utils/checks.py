@@ -71,6 +71,15 @@ def finite(name: str, value: Any) -> float:
     return number
 
 
+def repeated_number(name: str, value: Any) -> float:
+    """Return a number above 0, or the one that a tensor or list repeats; other values raise ValueError."""
+    value = plain(value)
+    numbers = value if isinstance(value, list | tuple) else [value]
+    if not numbers or not all(is_number(n) and 0 < n < math.inf for n in numbers) or len(set(numbers)) > 1:
+        raise ValueError(f"{name} must be one number above 0, or the same one for each clip, got {value!r}")
+    return int(numbers[0]) if float(numbers[0]).is_integer() else numbers[0]
+
+
 def check_at_least(name: str, value: Any, low: float) -> None:
     """Refuse anything but a finite number of at least `low`."""
     if not is_number(value) or not low <= value < float("inf"):

@@ -1,0 +1,11 @@
+from .rectified_flow import add_noise as add_noise
+from .rectified_flow import draw_timesteps as draw_timesteps
+from .rectified_flow import flow_loss as flow_loss
+from .rectified_flow import sample as sample
+from .rectified_flow import sampling_timesteps as sampling_timesteps
+from .rectified_flow import shift_timestep as shift_timestep
+from .rectified_flow import timestep_shift as timestep_shift
+from .rectified_flow import timestep_transform as timestep_transform
+from .rectified_flow import velocity as velocity
+from .rectified_flow import velocity_in as velocity_in
+from .stdit import STDiT3 as STDiT3
