@@ -15,9 +15,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vae_lab"
 PAGE = ROOT / "docs" / "design.md"
 MODELS = ("causal_conv", "gaussian", "spatial_vae", "temporal_vae", "video_vae", "streaming", "magvit_v2")
-FLOW = ("rectified_flow", "stdit")  # those modules of the wing `generation` that know no VAE
+# Modules of the wing `generation` that know no VAE
+FLOW, PROMPTS = ("rectified_flow", "stdit"), ("judge", "prompted_clips", "prompts")
 TITLES = {"models": "the models", "model_probes": "probes.causality, probes.report"}
-TITLES |= {"flow": ", ".join(f"generation.{name}" for name in FLOW)}
+TITLES |= {"flow": "generation.stdit, generation.rectified_flow", "prompts": "generation.prompts, generation.judge"}
 BLOCK = re.compile(r"```mermaid\n.*?```\n", re.S)
 
 
@@ -25,8 +26,9 @@ def room(module: tuple[str, ...]) -> str:
     """The node of the diagram that a module, as the parts of its path, belongs to."""
     if module[:2] in (("probes", "causality"), ("probes", "report")):
         return "model_probes"
-    if module[0] == "generation" and module[1:2] and module[1] in FLOW:
-        return "flow"
+    for node, names in (("flow", FLOW), ("prompts", PROMPTS)):
+        if module[0] == "generation" and module[-1] in names:
+            return node
     return "models" if module[0] in MODELS else module[0]
 
 

@@ -21,6 +21,7 @@ from .utils.text import count, first_line, span
 
 SHOWN_CHUNKS = 4  # by `sizes`, besides the last one
 MAX_SIZE = 1_000_000  # frames or pixels along an axis
+VIDEO_FILES = (".mp4", ".webm", ".gif")  # that `generate` writes
 LIKE_LAB = (
     '"lab", "lab-frame-group", "lab-magvit", a folder, a weight file, or a Hub id (owner/name or owner/name/file)'
 )
@@ -133,11 +134,27 @@ def build_parser() -> argparse.ArgumentParser:
         "an interruption the same command resumes from the last checkpoint. For several processes or GPUs: "
         "accelerate launch -m vae_lab train CONFIG OUT."
     )
-    add = commands.add_parser("train", help="train a VAE, or resume training", description=description).add_argument
+    add = commands.add_parser("train", help="train a model, or resume training", description=description).add_argument
     add("config", type=path, metavar="CONFIG", help="TOML file, such as those in data/recipes")
     add("output", type=path, metavar="OUT", help="folder of the run; it is created if missing")
     _add_data(add)
     add("--cache", type=path, metavar="FOLDER", help="2D latents, shared by runs (default: in OUT)")
+
+    description = (
+        "Generate a clip of what PROMPT says, and tell what is seen. `vae-lab train` makes generators, from recipes "
+        "of part generation. The exit code is 0 whatever is seen."
+    )
+    add = commands.add_parser("generate", help="generate a clip from a prompt", description=description).add_argument
+    text = 'colour, shape, direction and, if you like, speed: "red disc left fast"'
+    add("prompt", metavar="PROMPT", help=text)
+    text = "video file (.mp4, .webm, .gif), or a folder for clip.mp4 and reading.json; it is created if missing"
+    add("output", type=path, metavar="OUT", help=text)
+    text = 'folder of a generator, such as model/ of a training (default: "lab-generator")'
+    add("--model", default="lab-generator", metavar="FOLDER", help=text)
+    add("--steps", type=at_least(1), default=8, metavar="N", help="steps from noise to the clip (default: 8)")
+    add("--method", choices=("euler", "heun"), default="euler", help="of each step (default: euler)")
+    add("--guidance", type=float, default=1.0, metavar="W", help="towards the prompt (default: 1, none)")
+    add("--seed", type=at_least(0), default=0, metavar="S", help="of the noise (default: 0)")
 
     description = (
         "Train and measure the base and the variants in FILE with each of its seeds. Write tables of means, spreads "
@@ -333,21 +350,67 @@ def probe(args: argparse.Namespace) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """`vae-lab train`."""
-    from .training.config import TrainConfig
+    from .generation.config import GenerationConfig, read_recipe
 
-    config = TrainConfig.from_toml(args.config)  # before torch is imported
+    config = read_recipe(args.config)  # before torch is imported
+    if isinstance(config, GenerationConfig) and args.data is not None:
+        raise ValueError(f"--data {args.data} cannot be used: a generator is trained on clips drawn from prompts")
 
+    from .generation.training import train_generator
     from .training.loop import train
     from .training.run_folder import RunFolder, TrainingError
 
     folder = RunFolder(args.output)
     try:
-        train(config, args.output, args.data, cache=args.cache)
+        if isinstance(config, GenerationConfig):
+            train_generator(config, args.output, cache=args.cache)
+        else:
+            train(config, args.output, args.data, cache=args.cache)
     except TrainingError as error:
         return _stop(args, error)
     except KeyboardInterrupt:
         return _stop(args, f"interrupted; {folder.last_good()}", exit_codes.INTERRUPTED)
     print(f"wrote        {folder.model}, {folder.log}")
+    return 0
+
+
+def generate(args: argparse.Namespace) -> int:
+    """`vae-lab generate`."""
+    import json
+
+    from .generation.prompts import Prompt
+    from .utils.checks import finite
+    from .video.writing import write_video
+
+    prompt, guidance = Prompt.parse(args.prompt), finite("--guidance", args.guidance)
+    as_file = args.output.suffix.lower() in VIDEO_FILES and not args.output.is_dir()
+    if args.output.suffix and not as_file and not args.output.is_dir():
+        raise ValueError(f"OUT must end in {', '.join(VIDEO_FILES)} or have no suffix, got {args.output}")
+
+    from .generation.generator import load_generator
+    from .generation.judge import read_clip
+
+    generator = load_generator(args.model)
+    options = dict(method=args.method, guidance=guidance, seed=args.seed)
+    (frames,) = generator.generate([prompt], args.steps, **options)
+    reading = read_clip(frames)
+    folder = args.output.parent if as_file else args.output
+    folder.mkdir(parents=True, exist_ok=True)
+    clip = args.output if as_file else folder / "clip.mp4"
+    write_video(clip, frames, generator.settings.fps)
+    written = [clip]
+    if not as_file:
+        written.append(folder / "reading.json")
+        values = dict(prompt=str(prompt), model=args.model, steps=args.steps, **options, seen=reading._asdict())
+        written[-1].write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    _print_facts(
+        {
+            "prompt": str(prompt),
+            "clip": f"{count(len(frames), 'frame')} of {frames.shape[1]}x{frames.shape[2]} (height x width)",
+            "seen": reading.describe(),
+            "wrote": ", ".join(map(str, written)),
+        }
+    )
     return 0
 
 
@@ -375,7 +438,7 @@ def ablate(args: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {command.__name__: command for command in (reconstruct, sizes, inspect, probe, train, ablate)}
+COMMANDS = {command.__name__: command for command in (reconstruct, sizes, inspect, probe, train, generate, ablate)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

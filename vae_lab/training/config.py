@@ -2,7 +2,7 @@
 
 import tomllib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import wraps
 from pathlib import Path
@@ -25,6 +25,7 @@ PARTS = ("spatial", "temporal", "whole")
 STARTS = ("interpolation", "random")
 RUNTIME_FIELDS = ("checkpoint_every", "log_every", "measure_every", "workers")  # these do not change the weights
 _Class = TypeVar("_Class", bound=type)
+Config = TypeVar("Config")
 
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +66,7 @@ class Stage:
     identity_weight: float = 0.0  # of an image's mean squared distance from its 2D latent (part "temporal" only)
 
     def __post_init__(self):
-        _make_plain(self)
+        make_plain(self)
         check_text("name", self.name)
         positive_int("steps", self.steps)
         positive_int("batch_size", self.batch_size)
@@ -118,7 +119,7 @@ class TrainConfig:
     workers: int = 0  # processes that draw or decode clips beside the training process
 
     def __post_init__(self):
-        _make_plain(self)
+        make_plain(self)
         check_one_of("part", self.part, PARTS)
         check_one_of("mixed_precision", self.mixed_precision, ("auto", "no", "bf16", "fp16"))
         stages = tuple(self.stages) if isinstance(self.stages, list | tuple) else ()
@@ -164,27 +165,32 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, which JSON can hold and `TrainConfig.from_dict` reads."""
-        return _plain(vars(self))
+        return plain_values(vars(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build from plain values. Unknown fields raise ValueError with close matches."""
-        _check_fields(cls, renamed(values))
+        check_fields(cls, renamed(values))
         stages = values["stages"]
         if not isinstance(stages, list | tuple) or not all(isinstance(stage, Mapping) for stage in stages):
             raise ValueError(f"stages must be a list of tables ([[stages]] in TOML), got {stages!r}")
         for stage in stages:
-            _check_fields(Stage, stage)
+            check_fields(Stage, stage)
         return cls(**{**values, "stages": tuple(Stage(**stage) for stage in stages)})
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Self:
         """Build from a TOML file with a [[stages]] table for each stage. Errors name the file."""
-        text = read_text(path)
-        try:
-            return cls.from_dict(tomllib.loads(text))
-        except (ValueError, TypeError, RecursionError) as error:  # TOMLDecodeError is a ValueError
-            raise ValueError(f"{path}: {error}") from error
+        return from_toml(path, cls.from_dict)
+
+
+def from_toml(path: str | Path, build: Callable[[dict[str, Any]], Config]) -> Config:
+    """Build a config from the values in a TOML file. Errors name the file."""
+    text = read_text(path)
+    try:
+        return build(tomllib.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:  # TOMLDecodeError is a ValueError
+        raise ValueError(f"{path}: {error}") from error
 
 
 def check_factor(name: str, factor: float | None, part: str) -> None:
@@ -193,19 +199,21 @@ def check_factor(name: str, factor: float | None, part: str) -> None:
         raise ValueError(f'{name} must be a number above 0, for part "temporal" only, got {factor!r} for part {part!r}')
 
 
-def _make_plain(config: Any) -> None:
+def make_plain(config: Any) -> None:
     """Turn numpy's numbers in the fields of a frozen dataclass into Python's, which JSON can hold."""
     for f in fields(config):
         object.__setattr__(config, f.name, plain(getattr(config, f.name)))
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
+    """Turn stages and mappings into dicts, and tuples into lists, which JSON can hold."""
     if isinstance(value, Mapping | Stage):
-        return {key: _plain(item) for key, item in (vars(value) if isinstance(value, Stage) else value).items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: plain_values(item) for key, item in (vars(value) if isinstance(value, Stage) else value).items()}
+    return [plain_values(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _check_fields(cls: type, values: Mapping[str, Any]) -> None:
+def check_fields(cls: type, values: Mapping[str, Any]) -> None:
+    """Refuse values for fields that a dataclass does not have, and the lack of one that it needs."""
     check_known(cls.__name__, values, [f.name for f in fields(cls)])
     for f in fields(cls):
         if f.name not in values and f.default is f.default_factory is MISSING:

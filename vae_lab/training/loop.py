@@ -124,7 +124,7 @@ class _Run:
             self.half.to(memory_format=torch.channels_last if config.part == "spatial" else torch.channels_last_3d)
         perceptual = None if config.perceptual is None else perceptual_distance(config.perceptual).to(device)
         self.objective = accelerator.prepare(Objective(config, self.half, self.spatial, perceptual))
-        self.average = AveragedModel(self.half, multi_avg_fn=partial(_move_average, config.ema_decay))
+        self.average = AveragedModel(self.half, multi_avg_fn=partial(move_average, config.ema_decay))
         averaged: ModelMixin = self.average.module
         self.reconstructing = averaged if self.spatial is None else stack(self.spatial, averaged)
         self.made_of = fingerprint(clips, self.spatial)
@@ -230,7 +230,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
 
-def _move_average(decay: float, averages: list[Tensor], currents: list[Tensor], count: Tensor) -> None:
+def move_average(decay: float, averages: list[Tensor], currents: list[Tensor], count: Tensor) -> None:
     """Move exponential averages. The decay begins small, so that they soon forget the weights before training."""
     now = min(decay, (1 + int(count)) / (10 + int(count)))  # as TensorFlow's ExponentialMovingAverage does
     torch._foreach_lerp_(averages, currents, 1 - now)

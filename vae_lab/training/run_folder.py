@@ -5,15 +5,22 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from ..utils.files import check_kind, folder_beside, locked, reason, save_state, write_beside
-from .config import RUNTIME_FIELDS, TrainConfig, renamed
+from .config import RUNTIME_FIELDS, renamed
 
 FIELDS = ("step", "stage", "loss", "mse", "l1", "kl", "identity", "perceptual", "psnr", "learning_rate", "grad_norm",
           "seconds")  # fmt: skip
+
+
+class Config(Protocol):
+    """What a run is made from, such as a TrainConfig."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, which JSON can hold."""
 
 
 class TrainingError(RuntimeError):
@@ -24,11 +31,20 @@ class RunFolder:
     """The folder of one run.
 
     checkpoint.pt holds everything that resumption needs; a new one replaces the old one in one step. log.csv has a row
-    (FIELDS) every `log_every` steps. model/ is the finished model, config.json the config.
+    (`fields`) every `log_every` steps. model/ is the finished model, config.json the config.
+
+    frozen: what messages call the frozen model behind which the run trains.
     """
 
-    def __init__(self, path: str | Path, cache: str | Path | None = None):
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | Path,
+        cache: str | Path | None = None,
+        *,
+        fields: Sequence[str] = FIELDS,
+        frozen: str = "2D half",
+    ):
+        self.path, self.fields, self.frozen = Path(path), fields, frozen
         self.checkpoint, self.log = self.path / "checkpoint.pt", self.path / "log.csv"
         self.model, self.config = self.path / "model", self.path / "config.json"
         self.cache = self.path / "cache" if cache is None else Path(cache)
@@ -42,7 +58,7 @@ class RunFolder:
         with locked(self.path / ".lock", refusal=TrainingError(f"another training is at work in {self.path}")):
             yield
 
-    def read(self, config: TrainConfig, processes: int, made_of: str) -> dict[str, Any] | None:
+    def read(self, config: Config, processes: int, made_of: str) -> dict[str, Any] | None:
         """Read the checkpoint to resume from; None before the first one. Refuse the folder of another run."""
         if not self.checkpoint.exists():
             return None
@@ -53,7 +69,7 @@ class RunFolder:
         if different:
             refusal = f"with another {', '.join(different)}: choose another folder, or remove it"
         elif state["made_of"] != made_of:
-            refusal = "on other clips, or behind another 2D half: choose another folder, or remove it"
+            refusal = f"on other clips, or behind another {self.frozen}: choose another folder, or remove it"
         elif state["processes"] != processes:
             refusal = f"on {state['processes']} processes, which {processes} cannot continue: start the same number"
         else:
@@ -69,7 +85,7 @@ class RunFolder:
         except expected as error:
             raise TrainingError(f"could not {task} ({reason(error)}); {self.last_good()}") from error
 
-    def write(self, config: TrainConfig, state: dict[str, Any]) -> None:
+    def write(self, config: Config, state: dict[str, Any]) -> None:
         """Replace the config, the checkpoint, and the log up to this step."""
         values = config.to_dict()
         with self.explained(f"write the checkpoint of step {state['step']} to {self.path}"):
@@ -89,14 +105,14 @@ class RunFolder:
     def write_log(self, rows: Sequence[dict[str, Any]]) -> None:
         """Replace the log by these rows."""
         with write_beside(self.log, durable=True) as part, part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, FIELDS)
+            writer = csv.DictWriter(file, self.fields)
             writer.writeheader()
             writer.writerows(rows)
 
     def append_log(self, row: dict[str, Any]) -> None:
         """Append a row to the log."""
         with self.log.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, FIELDS).writerow(row)
+            csv.DictWriter(file, self.fields).writerow(row)
 
     def write_model(self, vae) -> None:
         """Save the finished model. The folder `model` never holds an incomplete one."""

@@ -1,0 +1,185 @@
+"""A trained generator: an STDiT3, the VAE whose latents it makes, and the numbers that tie them together."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..checkpoints.bundled import LAB_GENERATORS, lab_weights
+from ..checkpoints.loading import load
+from ..families.codec import codec_of
+from ..utils.checks import check_known, check_video, torch_seed
+from ..utils.files import read_text
+from ..video.frames import to_frames, to_tensor
+from .prompts import Prompt, embed
+from .rectified_flow import sample
+from .stdit import STDiT3
+
+SETTINGS = "generator.json"
+STEPS = 8  # of Euler's method, by default
+BATCH = 8  # clips that the VAE decodes at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSettings:
+    """What a generator's folder says beside the weights of its transformer."""
+
+    vae: str  # what `load` reads
+    vae_identity: str  # `Codec.identity` of that VAE when the generator was trained
+    num_frames: int
+    size: int  # height and width of the clips, in pixels
+    fps: float
+    shift: float  # of timesteps
+    latents_mean: list[float]  # of each channel of the raw latents of the training clips
+    latents_std: list[float]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read them from a JSON file. Raises ValueError if it does not hold them."""
+        try:
+            values = json.loads(read_text(path))
+            check_known(SETTINGS, values, list(cls.__dataclass_fields__))
+            return cls(**values)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+class Generator:
+    """Turns prompts into clips.
+
+    Args:
+        transformer: predicts the velocity of normalised latents (z - mean) / std.
+        vae: any that `families` knows.
+        settings: as saved in the generator's folder.
+
+    Raises ValueError if the VAE is another than the one the transformer was trained on.
+    """
+
+    def __init__(self, transformer: STDiT3, vae: Any, settings: GeneratorSettings):
+        self.transformer, self.settings, self.codec = transformer.eval(), settings, codec_of(vae)
+        channels = transformer.config.in_channels
+        for name in ("latents_mean", "latents_std"):
+            if len(getattr(settings, name)) != channels:
+                given = len(getattr(settings, name))
+                raise ValueError(f"{name} must have {channels} numbers, one for each latent channel, got {given}")
+        pixels = (1, self.codec.in_channels, settings.num_frames, settings.size, settings.size)
+        shape = self.codec.encoded_shape(pixels)
+        if shape is None:  # a class that cannot run without values
+            shape = tuple(self.codec.encode(torch.zeros(pixels)).shape)
+        if shape[1] != channels:
+            raise ValueError(f"vae must have {channels} latent channels, {self.codec.name} has {shape[1]}")
+        if (identity := self.codec.identity()) != settings.vae_identity:
+            raise ValueError(
+                f"vae must be the one that the generator was trained on ({settings.vae}, identity "
+                f"{settings.vae_identity[:12]}), got another {self.codec.name} (identity {identity[:12]}): its latents "
+                "mean something else"
+            )
+        self.latent_shape: tuple[int, ...] = shape[1:]
+        self._mean, self._std = (
+            torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1, 1)
+            for values in (settings.latents_mean, settings.latents_std)
+        )
+
+    def noise(self, count: int, seed: int = 0) -> Tensor:
+        """Draw standard normal noise (count, C, L, h, w). Clip i depends on seed + i alone."""
+        seeds = [torch_seed(seed + i) for i in range(count)]
+        return torch.stack([torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompts: Sequence[Prompt | str],
+        num_steps: int = STEPS,
+        *,
+        guidance: float = 1.0,
+        method: str = "euler",
+        seed: int = 0,
+        noise: Tensor | None = None,
+        first_frame: np.ndarray | None = None,
+        on_step: Callable[[float, Tensor, Tensor], object] | None = None,
+    ) -> Tensor:
+        """Generate normalised latents (B, C, L, h, w), one clip for each prompt. Equal arguments give equal bits.
+
+        Args:
+            num_steps, guidance, method, on_step: as in `rectified_flow.sample`.
+            seed: see `noise`. noise: in place of the seed.
+            first_frame: uint8 (H, W, 3). All clips begin with it: the latent of that image is kept. This needs a
+              generator that was trained with `keep_first`, and a causal VAE, which gives an image the latent that a
+              clip's first frame has.
+
+        Raises ValueError for unknown words, and for what `rectified_flow.sample` refuses.
+        """
+        y = embed(prompts, self.transformer.config.caption_channels)
+        nothing = self.transformer.null_caption(len(y))
+        noise = self.noise(len(y), seed) if noise is None else self._checked("noise", noise)
+        keep = edit = None
+        if first_frame is not None:
+            still = self.normalised(self.codec.encode(to_tensor(np.asarray(first_frame)[None])))
+            if still.shape[3:] != noise.shape[3:]:
+                raise ValueError(
+                    f"first_frame must be {self.settings.size} pixels high and wide, got {first_frame.shape[:2]}"
+                )
+            keep = torch.zeros_like(noise)
+            keep[:, :, :1] = still
+            edit = torch.ones(len(y), noise.shape[2])
+            edit[:, 0] = 0
+
+        def model(text: Tensor) -> Callable[..., Any]:
+            return lambda z, t, x_mask=None: self.transformer(z, t, text, x_mask=x_mask, **self._size)
+
+        return sample(
+            model(y), noise, num_steps, shift=self.settings.shift, method=method, guidance=guidance,
+            unconditional=None if guidance == 1 else model(nothing), keep=keep, edit=edit, on_step=on_step,
+        )  # fmt: skip
+
+    def generate(self, prompts: Sequence[Prompt | str], num_steps: int = STEPS, **options: Any) -> list[np.ndarray]:
+        """Generate a clip, uint8 (T, H, W, 3), for each prompt; options as in `sample`."""
+        return self.decode(self.sample(prompts, num_steps, **options))
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> list[np.ndarray]:
+        """Decode normalised latents (B, C, L, h, w) to clips, each uint8 (T, H, W, 3)."""
+        z = self._checked("z", z) * self._std + self._mean
+        clips = [self.codec.decode(part, self.settings.num_frames) for part in z.split(BATCH)]
+        return [to_frames(clip[None]) for part in clips for clip in part]
+
+    def normalised(self, z: Tensor) -> Tensor:
+        """Normalise raw latents (B, C, L, h, w) of the VAE by the statistics of the training clips."""
+        return (z - self._mean) / self._std
+
+    @property
+    def _size(self) -> dict[str, Any]:
+        return dict(fps=self.settings.fps, height=self.settings.size, width=self.settings.size)
+
+    def _checked(self, name: str, z: Tensor) -> Tensor:
+        check_video(name, z)
+        if z.shape[1:] != self.latent_shape:
+            channels, *size = self.latent_shape
+            wanted = f"(B, {channels}, {', '.join(map(str, size))})"
+            raise ValueError(f"{name} must have shape {wanted}, the VAE's for these clips, got {tuple(z.shape)}")
+        return z
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Save the transformer and the settings; the VAE is only named."""
+        self.transformer.save_pretrained(folder)
+        (Path(folder) / SETTINGS).write_text(json.dumps(asdict(self.settings), indent=2) + "\n", "utf-8")
+
+
+def load_generator(folder: str | Path, vae: Any = None) -> Generator:
+    """Load what `Generator.save_pretrained` or a training wrote, and its VAE unless a copy of it is given.
+
+    folder: "lab-generator" or "lab-generator-factorised" (the trained weights in data/), or a folder.
+    Raises FileNotFoundError if the folder has no generator.json, ValueError if the VAE does not fit.
+    """
+    folder = lab_weights(str(folder)) if folder in LAB_GENERATORS else Path(folder)
+    if not (folder / SETTINGS).is_file():
+        raise FileNotFoundError(f"{folder} holds no generator: there is no {SETTINGS}, which `vae-lab train` writes")
+    settings, transformer = GeneratorSettings.read(folder / SETTINGS), load(folder)
+    if not isinstance(transformer, STDiT3):
+        raise ValueError(f"{folder} must hold an STDiT3, it holds a {type(transformer).__name__}")
+    return Generator(transformer, load(settings.vae) if vae is None else vae, settings)

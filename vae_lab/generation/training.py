@@ -1,0 +1,265 @@
+"""Train a generator by rectified flow on cached latents; interrupted runs resume to the bit."""
+
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from inspect import signature
+from math import cos, pi
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+from tqdm import tqdm
+
+from ..checkpoints.loading import load
+from ..families.codec import Codec, codec_of
+from ..training.loop import check_environment, move_average
+from ..training.run_folder import RunFolder, TrainingError
+from ..utils.checks import NotFiniteError, check_known
+from .config import GenerationConfig
+from .data import LatentClips, fingerprint, latent_clips
+from .generator import Generator, GeneratorSettings, load_generator
+from .prompts import WORDS, embed
+from .rectified_flow import add_noise, draw_timesteps, flow_loss, velocity_in
+from .stdit import STDiT3
+
+FIELDS = ("step", "loss", "held_out_loss", "learning_rate", "grad_norm", "seconds")
+STEP_KEY, MEASURE_KEY = range(2)  # each kind of draw has a key beside the seed
+GIVEN = ("in_channels", "caption_channels", "model_max_length")  # of STDiT3, by the VAE and the prompts
+
+
+class Progress(NamedTuple):
+    """The argument of `watch`, after every row of the log."""
+
+    log: list[dict[str, Any]]  # all rows so far; FIELDS lists their keys
+    steps: int  # of the whole run
+    transformer: STDiT3  # the moving average of the weights. Do not change or keep it
+
+
+def run_folder(out: str | Path, cache: str | Path | None = None) -> RunFolder:
+    """Return the folder of a training: checkpoint.pt, log.csv (FIELDS), config.json and, at the end, model/."""
+    return RunFolder(out, cache, fields=FIELDS, frozen="VAE")
+
+
+def train_generator(
+    config: GenerationConfig,
+    out: str | Path,
+    *,
+    cache: str | Path | None = None,
+    watch: Callable[[Progress], None] | None = None,
+    progress: bool = True,
+) -> Generator:
+    """Train, write checkpoints, a log and the model into the folder `out`, and return the generator.
+
+    The same call resumes an interrupted run from its last checkpoint, and ends with the same bits as an uninterrupted
+    one (on the same device, with the same number of threads). A finished run is only loaded. Under `accelerate launch`,
+    each process trains on a separate part of each batch.
+
+    Args:
+        cache: a folder of cached latents, which several runs may share (default: in `out`).
+        watch: called after every row of the log, in the main process.
+        progress: show bars on stderr.
+
+    Raises:
+        ValueError: the config cannot be trained, a variable of the environment contradicts it, or the folder holds
+          another run.
+        TrainingError: the loss is no longer finite, or the disk is full. The last good checkpoint is intact.
+    """
+    folder, precision = run_folder(out, cache), config.mixed_precision
+    if precision == "auto":
+        precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    check_environment(precision)
+    accelerator = Accelerator(mixed_precision=precision)
+    with folder.locked() if accelerator.is_main_process else nullcontext():
+        return _Run(config, folder, accelerator, watch, progress and accelerator.is_main_process).train()
+
+
+def new_transformer(config: GenerationConfig, latent_channels: int) -> STDiT3:
+    """Make the transformer that a config describes. Equal seeds give equal weights.
+
+    Unlike Open-Sora's, it has no second half of channels, positions of scale 1 at the clips' size, and a last layer of
+    zeros, so that training begins with velocity 0.
+    """
+    check_known("model (STDiT3)", config.model, [n for n in signature(STDiT3).parameters if n not in GIVEN])
+    given = dict(in_channels=latent_channels, caption_channels=len(WORDS), model_max_length=4)
+    usual = dict(pred_sigma=False, input_sq_size=config.size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = STDiT3(**given | usual | dict(config.model))
+    torch.nn.init.zeros_(model.final_layer.linear.weight)
+    return model
+
+
+class _Run:
+    """One call of `train_generator`, in one process."""
+
+    def __init__(self, config: GenerationConfig, folder: RunFolder, accelerator: Accelerator, watch, progress: bool):
+        self.config, self.folder, self.accelerator = config, folder, accelerator
+        self.watch, self.progress = watch, progress
+        self.step, self.seconds, self.log = 0, 0.0, list[dict[str, Any]]()
+        self.codec: Codec = codec_of(load(config.vae))
+        if self.codec.takes != "pixels":
+            raise ValueError(f"vae must encode pixels, {config.vae} ({self.codec.name}) encodes {self.codec.takes}")
+        self.made_of = fingerprint(config, self.codec)
+
+    @torch.enable_grad()  # even if the caller has disabled gradients
+    def train(self) -> Generator:
+        config, accelerator = self.config, self.accelerator
+        saved = self.folder.read(config, accelerator.num_processes, self.made_of)
+        if saved is not None and saved["step"] == config.steps and self.folder.model.exists():
+            return load_generator(self.folder.model, self.codec.vae)
+        with accelerator.main_process_first(), self.folder.explained(f"fill {self.folder.cache}"):
+            clips = latent_clips(config, self.codec, self.folder.cache, self.progress)
+        settings, latents = self._settings(clips)
+        transformer = new_transformer(config, latents.shape[1]).to(accelerator.device)
+        self.average = AveragedModel(transformer, multi_avg_fn=partial(move_average, config.ema_decay))
+        optimizer = torch.optim.AdamW(transformer.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(learning_rate_factor, config))
+        if saved is not None:
+            transformer.load_state_dict(saved["transformer"])
+            self.average.load_state_dict(saved["average"])
+            optimizer.load_state_dict(saved["optimizer"])
+            schedule.load_state_dict(saved["schedule"])
+            self.step, self.seconds, self.log = saved["step"], saved["seconds"], saved["log"]
+        if accelerator.is_main_process:
+            self.folder.write_log(self.log)
+        self.transformer = transformer
+        self.latents, self.texts = latents.to(accelerator.device), embed(clips.prompts).to(accelerator.device)
+        model, optimizer = accelerator.prepare(transformer, optimizer)
+        self._train(model.train(), optimizer, schedule)
+        generator = Generator(self._averaged.cpu(), self.codec.vae, settings)
+        if accelerator.is_main_process:
+            self.folder.write_model(generator)
+        accelerator.wait_for_everyone()
+        return generator
+
+    @property
+    def _averaged(self) -> STDiT3:
+        return cast(STDiT3, self.average.module)
+
+    def _settings(self, clips: LatentClips) -> tuple[GeneratorSettings, Tensor]:
+        """Return what the finished generator must know, and the latents that it learns."""
+        config, z = self.config, clips.latents
+        if config.keep_first and z.shape[2] < 2:
+            raise ValueError(f"keep_first ({config.keep_first}) must be 0 for clips of one latent frame")
+        training = z[: config.clips].double()
+        mean, std = training.mean((0, 2, 3, 4)), training.std((0, 2, 3, 4))
+        if not config.normalise:
+            mean, std = torch.zeros_like(mean), torch.ones_like(std)
+        mean, std = mean.float(), std.float()
+        settings = GeneratorSettings(
+            vae=config.vae, vae_identity=self.codec.identity(), num_frames=config.num_frames, size=config.size,
+            fps=float(config.fps), shift=float(config.shift), latents_mean=mean.tolist(), latents_std=std.tolist(),
+        )  # fmt: skip
+        return settings, (z - mean.view(1, -1, 1, 1, 1)) / std.view(1, -1, 1, 1, 1)
+
+    def _train(self, model, optimizer, schedule) -> None:
+        config = self.config
+        started = time.perf_counter() - self.seconds
+        with tqdm(total=config.steps, initial=self.step, unit="step", disable=not self.progress) as bar:
+            while self.step < config.steps:
+                rate = schedule.get_last_lr()[0]
+                try:
+                    measured = self._update(model, optimizer)
+                except NotFiniteError as error:
+                    what = f"training is no longer finite at step {self.step}: {error}"
+                    raise TrainingError(f"{what}; {self.folder.last_good()}") from error
+                schedule.step()
+                self.step += 1
+                self.seconds = time.perf_counter() - started
+                bar.update()
+                last = self.step == config.steps
+                if last or self.step % config.log_every == 0 or self.step % config.measure_every == 0:
+                    measured |= {"learning_rate": rate, "seconds": round(self.seconds, 2)}
+                    self._log({"step": self.step} | measured, last, bar)
+                if last or self.step % config.checkpoint_every == 0:
+                    self._save(optimizer, schedule)
+
+    def _update(self, model, optimizer) -> dict[str, float]:
+        """Take one step. Return its loss, a mean over all processes, and the norm of the gradients."""
+        config, accelerator = self.config, self.accelerator
+        # all processes draw the same whole batch, and each takes its part
+        draw = self._generator(STEP_KEY, self.step)
+        total = config.batch_size * accelerator.num_processes
+        here = slice(accelerator.process_index * config.batch_size, (accelerator.process_index + 1) * config.batch_size)
+        numbers = torch.randint(config.clips, (total,), generator=draw)[here]
+        timestep = draw_timesteps(total, config.sampling, shift=config.shift, generator=draw)[here]
+        noise = torch.randn(total, *self.latents.shape[1:], generator=draw)[here]
+        dropped = (torch.rand(total, generator=draw) < config.caption_dropout)[here]
+        kept = (torch.rand(total, generator=draw) < config.keep_first)[here]
+        with accelerator.autocast():
+            loss = self._losses(model, numbers, timestep, noise, dropped, kept).mean()
+        value = accelerator.reduce(loss.detach().float(), "mean")
+        if not value.isfinite():
+            raise NotFiniteError(f"loss {value.item()}")
+        optimizer.zero_grad()
+        accelerator.backward(loss)
+        norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+        if not norm.isfinite():
+            raise NotFiniteError(f"gradient norm {norm.item()}")
+        optimizer.step()
+        self.average.update_parameters(self.transformer)
+        return {"loss": value.item(), "grad_norm": norm.item()}
+
+    def _losses(self, model, numbers: Tensor, timestep: Tensor, noise: Tensor, dropped: Tensor, kept: Tensor) -> Tensor:
+        """The loss of clips with these numbers, (B,). dropped: without the text; kept: with a first frame to keep."""
+        device, config = self.latents.device, self.config
+        numbers, timestep, noise = numbers.to(device), timestep.to(device), noise.to(device)
+        x0, texts = self.latents[numbers], self.texts[numbers]
+        texts = torch.where(dropped.to(device)[:, None, None], self.transformer.null_caption(len(texts)), texts)
+        mask = None
+        if config.keep_first:
+            mask = torch.ones(len(x0), x0.shape[2], dtype=torch.bool, device=device)
+            mask[:, 0] = ~kept.to(device)
+        z = add_noise(x0, noise, timestep, mask)
+        size = dict(fps=config.fps, height=config.size, width=config.size)
+        output = model(z, timestep, texts, x_mask=mask, **size)
+        return flow_loss(velocity_in(output, z.shape[1]), x0, noise, mask)
+
+    @torch.no_grad()
+    def _held_out_loss(self) -> float:
+        """The loss of the averaged model on clips that no step uses, at evenly spaced timesteps."""
+        config, count = self.config, self.config.held_out_clips
+        numbers = torch.arange(config.clips, config.clips + count)
+        timestep = (torch.arange(count) + 0.5) / count * 1000
+        timestep = timestep[torch.randperm(count, generator=self._generator(MEASURE_KEY, 0))]
+        noise = torch.randn(count, *self.latents.shape[1:], generator=self._generator(MEASURE_KEY, 1))
+        no = torch.zeros(count, dtype=torch.bool)
+        return self._losses(self._averaged.eval(), numbers, timestep, noise, no, no).mean().item()
+
+    def _generator(self, *key: int) -> torch.Generator:
+        seed = int(np.random.default_rng([self.config.seed, *key]).integers(1 << 62))
+        return torch.Generator().manual_seed(seed)
+
+    def _log(self, row: dict[str, Any], measure: bool, bar: tqdm) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        if measure or row["step"] % self.config.measure_every == 0:
+            row["held_out_loss"] = self._held_out_loss()
+        self.log.append(row)
+        with self.folder.explained(f"write {self.folder.log}"):
+            self.folder.append_log(row)
+        bar.set_postfix({key: f"{row[key]:.4g}" for key in ("loss", "held_out_loss") if key in row})
+        if self.watch is not None:
+            self.watch(Progress(self.log, self.config.steps, self._averaged))
+
+    def _save(self, optimizer, schedule) -> None:
+        if self.accelerator.is_main_process:
+            state = dict(transformer=self.transformer, average=self.average, optimizer=optimizer, schedule=schedule)
+            values = dict(step=self.step, seconds=self.seconds, log=self.log, made_of=self.made_of)
+            values |= {name: value.state_dict() for name, value in state.items()}
+            self.folder.write(self.config, values | dict(processes=self.accelerator.num_processes))
+        self.accelerator.wait_for_everyone()
+
+
+def learning_rate_factor(config: GenerationConfig, step: int) -> float:
+    """Return the factor on the learning rate at a step: it rises from 0, stays at 1, then falls to 0 by a cosine."""
+    decay = config.decay_fraction * config.steps
+    left = (config.steps - step) / decay if decay else 1.0
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    return warm * 0.5 * (1 - cos(pi * min(1.0, left)))
