@@ -1,0 +1,207 @@
+"""Fast mode: the large convolutions of a model in less time, with more rounding.
+
+with torch.no_grad(), vae.fast("F4"):
+    y = vae.decode(z).sample
+"""
+
+import platform
+import warnings
+from collections.abc import Mapping
+from contextvars import Token
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from diffusers.models import resnet
+from torch import Tensor, nn
+
+from .checks import check_one_of
+from .convolutions import Conv2d, Conv3d, Shortcut, onednn_takes, shortcuts
+from .winograd import kernel_at_points, winograd
+from .wrapping import unwrapped
+
+
+class Mode(NamedTuple):
+    """One way to be fast."""
+
+    title: str
+    error: float
+    """The largest difference from float64 of the halves' outputs, as a fraction of the largest value."""
+    narrowest: int
+    """Convolutions with fewer input or output channels are computed as usual: they would gain nothing."""
+
+
+MODES: Mapping[str, Mode] = MappingProxyType(
+    {
+        "F4": Mode("Winograd's F(4, 3)", 1e-5, 128),
+        "F2": Mode("Winograd's F(2, 3)", 3e-6, 128),
+        "bf16": Mode("bfloat16", 3e-2, 16),
+    }
+)
+"""Modes, by the name that `fast` takes. Errors are those of tests and of `python -m benchmarks.models`."""
+
+
+class Fast:
+    """A model's fast mode, to be entered with `with`, as often as needed: `Autoencoder.fast` makes it.
+
+    Transformed weights are kept from one use to the next, and freed with this object. They take 4 (F4), 1.8 (F2) or 0.5
+    (bf16) times the memory of the weights themselves, and are made anew if the weights change.
+
+    Raises ValueError for a model in training mode, one that is compiled, one whose weights are not float32 on the CPU,
+    and for bf16 on a processor that has no instructions for it. Without oneDNN on an x86 processor, nothing is faster:
+    a warning says so, and `mode` is None.
+    """
+
+    def __init__(self, vae: nn.Module, mode: str = "F4"):
+        check_one_of("mode", mode, MODES)
+        _check_model(vae)
+        if mode == "bf16" and not has_bf16():
+            raise ValueError(
+                'mode must be "F4" or "F2" on this processor, got "bf16": without AVX-512 BF16 or AMX it would be '
+                "slower than float32"
+            )
+        self.mode: str | None = mode
+        if not has_onednn():
+            warnings.warn(
+                "fast mode needs oneDNN on an x86 processor, which this torch or machine does not have: results and "
+                "times are those without it",
+                stacklevel=3,
+            )
+            self.mode = None
+        self._layers: dict[nn.Module, Shortcut] = {}
+        for module in vae.modules():
+            if type(module) is nn.Conv2d:  # those of diffusers' AutoencoderKL; outside fast mode it is the same class
+                module.__class__ = Conv2d
+            elif type(module) is resnet.ResnetBlock2D:
+                module.__class__ = _ResnetBlock2D
+            if (
+                isinstance(module, Conv2d | Conv3d)
+                and module.padding_mode == "zeros"
+                and isinstance(module.padding, tuple)
+            ):
+                self._layers[module] = _Layer(module, self.mode)
+        self._tokens: list[Token] = []
+
+    def __enter__(self) -> "Fast":
+        self._tokens.append(shortcuts.set({**shortcuts.get(), **self._layers}))
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        shortcuts.reset(self._tokens.pop())
+
+
+def mode_of(vae: nn.Module) -> str | None:
+    """Return the name of the fast mode in which a model runs now; None: as usual."""
+    layers = shortcuts.get()
+    modes = {getattr(layers.get(m), "mode", None) for m in vae.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)}
+    return "+".join(sorted(filter(None, modes))) or None
+
+
+def has_onednn() -> bool:
+    """Whether oneDNN's operators can be called, on a processor of the kind on which fast mode was measured."""
+    return platform.machine().lower() in ("x86_64", "amd64") and bool(
+        torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    )
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 itself."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in names)
+
+
+def _check_model(vae: nn.Module) -> None:
+    if unwrapped(vae) is not vae or any("_orig_mod" in module._modules for module in vae.modules()):
+        raise ValueError("vae must not be compiled or wrapped in fast mode: compilers know only torch's convolution")
+    if vae.training:
+        raise ValueError("vae must be in eval mode for fast mode, got one in training mode: call vae.eval() first")
+    for name, weight in vae.named_parameters():
+        if weight.dtype != torch.float32 or weight.device.type != "cpu":
+            raise ValueError(
+                f"vae must have float32 weights on the CPU for fast mode, got {weight.dtype} on {weight.device} ({name})"
+            )
+
+
+class _ResnetBlock2D(resnet.ResnetBlock2D):
+    """diffusers' block, which in fast mode computes in place and does not divide by 1."""
+
+    def forward(self, x: Tensor, temb: Tensor | None = None, *args: Any, **kwargs: Any) -> Tensor:
+        usual = torch.compiler.is_compiling() or self.conv1 not in shortcuts.get() or torch.is_grad_enabled()
+        if usual or not (
+            temb is None
+            and self.upsample is None
+            and self.downsample is None
+            and isinstance(self.nonlinearity, nn.SiLU)
+            and self.output_scale_factor == 1
+        ):
+            return super().forward(x, temb, *args, **kwargs)
+        y = self.conv1(F.silu(self.norm1(x), inplace=True))
+        y = self.conv2(F.silu(self.norm2(y), inplace=True))
+        return y.add_(x if self.conv_shortcut is None else self.conv_shortcut(x))
+
+
+class _Layer:
+    """What a convolution does in fast mode: a shortcut."""
+
+    def __init__(self, conv: Conv2d | Conv3d, mode: str | None):
+        self.conv, self.mode = conv, mode
+        self._fits = mode is not None and _fits(conv, mode)
+        self._made_of: tuple | None = None
+        self._made: Any = None
+
+    def __call__(self, x: Tensor, front: int) -> Tensor | None:
+        conv = self.conv
+        if conv.training:
+            raise ValueError("vae must be in eval mode for fast mode, got one in training mode: call vae.eval() first")
+        if torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad):
+            raise ValueError("fast mode computes no gradients: use torch.no_grad(), or leave fast mode")
+        if self.mode is None or not onednn_takes(x, conv.weight):
+            return None
+        if isinstance(conv, Conv3d) and conv.output_frames(x.shape[2], front) < 1:
+            return None  # to be refused as usual
+        if not self._fits:
+            return self._direct(x, conv.weight, conv.bias, front)
+        if self.mode == "bf16":
+            bias = None if conv.bias is None else conv.bias.bfloat16()
+            return self._direct(x.bfloat16(), self._weight(), bias, front).float()
+        padding = int(conv.padding[-2]), int(conv.padding[-1])
+        if isinstance(conv, Conv2d):  # frames are computed as those of a clip, by a kernel of one frame
+            return winograd(x.transpose(0, 1), self._weight(), conv.bias, padding).transpose(0, 1)
+        time = dict(front=front + int(conv.padding[0]), behind=int(conv.padding[0]), stride=conv.stride[0])
+        clips = [winograd(clip, self._weight(), conv.bias, padding, **time) for clip in x]
+        return torch.stack(clips) if len(clips) > 1 else clips[0].unsqueeze(0)
+
+    def _direct(self, x: Tensor, weight: Tensor, bias: Tensor | None, front: int) -> Tensor:
+        conv, padding = self.conv, list(map(int, self.conv.padding))
+        length = slice(None)
+        if isinstance(conv, Conv3d):
+            length, padding[0] = slice(conv.output_frames(x.shape[2], front)), padding[0] + front
+        return torch.mkldnn_convolution(x, weight, bias, padding, conv.stride, conv.dilation, conv.groups)[:, :, length]
+
+    def _weight(self) -> Any:
+        """The weight as this mode needs it, made of what the weight is now."""
+        weight = self.conv.weight.detach()
+        rows = weight.reshape(len(weight), -1)
+        rows = rows.view(torch.int64) if rows.shape[1] % 2 == 0 else rows.view(torch.int32)
+        made_of = (weight.data_ptr(), None if weight.is_inference() else weight._version, rows.sum(1))
+        if self._made_of is None or made_of[:2] != self._made_of[:2] or not torch.equal(made_of[2], self._made_of[2]):
+            self._made = None  # first, so that the old one is freed
+            self._made = weight.bfloat16() if self.mode == "bf16" else kernel_at_points(weight, int(self.mode[1:]))
+            self._made_of = made_of
+        return self._made
+
+
+def _fits(conv: Conv2d | Conv3d, mode: str) -> bool:
+    narrowest = MODES[mode].narrowest
+    if mode == "F2" and (isinstance(conv, Conv2d) or conv.kernel_size[0] == 1):
+        narrowest *= 2  # with fewer products to save, transforms cost as much as they save
+    if min(conv.in_channels, conv.out_channels) < narrowest:
+        return False
+    return mode == "bf16" or (
+        conv.groups == 1
+        and conv.kernel_size[-2:] == (3, 3)
+        and conv.stride[-2:] == (1, 1)
+        and set(conv.dilation) == {1}
+        and (conv.stride[0] == 1 or conv.kernel_size[0] > 1)
+    )
