@@ -11,6 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,6 +101,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_dtype_and_chunk(add)
     add("--gain", type=float, default=4.0, help="factor on the displayed difference (default: 4)")
     add("--device", default="cpu", help="torch device (default: cpu)")
+    text = (
+        "compute large convolutions in less time and with more rounding: F4 (errors of up to 1e-5; default of --fast), "
+        "F2 (3e-6) or bf16 (3e-2)"
+    )
+    add("--fast", nargs="?", const="F4", choices=("F4", "F2", "bf16"), help=text)
     add("--strict", action="store_true", help="refuse a truncated video, and one with damaged frames")
 
     description = "Print the chunks and groups of a clip of this size, and the size of its latent."
@@ -221,6 +227,19 @@ def _load(args: argparse.Namespace, source: str) -> Any:
     return vae
 
 
+def _fast(args: argparse.Namespace, vae: Any) -> AbstractContextManager:
+    """The fast mode that the command line asks for."""
+    if args.fast is None:
+        return nullcontext()
+
+    from .utils.fast import Fast
+
+    try:
+        return Fast(vae, args.fast)
+    except ValueError as error:
+        raise ValueError(f"--fast cannot be used with {args.model}: {error}") from error
+
+
 def _model_arguments(args: argparse.Namespace) -> dict[str, Any]:
     names = ("spatial_config", "variant", "entry", "subfolder", "revision", "local_files_only")
     return {name: getattr(args, name) for name in names}
@@ -241,6 +260,8 @@ def reconstruct(args: argparse.Namespace) -> int:
     """`vae-lab reconstruct`: everything but what depends on the model is checked before that is loaded."""
     from .reconstruct.plan import OUTPUTS, Plan
 
+    if args.fast is not None and args.device != "cpu":
+        raise ValueError(f"--fast needs --device cpu, got {args.device!r}")
     plan = Plan(args.input, args.output, args.start, args.frames, args.size, args.gain, args.device, args.strict)
     for note in plan.info.notes:
         print(f"note: {args.input}: {note}", file=sys.stderr)
@@ -250,9 +271,11 @@ def reconstruct(args: argparse.Namespace) -> int:
     from .reconstruct.summary import describe
 
     vae = _load(args, args.model)
+    fast = _fast(args, vae)
     title = f"{args.input.name} through {args.model}".encode(errors="replace").decode()  # names may hold any bytes
     try:
-        summary = run_plan(plan, vae, args.model, title, progress=True)
+        with fast:
+            summary = run_plan(plan, vae, args.model, title, progress=True)
     except StoppedError as error:
         return _stop(args, error)
     except (KeyboardInterrupt, SystemExit) as stop:

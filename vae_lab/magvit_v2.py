@@ -208,6 +208,8 @@ class MagvitV2(Autoencoder):
     encoder's first convolution.
     """
 
+    fast_modes = ()  # more rounding would flip bits
+
     @register_to_config
     def __init__(
         self,

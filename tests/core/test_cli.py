@@ -20,6 +20,7 @@ from vae_lab.__main__ import main
 from vae_lab.cli import build_parser
 from vae_lab.reconstruct.plan import OUTPUTS
 from vae_lab.reconstruct.run import reconstruct
+from vae_lab.utils.fast import MODES, has_onednn
 
 MODEL = ["--model", str(GOLDEN / "checkpoint"), "--spatial-config", str(GOLDEN / "spatial")]
 
@@ -88,6 +89,33 @@ def test_window_size_and_second_run_into_the_same_folder(clip, tmp_path, capsys)
     assert measured["clip"] == {"frames": 5, "height": 16, "width": 24, "fps": 24.0, "first_frame": 3}
     assert 3 <= measured["quality"]["full"]["psnr_db"]["worst_frame"] <= 7
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(OUTPUTS)
+
+
+@pytest.mark.skipif(not has_onednn(), reason="needs oneDNN on an x86 processor")
+def test_fast_mode_is_said_and_does_not_resume_other_work(clip, tmp_path, capsys):
+    arguments = ["reconstruct", str(clip), str(tmp_path), "--frames", "3", "--size", "32x32"]
+    found = {}
+    for mode, option in {None: [], "F4": ["--fast"], "F2": ["--fast=F2"]}.items():
+        assert main([*arguments, *option]) == 0
+        printed, page = capsys.readouterr().out, (tmp_path / "index.html").read_text()
+        found[mode] = json.loads((tmp_path / "metrics.json").read_text())
+        assert found[mode].pop("fast_mode") == mode
+        assert (
+            (f"{mode}: large convolutions" in printed) == (f"{mode}: large convolutions" in page) == (mode is not None)
+        )
+    psnr = {mode: measured["quality"]["full"]["psnr_db"]["mean"] for mode, measured in found.items()}
+    assert psnr["F4"] == pytest.approx(psnr[None], abs=1e-2) and psnr["F4"] != psnr[None]
+
+
+def test_fast_modes_of_the_command_line_are_those_of_models(clip, tmp_path, capsys):
+    assert build_parser().parse_args(["reconstruct", "a", "b", "--fast"]).fast == "F4"
+    for mode in MODES:
+        assert build_parser().parse_args(["reconstruct", "a", "b", "--fast", mode]).fast == mode
+    arguments = ["reconstruct", str(clip), str(tmp_path), "--fast"]
+    assert "--fast needs --device cpu, got 'cuda'" in refused(capsys, *arguments, "--device", "cuda")
+    message = "--fast cannot be used with lab-magvit: vae must be a SpatialVAE, a TemporalVAE or a VideoVAE"
+    assert message in refused(capsys, *arguments, "--model", "lab-magvit")
+    assert "float32 weights on the CPU" in refused(capsys, *arguments, "--dtype", "float64")
 
 
 def test_names_with_dollars_and_braces(clip, tmp_path, capsys):

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ..figures.frames import ERROR_GAIN, contact_sheet, error_map, side_by_side
 from ..figures.style import FULL, RECONSTRUCTION_COLOURS, SPATIAL_ONLY
 from ..metrics import FRAME_METRICS
+from ..utils.fast import mode_of
 from ..utils.text import count
 from ..video.frames import Clip
 from ..video.writing import VideoWriter, join_videos
@@ -59,6 +60,7 @@ def _facts(trip: RoundTrip, model: str, fps: float, quality: Sequence[Mapping[st
         "latent_shape": trip.latent_shape,
         "padded_size": trip.padded_size,
         "micro_frame_size": trip.codec.chunk,
+        "fast_mode": mode_of(trip.codec.vae),
         "timeline": trip.timeline,
         "quality": _joined(quality),
     }
@@ -147,6 +149,8 @@ class _Job:
             "metrics": {name: code_identity(metric.function) for name, metric in FRAME_METRICS.items()},
             "torch, av or scikit-image": [torch.__version__, av.__version__, version("scikit-image")],
         }
+        if mode := mode_of(self.trip.codec.vae):  # no entry otherwise, so that runs of older versions resume
+            run["fast_mode"] = mode
         done = self.work.begin(run, [sum(lengths) for lengths in self.segments])
         if done:
             self._resume()

@@ -40,6 +40,7 @@ class ClipSummary:
     micro_frame_size: int | None  # frames in each independently encoded chunk; None: one chunk
     timeline: Timeline | None  # which frames each latent frame stands for; None if that cannot be told
     quality: dict[str, Quality]  # "full", and "2D only" for a model with a 2D half
+    fast_mode: str | None = None  # the mode of `vae.fast()` in which the model ran; None: as usual
     notes: tuple[str, ...] = ()  # what is unusual about the source, as in `Clip`
 
     @property
@@ -77,6 +78,8 @@ def describe(summary: ClipSummary) -> dict[str, str]:
     if summary.micro_frame_size is not None:
         chunks = count(len(summary.chunk_starts), "chunk")
         facts["latent"] += f", in {chunks} of up to {summary.micro_frame_size} frames"
+    if summary.fast_mode is not None:
+        facts["fast mode"] = f"{summary.fast_mode}: large convolutions are computed with more rounding"
     facts["compression"] = f"{summary.compression:.1f} numbers to 1"
     for panel, quality in summary.quality.items():
         texts = []
@@ -112,6 +115,7 @@ def to_json(summary: ClipSummary) -> dict[str, Any]:
         "padded_to": dict(zip(("height", "width"), summary.padded_size, strict=True)),
         "latent_shape": dict(zip(("channels", "frames", "height", "width"), summary.latent_shape, strict=True)),
         "micro_frame_size": summary.micro_frame_size,
+        "fast_mode": summary.fast_mode,
         "compression_ratio": summary.compression,
         "quality": {
             panel: {metric.key(name): statistics(metric, quality.get(name)) for name, metric in FRAME_METRICS.items()}

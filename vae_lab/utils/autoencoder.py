@@ -13,7 +13,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from .checks import waiting_once
-from .fast import Fast, mode_of
+from .fast import MODES, Fast, mode_of
 from .wrapping import PlainKeys
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -61,6 +61,8 @@ class Autoencoder(PlainKeys, AutoencoderMixin):
         "spatial", "autoencoder", "temporal", "encoder", "decoder", "quant_conv", "post_quant_conv",
     ]  # fmt: skip
     use_slicing = False
+    fast_modes: tuple[str, ...] = tuple(MODES)
+    """What `fast` takes for this class."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

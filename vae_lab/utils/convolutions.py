@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 Shortcut = Callable[[Tensor, int], Tensor | None]
-shortcuts: ContextVar[Mapping[nn.Module, Shortcut]] = ContextVar("shortcuts", default={})
+shortcuts: ContextVar[Mapping[nn.Module, Shortcut]] = ContextVar("shortcuts", default=MappingProxyType({}))
 """What takes the place of a convolution's own forward: (x, zero frames in front) -> y; None: nothing does. It is set by
 `fast`, and for what is called within it alone, so that neither other threads nor copies of a model are affected."""
 
@@ -44,7 +45,7 @@ class Conv3d(nn.Conv3d):
         return super().forward(F.pad(x, (0, 0, 0, 0, front, 0)) if front else x)
 
     def output_frames(self, num_frames: int, front: int = 0) -> int:
-        """Return the number of frames that `forward` makes of num_frames; 0 or less: they are too few for the kernel."""
+        """Return the number of frames that `forward` makes of num_frames; less than 1: the kernel is longer."""
         reach = self.dilation[0] * (self.kernel_size[0] - 1) + 1
         return (num_frames + front + 2 * int(self.padding[0]) - reach) // self.stride[0] + 1
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from contextvars import Token
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -28,15 +28,17 @@ class Mode(NamedTuple):
     title: str
     error: float
     """The largest difference from float64 of the halves' outputs, as a fraction of the largest value."""
+    m: int | None
+    """Outputs of a tile along each axis; None: not Winograd's."""
     narrowest: int
     """Convolutions with fewer input or output channels are computed as usual: they would gain nothing."""
 
 
 MODES: Mapping[str, Mode] = MappingProxyType(
     {
-        "F4": Mode("Winograd's F(4, 3)", 1e-5, 128),
-        "F2": Mode("Winograd's F(2, 3)", 3e-6, 128),
-        "bf16": Mode("bfloat16", 3e-2, 16),
+        "F4": Mode("Winograd's F(4, 3)", 1e-5, 4, 128),
+        "F2": Mode("Winograd's F(2, 3)", 3e-6, 2, 128),
+        "bf16": Mode("bfloat16", 3e-2, None, 16),
     }
 )
 """Modes, by the name that `fast` takes. Errors are those of tests and of `python -m benchmarks.models`."""
@@ -55,6 +57,9 @@ class Fast:
 
     def __init__(self, vae: nn.Module, mode: str = "F4"):
         check_one_of("mode", mode, MODES)
+        if mode not in getattr(vae, "fast_modes", ()):
+            name = type(vae).__name__
+            raise ValueError(f"vae must be a SpatialVAE, a TemporalVAE or a VideoVAE for fast mode, got a {name}")
         _check_model(vae)
         if mode == "bf16" and not has_bf16():
             raise ValueError(
@@ -75,11 +80,7 @@ class Fast:
                 module.__class__ = Conv2d
             elif type(module) is resnet.ResnetBlock2D:
                 module.__class__ = _ResnetBlock2D
-            if (
-                isinstance(module, Conv2d | Conv3d)
-                and module.padding_mode == "zeros"
-                and isinstance(module.padding, tuple)
-            ):
+            if isinstance(module, Conv2d | Conv3d) and module.padding_mode == "zeros" and module.padding != "same":
                 self._layers[module] = _Layer(module, self.mode)
         self._tokens: list[Token] = []
 
@@ -91,10 +92,12 @@ class Fast:
         shortcuts.reset(self._tokens.pop())
 
 
-def mode_of(vae: nn.Module) -> str | None:
+def mode_of(vae: object) -> str | None:
     """Return the name of the fast mode in which a model runs now; None: as usual."""
     layers = shortcuts.get()
-    modes = {getattr(layers.get(m), "mode", None) for m in vae.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)}
+    if not layers or not isinstance(vae, nn.Module):
+        return None
+    modes = {layer.mode for module in vae.modules() if isinstance(layer := layers.get(module), _Layer)}
     return "+".join(sorted(filter(None, modes))) or None
 
 
@@ -119,7 +122,7 @@ def _check_model(vae: nn.Module) -> None:
     for name, weight in vae.named_parameters():
         if weight.dtype != torch.float32 or weight.device.type != "cpu":
             raise ValueError(
-                f"vae must have float32 weights on the CPU for fast mode, got {weight.dtype} on {weight.device} ({name})"
+                f"vae must have float32 weights on the CPU in fast mode, got {weight.dtype} on {weight.device}: {name}"
             )
 
 
@@ -162,7 +165,7 @@ class _Layer:
             return None  # to be refused as usual
         if not self._fits:
             return self._direct(x, conv.weight, conv.bias, front)
-        if self.mode == "bf16":
+        if MODES[self.mode].m is None:
             bias = None if conv.bias is None else conv.bias.bfloat16()
             return self._direct(x.bfloat16(), self._weight(), bias, front).float()
         padding = int(conv.padding[-2]), int(conv.padding[-1])
@@ -187,7 +190,8 @@ class _Layer:
         made_of = (weight.data_ptr(), None if weight.is_inference() else weight._version, rows.sum(1))
         if self._made_of is None or made_of[:2] != self._made_of[:2] or not torch.equal(made_of[2], self._made_of[2]):
             self._made = None  # first, so that the old one is freed
-            self._made = weight.bfloat16() if self.mode == "bf16" else kernel_at_points(weight, int(self.mode[1:]))
+            m = MODES[cast(str, self.mode)].m
+            self._made = weight.bfloat16() if m is None else kernel_at_points(weight, m)
             self._made_of = made_of
         return self._made
 

@@ -146,8 +146,9 @@ def winograd(
 ) -> Tensor:
     """Convolve (C, T, H, W) float32 to (O, T', H', W'), which lies in memory with the channels last.
 
-    padding: zeros at both ends of height and of width. front, behind: zero frames at the ends of time. stride: in time. The work is done
-    in strips of rows, so that each temporary tensor stays around `scratch` bytes (default: SCRATCH for each frame of the kernel).
+    padding: zeros at both ends of height and of width. front, behind: zero frames at the ends of time. stride: in time,
+    1 for a kernel of one frame. The work is done in strips of rows, so that each temporary tensor stays around
+    `scratch` bytes (default: SCRATCH for each frame of the kernel).
     """
     outputs, channels, length = kernel.shape[:3]
     m, n = kernel.m, kernel.m + 2
@@ -194,7 +195,7 @@ def winograd(
             transform.from_points(half.unbind(3), done.view(count, down, m, tiles_across, m, outputs).unbind(2))
             if bias is not None:
                 done += bias
-    return y[:, :below, :right].permute(3, 0, 1, 2)
+    return y[:, :below, :right].contiguous().permute(3, 0, 1, 2)
 
 
 def _padded(source: Tensor, size: tuple[int, int, int], corner: tuple[int, int, int]) -> Tensor:
