@@ -206,11 +206,14 @@ def diffusers_tiling(vae, direction: str = "encode", axis: str = "space") -> Til
     check_one_of("direction", direction, DIRECTIONS)
     check_one_of("axis", axis, _METHODS)
     name, (part, conv) = _METHODS[axis].format(direction), _PARTS[direction]
+    if hasattr(vae, f"_{name}"):  # which `encode` of AutoencoderKL calls; its tiled_encode is deprecated
+        name = f"_{name}"
     _check_has(vae, name, part)
     if direction == "decode" and _folded(vae) > 1:
         square = f"{_folded(vae)}x{_folded(vae)} pixels"
         rule = 'only direction "encode" can be scored'
         raise ValueError(f"{type(vae).__name__} unfolds channels into {square} after its decoder; {rule}")
+    pictures = not any(isinstance(module, nn.Conv3d) for module in vae.modules())  # a 2D VAE takes (B, C, H, W)
     returns_cache = "conv_cache" in signature(getattr(vae, part).forward).parameters
 
     class Ideal(nn.Module):
@@ -219,20 +222,22 @@ def diffusers_tiling(vae, direction: str = "encode", axis: str = "space") -> Til
             self.function = function
 
         def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor | tuple[Tensor, None]:  # no caches, no embeddings
-            return (self.function(x), None) if returns_cache else self.function(x)
+            y = self.function(x.unsqueeze(2)).squeeze(2) if pictures else self.function(x)
+            return (y, None) if returns_cache else y
 
     def tiled(function: Function, x: Tensor) -> Tensor:
         stand = copy(vae)
         vars(stand)[part] = Ideal(function)  # an attribute of the copy alone, found before the module of that name
         if getattr(vae, conv, None) is not None:
             vars(stand)[conv] = nn.Identity()
-        method = getattr(stand, name)
+        method, x = getattr(stand, name), x.squeeze(2) if pictures else x
         try:
             output = method(x, temb=None) if "temb" in signature(method).parameters else method(x)
         except Exception as error:  # whatever code that is under test raises
             reason = first_line(error)
             raise ValueError(f"{type(vae).__name__}.{name} fails on {tuple(x.shape)}: {reason}") from error
-        return getattr(output, "sample", output)
+        output = getattr(output, "sample", getattr(output, "latent", output))
+        return output.unsqueeze(2) if pictures else output
 
     return tiled
 
@@ -250,14 +255,16 @@ def diffusers_stitch_error(
     num_frames: default: 1 for axis "space", two and a half tiles for "time".
     """
     tiled = diffusers_tiling(vae, direction, axis)
-    _check_has(vae, *_TILE[axis])
+    square = axis == "space" and hasattr(vae, "tile_sample_min_size")  # 2D VAEs
+    _check_has(vae, *["tile_sample_min_size"] if square else _TILE[axis])
     # CogVideoX does not tell its ratio: its first level keeps the size, and every other one halves it
-    ratio, widths = getattr(vae, "spatial_compression_ratio", None), vae.config.get("block_out_channels")
+    ratio, widths = (vae.config.get(name) for name in ("spatial_compression_ratio", "block_out_channels"))
+    ratio = ratio or getattr(vae, "spatial_compression_ratio", None)
     if not isinstance(ratio, int) and not widths:
         raise ValueError(f"{type(vae).__name__} must tell its spatial_compression_ratio or block_out_channels")
     ratio = (ratio if isinstance(ratio, int) else 2 ** (len(widths) - 1)) // _folded(vae)
     if axis == "space":
-        tile = (vae.tile_sample_min_height, vae.tile_sample_min_width)
+        tile = [getattr(vae, "tile_sample_min_size" if square else side) for side in _TILE[axis]]
         size = size or [(5 * side // 2 // ratio + 1) * ratio for side in tile]
         return stitch_error(tiled, size, ratio, direction, num_frames or 1)
     temporal_ratio = vae.temporal_compression_ratio
@@ -273,8 +280,8 @@ def _check_has(vae, *names: str) -> None:
 
 def _folded(vae) -> int:
     """Side of the squares of pixels that become channels outside encoder and decoder (Wan 2.2; LTX does it inside)."""
-    inside = hasattr(vae.encoder, "patch_size")
-    return 1 if inside else vae.config.get("patch_size") or 1
+    side = vae.config.get("patch_size")  # Flux2's is a pair, of latents
+    return 1 if hasattr(vae.encoder, "patch_size") or not isinstance(side, int) else side
 
 
 def _times(size: Sequence[int]) -> str:
