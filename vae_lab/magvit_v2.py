@@ -49,11 +49,20 @@ class Downsampler(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.pad(x, self.padding, mode=self.pad_mode))
 
+    def step(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Convolve the next frames of a stream, whole groups, as `CausalConv3d.step` does: (x, past) -> (y, past)."""
+        *space, front, _ = self.padding
+        x = F.pad(x, (*space, front if past is None else 0, 0), mode=self.pad_mode)
+        x = x if past is None else torch.cat([past, x], dim=2)
+        y = self.conv(x)
+        return y, x[:, :, y.shape[2] * self.conv.stride[0] :]
+
 
 class Upsampler(nn.Module):
-    """A convolution to more channels, which move into time and space. Of each first group, only the last frame stays.
+    """A convolution to more channels, which move into time and space. Of the first group, only the last frame stays.
 
-    (B, C, T, H, W) -> (B, C, time_stride * (T - 1) + 1, 2 * H, 2 * W)
+    (B, C, T, H, W) -> (B, C, time_stride * (T - 1) + 1, 2 * H, 2 * W), or time_stride * T frames if `first` is False,
+    because a stream has had the first group.
 
     Source: `enc_dec_3dcnn.py`, depth_to_space: the channels are (time, height, width, C), C varying fastest.
     """
@@ -63,10 +72,11 @@ class Upsampler(nn.Module):
         self.time_stride = time_stride
         self.conv = layers.conv(channels, 4 * time_stride * channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(x).unflatten(1, (self.time_stride, 2, 2, -1))
+    def forward(self, x: Tensor, convolve: temporal_vae.Convolve = temporal_vae.at_once, first: bool = True) -> Tensor:
+        x = convolve(self.conv, x).unflatten(1, (self.time_stride, 2, 2, -1))
         x = x.permute(0, 4, 5, 1, 6, 2, 7, 3)  # (B, C, T, time_stride, H, 2, W, 2)
-        return x.flatten(6).flatten(4, 5).flatten(2, 3)[:, :, self.time_stride - 1 :]
+        x = x.flatten(6).flatten(4, 5).flatten(2, 3)
+        return x[:, :, self.time_stride - 1 :] if first else x
 
 
 class CodeNorm(nn.Module):
@@ -105,13 +115,16 @@ class Decoder(temporal_vae.Decoder):
         self.upsamplers = nn.ModuleList(upsamplers[::-1])
         self.strides = strides[::-1]
 
-    def forward(self, code: Tensor, convolve: temporal_vae.Convolve = temporal_vae.at_once) -> Tensor:
+    def forward(
+        self, code: Tensor, convolve: temporal_vae.Convolve = temporal_vae.at_once, first: bool = True
+    ) -> Tensor:
         x = self.run(self.mid_block, convolve(self.conv_in, code), convolve)
         for level, (norm, block) in enumerate(zip(self.norms, self.up_blocks, strict=True)):
             x = self.run(block, norm(x, code), convolve)
             if level < len(self.strides):
-                x, stride = self.upsamplers[level](x), self.strides[level]
-                code = F.interpolate(code, scale_factor=(stride, 2, 2), mode="nearest")[:, :, stride - 1 :]
+                x, stride = self.upsamplers[level](x, convolve, first), self.strides[level]
+                code = F.interpolate(code, scale_factor=(stride, 2, 2), mode="nearest")
+                code = code[:, :, stride - 1 :] if first else code
         return convolve(self.conv_out, self.act(self.norm_out(x)))
 
 
@@ -129,6 +142,11 @@ class BinaryCode:
     def mean(self) -> Tensor:
         """The code, -1 and 1. Gradients pass through to `raw` as if nothing was quantized ("straight through")."""
         return quantize(self.raw) + (self.raw - self.raw.detach())
+
+    @property
+    def parameters(self) -> Tensor:
+        """`raw`, under the name of diffusers' posteriors: BinaryCode(code.parameters) is an equal one."""
+        return self.raw
 
     @property
     def std(self) -> Tensor:

@@ -1,13 +1,21 @@
 """Codecs of diffusers' classes that are called in another way than the others."""
 
+import copy
+from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.autoencoders.autoencoder_kandinsky6_sr import SEGMENT_FRAMES
+from diffusers.models.autoencoders.autoencoder_kl_wan import patchify, unpatchify
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution, IdentityDistribution
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..gaussian import at_least_float32
+from ..magvit_v2 import BinaryCode
 from .codec import Codec
+from .streams import Units
 
 
 def as_frames(x: Tensor) -> Tensor:
@@ -39,6 +47,67 @@ class FrameCodec(Codec):
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
         return as_clips(self.vae.decode(as_frames(z)).sample, len(z))
 
+    def units(self, num_frames: int) -> Units | None:
+        each = [1] * num_frames
+        return Units(each, each, lambda x, _: (self.posterior(x), None), lambda z, _: (self.decode(z, 1), None), False)
+
+
+def _of_channels(mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and std of each channel, (C,), from those of its equally large parts, (C, ...)."""
+    mean, std = mean.flatten(1), std.flatten(1)
+    over_all = mean.mean(1, keepdim=True)
+    return over_all[:, 0], (std.square() + (mean - over_all).square()).mean(1).sqrt()
+
+
+class Flux2Codec(FrameCodec):
+    """Flux2: `bn` holds running statistics of patches of 2x2 latent cells, whose cells become channels.
+
+    Source: pipelines/flux2/pipeline_flux2.py, _patchify_latents (line 457) and _encode_vae_image (line 607).
+    """
+
+    def _patch(self) -> tuple[Tensor, Tensor]:
+        """Mean and std, each (C, 1, 2, 2)."""
+        bn, size = self.vae.bn, self.config["patch_size"]
+        std = torch.sqrt(bn.running_var + self.config["batch_norm_eps"])
+        return bn.running_mean.view(-1, 1, *size), std.view(-1, 1, *size)
+
+    def statistics(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+        high, wide = self.config["patch_size"]
+        times = 1, 1, -(-shape[2] // high), -(-shape[3] // wide)
+        mean, std = (values.repeat(times)[..., : shape[2], : shape[3]] for values in self._patch())
+        return mean, std
+
+    def mean_std(self, channels: int) -> tuple[Tensor, Tensor]:
+        return _of_channels(*self._patch())
+
+
+class CosmosCodec(Codec):
+    """Cosmos: statistics of each channel and latent frame.
+
+    Source: pipelines/cosmos/pipeline_cosmos_video2world.py:410-424. It also multiplies by the scheduler's sigma_data.
+    """
+
+    def _frames(self, channels: int) -> tuple[Tensor, Tensor] | None:
+        """Mean and std, each (C, 16, 1, 1)."""
+        given = [self.config.get(name) or () for name in ("latents_mean", "latents_std")]
+        if any(not values or len(values) % channels for values in given):
+            return None
+        mean, std = (torch.tensor(values).view(channels, -1, 1, 1) for values in given)
+        return mean, std
+
+    def statistics(self, shape: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+        known = self._frames(shape[0])
+        if known is None:
+            return None
+        most = known[0].shape[1]
+        if shape[1] > most:
+            raise ValueError(f"{self.name} has statistics for {most} latent frames, so not for {shape[1]}")
+        return known[0][:, : shape[1]], known[1][:, : shape[1]]
+
+    def mean_std(self, channels: int) -> tuple[Tensor, Tensor] | None:
+        known = self._frames(channels)
+        return known and _of_channels(*known)
+
 
 class TemporalDecoderCodec(FrameCodec):
     """SVD: a 2D encoder, and a decoder that sees all frames."""
@@ -47,6 +116,9 @@ class TemporalDecoderCodec(FrameCodec):
 
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
         return as_clips(self.vae.decode(as_frames(z), num_frames=z.shape[2]).sample, len(z))
+
+    def units(self, num_frames: int) -> None:
+        return None
 
 
 class PictureCodec(Codec):
@@ -59,6 +131,184 @@ class PictureCodec(Codec):
 
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
         return super().decode(z, num_frames)[:, : self.in_channels]
+
+
+class PixelCodec(Codec):
+    """A class whose pixels have another range than [-1, 1]. They are not clamped here."""
+
+    def into(self, x: Tensor) -> Tensor:
+        """Turn pixels in [-1, 1] into those that the class encodes."""
+        raise NotImplementedError
+
+    def back(self, y: Tensor) -> Tensor:
+        """Invert `into`, for pixels that the class decoded."""
+        raise NotImplementedError
+
+    def posterior(self, x: Tensor) -> Any:
+        return super().posterior(self.into(at_least_float32(x)).to(x.dtype))
+
+    def decode(self, z: Tensor, num_frames: int) -> Tensor:
+        y = super().decode(z, num_frames)
+        return self.back(at_least_float32(y)).to(y.dtype)
+
+
+class MiniMaxCodec(PixelCodec):
+    """MiniMax-H3: pixels in [0, 1], minus the mean of ImageNet's and divided by their std, each of a channel.
+
+    Source: the class's docstring, diffusers' autoencoder_kl_minimax_h3.py:516-519. Its pipeline does the same:
+    modular_pipelines/minimax_h3, modular_pipeline.py:271-276, encoders.py:132 and decoders.py:193.
+    """
+
+    pixel_mean, pixel_std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+    def into(self, x: Tensor) -> Tensor:
+        mean, std = (x.new_tensor(values).view(-1, 1, 1, 1) for values in (self.pixel_mean, self.pixel_std))
+        return ((x + 1) / 2 - mean) / std
+
+    def units(self, num_frames: int) -> Units:
+        """Chunks of 17 frames. A window of the decoder has the 5 latents of a chunk and 2 of the next one.
+
+        It decodes to 22 frames, and fades into the next one over the last 5 of them (`_blend` of the class).
+        """
+        vae, chunk = self.vae, self.config["clip_length"]
+        number, fade = num_frames // chunk, vae.frame_overlap
+        weight = torch.arange(fade, device=self.device).view(-1, 1, 1) / fade
+
+        def encode(x: Tensor, memory: None) -> tuple[Any, None]:
+            if x.shape[2] < chunk:  # the last frames of the clip
+                return self.posterior(x), None
+            longer = self.posterior(torch.cat([x, x[:, :, -1:]], dim=2))  # since latents of the last chunk are dropped
+            return type(longer)(longer.parameters[:, :, : vae.tokens_chunk_size]), None
+
+        def decode(z: Tensor, memory: tuple[int, Tensor, Tensor] | None) -> tuple[Tensor, tuple[int, Tensor, Tensor]]:
+            window, before, tail = memory or (0, z[:, :, :0], None)
+            y = vae.decode(torch.cat([before, z], dim=2)).sample
+            if tail is not None:
+                to = weight.to(y.dtype)
+                y = torch.cat([tail * (1 - to) + y[:, :, :fade] * to, y[:, :, fade:]], dim=2)
+            done = y if window + 1 == number else y[:, :, :chunk]
+            memory = window + 1, z[:, :, -vae.token_overlap :].clone(), y[:, :, chunk:].clone()
+            return self.back(at_least_float32(done)).to(y.dtype), memory
+
+        latents = [vae.tokens_chunk_size] * number
+        latents[0] += vae.token_overlap
+        return Units([chunk] * number + [fade], latents, encode, decode)
+
+    def back(self, y: Tensor) -> Tensor:
+        mean, std = (y.new_tensor(values).view(-1, 1, 1, 1) for values in (self.pixel_mean, self.pixel_std))
+        return (y * std + mean) * 2 - 1
+
+
+class Kandinsky6Codec(PixelCodec):
+    """Kandinsky 6 SR: trained on pixels / 128 - 1, where [-1, 1] is pixels / 127.5 - 1.
+
+    Source: its pipeline's encode_video and decode_latents, pipelines/kandinsky6/pipeline_kandinsky6_sr.py:218-226.
+    """
+
+    def into(self, x: Tensor) -> Tensor:
+        return (x + 1) * (127.5 / 128) - 1
+
+    def back(self, y: Tensor) -> Tensor:
+        return (y + 1) * (128 / 127.5) - 1
+
+    def units(self, num_frames: int) -> Units:
+        """Segments of 17, then 16 frames, which leave a cache (the class's `encode` and `decode`)."""
+        vae, ratio = self.vae, self.vae.temporal_compression_ratio
+
+        def encode(x: Tensor, memory: Any) -> tuple[Any, Any]:
+            cache = copy.deepcopy(memory) if memory else vae.encoder.make_cache()
+            return DiagonalGaussianDistribution(vae.encoder(self.into(at_least_float32(x)).to(x.dtype), cache)), cache
+
+        def decode(z: Tensor, memory: Any) -> tuple[Tensor, Any]:
+            cache = copy.deepcopy(memory) if memory else vae.decoder.make_cache()
+            y = vae.decoder(z, cache)
+            return self.back(at_least_float32(y)).to(y.dtype), cache
+
+        frames = _lengths(num_frames, SEGMENT_FRAMES)
+        return Units(frames, _lengths((num_frames - 1) // ratio + 1, SEGMENT_FRAMES // ratio), encode, decode)
+
+
+def _lengths(total: int, others: int) -> list[int]:
+    """Return the lengths of segments: one more than `others` in the first, and what is left in the last."""
+    if total <= others + 1:
+        return [total]
+    further, rest = divmod(total - 1 - others, others)
+    return [others + 1] + [others] * further + [rest] * (rest > 0)
+
+
+class CogVideoXCodec(Codec):
+    """CogVideoX: `encode` and `decode` take 8 frames and 2 latent frames at a time; the first unit has what is over."""
+
+    def units(self, num_frames: int) -> Units:
+        vae = self.vae
+        self.check_untiled()
+
+        def encode(x: Tensor, memory: Any) -> tuple[Any, Any]:
+            y, memory = vae.encoder(x, conv_cache=memory)
+            return DiagonalGaussianDistribution(y if vae.quant_conv is None else vae.quant_conv(y)), memory
+
+        def decode(z: Tensor, memory: Any) -> tuple[Tensor, Any]:
+            return vae.decoder(z if vae.post_quant_conv is None else vae.post_quant_conv(z), conv_cache=memory)
+
+        def lengths(total: int, most: int) -> list[int]:
+            number = max(total // most, 1)
+            return [total - most * (number - 1)] + [most] * (number - 1)
+
+        latents = lengths(-(-num_frames // self.config["temporal_compression_ratio"]), vae.num_latent_frames_batch_size)
+        return Units(lengths(num_frames, vae.num_sample_frames_batch_size), latents, encode, decode)
+
+
+class FeatureCacheCodec(Codec):
+    """Wan and Qwen-Image: one frame, then 4 at a time; each convolution leaves its last frames in a list."""
+
+    def units(self, num_frames: int) -> Units:
+        vae, patch = self.vae, self.config.get("patch_size")
+        self.check_untiled()
+        takes_first = "first_chunk" in signature(vae.decoder.forward).parameters
+
+        def run(network: nn.Module, x: Tensor, memory: Any, **more: Any) -> tuple[Tensor, Any]:
+            cache = list(memory) if memory else [None] * len(list(network.modules()))
+            return network(x, feat_cache=cache, feat_idx=[0], **more), cache
+
+        def encode(x: Tensor, memory: Any) -> tuple[Any, Any]:
+            y, memory = run(vae.encoder, patchify(x, patch) if patch else x, memory)
+            return DiagonalGaussianDistribution(vae.quant_conv(y)), memory
+
+        def decode(z: Tensor, memory: Any) -> tuple[Tensor, Any]:
+            more = {"first_chunk": memory is None} if takes_first else {}
+            y, memory = run(vae.decoder, vae.post_quant_conv(z), memory, **more)
+            return (unpatchify(y, patch) if patch else y).clamp(-1, 1), memory
+
+        groups = (num_frames - 1) // 4
+        return Units([1] + [4] * groups, [1] * (groups + 1), encode, decode, exact=False)
+
+
+class MagvitCodec(Codec):
+    """MAGVIT-v2 of the lab: each convolution leaves the frames that its next windows see."""
+
+    def units(self, num_frames: int) -> Units:
+        vae, ratio = self.vae, self.vae.temporal_compression_ratio
+        names = {module: name for name, module in vae.named_modules()}
+
+        def run(network: nn.Module, x: Tensor, memory: Any, **more: Any) -> tuple[Tensor, Any]:
+            past, later = memory or {}, {}
+
+            def convolve(conv: Any, x: Tensor) -> Tensor:
+                y, kept = conv.step(x, past.get(names[conv]))
+                later[names[conv]] = kept.clone()
+                return y
+
+            return network(x, convolve, **more), later
+
+        def encode(x: Tensor, memory: Any) -> tuple[Any, Any]:
+            raw, memory = run(vae.encoder, x, memory)
+            return BinaryCode(raw), memory
+
+        def decode(z: Tensor, memory: Any) -> tuple[Tensor, Any]:
+            return run(vae.decoder, z, memory, first=memory is None)
+
+        groups = (num_frames - 1) // ratio
+        return Units([1] + [ratio] * groups, [1] * (groups + 1), encode, decode, exact=False)
 
 
 class TimestepCodec(Codec):
@@ -118,25 +368,3 @@ class AllegroCodec(Codec):
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
         self.vae.enable_tiling()
         return torch.cat([self.vae.decode(clip).sample for clip in z.split(1)]).transpose(1, 2)
-
-
-class ImageNetCodec(Codec):
-    """MiniMax-H3: its pixels are ImageNet's, (x - mean) / std with x in [0, 1].
-
-    Source: diffusers 0.42.1, `autoencoder_kl_minimax_h3.py:516`.
-    """
-
-    MEAN = 0.485, 0.456, 0.406
-    STD = 0.229, 0.224, 0.225
-
-    def posterior(self, x: Tensor) -> Any:
-        mean, std = self._mean_std(x)
-        return super().posterior(((x + 1) / 2 - mean) / std)
-
-    def decode(self, z: Tensor, num_frames: int) -> Tensor:
-        mean, std = self._mean_std(z)
-        return 2 * (super().decode(z, num_frames) * std + mean) - 1
-
-    def _mean_std(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        mean, std = (like.new_tensor(values).view(1, 3, 1, 1, 1) for values in (self.MEAN, self.STD))
-        return mean, std

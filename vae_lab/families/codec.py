@@ -21,7 +21,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -38,7 +38,8 @@ from ..utils.files import hash_weights
 from ..utils.text import count, first_line
 from ..utils.wrapping import plain_key, unwrapped
 from ..video_vae import VideoVAE, with_config
-from .records import Family
+from .records import CLIP, Family
+from .streams import UnitDecoder, UnitEncoder, Units
 from .table import FAMILIES, family_named
 
 TRIED = 40  # frames beyond a refused length among which one that the model keeps is looked for
@@ -69,8 +70,12 @@ class Streams(NamedTuple):
     with halves also need `encode_spatial_latent` and `decode_spatial_latent`.
     """
 
-    encoder: StreamingEncoder
-    decoder: StreamingDecoder
+    encoder: Any
+    decoder: Any
+    lengths: list[int] | None = None
+    """Lengths of pieces whose frames the decoder returns at once; None: pieces of whole groups are such."""
+    exact: bool = True
+    """Whether `reconstruct` may use them: whether they give what one call gives, as far as the model promises it."""
 
 
 class Halves(NamedTuple):
@@ -153,6 +158,11 @@ class Codec:
         return _Measured(family, pixels // z[-1], z[1])
 
     @property
+    def latent_channels(self) -> int | None:
+        """Channels of the latents; None if unknown."""
+        return self._measured.channels
+
+    @property
     def family(self) -> Family | None:
         """What is known of models of this class and config; None if nothing is, or if this one has another law."""
         return self._measured.family
@@ -216,7 +226,7 @@ class Codec:
             y = self.decode(z, x.shape[2])
         except Exception as error:  # other libraries raise anything on sizes that they do not take
             frames, height, width = x.shape[2:]
-            reason = self._too_small(x) or (str(error) or type(error).__name__) + self._advice(x)
+            reason = self.too_small(x) or (str(error) or type(error).__name__) + self._advice(x)
             message = f"{self.name} failed on {count(frames, 'frame')} of {height}x{width}: {reason}"
             raise ValueError(message) from error
         if y.shape != x.shape:
@@ -264,7 +274,7 @@ class Codec:
                     continue
         return found
 
-    def _too_small(self, x: Tensor) -> str:
+    def too_small(self, x: Tensor) -> str:
         """Say so if the model takes clips like x of two latent cells or more a side, which some need for padding."""
         ratio = self.spatial_ratio or 1
         least = 2 * ratio
@@ -298,7 +308,18 @@ class Codec:
         """
         return self._shape_of("decode", shape, num_frames)
 
+    def trial_posterior(self, shape: Sequence[int]) -> Any:
+        """Return the posterior of a clip of a shape, without weights or computation; None if it cannot be made so.
+
+        Raises ValueError if the model does not take clips of that shape.
+        """
+        return self._on_meta("posterior", shape)
+
     def _shape_of(self, method: str, shape: Sequence[int], *more: int) -> tuple[int, ...] | None:
+        output = self._on_meta(method, shape, *more)
+        return None if output is None else tuple(output.shape)
+
+    def _on_meta(self, method: str, shape: Sequence[int], *more: int) -> Any:
         """Call a method on meta tensors. None if the model is no torch module, needs more, or depends on values."""
         if not isinstance(self.vae, nn.Module):
             return None
@@ -307,16 +328,17 @@ class Codec:
             if self._without_weights is None:
                 return None
             with torch.no_grad():
-                return tuple(getattr(self._without_weights, method)(x, *more).shape)
+                return getattr(self._without_weights, method)(x, *more)
         except (RuntimeError, ValueError, AssertionError) as error:
             del self._without_weights  # some classes stay broken after a length that they refuse
             if isinstance(error, NotImplementedError) or "meta" in str(error):
                 return None
             what, reason = "clips", first_line(error)
+            verb = "decode" if method == "decode" else "encode"
             if method == "decode":
                 what, reason = "latents", self._why_not(shape) or reason
             raise ValueError(
-                f"vae must {method} {what} of shape {tuple(shape)}, but {self.name} fails on them: {reason}"
+                f"vae must {verb} {what} of shape {tuple(shape)}, but {self.name} fails on them: {reason}"
             ) from None
         except Exception:  # the call itself will show what is missing
             del self._without_weights
@@ -364,9 +386,39 @@ class Codec:
 
         `reconstruct` uses them, so that memory does not grow with the clip: one chunk, or whole groups, at a time.
         chunked: encode each chunk alone, when it is complete. Default: True if the model has chunks.
-        Raises ValueError with the reason if the model cannot be streamed.
+        Raises ValueError with the reason if the model cannot be streamed, or does not keep num_frames.
         """
-        raise ValueError(f"{self.name} cannot be streamed: it takes a clip in one piece")
+        self.check_length(positive_int("num_frames", num_frames))
+        if chunked not in (None, self.chunk is not None):
+            raise ValueError(f"chunked must be {self.chunk is not None} for {self.name}, got {chunked!r}")
+        units = self.units(num_frames)
+        if units is None:
+            raise ValueError(f"{self.name} cannot be streamed: {self._why_in_one_piece()}")
+        stops = [group.stop for group in self.timeline(num_frames).groups]
+        common = {0, *accumulate(units.frames)} & {0, *(stops[n - 1] for n in accumulate(units.latents))}
+        return Streams(
+            UnitEncoder(self, num_frames, units.frames, units.encode),
+            UnitDecoder(self, num_frames, units.latents, units.decode),
+            [stop - start for start, stop in pairwise(sorted(common))],
+            units.exact,
+        )
+
+    def units(self, num_frames: int) -> Units | None:
+        """Return how the class computes a clip piece by piece, for `stream`; None if no call can continue another."""
+        return None
+
+    def check_untiled(self) -> None:
+        """Raise ValueError if the model computes in tiles, which its streams do not."""
+        if getattr(self.vae, "use_tiling", False):
+            raise ValueError(f"{self.name} cannot be streamed in tiles: call vae.disable_tiling() first")
+
+    def _why_in_one_piece(self) -> str:
+        """Say why the model takes a clip in one piece."""
+        if self.family and self.family.encoder_sees is CLIP:
+            return "each latent depends on the whole clip"
+        if self.family and self.family.decoder_sees is CLIP:
+            return "each decoded frame depends on the whole clip"
+        return "it takes a clip in one piece, because its class has no way to continue an earlier call"
 
     def timeline(self, num_frames: int, latent_frames: int | None = None) -> Timeline:
         """Return which frames each latent frame stands for; the model computes nothing.
@@ -391,14 +443,21 @@ class Codec:
             )
         return fitting[0]
 
-    def mean_std(self, channels: int) -> tuple[Tensor, Tensor] | None:
-        """Return (mean, std), each (channels,), which the model assumes for its raw latents.
+    def statistics(self, shape: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+        """Return (mean, std) of raw latents (C, L, h, w), which broadcast over them; None if the model has none.
 
-        None if they are unknown, or not one number for each channel: Cosmos has one for each latent frame too, and
-        Flux2 normalises patches of 2x2 latents. The family's record says what its diffusion models get.
+        Normalised latents, which diffusion models get, are (z - mean) / std. Most families have one number a channel,
+        the `mean_std`. Cosmos has one for each latent frame too, and Flux2 for each place in patches of 2x2 cells.
+        """
+        known = self.mean_std(shape[0])
+        return known and (known[0].view(-1, 1, 1, 1), known[1].view(-1, 1, 1, 1))
+
+    def mean_std(self, channels: int) -> tuple[Tensor, Tensor] | None:
+        """Return (mean, std), each (channels,), which the model assumes for its raw latents; None if unknown.
 
         Normalised latents are (z - mean) / std. diffusers' pipelines compute (z - mean) * scaling_factor / std, with
-        latents_mean or shift_factor, latents_std and scaling_factor from the config or from buffers.
+        latents_mean or shift_factor, latents_std and scaling_factor from the config or from buffers. A family with
+        several numbers a channel (see `statistics`) has the mean and std over all of them here.
         """
         known = dict(self.vae.named_buffers()) if isinstance(self.vae, nn.Module) else {}
         known |= {name: value for name, value in self.config.items() if value is not None}

@@ -15,6 +15,8 @@ from ..utils.checks import positive_int
 from .records import ALONE, CLIP, PAST, Family, Law, Reach, each_alone, first_alone, in_chunks, segments
 
 MEAN_STD = "(z - latents_mean) / latents_std, one number a channel"
+COSMOS_SCALING = "(z - latents_mean) * sigma_data / latents_std, one number a channel and latent frame"
+NO_SCALING = "none: neither the class nor a pipeline of diffusers has statistics"
 # Parts of tiny configs
 FOUR, FIVE = (8,) * 4, (8,) * 5
 STATISTICS = {"latents_mean": [0.0] * 4, "latents_std": [1.0] * 4}
@@ -41,6 +43,7 @@ STACK: dict[str, Any] = {
 COSMOS = {
     "latent_channels": 4, "encoder_block_out_channels": FOUR, "decode_block_out_channels": FOUR,
     "attention_resolutions": (8,), "resolution": 64, "num_layers": 1, "patch_size": 4, "spatial_compression_ratio": 8,
+    "latents_mean": [0.0] * 64, "latents_std": [1.0] * 64,
 }  # fmt: skip
 
 
@@ -82,8 +85,8 @@ def _pictures(name: str, cls: str, ratio: int, channels: int, tiny: Mapping[str,
     """A 2D VAE, which the lab calls frame by frame."""
     return Family(
         name, f"diffusers.{cls}", each_alone(), 1, ratio, channels, tiny, first_frame="as any other",
-        codec="vae_lab.families.callings.FrameCodec", time_padding="none", norm="each frame", encoder_sees=ALONE,
-        decoder_sees=ALONE, calling="pictures (B, C, H, W)", **more,
+        time_padding="none", norm="each frame", encoder_sees=ALONE, decoder_sees=ALONE,
+        calling="pictures (B, C, H, W)", **{"codec": "vae_lab.families.callings.FrameCodec"} | more,
     )  # fmt: skip
 
 
@@ -128,6 +131,7 @@ for family in (
         "MAGVIT-v2", "vae_lab.magvit_v2.MagvitV2", first_alone(4, "refused"), 4, 8, 18,
         {"latent_channels": 4, "base_channels": 8, "num_res_blocks": 1, "norm_num_groups": 4},
         source="vae_lab/magvit_v2.py, after google/praxis, praxis/layers/video/vqvae.py",
+        codec="vae_lab.families.callings.MagvitCodec",
         scaling="none: z is -1 or 1. 18 bits a cell: 18 / (4 * 8 * 8) = 0.07 bits per pixel",
         parameters=(150.32, 225.68, 376.00),
     ),
@@ -137,7 +141,8 @@ for family in (
             "down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4,
             "block_out_channels": FOUR, "latent_channels": 4, "layers_per_block": 1, "norm_num_groups": 2,
         },
-        source="autoencoder_kl_cogvideox.py:956", first_frame="own latent in clips of 8k + 1 frames",
+        source="autoencoder_kl_cogvideox.py:956", codec="vae_lab.families.callings.CogVideoXCodec",
+        first_frame="own latent in clips of 8k + 1 frames",
         norm="group norm over time", encoder_sees=segments(9, 8), decoder_sees=segments(9, 8),
         image_is_first_latent=False, scaling="z * scaling_factor (2B: 1.15258426; 5B: 0.7)",
         parameters=(92.22, 123.37, 215.58),
@@ -156,7 +161,8 @@ for family in (
     Family(
         "Wan 2.1", "diffusers.AutoencoderKLWan", first_alone(4), 4, 8, 16,
         {"base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, **STATISTICS},
-        source="autoencoder_kl_wan.py:964", matches=lambda config: not config.get("is_residual"), time_padding="zeros",
+        source="autoencoder_kl_wan.py:964", codec="vae_lab.families.callings.FeatureCacheCodec",
+        matches=lambda config: not config.get("is_residual"), time_padding="zeros",
         norm="RMS norm over channels", still_exact=False, scaling=MEAN_STD, parameters=(53.60, 73.30, 126.89),
     ),
     Family(
@@ -165,7 +171,7 @@ for family in (
             "base_dim": 4, "decoder_base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1,
             **WAN_22, **STATISTICS,
         },
-        source="autoencoder_kl_wan.py:964",
+        source="autoencoder_kl_wan.py:964", codec="vae_lab.families.callings.FeatureCacheCodec",
         matches=lambda config: bool(config.get("is_residual")), time_padding="zeros",
         norm="RMS norm over channels", still_exact=False, scaling=MEAN_STD, parameters=(149.63, 555.05, 704.69),
         released={**WAN_22, "base_dim": 160, "decoder_base_dim": 256, "z_dim": 48},
@@ -250,14 +256,16 @@ for family in (
         Law("ceil((T - 5) / 8) + 1, at least 1", lambda t: max(1, 1 - (5 - t) // 8), lambda n: 8 * (n - 1) + 1),
         8, 8, 16, {**COSMOS, "temporal_compression_ratio": 8},
         source="autoencoder_kl_cosmos.py:879", matches=lambda config: config.get("temporal_compression_ratio", 8) == 8,
-        scaling="(z - latents_mean) / latents_std, one number a channel and latent frame",
+        codec="vae_lab.families.callings.CosmosCodec",
+        scaling=COSMOS_SCALING,
         parameters=(42.91, 62.74, 105.65), findings=("Cosmos' tiling",),
     ),
     Family(
         "Cosmos 4x8x8", "diffusers.AutoencoderKLCosmos", first_alone(4, "padded"), 4, 8, 16,
         {**COSMOS, "temporal_compression_ratio": 4},
         source="autoencoder_kl_cosmos.py:879", matches=lambda config: config.get("temporal_compression_ratio") == 4,
-        scaling="(z - latents_mean) / latents_std, one number a channel and latent frame", findings=("Cosmos' tiling",),
+        codec="vae_lab.families.callings.CosmosCodec",
+        scaling=COSMOS_SCALING, findings=("Cosmos' tiling",),
         parameters=(42.91, 62.74, 105.65),
     ),
     Family(
@@ -266,7 +274,7 @@ for family in (
         source="autoencoder_vidtok.py:938", matches=lambda config: config.get("is_causal", True),
         codec="vae_lab.families.callings.VidTokCodec", norm="layer norm over channels",
         decoder_sees=Reach("the past and, after frame 0, 3 more frames", _vidtok),
-        scaling="none", calling="forward repeats the first frame 3 times before encode; decode returns a tensor",
+        scaling=NO_SCALING, calling="forward repeats the first frame 3 times before encode; decode returns a tensor",
         parameters=(69.26, 88.19, 157.45), findings=("VidTok's tiles",),
     ),
     Family(
@@ -276,7 +284,7 @@ for family in (
         source="autoencoder_vidtok.py:938", matches=lambda config: not config.get("is_causal", True),
         codec="vae_lab.families.callings.VidTokCodec", first_frame="as any other", time_padding="both ends",
         norm="layer norm over channels", encoder_sees=CLIP, decoder_sees=CLIP, still_exact=False,
-        image_is_first_latent=None, scaling="none", calling="decode returns a tensor", findings=("VidTok's tiles",),
+        image_is_first_latent=None, scaling=NO_SCALING, calling="decode returns a tensor", findings=("VidTok's tiles",),
         parameters=(69.26, 88.19, 157.45), released={"is_causal": False},
     ),
     Family(
@@ -291,7 +299,7 @@ for family in (
     Family(
         "Qwen-Image", "diffusers.AutoencoderKLQwenImage", first_alone(4), 4, 8, 16,
         {"base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, **STATISTICS},
-        source="autoencoder_kl_qwenimage.py:673",
+        source="autoencoder_kl_qwenimage.py:673", codec="vae_lab.families.callings.FeatureCacheCodec",
         time_padding="zeros", norm="RMS norm over channels", still_exact=False,
         scaling=MEAN_STD, parameters=(53.60, 73.30, 126.89),
     ),
@@ -308,7 +316,7 @@ for family in (
         "KVAE", "diffusers.AutoencoderKLKVAEVideo", _kvae(), 4, 8, 16,
         {"ch": 32, "ch_mult": (1, 1, 1, 1), "num_res_blocks": 1, "z_channels": 4},
         source="autoencoder_kl_kvae_video.py:707", norm="group norm over segments of 17, then 16 frames",
-        encoder_sees=segments(17, 16), decoder_sees=segments(17, 16), image_is_first_latent=False, scaling="none",
+        encoder_sees=segments(17, 16), decoder_sees=segments(17, 16), image_is_first_latent=False, scaling=NO_SCALING,
         parameters=(250.38, 367.60, 617.98), findings=("KVAE's lost frames", "KVAE's posterior"),
     ),
     Family(
@@ -318,7 +326,8 @@ for family in (
             "latent_channels": 4, "encoder_block_out_channels": FIVE, "decoder_block_out_channels": FIVE,
             "layers_per_block": 1,
         },
-        source="autoencoder_kandinsky6_sr.py:516",
+        source="autoencoder_kandinsky6_sr.py:516", codec="vae_lab.families.callings.Kandinsky6Codec",
+        calling="pixels / 128 - 1, as its pipeline computes",
         norm="RMS norm over channels", scaling="z * scaling_factor (0.910344)",
         parameters=(275.81, 1463.07, 1738.88), findings=("Kandinsky 6 SR's longer clips",),
     ),
@@ -333,9 +342,10 @@ for family in (
             "latent_channels": 4, "block_out_channels": (8,) * 6, "layers_per_block": 1, "norm_num_groups": 2,
             "decoder_num_layers": 1, "decoder_num_attention_heads": 2, "decoder_attention_head_dim": 32, **STATISTICS,
         },
-        source="autoencoder_kl_minimax_h3.py:505", codec="vae_lab.families.callings.ImageNetCodec", chunk=17,
-        time_padding="first frame repeated, in each chunk of 17", calling="pixels normalised as ImageNet's",
-        norm="group norm, each frame", encoder_sees=in_chunks(17, PAST), still_exact=False, scaling=MEAN_STD,
+        source="autoencoder_kl_minimax_h3.py:505", codec="vae_lab.families.callings.MiniMaxCodec",
+        calling="pixels as ImageNet's are normalized: ([0, 1] - mean) / std, one number a channel",
+        chunk=17, time_padding="first frame repeated, in each chunk of 17", norm="group norm, each frame",
+        encoder_sees=in_chunks(17, PAST), still_exact=False, scaling=MEAN_STD,
         decoder_sees=Reach("its window of 22 frames; windows overlap by 5", _windows),
         parameters=(180.34, 2423.53, 2603.87), findings=("MiniMax-H3 up to 17 frames",),
     ),
@@ -363,13 +373,14 @@ for family in (
     ),
     _pictures(
         "Flux2", "AutoencoderKLFlux2", 8, 32, {**PICTURES, "latent_channels": 4}, source="autoencoder_kl_flux2.py:38",
-        scaling="batch norm of patches of 2x2 latents", parameters=(34.42, 49.62, 84.05),
+        codec="vae_lab.families.callings.Flux2Codec", parameters=(34.42, 49.62, 84.05),
+        scaling="(z - mean) / sqrt(var + batch_norm_eps) of `bn`, one number a channel and place in 2x2 cells",
     ),
     _pictures(
         "HunyuanImage", "AutoencoderKLHunyuanImage", 32, 64,
         {
             "in_channels": 3, "out_channels": 3, "latent_channels": 4, "block_out_channels": (32,) * 6,
-            "layers_per_block": 1, "spatial_compression_ratio": 32, "sample_size": 64,
+            "layers_per_block": 1, "spatial_compression_ratio": 32, "sample_size": 64, "scaling_factor": 0.75289,
         },
         source="autoencoder_kl_hunyuanimage.py:412", scaling="z * scaling_factor (0.75289)",
         parameters=(145.01, 260.57, 405.58),

@@ -6,6 +6,7 @@ A new probe is one more row, here or in the caller's own code:
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -232,9 +233,11 @@ def _chunks(subject: Subject) -> dict[str, Any]:
     plans = {tuple(cut.lengths): cut for cut in cuts if cut}
 
     def encode(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
-        try:
-            stream = whole.stream(total).encoder
-        except ValueError:
+        stream = None
+        if whole.any_length and not whole.frame_by_frame:  # the pieces of others are measured as calls of their own
+            with suppress(ValueError):
+                stream = whole.stream(total).encoder
+        if stream is None:
             return plans[lengths].encode(whole.encode, x) if lengths in plans else whole.encode(x)
         return torch.cat([stream.encode(piece).latent_dist.mode() for piece in x.split(lengths, dim=2)], dim=2)
 

@@ -1,6 +1,6 @@
 """A clip through a video VAE and back, piece by piece, each piece measured on its tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ class RoundTrip:
     The clip must be fed in pieces of `lengths` frames. A model whose `Codec.stream` makes streams takes one chunk after
     another, or, without chunks, whole groups of frames, so that everything fed in comes out at once. A model that
     encodes each frame alone takes PIECE frames at a time. All others take the clip in one piece, and memory grows with
-    it: norm "group" without chunks, which averages over all frames, and diffusers' other classes.
+    it: norm "group" without chunks, which averages over all frames, and most of diffusers' classes.
 
     Height and width are padded by replication to multiples of the model's spatial ratio, and cropped back.
 
@@ -57,10 +57,14 @@ class RoundTrip:
         """Names of the outputs of a piece."""
         self._streams: Streams | None = None
         self.lengths = [num_frames]
-        with suppress(ValueError):  # a model that cannot be streamed
-            self.lengths, self._streams = self._whole_groups(), self.codec.stream(num_frames)
         if self.codec.frame_by_frame:
             self.lengths = chunk_lengths(num_frames, PIECE)
+        else:
+            with suppress(ValueError):  # a model that cannot be streamed
+                streams = self.codec.stream(num_frames)
+                lengths = _pieces(streams.lengths) or self._whole_groups()
+                if streams.exact and (streams.lengths is None or len(lengths) > 1):
+                    self.lengths, self._streams = lengths, streams
         self.latent_shape = (0, 0, 0, 0)
         """(C, L, h, w) of all latents so far."""
 
@@ -120,11 +124,26 @@ class RoundTrip:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state between two pieces, in types that torch.save takes."""
-        streams = [stream.state_dict() for stream in self._streams or ()]
+        streams = [stream.state_dict() for stream in (self._streams or ())[:2]]
         return {"streams": streams, "latent_shape": self.latent_shape}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue after the pieces before `state_dict`, of the same model and clip."""
-        for stream, stream_state in zip(self._streams or (), state["streams"], strict=True):
+        for stream, stream_state in zip((self._streams or ())[:2], state["streams"], strict=True):
             stream.load_state_dict(stream_state)
         self.latent_shape = state["latent_shape"]
+
+
+def _pieces(lengths: Sequence[int] | None) -> list[int]:
+    """Join short pieces to such of PIECE frames or more.
+
+    >>> _pieces([1, *[4] * 7])
+    [17, 12]
+    """
+    pieces: list[int] = []
+    for length in lengths or ():
+        if pieces and pieces[-1] < PIECE:
+            pieces[-1] += length
+        else:
+            pieces.append(length)
+    return pieces

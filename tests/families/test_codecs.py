@@ -1,0 +1,253 @@
+"""What codecs convert: pixels and latents, each as diffusers' own pipelines do."""
+
+import __future__
+
+import ast
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+
+from vae_lab import to_frames, to_tensor
+from vae_lab.families import FAMILIES, codec_of, tiny_model
+from vae_lab.families.records import CLIP
+from vae_lab.reconstruct.round_trip import RoundTrip
+
+DIFFUSERS = Path(diffusers.__file__).parent
+ENCODED_BY = {"retrieve_latents": lambda output, generator=None, sample_mode="argmax": output.latent_dist.mode()}
+
+
+def own_code(file: str, name: str, **names: Any) -> Callable:
+    """A function of diffusers, out of its file: pipelines themselves need libraries that are not installed."""
+    tree = ast.parse((DIFFUSERS / file).read_text())
+    (function, *_) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name)
+    function.decorator_list = []
+    module = ast.fix_missing_locations(ast.Module([function], []))
+    names |= {"torch": torch}
+    exec(compile(module, file, "exec", __future__.annotations.compiler_flag), names)
+    return names[name]
+
+
+def noise(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def normalized(codec, z):
+    mean, std = codec.statistics(z.shape[1:])
+    return (z - mean) / std
+
+
+# ---- pixels --------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_minimax_gets_the_pixels_of_its_pipeline():
+    """`encode_vae_condition` takes uint8, samples, rounds to float16 and normalizes."""
+    vae = tiny_model("MiniMax-H3")
+    vae.register_to_config(latents_mean=[1.0, 2.0, 3.0, 4.0], latents_std=[0.5, 1.0, 2.0, 4.0])
+    codec, frames = codec_of(vae), torch.randint(0, 256, (1, 3, 22, 32, 32), dtype=torch.uint8)
+    encode = own_code("modular_pipelines/minimax_h3/encoders.py", "encode_vae_condition")
+    expected = encode(vae, frames, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 3)
+    posterior = codec.posterior(frames / 127.5 - 1)
+    z = posterior.sample(generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(normalized(codec, z), expected, atol=5e-3, rtol=0)  # its float16
+    file = "modular_pipelines/minimax_h3/modular_pipeline.py"
+    assert [own_code(file, name)(None) for name in ("pixel_mean", "pixel_std")] == [codec.pixel_mean, codec.pixel_std]
+
+
+@torch.no_grad()
+def test_kandinsky_gets_the_pixels_of_its_pipeline():
+    vae, x = tiny_model("Kandinsky 6 SR"), noise(1, 3, 5, 32, 32)
+    codec, pipeline, file = codec_of(vae), SimpleNamespace(vae=vae), "pipelines/kandinsky6/pipeline_kandinsky6_sr.py"
+    latents = own_code(file, "encode_video")(pipeline, x)
+    assert torch.equal(codec.encode(x) * vae.config.scaling_factor, latents)
+    y = codec.decode(latents / vae.config.scaling_factor, 5)
+    assert torch.equal(y.clamp(-1, 1), own_code(file, "decode_latents")(pipeline, latents))
+
+
+@pytest.mark.parametrize("name", ["MiniMax-H3", "Kandinsky 6 SR"])
+def test_pixels_return_as_they_were(name):
+    codec, x = codec_of(tiny_model(name)), noise(1, 3, 2, 4, 4)
+    there = codec.into(x)
+    torch.testing.assert_close(codec.back(there), x)
+    assert (there - x).abs().max() > 1e-3
+    assert (there.amin((0, 2, 3, 4)) != there.amax((0, 2, 3, 4))).all()
+
+
+# ---- latents -------------------------------------------------------------------------------------------------------
+
+
+def test_flux2_normalizes_patches():
+    vae = tiny_model("Flux2")
+    vae.bn.running_mean.copy_(torch.arange(16.0))
+    vae.bn.running_var.copy_(torch.linspace(0.5, 3, 16))
+    x, codec = noise(1, 3, 48, 32), codec_of(vae)
+    file = "pipelines/flux2/pipeline_flux2.py"
+    patchify = own_code(file, "_patchify_latents")
+    with torch.no_grad():
+        encode = own_code(file, "_encode_vae_image", **ENCODED_BY)
+        expected = encode(SimpleNamespace(vae=vae, _patchify_latents=patchify), x, None)
+        z = codec.encode(x.unsqueeze(2))
+    torch.testing.assert_close(patchify(normalized(codec, z).squeeze(2)), expected, rtol=0, atol=0)
+    mean, std = codec.mean_std(4)
+    assert mean.tolist() == [1.5, 5.5, 9.5, 13.5]
+    many = torch.randn(16, 100_000, generator=torch.Generator().manual_seed(0))
+    of_cells = many * vae.bn.running_var.sqrt()[:, None] + vae.bn.running_mean[:, None]
+    torch.testing.assert_close(std, of_cells.view(4, -1).std(1), rtol=0.01, atol=0)
+    assert codec.statistics((4, 1, 5, 3))[0].shape == (4, 1, 5, 3)
+
+
+@torch.no_grad()
+def test_cosmos_normalizes_each_frame():
+    vae = tiny_model("Cosmos 8x8x8")
+    vae.register_to_config(latents_mean=torch.randn(64).tolist(), latents_std=(torch.rand(64) + 0.5).tolist())
+    x, codec = noise(1, 3, 17, 16, 16), codec_of(vae)
+    pipeline = SimpleNamespace(vae=vae, vae_scale_factor_temporal=8, vae_scale_factor_spatial=8)
+    pipeline.scheduler = SimpleNamespace(config=SimpleNamespace(sigma_data=0.5, sigma_max=80.0))
+    file = "pipelines/cosmos/pipeline_cosmos_video2world.py"
+    prepare = own_code(file, "prepare_latents", randn_tensor=randn_tensor, **ENCODED_BY)
+    _, expected, *_ = prepare(
+        pipeline, x, 1, 4, 16, 16, 17, dtype=torch.float32, device="cpu", generator=torch.Generator()
+    )
+    z = codec.encode(x)
+    torch.testing.assert_close(normalized(codec, z) * 0.5, expected)
+    mean, std = codec.mean_std(4)
+    torch.testing.assert_close(mean, torch.tensor(vae.config.latents_mean).view(4, 16).mean(1))
+    assert std.shape == (4,)
+    with pytest.raises(ValueError, match="AutoencoderKLCosmos has statistics for 16 latent frames, so not for 17"):
+        codec.statistics((4, 17, 2, 2))
+
+
+@pytest.mark.parametrize(("name", "pipeline"), [("LTX 0.9.5", "ltx"), ("LTX 2", "ltx2")])
+def test_ltx_normalizes_channels(name, pipeline):
+    vae = tiny_model(name)
+    vae.register_to_config(scaling_factor=2.0)
+    vae.latents_mean.copy_(torch.arange(4.0))
+    vae.latents_std.copy_(torch.arange(1.0, 5.0))
+    z = noise(1, 4, 3, 2, 2)
+    normalize = own_code(f"pipelines/{pipeline}/pipeline_{pipeline}.py", "_normalize_latents")
+    expected = normalize(z, vae.latents_mean, vae.latents_std, 2.0)
+    torch.testing.assert_close(normalized(codec_of(vae), z), expected)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_statistics_are_those_of_the_record(name):
+    """None is on purpose: the record says "none" and why. Divisions by the factor would show, as no factor is 1."""
+    family = FAMILIES[name]
+    vae = tiny_model(name)
+    codec, channels = codec_of(vae), 4
+    if name == "dc-ae":
+        vae.register_to_config(scaling_factor=0.41407)
+    known, scaled = codec.mean_std(channels), codec.statistics((channels, 2, 4, 4))
+    if family.scaling.startswith("none") and name != "taesd":
+        assert known is None and scaled is None and len(family.scaling) > 10
+        return
+    mean, std = known
+    assert mean.shape == std.shape == (channels,)
+    torch.broadcast_shapes(scaled[0].shape, scaled[1].shape, (channels, 2, 4, 4))
+    if "scaling_factor" in family.scaling:
+        assert not mean.any() and vae.config.scaling_factor != 1
+        torch.testing.assert_close(1 / std, torch.full((channels,), vae.config.scaling_factor))
+
+
+# ---- streams -------------------------------------------------------------------------------------------------------
+
+EXACT = {"cogvideox": 25, "kandinsky 6 sr": 25, "minimax-h3": 39}  # frames: units of every kind
+ROUNDED = {"magvit-v2": 13, "wan 2.1": 13, "wan 2.2": 13, "qwen-image": 13, "autoencoderkl": 5, "dc-ae": 2, "flux2": 2,
+           "hunyuanimage": 2, "taesd": 5}  # fmt: skip
+STREAMED = EXACT | ROUNDED
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", STREAMED)
+def test_streams_give_what_one_call_gives(name):
+    vae, num_frames, side = tiny_model(name), STREAMED[name], 2 * FAMILIES[name].spatial_ratio
+    codec, x = codec_of(vae), noise(1, 3, num_frames, side, side)
+    z, tolerance = codec.encode(x), {"rtol": 0, "atol": 0} if name in EXACT else {"rtol": 1e-3, "atol": 1e-5}
+    streams = codec.stream(num_frames)
+    assert streams.exact == (name in EXACT)
+    parts = [streams.encoder.encode(part).latent_dist.mode() for part in x.split(6, dim=2)]
+    streams.encoder.finish()
+    torch.testing.assert_close(torch.cat(parts, dim=2), z, **tolerance)
+    frames = []
+    for part in z.split(3, dim=2):
+        frames.append(streams.decoder.decode(part).sample)
+        resumed = codec.stream(num_frames)
+        resumed.decoder.load_state_dict(copy.deepcopy(streams.decoder.state_dict()))
+        streams = resumed
+    streams.decoder.finish()
+    torch.testing.assert_close(torch.cat(frames, dim=2), codec.decode(z, num_frames), **tolerance)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "lengths"),
+    [("cogvideox", [17, 8]), ("kandinsky 6 sr", [17, 8]), ("minimax-h3", [39]), ("wan 2.1", [13])],
+)
+def test_reconstruct_takes_pieces_if_no_bit_changes(name, lengths, tmp_path):
+    """Its state between pieces is written and read as by a run that resumes. MiniMax's frames come out a chunk late."""
+    vae, num_frames, side = tiny_model(name), STREAMED[name], 2 * FAMILIES[name].spatial_ratio
+    frames = (noise(num_frames, side, side, 3).numpy() * 127 + 127).astype(np.uint8)
+    trip = RoundTrip(vae, num_frames, side, side)
+    assert trip.lengths == lengths
+    parts = []
+    for part in np.split(frames, np.cumsum(trip.lengths)[:-1]):
+        parts.append(trip.feed(part).outputs["full"])
+        torch.save(trip.state_dict(), tmp_path / "state.pt")
+        trip = RoundTrip(vae, num_frames, side, side)
+        trip.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    whole = codec_of(vae).reconstruct(to_tensor(frames)).sample
+    assert np.array_equal(np.concatenate(parts), to_frames(whole.clamp(-1, 1)))
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in {*STREAMED, "open-sora 1.2", "vae_lab"}])
+def test_other_families_say_why_not(name):
+    codec = codec_of(tiny_model(name))
+    (length, *_) = FAMILIES[name].nearest_legal(33)
+    wholly = CLIP in (FAMILIES[name].encoder_sees, FAMILIES[name].decoder_sees)
+    reason = "depends on the whole clip" if wholly else "no way to continue an earlier call"
+    with pytest.raises(ValueError, match=f"{codec.name} cannot be streamed: .*{reason}"):
+        codec.stream(length)
+
+
+def test_streams_refuse_what_does_not_fit():
+    vae = tiny_model("Wan 2.1")
+    codec = codec_of(vae)
+    with pytest.raises(ValueError, match="returns 5 of 6 frames; nearest lengths that it keeps: 5 and 9"):
+        codec.stream(6)
+    with pytest.raises(ValueError, match="chunked must be False for AutoencoderKLWan, got True"):
+        codec.stream(5, chunked=True)
+    encoder, decoder, *_ = codec.stream(5)
+    assert encoder.encode(noise(2, 3, 3, 16, 16)).latent_dist.mode().shape == (2, 4, 1, 2, 2)
+    assert encoder.encode(noise(2, 3, 1, 16, 16)).latent_dist.mode().shape == (2, 4, 0, 2, 2)
+    before = encoder.state_dict()
+    with pytest.raises(ValueError, match="x has 2 frames, but only 1 of the 5 of num_frames=5 are left"):
+        encoder.encode(noise(2, 3, 2, 16, 16))
+    with pytest.raises(ValueError, match=r"x must have the shape that the stream began with, \(2, 3, 16, 16\) a frame"):
+        encoder.encode(noise(1, 3, 1, 16, 16))
+    with pytest.raises(ValueError, match="x must"):
+        encoder.encode(noise(2, 4, 1, 16, 16))
+    with pytest.raises(ValueError, match="x must have the model's dtype, torch.float32, got torch.float16"):
+        encoder.encode(noise(2, 3, 1, 16, 16).half())
+    assert encoder.state_dict() == before and encoder.position == 4
+    with pytest.raises(ValueError, match="the stream ended after 4 frames, but num_frames=5 needs 5"):
+        encoder.finish()
+    with pytest.raises(ValueError, match="state is of a stream with takes 'frame', this one has 'latent frame'"):
+        decoder.load_state_dict(before)
+    with pytest.raises(ValueError, match="state must be from UnitDecoder.state_dict, with takes"):
+        decoder.load_state_dict({})
+    small = codec_of(tiny_model("CogVideoX")).stream(16)
+    with pytest.raises(ValueError, match="AutoencoderKLCogVideoX failed on 8 frames of 4x4: "):
+        small.encoder.encode(noise(1, 3, 16, 4, 4))
+    with pytest.raises(ValueError, match="AutoencoderKLCogVideoX failed on 2 latent frames of 0x0|z must"):
+        small.decoder.decode(noise(1, 4, 2, 0, 0))
+    vae.enable_tiling()
+    with pytest.raises(ValueError, match=r"AutoencoderKLWan cannot be streamed in tiles: call vae.disable_tiling\(\)"):
+        codec.stream(5)

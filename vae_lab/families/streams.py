@@ -1,0 +1,131 @@
+"""Streams of classes that compute a clip in units, one after another, and keep what the next unit needs.
+
+The outputs of all pieces, joined, are those of one call. They are equal to the bit if `Units.exact`, because a stream
+makes the same calls of the same modules. Otherwise a layer that sees each frame alone, such as Wan's quant_conv, gets
+other numbers of frames than in one call, which changes its rounding.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from diffusers.models.autoencoders.vae import DecoderOutput, IdentityDistribution
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from torch import Tensor
+
+from ..utils.checks import check_video
+from ..utils.text import count, first_line
+
+
+class Units(NamedTuple):
+    """How a class computes one clip. `memory` is what a unit leaves to the next; None before the first.
+
+    It must be what torch.save takes, and a unit must not change the one that it is given.
+    """
+
+    frames: Sequence[int]
+    """Frames in each unit of the encoder."""
+    latents: Sequence[int]
+    """Latent frames in each unit of the decoder."""
+    encode: Callable[[Tensor, Any], tuple[Any, Any]]
+    """(pixels of a unit, memory) -> (posterior, memory)."""
+    decode: Callable[[Tensor, Any], tuple[Tensor, Any]]
+    """(latents of a unit, memory) -> (the frames that they complete, memory)."""
+    exact: bool = True
+    """Whether the outputs have the bits of one call."""
+
+
+class UnitStream:
+    """Takes the inputs of one clip in pieces of any size, and runs each unit as soon as it is complete."""
+
+    takes: str  # "frame" or "latent frame"
+
+    def __init__(self, codec: Any, num_frames: int, lengths: Sequence[int], run: Callable[[Tensor, Any], tuple]):
+        self.codec, self.num_frames, self._lengths, self._run = codec, num_frames, list(lengths), run
+        self.length = sum(self._lengths)
+        """Inputs of the whole stream."""
+        self._unit, self._memory = 0, None
+        self._waiting: Tensor | None = None
+
+    @property
+    def position(self) -> int:
+        """Inputs taken so far."""
+        return sum(self._lengths[: self._unit]) + (0 if self._waiting is None else self._waiting.shape[2])
+
+    def finish(self) -> None:
+        """Check that the stream is complete; otherwise raise ValueError."""
+        if self.position < self.length:
+            ended = f"the stream ended after {count(self.position, self.takes)}"
+            raise ValueError(f"{ended}, but num_frames={self.num_frames} needs {self.length}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position in plain numbers and tensors, for torch.save. Later calls do not change it."""
+        state = {"unit": self._unit, "waiting": self._waiting, "memory": self._memory}
+        return {"takes": self.takes, "num_frames": self.num_frames} | state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume at the position of `state_dict`, of the same model. Raises ValueError if it is another stream's."""
+        mine = self.state_dict()
+        if not isinstance(state, Mapping) or state.keys() != mine.keys():
+            raise ValueError(f"state must be from {type(self).__name__}.state_dict, with {', '.join(mine)}")
+        for name in ("takes", "num_frames"):
+            if state[name] != mine[name]:
+                raise ValueError(f"state is of a stream with {name} {state[name]!r}, this one has {mine[name]!r}")
+        self._unit, self._waiting, self._memory = state["unit"], state["waiting"], state["memory"]
+
+    def _feed(self, name: str, x: Tensor, channels: int) -> list[Any]:
+        """Take inputs and return the outputs of the units that they complete. An exception changes nothing."""
+        check_video(name, x, channels)
+        if x.dtype != self.codec.dtype:
+            raise ValueError(f"{name} must have the model's dtype, {self.codec.dtype}, got {x.dtype}")
+        if self.position + x.shape[2] > self.length:
+            left = f"only {self.length - self.position} of the {self.length} of num_frames={self.num_frames} are left"
+            raise ValueError(f"{name} has {count(x.shape[2], self.takes)}, but {left}")
+        unit, memory, outputs = self._unit, self._memory, []
+        if self._waiting is not None:
+            if (began := self._waiting[:, :, 0].shape) != x[:, :, 0].shape:
+                raise ValueError(f"{name} must have the shape that the stream began with, {tuple(began)} a frame")
+            x = torch.cat([self._waiting, x], dim=2)
+        while unit < len(self._lengths) and x.shape[2] >= self._lengths[unit]:
+            piece = x[:, :, : self._lengths[unit]]
+            try:
+                output, memory = self._run(piece, memory)
+            except Exception as error:  # other libraries raise anything on sizes that they do not take
+                frames, height, width = piece.shape[2:]
+                what = f"{self.codec.name} failed on {count(frames, self.takes)} of {height}x{width}"
+                reason = (self.takes == "frame" and self.codec.too_small(piece)) or first_line(error)
+                raise ValueError(f"{what}: {reason}") from error
+            outputs.append(output)
+            x, unit = x[:, :, self._lengths[unit] :], unit + 1
+        self._unit, self._memory = unit, memory
+        self._waiting = x.clone() if x.shape[2] else None  # a slice would keep all of x
+        return outputs
+
+
+class UnitEncoder(UnitStream):
+    """Encodes a clip of known length in pieces of any size."""
+
+    takes = "frame"
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> AutoencoderKLOutput:
+        """Encode the next frames (B, 3, T, H, W) in [-1, 1] to the posterior of the latents that they complete."""
+        posteriors = self._feed("x", x, self.codec.in_channels)
+        if posteriors:
+            parameters = torch.cat([posterior.parameters for posterior in posteriors], dim=2)
+            return AutoencoderKLOutput(latent_dist=type(posteriors[0])(parameters))
+        none = (len(x), self.codec.latent_channels, 0, *(side // self.codec.spatial_ratio for side in x.shape[3:]))
+        return AutoencoderKLOutput(latent_dist=IdentityDistribution(x.new_zeros(none)))
+
+
+class UnitDecoder(UnitStream):
+    """Decodes the latents of a clip in pieces of any size."""
+
+    takes = "latent frame"
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> DecoderOutput:
+        """Decode the next raw latents (B, C, L, h, w): `.sample` is the frames (B, 3, T, H, W) that they complete."""
+        outputs = self._feed("z", z, self.codec.latent_channels)
+        none = (len(z), self.codec.in_channels, 0, *(side * self.codec.spatial_ratio for side in z.shape[3:]))
+        return DecoderOutput(sample=torch.cat(outputs, dim=2) if outputs else z.new_zeros(none))
