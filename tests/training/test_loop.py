@@ -21,7 +21,7 @@ from tests.helpers import ROOT, heeding_interrupts, processes
 from tests.helpers.training import SPATIAL, TEMPORAL, spatial_config, temporal_config
 from vae_lab import SpatialVAE, VideoVAE, load, photo_clip, write_video
 from vae_lab.__main__ import main
-from vae_lab.families import FAMILIES, Codec, codec_of
+from vae_lab.families import FAMILIES, Codec, codec_of, tiny_model
 from vae_lab.training.config import Stage, TrainConfig
 from vae_lab.training.data import Inputs, SyntheticClips, to_pixels
 from vae_lab.training.loop import check_environment, train
@@ -506,14 +506,31 @@ MINIMAX = dict(class_name="AutoencoderKLMiniMaxH3", **FAMILIES["minimax-h3"].tin
         # a variant that the table of families does not know
         (
             COGVIDEOX | dict(temporal_compression_ratio=2), (3, 3), 0.0,
-            "AutoencoderKLCogVideoX turned clips of (3, 16, 16) (frames, height, width) into (4, 16, 16)",
+            "cannot be trained on clips of shape (1, 3, 3, 16, 16): it returns (1, 3, 4, 16, 16)",
         ),
+        (COGVIDEOX | dict(in_channels=4), (8, 8), 0.0, "must encode clips of shape (1, 3, 8, 16, 16), but Auto"),
     ],
 )  # fmt: skip
 def test_a_model_that_does_not_keep_the_length(model, num_frames, images, message, tmp_path):
     stage = Stage(name="pixels", steps=1, learning_rate=1e-3, batch_size=1, num_frames=num_frames)
     with pytest.raises(ValueError, match=re.escape(message)):
-        train(video_config(model=model, stages=(stage,), image_fraction=images), tmp_path, progress=False)
+        train(video_config(model=model, stages=(stage,), image_fraction=images), tmp_path / "run", progress=False)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [".lock", "run"]
+
+
+def test_a_size_that_a_model_does_not_take(tmp_path):
+    """CogVideoX's class does not tell its spatial ratio."""
+    with pytest.raises(ValueError, match=r"size \(20\) must be a multiple of the spatial ratio \(8\)"):
+        train(video_config(model=COGVIDEOX, size=20), tmp_path, progress=False)
+
+
+def test_a_model_without_a_posterior(tmp_path):
+    tiny_model("DC-AE").save_pretrained(tmp_path / "dc")
+    config = video_config(model={}, start=str(tmp_path / "dc"), size=32)
+    with pytest.raises(
+        ValueError, match="AutoencoderDC cannot be trained: .* IdentityDistribution has no mean and no s"
+    ):
+        train(config, tmp_path / "run", progress=False)
 
 
 def test_2d_latents_with_another_factor(spatial, tmp_path):

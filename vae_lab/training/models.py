@@ -29,6 +29,7 @@ def new_parts(config: TrainConfig) -> tuple[ModelMixin, SpatialVAE | None]:
     check_sizes(config, half, spatial)
     if config.part == "whole":
         check_lengths(config, half)
+        check_trainable(config, half)
     return half, spatial
 
 
@@ -96,7 +97,7 @@ def check_sizes(config: TrainConfig, half: ModelMixin, spatial: SpatialVAE | Non
         if channels != given and any(stage.identity_weight for stage in config.stages):
             compared = "identity_weight compares latents with 2D latents"
             raise ValueError(f"{compared}: model latent_channels ({channels}) must equal {given}")
-    ratio = getattr(spatial or half, "spatial_compression_ratio", 1)
+    ratio = codec_of(spatial or half).spatial_ratio or 1
     if config.size % ratio:
         raise ValueError(f"{name} ({config.size}) must be a multiple of the spatial ratio ({ratio})")
 
@@ -111,6 +112,26 @@ def check_lengths(config: TrainConfig, vae: ModelMixin) -> None:
                 codec.check_length(num_frames)
             except ValueError as error:
                 raise ValueError(f"{name} must hold lengths that the model keeps: {error}") from None
+
+
+def check_trainable(config: TrainConfig, vae: ModelMixin) -> None:
+    """Refuse a model that fails on the stages' clips, changes their shape, or returns latents without mean and std.
+
+    The shortest and longest clips are tried without weights or computation.
+    """
+    codec, images = codec_of(vae), [1] if config.image_fraction else []
+    for num_frames in sorted({n for stage in config.stages for n in (*images, *stage.num_frames)}):
+        shape = 1, codec.in_channels, num_frames, config.size, config.size
+        posterior = codec.trial_posterior(shape)
+        if posterior is None:  # it cannot be tried so
+            continue
+        missing = [name for name in ("mean", "std") if not hasattr(posterior, name)]
+        if missing:
+            lacks = f"{type(posterior).__name__} has no {' and no '.join(missing)}"
+            raise ValueError(f"{codec.name} cannot be trained: its latents need a distribution, but {lacks}")
+        back = codec.decoded_shape(posterior.mean.shape, num_frames)
+        if back not in (None, shape):
+            raise ValueError(f"{codec.name} cannot be trained on clips of shape {shape}: it returns {back}")
 
 
 def stack(spatial: SpatialVAE, temporal: TemporalVAE) -> VideoVAE:
