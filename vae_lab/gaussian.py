@@ -7,6 +7,8 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from .utils.checks import check_above
+
 
 def at_least_float32(x: Tensor) -> Tensor:
     """Return a tensor of half precision as float32, for sums and statistics; others as they are."""
@@ -67,6 +69,9 @@ class DiagonalGaussian:
         generator = list(generator) if isinstance(generator, Sequence) else generator
         if isinstance(generator, list) and len(generator) != len(self.mean):
             raise ValueError(f"generator must be one, or a list of {len(self.mean)}, one for each item of the batch")
+        for each in generator if isinstance(generator, list) else [generator]:
+            if not isinstance(each, torch.Generator | None):
+                raise ValueError(f"generator must be a torch.Generator, a list of them, or None, got {each!r}")
         noise = randn_tensor(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
         return self.mean + self.std * noise
 
@@ -93,7 +98,8 @@ class DiagonalGaussian:
         return nll.sum(tuple(range(1, nll.ndim) if dims is None else dims))
 
     def scaled(self, factor: float) -> "DiagonalGaussian":
-        """Return the distribution of `factor` times the variable. The clamp is not applied again."""
+        """Return the distribution of `factor` (above 0) times the variable. The clamp is not applied again."""
+        check_above("factor", factor, 0)
         return self._from(self.mean * factor, self.logvar + 2 * math.log(factor))
 
     @classmethod

@@ -317,9 +317,9 @@ class MagvitV2(Autoencoder):
         Raises ValueError if a number is not from 0 to 2**K - 1.
         """
         num_bits = self.config.latent_channels
-        if index.is_floating_point() or index.ndim != 4 or not ((index >= 0) & (index < 2**num_bits)).all():
-            raise ValueError(
-                f"index must be integers (B, L, h, w) from 0 to {2**num_bits - 1}, "
-                f"got {index.dtype} of shape {tuple(index.shape)}"
-            )
-        return codes_of(index, num_bits).movedim(-1, 1).to(self.dtype)
+        is_index = isinstance(index, Tensor) and index.dtype != torch.bool and not index.is_floating_point()
+        numbers = index.long() if is_index else torch.empty(0)  # small integer types wrap in comparisons
+        if numbers.ndim != 4 or not len(numbers) or not ((numbers >= 0) & (numbers < 2**num_bits)).all():
+            got = f"{index.dtype} of shape {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
+            raise ValueError(f"index must be integers (B, L, h, w) from 0 to {2**num_bits - 1}, got {got}")
+        return codes_of(numbers, num_bits).movedim(-1, 1).to(self.dtype)

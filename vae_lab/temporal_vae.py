@@ -256,12 +256,6 @@ class TemporalVAE(Autoencoder):
     spatial_compression_ratio = 1
     """Pixels of the 2D latents per cell: the 2D half compresses space."""
 
-    def enable_tiling(self) -> None:
-        """Refuse: this half has no tiles."""
-        raise ValueError(
-            "a TemporalVAE has no tiles in space: VideoVAE's chunks and StreamingEncoder limit its memory along time"
-        )
-
     def latent_size(self, size: Sequence[int]) -> tuple[int, int, int]:
         """(T, h, w) of 2D latents -> (L, h, w) of latents."""
         return latent_size(size, self.temporal_compression_ratio, spatial_ratio=1, micro_frame_size=None)

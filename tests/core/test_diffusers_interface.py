@@ -53,6 +53,29 @@ def test_tuples(vae, x):
     )
 
 
+def test_return_dict_without_its_name(vae, x):
+    """As diffusers' pipelines may pass it: the second argument of encode, and after num_frames."""
+    z = vae.encode(x, False)[0].mode()
+    assert torch.equal(vae.decode(z, 18, False)[0], vae.decode(z, 18).sample)
+    with pytest.raises(ValueError, match=r"num_frames (must be an integer|\(False\) does not fit)"):
+        vae.decode(z, False)
+    vae.enable_slicing()
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
+        vae.encode()
+
+
+def test_another_dtype_is_refused(vae, x):
+    with pytest.raises(ValueError, match=r"x must have the model's dtype, torch.float32, got torch.float16"):
+        vae.encode(x.half())
+    z = vae.encode(x).latent_dist.mode()
+    with pytest.raises(ValueError, match=r"z must have the model's dtype, torch.float32, got torch.float64"):
+        vae.decode(z.double(), 18)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert vae.encode(x.bfloat16()).latent_dist.mode().isfinite().all()
+    with pytest.raises(ValueError, match=r"generator must be a torch.Generator, a list of them, or None, got 3"):
+        vae(x, sample_posterior=True, generator=3)
+
+
 def test_without_a_length_the_shortest_clip_comes_back(vae, x):
     z = vae.encode(x).latent_dist.mode()
     shortest = vae.decode(z).sample.shape[2]
@@ -161,7 +184,7 @@ def test_tiles_are_those_of_the_2d_half():
     assert not vae.spatial.use_tiling and torch.equal(vae(x).sample, whole)
     with pytest.raises(ValueError, match=r"tile_sample_min_size \(40\) must be a multiple of 32, 4 latent cells"):
         vae.enable_tiling(40)
-    with pytest.raises(ValueError, match="a TemporalVAE has no tiles in space"):
+    with pytest.raises(ValueError, match="TemporalVAE has no tiles in space: its stream"):
         vae.temporal.enable_tiling()
 
 

@@ -128,7 +128,7 @@ def test_diffusers_classes_need_no_entry_for_what_is_usual(make, spatial):
     assert (codec.spatial_ratio, codec.temporal_ratio, codec.chunk) == (spatial, 4, None)
     assert not codec.any_length and codec.device.type == "cpu" and codec.dtype == torch.float64
     if make is hunyuan:
-        with pytest.raises(ValueError, match=f"{codec.name} cannot be streamed: each latent depends on the whole clip"):
+        with pytest.raises(ValueError, match=f"{codec.name} cannot be streamed: it takes a clip in one piece"):
             codec.stream(17)
     else:
         assert codec.stream(17).encoder.length == 17

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
@@ -22,6 +24,13 @@ def test_kl_of_a_video_is_torchs_summed_over_all_but_the_batch():
     expected = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum((1, 2, 3, 4))
     torch.testing.assert_close(d.kl(), expected)
     assert d.kl().shape == (2,)
+
+
+def test_scaled_by_what_has_no_logarithm():
+    posterior = DiagonalGaussian(torch.zeros(1, 2, 3))
+    for factor in (0, -1, math.nan):
+        with pytest.raises(ValueError, match="factor must be above 0 and finite"):
+            posterior.scaled(factor)
 
 
 def test_sample_is_the_generators():

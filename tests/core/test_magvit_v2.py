@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import diffusers
 import numpy as np
@@ -150,6 +151,22 @@ def test_refusals(vae):
     for index in (torch.tensor([[[[16]]]]), torch.tensor([[[[-1]]]]), torch.zeros(1, 1, 1, 1), torch.tensor([1])):
         with pytest.raises(ValueError, match=r"index must be integers \(B, L, h, w\) from 0 to 15"):
             vae.codes_of(index)
+    one = torch.ones(1, 1, 1, 1)
+    for index, got in [
+        (one.bool(), "torch.bool of shape (1, 1, 1, 1)"),
+        (one.long()[:0], "torch.int64 of shape (0, 1, 1, 1)"),
+        ([[[[1]]]], "list"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(f"from 0 to 15, got {got}")):
+            vae.codes_of(index)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.uint16, torch.int32])
+def test_codes_of_small_integers(dtype):
+    """18 bits reach beyond what these types hold."""
+    vae = MagvitV2(**{**TINY, "latent_channels": 18})
+    index = torch.tensor([[[[0, 3, 100]]]])
+    assert torch.equal(vae.codes_of(index.to(dtype)), vae.codes_of(index))
 
 
 def test_saved_loaded_and_called_like_the_others(vae, tmp_path):

@@ -251,3 +251,64 @@ def test_streams_refuse_what_does_not_fit():
     vae.enable_tiling()
     with pytest.raises(ValueError, match=r"AutoencoderKLWan cannot be streamed in tiles: call vae.disable_tiling\(\)"):
         codec.stream(5)
+
+
+# ---- lengths and batches -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int64])
+def test_small_integers_of_numpy(kind):
+    codec = codec_of(tiny_model("wan 2.1"))
+    assert [*codec.kept_lengths(kind(120))] == [117, 121]
+    with pytest.raises(ValueError, match="nearest lengths that it keeps: 117 and 121"):
+        codec.check_length(kind(120))
+
+
+@pytest.mark.parametrize("name", ["vae_lab", "autoencoderkl", "wan 2.1"])
+@pytest.mark.parametrize("num_frames", [0, -1, True, 2.5, None, "5"])
+def test_lengths_that_are_none(name, num_frames):
+    codec = codec_of(tiny_model(name))
+    for ask in (codec.check_length, codec.kept_lengths):
+        with pytest.raises(ValueError, match="num_frames must be (an integer of )?at least 1, got"):
+            ask(num_frames)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "ratio"),
+    [
+        ("wan 2.1", {"temperal_downsample": [False, False, True]}, 2),  # its config tells 4
+        ("cosmos 8x8x8", {"temporal_compression_ratio": 2}, 4),
+        ("cosmos 8x8x8", {"temporal_compression_ratio": 16}, 16),
+        ("ltx 2", {"decoder_causal": True}, 8),  # its attribute tells 16
+    ],
+)
+@torch.no_grad()
+def test_the_ratio_of_an_unknown_config_is_measured(name, changes, ratio):
+    family = FAMILIES[name]
+    codec = codec_of(getattr(diffusers, family.class_name)(**{**family.tiny, **changes}).eval())
+    assert codec.family is None and codec.temporal_ratio == ratio
+    latents = codec.encode(noise(1, 3, 17, 64, 64)).shape[2]
+    assert latents == -(-17 // ratio) == codec.timeline(17).num_latents
+
+
+@torch.no_grad()
+def test_hunyuanvideo_15_takes_batches():
+    codec, x = codec_of(tiny_model("hunyuanvideo 1.5")), noise(2, 3, 5, 32, 32)
+    z, y = codec.reconstruct(x)
+    for n in range(2):
+        alone = codec.reconstruct(x[n : n + 1])
+        assert torch.equal(z[n : n + 1], alone.latent) and torch.equal(y[n : n + 1], alone.sample)
+
+
+@torch.no_grad()
+def test_ltx_2_with_noisy_latents():
+    """Its decoder is told the noise of its latents: none."""
+    codec = codec_of(diffusers.AutoencoderKLLTX2Video(**{**FAMILIES["ltx 2"].tiny, "timestep_conditioning": True}))
+    x = noise(1, 3, 9, 64, 64)
+    assert codec.reconstruct(x).sample.shape == x.shape
+
+
+def test_an_operation_that_torch_lacks():
+    codec = codec_of(tiny_model("cosmos 8x8x8").half())
+    with pytest.raises(ValueError, match=r"failed on 9 frames .* torch lacks an operation for torch.float16 on cpu"):
+        codec.reconstruct(noise(1, 3, 9, 64, 64).half())

@@ -273,6 +273,7 @@ def test_training_view_draws_when_it_is_time_and_at_the_end():
             "timeline must be of 18 frames, got one of 17",
         ),
         (lambda: compare_frames({"a": CLIP}, LATENT * float("inf")), "latent must be finite"),
+        (lambda: explore_sizes(np.array([3, 4])), "num_frames must be 1 to .* here, got array"),
         (lambda: explore_padding(kernel_size=9), "kernel_size must be 1 to 5 here, got 9"),
         (lambda: explore_padding(num_frames=0), "num_frames must be 1 to 20 here, got 0"),
         (lambda: explore_padding(pad_mode="mirror"), "pad_mode must be one of .* here, got 'mirror'"),

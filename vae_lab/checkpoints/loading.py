@@ -276,8 +276,9 @@ def _building(source: str) -> Iterator[None]:
     """Turn whatever a model's constructor raises into a ValueError: a config may hold anything."""
     try:
         yield
-    except (TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
-        raise ValueError(f"the config of {source} makes no model: {type(error).__name__}: {error}") from error
+    except Exception as error:
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        raise ValueError(f"the config of {source} makes no model: {kind}{error}") from error
 
 
 def _model(checkpoint: _Checkpoint, spatial_config: Mapping[str, Any]) -> ModelMixin:

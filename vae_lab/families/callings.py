@@ -341,7 +341,19 @@ class VidTokCodec(Codec):
         return self.vae.decode(z)
 
 
-class AllegroCodec(Codec):
+class OneClipCodec(Codec):
+    """Classes that take one clip at a time: HunyuanVideo 1.5."""
+
+    def posterior(self, x: Tensor) -> DiagonalGaussianDistribution:
+        of_one = super().posterior
+        return DiagonalGaussianDistribution(torch.cat([of_one(clip).parameters for clip in x.split(1)]))
+
+    def decode(self, z: Tensor, num_frames: int) -> Tensor:
+        of_one = super().decode
+        return torch.cat([of_one(clip, num_frames) for clip in z.split(1)])
+
+
+class AllegroCodec(OneClipCodec):
     """Allegro: one clip at a time, in tiles only, and back as (B, T, C, H, W)."""
 
     @property
@@ -362,9 +374,8 @@ class AllegroCodec(Codec):
                 f"nothing is encoded beyond the last whole tile; got {height}x{width}"
             )
         self.vae.enable_tiling()
-        parameters = [self.vae.encode(clip).latent_dist.parameters for clip in x.split(1)]
-        return DiagonalGaussianDistribution(torch.cat(parameters))
+        return super().posterior(x)
 
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
         self.vae.enable_tiling()
-        return torch.cat([self.vae.decode(clip).sample for clip in z.split(1)]).transpose(1, 2)
+        return super().decode(z, num_frames).transpose(1, 2)

@@ -19,6 +19,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from importlib import import_module
 from itertools import accumulate, chain, pairwise
@@ -33,7 +34,7 @@ from ..shapes import Timeline
 from ..spatial_vae import SpatialVAE
 from ..streaming import StreamingDecoder, StreamingEncoder
 from ..temporal_vae import TemporalVAE
-from ..utils.checks import check_video, positive_int, torch_seed
+from ..utils.checks import check_dtype, check_video, positive_int, torch_seed
 from ..utils.files import hash_weights
 from ..utils.text import count, first_line
 from ..utils.wrapping import plain_key, unwrapped
@@ -45,6 +46,7 @@ from .table import FAMILIES, family_named
 TRIED = 40  # frames beyond a refused length among which one that the model keeps is looked for
 
 
+_RATIOS = "spatial_compression_ratio", "temporal_compression_ratio"  # attributes that some classes have; some are wrong
 _MEASURED: "WeakKeyDictionary[nn.Module, tuple[Mapping, Family | None, _Measured]]"
 _MEASURED = WeakKeyDictionary()  # model -> its config and family, and what `Codec._measured` measured of it
 
@@ -52,6 +54,7 @@ _MEASURED = WeakKeyDictionary()  # model -> its config and family, and what `Cod
 class _Measured(NamedTuple):
     family: Family | None  # None if nothing is known of the class, or if the model has another law
     spatial_ratio: int | None
+    temporal_ratio: int | None
     channels: int | None = None  # of latents
 
 
@@ -143,19 +146,28 @@ class Codec:
         return known[2]
 
     def _measure(self, family: Family | None) -> _Measured:
-        """Encode one clip on meta tensors."""
-        pixels = 64
-        num_frames = family.nearest_legal(2 * family.temporal_ratio + 1)[-1] if family else 1
-        try:
-            z = self.encoded_shape((1, self.in_channels, num_frames, pixels, pixels))
-        except ValueError:  # a size that this model does not take
-            z = None
-        if z is None or not z[-1] or pixels % z[-1]:
-            ratio = family.spatial_ratio if family else getattr(self.vae, "spatial_compression_ratio", None)
-            return _Measured(family, ratio)
-        if family and z[2] != family.latent_frames(num_frames):
-            family = None
-        return _Measured(family, pixels // z[-1], z[1])
+        """Encode clips on meta tensors."""
+        pixels, made = 64, {}
+        for num_frames in family.nearest_legal(2 * family.temporal_ratio + 1)[-1:] if family else (1, 17, 33, 49):
+            with suppress(ValueError):  # a size that this model does not take
+                z = self.encoded_shape((1, self.in_channels, num_frames, pixels, pixels))
+                if z and z[-1] and not pixels % z[-1]:
+                    made[num_frames] = z
+        if family and any(z[2] != family.latent_frames(num_frames) for num_frames, z in made.items()):
+            return self._measure(None)
+        if not made:
+            told = family or self.vae
+            names = ("spatial_ratio", "temporal_ratio") if family else _RATIOS
+            return _Measured(family, *(getattr(told, name, None) for name in names))
+        *_, z = made.values()
+        if family:
+            return _Measured(family, pixels // z[-1], family.temporal_ratio, z[1])
+        ratios = [ratio for ratio in range(1, 33) if self._has_ratio(ratio, made)]
+        return _Measured(None, pixels // z[-1], max(ratios, default=None), z[1])
+
+    def _has_ratio(self, ratio: int, made: Mapping[int, Sequence[int]]) -> bool:
+        chunk = None if type(self).chunk is Codec.chunk else self.chunk
+        return all(type(self).law(n, ratio, chunk).num_latents == z[2] for n, z in made.items())
 
     @property
     def latent_channels(self) -> int | None:
@@ -177,12 +189,12 @@ class Codec:
 
     @property
     def temporal_ratio(self) -> int | None:
-        """Frames per latent frame; None if unknown: then `timeline` derives it from the number of latent frames."""
-        if self.family:
-            return self.family.temporal_ratio
-        names = ("temporal_compression_ratio", "scale_factor_temporal")  # diffusers' classes do not agree on a name
-        configured = (self.config[name] for name in names if self.config.get(name))
-        return next(configured, None) or getattr(self.vae, names[0], None)
+        """Frames per latent frame; None if unknown: then `timeline` derives it from the number of latent frames.
+
+        It is measured if the model has no family: of 1 to 32, the largest that makes as many latent frames as the model
+        of 17, 33 and 49 frames.
+        """
+        return self._measured.temporal_ratio
 
     @property
     def chunk(self) -> int | None:
@@ -227,6 +239,8 @@ class Codec:
         except Exception as error:  # other libraries raise anything on sizes that they do not take
             frames, height, width = x.shape[2:]
             reason = self.too_small(x) or (str(error) or type(error).__name__) + self._advice(x)
+            if "not implemented for" in str(error):
+                reason = f"torch lacks an operation for {x.dtype} on {x.device.type} ({first_line(error)}): use float32"
             message = f"{self.name} failed on {count(frames, 'frame')} of {height}x{width}: {reason}"
             raise ValueError(message) from error
         if y.shape != x.shape:
@@ -238,8 +252,7 @@ class Codec:
     def _check_clip(self, x: Tensor) -> None:
         """Refuse what a class of a known family fails on: some of them stay broken afterwards."""
         check_video("x", x, self.in_channels)
-        if x.dtype != self.dtype and not torch.is_autocast_enabled(x.device.type):
-            raise ValueError(f"x must have the model's dtype, {self.dtype}, got {x.dtype}")
+        check_dtype("x", x, self.dtype)
         for name, side in zip(("height", "width"), x.shape[3:], strict=True):
             if side % (self.spatial_ratio or 1):
                 ratio = f"{self.name}'s spatial ratio ({self.spatial_ratio})"
@@ -247,11 +260,13 @@ class Codec:
 
     def check_length(self, num_frames: int) -> None:
         """Raise ValueError if the family is known not to keep clips of that length; it names the nearest kept ones."""
+        num_frames = positive_int("num_frames", num_frames)
         if not self.any_length and self.family and not self.family.is_legal(num_frames):
             raise ValueError(f"{self.name} ({self.family.name}) {self.family.fate(num_frames)}")
 
     def kept_lengths(self, num_frames: int) -> Sequence[int]:
         """Return the length if the model keeps it, else the nearest ones below and above; none if they are unknown."""
+        num_frames = positive_int("num_frames", num_frames)
         if self.any_length:
             return [num_frames]
         if self.family:
@@ -346,7 +361,7 @@ class Codec:
 
     def _why_not(self, shape: Sequence[int]) -> str:
         """Say why the model cannot decode latents of a shape, if that is known."""
-        family, _, channels = self._measured
+        family, channels = self.family, self.latent_channels
         if channels not in (None, shape[1]):
             return f"its latents have {channels} channels, so these are of another family"
         if family is None or family.law.decoded is None:
@@ -388,7 +403,7 @@ class Codec:
         chunked: encode each chunk alone, when it is complete. Default: True if the model has chunks.
         Raises ValueError with the reason if the model cannot be streamed, or does not keep num_frames.
         """
-        self.check_length(positive_int("num_frames", num_frames))
+        self.check_length(num_frames)
         if chunked not in (None, self.chunk is not None):
             raise ValueError(f"chunked must be {self.chunk is not None} for {self.name}, got {chunked!r}")
         units = self.units(num_frames)

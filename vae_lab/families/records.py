@@ -10,6 +10,7 @@ from typing import Any
 
 from ..shapes import Timeline
 from ..utils.checks import positive_int
+from ..utils.text import count
 
 LONGEST_SEARCH = 200  # frames: every family keeps a length within this many of any other
 
@@ -171,10 +172,12 @@ class Family:
 
     def is_legal(self, num_frames: int) -> bool:
         """Return whether a clip of that length comes back whole."""
+        num_frames = positive_int("num_frames", num_frames)  # small integer types of numpy would wrap
         return self.decoded_frames(num_frames) == num_frames and not self.law.blank(num_frames)
 
     def nearest_legal(self, num_frames: int) -> tuple[int, ...]:
         """Return the length if it is legal, else the longest legal one below and the shortest above."""
+        num_frames = positive_int("num_frames", num_frames)
         if self.is_legal(num_frames):
             return (num_frames,)
         below = next((n for n in range(num_frames - 1, 0, -1) if self.is_legal(n)), None)
@@ -189,11 +192,13 @@ class Family:
 
     def fate(self, num_frames: int) -> str:
         """Say what becomes of a clip of that length, such as "returns 8 frames for 5", and the nearest kept lengths."""
+        num_frames = positive_int("num_frames", num_frames)
         if self.is_legal(num_frames):
-            return f"keeps {num_frames} frames"
+            return f"keeps {count(num_frames, 'frame')}"
         back, blank = self.decoded_frames(num_frames), self.law.blank(num_frames)
         lengths = " and ".join(map(str, self.nearest_legal(num_frames)))
-        what = f"fails on {num_frames} frames" if back is None else f"returns {back} of {num_frames} frames"
+        frames = count(num_frames, "frame")
+        what = f"fails on {frames}" if back is None else f"returns {back} of {frames}"
         if back and back > num_frames:
             what = f"returns {back} frames for {num_frames}"
         if blank and back:

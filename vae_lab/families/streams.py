@@ -13,7 +13,7 @@ from diffusers.models.autoencoders.vae import DecoderOutput, IdentityDistributio
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor
 
-from ..utils.checks import check_video
+from ..utils.checks import check_dtype, check_video
 from ..utils.text import count, first_line
 
 
@@ -76,8 +76,7 @@ class UnitStream:
     def _feed(self, name: str, x: Tensor, channels: int) -> list[Any]:
         """Take inputs and return the outputs of the units that they complete. An exception changes nothing."""
         check_video(name, x, channels)
-        if x.dtype != self.codec.dtype:
-            raise ValueError(f"{name} must have the model's dtype, {self.codec.dtype}, got {x.dtype}")
+        check_dtype(name, x, self.codec.dtype)
         if self.position + x.shape[2] > self.length:
             left = f"only {self.length - self.position} of the {self.length} of num_frames={self.num_frames} are left"
             raise ValueError(f"{name} has {count(x.shape[2], self.takes)}, but {left}")

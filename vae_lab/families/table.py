@@ -51,6 +51,29 @@ def _cogvideox(latents: int) -> int:
     return 4 * latents if latents % 2 == 0 else 4 * (latents - 1) + 1
 
 
+def _octets(frame: int, num_frames: int) -> range:
+    """CogVideoX: segments of 8 frames. The first one also has what is over, the 9th frame of clips of 8k + 1."""
+    first = num_frames - 8 * (max(1, num_frames // 8) - 1)
+    return segments(first, 8).frames(frame, num_frames)
+
+
+def _into_tiles(frame: int, num_frames: int) -> range:
+    """HunyuanVideo's encoder: tiles of 17 frames each 12. Of two tiles' shared latent, the first tile's is kept."""
+    if num_frames < 17:
+        return CLIP.frames(frame, num_frames)
+    start = 12 * max(0, (-(-frame // 4) - 2) // 3)
+    return range(start, min(num_frames, start + 17))
+
+
+def _out_of_tiles(frame: int, num_frames: int) -> range:
+    """HunyuanVideo's decoder: tiles of 5 latents each 3, of which the frames 14 to 16 fade into the next tile's."""
+    if num_frames < 17:
+        return CLIP.frames(frame, num_frames)
+    last = max(0, (frame - 2) // 12)
+    first = last - (last > 0 and frame - 12 * last < 5)
+    return range(max(0, 12 * first - 3), min(num_frames, 12 * last + 17))
+
+
 def _segments(longer: Callable[[int], int | None]) -> Law:
     """The law of encoders that take 17 frames, then 16 at a time. longer: latents of clips above 17 frames."""
 
@@ -81,6 +104,11 @@ def _is_ltx_095(config: Mapping[str, Any]) -> bool:
     return str(next(iter(config.get("down_block_types", ())), "")).startswith("LTXVideo095")
 
 
+def _sees_later(config: Mapping[str, Any], default: bool = False) -> bool:
+    """Whether LTX's encoder is causal and its decoder is not, as released. default: the class's decoder_causal."""
+    return config.get("encoder_causal", True) and not config.get("decoder_causal", default)
+
+
 def _pictures(name: str, cls: str, ratio: int, channels: int, tiny: Mapping[str, Any], **more: Any) -> Family:
     """A 2D VAE, which the lab calls frame by frame."""
     return Family(
@@ -89,6 +117,8 @@ def _pictures(name: str, cls: str, ratio: int, channels: int, tiny: Mapping[str,
         calling="pictures (B, C, H, W)", **{"codec": "vae_lab.families.callings.FrameCodec"} | more,
     )  # fmt: skip
 
+
+OCTETS = Reach("the past and all of its segment (8 frames; the first one has 9 in clips of 8k + 1)", _octets)
 
 FAMILIES: dict[str, Family] = {}
 """Every known family, by its name in lower case."""
@@ -143,7 +173,7 @@ for family in (
         },
         source="autoencoder_kl_cogvideox.py:956", codec="vae_lab.families.callings.CogVideoXCodec",
         first_frame="own latent in clips of 8k + 1 frames",
-        norm="group norm over time", encoder_sees=segments(9, 8), decoder_sees=segments(9, 8),
+        norm="group norm over time", encoder_sees=OCTETS, decoder_sees=OCTETS,
         image_is_first_latent=False, scaling="z * scaling_factor (2B: 1.15258426; 5B: 0.7)",
         parameters=(92.22, 123.37, 215.58),
     ),
@@ -179,15 +209,19 @@ for family in (
     Family(
         "HunyuanVideo", "diffusers.AutoencoderKLHunyuanVideo", first_alone(4), 4, 8, 16,
         {"latent_channels": 4, "block_out_channels": FOUR, "layers_per_block": 1, "norm_num_groups": 4},
-        source="autoencoder_kl_hunyuan_video.py:625", norm="group norm over time", encoder_sees=CLIP,
-        decoder_sees=CLIP, image_is_first_latent=False, scaling="z * scaling_factor (0.476986)",
-        parameters=(100.34, 146.14, 246.48),
+        source="autoencoder_kl_hunyuan_video.py:625", norm="group norm over time",
+        encoder_sees=Reach("its tile of 17 frames, one each 12", _into_tiles),
+        decoder_sees=Reach("its tile of 17 frames, one each 12, which fade over 3 frames", _out_of_tiles),
+        image_is_first_latent=False, scaling="z * scaling_factor (0.476986)", parameters=(100.34, 146.14, 246.48),
+        findings=("HunyuanVideo's tiles",),
     ),
     Family(
         "HunyuanVideo 1.5", "diffusers.AutoencoderKLHunyuanVideo15", first_alone(4, "refused"), 4, 16, 32,
         {"latent_channels": 4, "block_out_channels": FIVE, "layers_per_block": 1},
-        source="autoencoder_kl_hunyuanvideo15.py:634", norm="RMS norm over channels", still_exact=False,
+        source="autoencoder_kl_hunyuanvideo15.py:634", codec="vae_lab.families.callings.OneClipCodec",
+        norm="RMS norm over channels", still_exact=False, calling="one clip at a time",
         scaling="z * scaling_factor (1.03682)", parameters=(389.32, 871.31, 1260.63),
+        findings=("HunyuanVideo 1.5 on batches",),
     ),
     Family(
         "LTX 0.9.0 and 0.9.1", "diffusers.AutoencoderKLLTXVideo", first_alone(8), 8, 32, 128,
@@ -195,7 +229,7 @@ for family in (
             "latent_channels": 4, "block_out_channels": FOUR, "decoder_block_out_channels": FOUR,
             "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 5,
         },
-        source="autoencoder_kl_ltx.py:1035", matches=lambda config: not _is_ltx_095(config),
+        source="autoencoder_kl_ltx.py:1035", matches=lambda config: not _is_ltx_095(config) and _sees_later(config),
         codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels", decoder_sees=CLIP,
         scaling=MEAN_STD, calling="0.9.1: decode(z, temb); temb is 0.0, the pipelines' default",
         parameters=(180.40, 238.79, 419.19), findings=("LTX's temporal tiles", "LTX's slices"),
@@ -210,7 +244,7 @@ for family in (
         source="autoencoder_kl_ltx.py:1035",
         codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels",
         decoder_sees=CLIP, scaling=MEAN_STD, calling="decode(z, temb): temb is 0.0, the pipelines' default",
-        matches=lambda config: _is_ltx_095(config), parameters=(694.10, 552.81, 1246.91),
+        matches=lambda config: _is_ltx_095(config) and _sees_later(config), parameters=(694.10, 552.81, 1246.91),
         released={
             **LTX_095, "block_out_channels": (128, 256, 512, 1024, 2048), "layers_per_block": (4, 6, 6, 2, 2),
             "decoder_block_out_channels": (256, 512, 1024), "decoder_layers_per_block": (5,) * 4,
@@ -221,9 +255,12 @@ for family in (
         "LTX 2", "diffusers.AutoencoderKLLTX2Video", first_alone(8, "refused"), 8, 32, 128,
         {
             "latent_channels": 4, "block_out_channels": FOUR, "decoder_block_out_channels": (8, 16, 32),
-            "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 4,
+            "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 4, "decoder_causal": False,
         },
-        source="autoencoder_kl_ltx2.py:1025", norm="RMS norm over channels", scaling=MEAN_STD,
+        source="autoencoder_kl_ltx2.py:1025", matches=lambda config: _sees_later(config, default=True),
+        codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels", decoder_sees=CLIP,
+        scaling=MEAN_STD, calling="with timestep_conditioning, decode(z, temb): temb is 0.0",
+        released={"decoder_causal": False},
         parameters=(694.10, 528.38, 1222.48),
         findings=("LTX's temporal tiles", "LTX's compression ratios", "LTX's slices"),
     ),
@@ -383,6 +420,7 @@ for family in (
             "layers_per_block": 1, "spatial_compression_ratio": 32, "sample_size": 64, "scaling_factor": 0.75289,
         },
         source="autoencoder_kl_hunyuanimage.py:412", scaling="z * scaling_factor (0.75289)",
+        findings=("HunyuanImage's tiled encoding",),
         parameters=(145.01, 260.57, 405.58),
         released={
             "in_channels": 3, "out_channels": 3, "latent_channels": 64, "layers_per_block": 2,
@@ -407,7 +445,9 @@ def family_named(name: str | Family) -> Family:
     if isinstance(name, Family):
         return name
     if not isinstance(name, str) or name.lower() not in FAMILIES:
-        near = difflib.get_close_matches(str(name).lower(), FAMILIES) or list(FAMILIES)
+        given = str(name).lower()
+        begins = [known for known in FAMILIES if given and known.startswith(given)]
+        near = begins or difflib.get_close_matches(given, FAMILIES) or list(FAMILIES)
         raise ValueError(f"family must be one of the known ones, such as {', '.join(near)}; got {name!r}")
     return FAMILIES[name.lower()]
 

@@ -12,7 +12,7 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
-from .checks import waiting_once
+from .checks import check_dtype, waiting_once
 from .fast import MODES, Fast, mode_of
 from .wrapping import PlainKeys
 
@@ -25,7 +25,8 @@ def coding(method: Method) -> Method:
     The hooks of offloading bring the weights back first. After `enable_slicing`, the clips of a batch are computed one
     by one. `return_dict=False` returns a tuple.
     """
-    first = list(signature(method).parameters)[1]
+    own = signature(method)
+    first, number = list(own.parameters)[1], len(own.parameters) - 1
 
     @apply_forward_hook
     @waiting_once
@@ -33,14 +34,18 @@ def coding(method: Method) -> Method:
     def call(self: Any, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
         if not args and first in kwargs:
             args = (kwargs.pop(first),)
-        if self.use_slicing and isinstance(args[0], Tensor) and len(args[0]) > 1:
-            output = _joined([method(self, clip, *args[1:], **kwargs) for clip in args[0].split(1)])
+        if len(args) > number:  # diffusers' classes take return_dict without its name too
+            args, return_dict = args[:number], args[number]
+        given = args[0] if args and isinstance(args[0], Tensor) else None  # check_video says what it must be
+        if given is not None and given.is_floating_point() and not torch.compiler.is_compiling():
+            check_dtype(first, given, self.dtype)
+        if self.use_slicing and given is not None and len(given) > 1:
+            output = _joined([method(self, clip, *args[1:], **kwargs) for clip in given.split(1)])
         else:
             output = method(self, *args, **kwargs)
         return output if return_dict else output.to_tuple()
 
-    own = signature(method)
-    flag = Parameter("return_dict", Parameter.KEYWORD_ONLY, default=True, annotation=bool)
+    flag = Parameter("return_dict", Parameter.POSITIONAL_OR_KEYWORD, default=True, annotation=bool)
     call.__signature__ = own.replace(parameters=[*own.parameters.values(), flag])
     return call
 
@@ -86,6 +91,11 @@ class Autoencoder(PlainKeys, AutoencoderMixin):
     def fast_mode(self) -> str | None:
         """The mode of `fast` in which the model runs now; None: as usual."""
         return mode_of(self)
+
+    def enable_tiling(self, *_: Any, **__: Any) -> None:
+        """Refuse: the 2D half alone has tiles."""
+        stream = "its stream (vae_lab.families.codec_of(vae).stream) limits memory along time"
+        raise ValueError(f"{type(self).__name__} has no tiles in space: {stream}")
 
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
         """Encode a clip to the distribution of its latents, `.latent_dist`."""

@@ -144,6 +144,14 @@ def check_video(name: str, x: "Tensor", channels: int | None = None) -> None:
         _refuse_infinite([check])
 
 
+def check_dtype(name: str, x: "Tensor", dtype: Any) -> None:
+    """Refuse a tensor of another dtype than the model's, unless autocast converts it."""
+    import torch
+
+    if x.dtype != dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(f"{name} must have the model's dtype, {dtype}, got {x.dtype}")
+
+
 _pending: ContextVar[list | None] = ContextVar("pending", default=None)
 
 

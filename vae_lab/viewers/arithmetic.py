@@ -42,7 +42,7 @@ def _sliders(limits: dict[str, range]) -> dict[str, dict[str, int]]:
 
 def check_within(name: str, value: object, allowed: Sequence) -> Any:
     """Return a start value, integers as int; refuse one that the page has no answer for."""
-    if value not in allowed or isinstance(value, bool):
+    if getattr(value, "shape", ()) or value not in allowed or isinstance(value, bool):  # an array is no one value
         shown = f"one of {tuple(allowed)}"
         if isinstance(allowed, range):
             steps = f" in steps of {allowed.step}" if allowed.step > 1 else ""
