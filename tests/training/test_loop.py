@@ -24,8 +24,9 @@ from vae_lab.__main__ import main
 from vae_lab.families import FAMILIES, Codec, codec_of, tiny_model
 from vae_lab.training.config import Stage, TrainConfig
 from vae_lab.training.data import Inputs, SyntheticClips, to_pixels
-from vae_lab.training.loop import check_environment, train
+from vae_lab.training.loop import train
 from vae_lab.training.models import frozen_spatial, new_half
+from vae_lab.training.resumable_run import check_environment
 from vae_lab.training.run_folder import RunFolder, TrainingError, read_log
 
 TOML = """

@@ -1,8 +1,6 @@
 """Train a generator by rectified flow on cached latents; interrupted runs resume to the bit."""
 
-import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from inspect import signature
 from math import cos, pi
@@ -18,9 +16,9 @@ from tqdm import tqdm
 
 from ..checkpoints.loading import load
 from ..families.codec import Codec, codec_of
-from ..training.loop import check_environment, move_average
-from ..training.run_folder import RunFolder, TrainingError
-from ..utils.checks import NotFiniteError, check_known
+from ..training.resumable_run import ResumableRun, accelerated, move_average
+from ..training.run_folder import RunFolder
+from ..utils.checks import check_known
 from .config import GenerationConfig
 from .data import LatentClips, fingerprint, latent_clips
 from .generator import Generator, GeneratorSettings, load_generator
@@ -70,12 +68,8 @@ def train_generator(
           another run.
         TrainingError: the loss is no longer finite, or the disk is full. The last good checkpoint is intact.
     """
-    folder, precision = run_folder(out, cache), config.mixed_precision
-    if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
-    check_environment(precision)
-    accelerator = Accelerator(mixed_precision=precision)
-    with folder.locked() if accelerator.is_main_process else nullcontext():
+    folder = run_folder(out, cache)
+    with accelerated(config.mixed_precision, folder) as accelerator:
         return _Run(config, folder, accelerator, watch, progress and accelerator.is_main_process).train()
 
 
@@ -95,13 +89,13 @@ def new_transformer(config: GenerationConfig, latent_channels: int) -> STDiT3:
     return model
 
 
-class _Run:
+class _Run(ResumableRun):
     """One call of `train_generator`, in one process."""
 
+    config: GenerationConfig
+
     def __init__(self, config: GenerationConfig, folder: RunFolder, accelerator: Accelerator, watch, progress: bool):
-        self.config, self.folder, self.accelerator = config, folder, accelerator
-        self.watch, self.progress = watch, progress
-        self.step, self.seconds, self.log = 0, 0.0, list[dict[str, Any]]()
+        super().__init__(config, folder, accelerator, watch, progress)
         self.codec: Codec = codec_of(load(config.vae))
         if self.codec.takes != "pixels":
             raise ValueError(f"vae must encode pixels, {config.vae} ({self.codec.name}) encodes {self.codec.takes}")
@@ -128,7 +122,7 @@ class _Run:
             self.step, self.seconds, self.log = saved["step"], saved["seconds"], saved["log"]
         if accelerator.is_main_process:
             self.folder.write_log(self.log)
-        self.transformer = transformer
+        self.trained = transformer
         self.latents, self.texts = latents.to(accelerator.device), embed(clips.prompts).to(accelerator.device)
         model, optimizer = accelerator.prepare(transformer, optimizer)
         self._train(model.train(), optimizer, schedule)
@@ -159,31 +153,15 @@ class _Run:
         return settings, (z - mean.view(1, -1, 1, 1, 1)) / std.view(1, -1, 1, 1, 1)
 
     def _train(self, model, optimizer, schedule) -> None:
-        config = self.config
-        started = time.perf_counter() - self.seconds
-        with tqdm(total=config.steps, initial=self.step, unit="step", disable=not self.progress) as bar:
-            while self.step < config.steps:
-                rate = schedule.get_last_lr()[0]
-                try:
-                    measured = self._update(model, optimizer)
-                except NotFiniteError as error:
-                    what = f"training is no longer finite at step {self.step}: {error}"
-                    raise TrainingError(f"{what}; {self.folder.last_good()}") from error
-                schedule.step()
-                self.step += 1
-                self.seconds = time.perf_counter() - started
-                bar.update()
-                last = self.step == config.steps
-                if last or self.step % config.log_every == 0 or self.step % config.measure_every == 0:
-                    measured |= {"learning_rate": rate, "seconds": round(self.seconds, 2)}
-                    self._log({"step": self.step} | measured, last, bar)
-                if last or self.step % config.checkpoint_every == 0:
-                    self._save(optimizer, schedule)
+        self.start_clock()
+        with tqdm(total=self.config.steps, initial=self.step, unit="step", disable=not self.progress) as bar:
+            while self.step < self.config.steps:
+                last = self.step + 1 == self.config.steps
+                self.take_step(partial(self._loss, model), optimizer, schedule, last, bar)
 
-    def _update(self, model, optimizer) -> dict[str, float]:
-        """Take one step. Return its loss, a mean over all processes, and the norm of the gradients."""
+    def _loss(self, model) -> dict[str, Tensor]:
+        """The loss of this step's batch: all processes draw the same whole batch, and each takes its part."""
         config, accelerator = self.config, self.accelerator
-        # all processes draw the same whole batch, and each takes its part
         draw = self._generator(STEP_KEY, self.step)
         total = config.batch_size * accelerator.num_processes
         here = slice(accelerator.process_index * config.batch_size, (accelerator.process_index + 1) * config.batch_size)
@@ -192,26 +170,14 @@ class _Run:
         noise = torch.randn(total, *self.latents.shape[1:], generator=draw)[here]
         dropped = (torch.rand(total, generator=draw) < config.caption_dropout)[here]
         kept = (torch.rand(total, generator=draw) < config.keep_first)[here]
-        with accelerator.autocast():
-            loss = self._losses(model, numbers, timestep, noise, dropped, kept).mean()
-        value = accelerator.reduce(loss.detach().float(), "mean")
-        if not value.isfinite():
-            raise NotFiniteError(f"loss {value.item()}")
-        optimizer.zero_grad()
-        accelerator.backward(loss)
-        norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-        if not norm.isfinite():
-            raise NotFiniteError(f"gradient norm {norm.item()}")
-        optimizer.step()
-        self.average.update_parameters(self.transformer)
-        return {"loss": value.item(), "grad_norm": norm.item()}
+        return {"loss": self._losses(model, numbers, timestep, noise, dropped, kept).mean()}
 
     def _losses(self, model, numbers: Tensor, timestep: Tensor, noise: Tensor, dropped: Tensor, kept: Tensor) -> Tensor:
         """The loss of clips with these numbers, (B,). dropped: without the text; kept: with a first frame to keep."""
         device, config = self.latents.device, self.config
         numbers, timestep, noise = numbers.to(device), timestep.to(device), noise.to(device)
         x0, texts = self.latents[numbers], self.texts[numbers]
-        texts = torch.where(dropped.to(device)[:, None, None], self.transformer.null_caption(len(texts)), texts)
+        texts = torch.where(dropped.to(device)[:, None, None], self.trained.null_caption(len(texts)), texts)
         mask = None
         if config.keep_first:
             mask = torch.ones(len(x0), x0.shape[2], dtype=torch.bool, device=device)
@@ -222,7 +188,7 @@ class _Run:
         return flow_loss(velocity_in(output, z.shape[1]), x0, noise, mask)
 
     @torch.no_grad()
-    def _held_out_loss(self) -> float:
+    def measure(self) -> dict[str, float]:
         """The loss of the averaged model on clips that no step uses, at evenly spaced timesteps."""
         config, count = self.config, self.config.held_out_clips
         numbers = torch.arange(config.clips, config.clips + count)
@@ -230,31 +196,17 @@ class _Run:
         timestep = timestep[torch.randperm(count, generator=self._generator(MEASURE_KEY, 0))]
         noise = torch.randn(count, *self.latents.shape[1:], generator=self._generator(MEASURE_KEY, 1))
         no = torch.zeros(count, dtype=torch.bool)
-        return self._losses(self._averaged.eval(), numbers, timestep, noise, no, no).mean().item()
+        return {"held_out_loss": self._losses(self._averaged.eval(), numbers, timestep, noise, no, no).mean().item()}
 
     def _generator(self, *key: int) -> torch.Generator:
         seed = int(np.random.default_rng([self.config.seed, *key]).integers(1 << 62))
         return torch.Generator().manual_seed(seed)
 
-    def _log(self, row: dict[str, Any], measure: bool, bar: tqdm) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        if measure or row["step"] % self.config.measure_every == 0:
-            row["held_out_loss"] = self._held_out_loss()
-        self.log.append(row)
-        with self.folder.explained(f"write {self.folder.log}"):
-            self.folder.append_log(row)
-        bar.set_postfix({key: f"{row[key]:.4g}" for key in ("loss", "held_out_loss") if key in row})
-        if self.watch is not None:
-            self.watch(Progress(self.log, self.config.steps, self._averaged))
+    def state(self, optimizer, schedule) -> dict[str, Any]:
+        return dict(transformer=self.trained, average=self.average, optimizer=optimizer, schedule=schedule)
 
-    def _save(self, optimizer, schedule) -> None:
-        if self.accelerator.is_main_process:
-            state = dict(transformer=self.transformer, average=self.average, optimizer=optimizer, schedule=schedule)
-            values = dict(step=self.step, seconds=self.seconds, log=self.log, made_of=self.made_of)
-            values |= {name: value.state_dict() for name, value in state.items()}
-            self.folder.write(self.config, values | dict(processes=self.accelerator.num_processes))
-        self.accelerator.wait_for_everyone()
+    def report(self) -> Progress:
+        return Progress(self.log, self.config.steps, self._averaged)
 
 
 def learning_rate_factor(config: GenerationConfig, step: int) -> float:

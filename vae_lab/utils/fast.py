@@ -48,7 +48,7 @@ class Fast:
     """A model's fast mode, to be entered with `with`, as often as needed: `Autoencoder.fast` makes it.
 
     Transformed weights are kept from one use to the next, and freed with this object. They take 4 (F4), 1.8 (F2) or 0.5
-    (bf16) times the memory of the weights themselves, and are made anew if the weights change.
+    (bf16) times the memory of the weights themselves, and are made again if the weights change.
 
     Raises ValueError for a model in training mode, one that is compiled, one whose weights are not float32 on the CPU,
     and for bf16 on a processor that has no instructions for it. Without oneDNN on an x86 processor, nothing is faster:
