@@ -330,7 +330,7 @@ def _sizes_of(family: str, size: Sequence[int]) -> int:
     """`vae-lab sizes --family`: a table of all families, or all that is known of one."""
     from .families.sizes import clip_size, describe_family, describe_size, size_rows
 
-    if family == "all":
+    if family.strip().lower() == "all":
         print("\n".join(size_rows(*size)))
     else:
         _print_facts(describe_size(clip_size(family, *size)) | describe_family(family))

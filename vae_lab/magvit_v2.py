@@ -319,7 +319,7 @@ class MagvitV2(Autoencoder):
         num_bits = self.config.latent_channels
         is_index = isinstance(index, Tensor) and index.dtype != torch.bool and not index.is_floating_point()
         numbers = index.long() if is_index else torch.empty(0)  # small integer types wrap in comparisons
-        if numbers.ndim != 4 or not len(numbers) or not ((numbers >= 0) & (numbers < 2**num_bits)).all():
+        if numbers.ndim != 4 or not numbers.numel() or not ((numbers >= 0) & (numbers < 2**num_bits)).all():
             got = f"{index.dtype} of shape {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
             raise ValueError(f"index must be integers (B, L, h, w) from 0 to {2**num_bits - 1}, got {got}")
         return codes_of(numbers, num_bits).movedim(-1, 1).to(self.dtype)

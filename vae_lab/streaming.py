@@ -19,7 +19,7 @@ from .causal_conv import CausalConv3d
 from .gaussian import DiagonalGaussian
 from .shapes import front_padding, latent_chunks
 from .temporal_vae import Convolve, TemporalVAE, at_once
-from .utils.checks import check_video, positive_int
+from .utils.checks import check_dtype, check_video, positive_int
 from .utils.text import count
 from .utils.wrapping import plain_key, unwrapped
 from .video_vae import VideoVAE
@@ -112,11 +112,9 @@ class _Stream:
     def _check(self, name: str, x: Tensor, channels: int, cell: int = 1) -> None:
         """Refuse inputs that do not fit the model or the stream. cell: pixels per latent cell, if x is pixels."""
         check_video(name, x, channels)
-        if (x.dtype, x.device) != (self.temporal.dtype, self.temporal.device):
-            raise ValueError(
-                f"{name} must have the model's dtype and device, {self.temporal.dtype} on "
-                f"{self.temporal.device}, got {x.dtype} on {x.device}"
-            )
+        check_dtype(name, x, self.temporal.dtype)
+        if x.device != self.temporal.device:
+            raise ValueError(f"{name} must be on the model's device, {self.temporal.device}, got {x.device}")
         shape = (x.shape[0], *x.shape[3:])
         if self._state.shape is not None:
             batch, height, width = self._state.shape

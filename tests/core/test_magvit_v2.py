@@ -155,6 +155,7 @@ def test_refusals(vae):
     for index, got in [
         (one.bool(), "torch.bool of shape (1, 1, 1, 1)"),
         (one.long()[:0], "torch.int64 of shape (0, 1, 1, 1)"),
+        (one.long()[:, :0], "torch.int64 of shape (1, 0, 1, 1)"),
         ([[[[1]]]], "list"),
     ]:
         with pytest.raises(ValueError, match=re.escape(f"from 0 to 15, got {got}")):

@@ -230,7 +230,7 @@ def test_streams_refuse_what_does_not_fit():
     before = encoder.state_dict()
     with pytest.raises(ValueError, match="x has 2 frames, but only 1 of the 5 of num_frames=5 are left"):
         encoder.encode(noise(2, 3, 2, 16, 16))
-    with pytest.raises(ValueError, match=r"x must have the shape that the stream began with, \(2, 3, 16, 16\) a frame"):
+    with pytest.raises(ValueError, match=r"x must have the shape that the stream began with, \(B, C, H, W\) \(2, 3"):
         encoder.encode(noise(1, 3, 1, 16, 16))
     with pytest.raises(ValueError, match="x must"):
         encoder.encode(noise(2, 4, 1, 16, 16))
@@ -241,7 +241,7 @@ def test_streams_refuse_what_does_not_fit():
         encoder.finish()
     with pytest.raises(ValueError, match="state is of a stream with takes 'frame', this one has 'latent frame'"):
         decoder.load_state_dict(before)
-    with pytest.raises(ValueError, match="state must be from UnitDecoder.state_dict, with takes"):
+    with pytest.raises(ValueError, match="state must be from UnitDecoder.state_dict, with model, takes"):
         decoder.load_state_dict({})
     small = codec_of(tiny_model("CogVideoX")).stream(16)
     with pytest.raises(ValueError, match="AutoencoderKLCogVideoX failed on 8 frames of 4x4: "):
@@ -312,3 +312,126 @@ def test_an_operation_that_torch_lacks():
     codec = codec_of(tiny_model("cosmos 8x8x8").half())
     with pytest.raises(ValueError, match=r"failed on 9 frames .* torch lacks an operation for torch.float16 on cpu"):
         codec.reconstruct(noise(1, 3, 9, 64, 64).half())
+
+
+# ---- what streams refuse, and what they survive --------------------------------------------------------------------
+
+
+def test_a_stream_takes_no_other_streams_state():
+    x = noise(1, 3, 25, 32, 32)
+    encoder = codec_of(tiny_model("cogvideox")).stream(25).encoder
+    encoder.encode(x[:, :, :9])
+    for name, message in [
+        ("magvit-v2", "model 'AutoencoderKLCogVideoX'"),
+        ("wan 2.1", "model 'AutoencoderKLCogVideoX'"),
+    ]:
+        with pytest.raises(ValueError, match=f"state is of a stream with {message}"):
+            codec_of(tiny_model(name)).stream(25).encoder.load_state_dict(encoder.state_dict())
+    good, other = encoder.state_dict(), codec_of(tiny_model("cogvideox")).stream(25).encoder
+    for change, message in [
+        ({"unit": "a"}, "unit of state must be an integer from 0 to 3, got 'a'"),
+        ({"unit": -1}, "unit of state must be an integer from 0 to 3, got -1"),
+        ({"unit": 99}, "unit of state must be an integer from 0 to 3, got 99"),
+        ({"unit": 0}, "state contradicts itself: .* after 0 units"),
+        ({"waiting": 3}, "what waits must be fewer than 8 of shape"),
+        ({"waiting": x[..., :8]}, "what waits must be fewer than 8 of shape"),
+        ({"lengths": [25]}, "state is of a stream with lengths"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            other.load_state_dict(good | change)
+        assert other.position == 0
+    other.load_state_dict(good)
+    assert torch.equal(other.encode(x[:, :, 9:]).latent_dist.mode(), encoder.encode(x[:, :, 9:]).latent_dist.mode())
+
+
+@pytest.mark.parametrize(
+    ("name", "length"), [("autoencoderkl", 9), ("minimax-h3", 39), ("wan 2.1", 9), ("cogvideox", 17)]
+)
+def test_a_stream_keeps_its_shape(name, length):
+    codec = codec_of(tiny_model(name))
+    side, encoder = 2 * codec.spatial_ratio, codec.stream(length).encoder
+    first = encoder._lengths[0]
+    encoder.encode(noise(1, 3, first, side, side))
+    for shape in [(2, 3, 1, side, side), (1, 3, 1, 2 * side, side)]:
+        with pytest.raises(ValueError, match="x must have the shape that the stream began with"):
+            encoder.encode(noise(*shape))
+    with pytest.raises(ValueError, match=r"width \(33\) must be a multiple of"):
+        codec.stream(length).encoder.encode(noise(1, 3, 1, side, 33))
+    assert encoder.position == first
+
+
+def test_streams_of_configs_without_a_record():
+    family = FAMILIES["cogvideox"]
+    codec = codec_of(diffusers.AutoencoderKLCogVideoX(**{**family.tiny, "temporal_compression_ratio": 8}).eval())
+    with pytest.raises(ValueError, match="does not keep 9 frames; nearest lengths that it keeps: 1 and 16"):
+        codec.stream(9)
+    config = {**FAMILIES["wan 2.1"].tiny, "temperal_downsample": [False, False, True]}
+    codec, x = codec_of(diffusers.AutoencoderKLWan(**config).eval()), noise(1, 3, 9, 16, 16)
+    with torch.no_grad():
+        encoder, decoder, *_ = codec.stream(9)
+        z = torch.cat([encoder.encode(piece).latent_dist.mode() for piece in x.split(2, dim=2)], dim=2)
+        y = torch.cat([decoder.decode(piece).sample for piece in z.split(1, dim=2)], dim=2)
+        torch.testing.assert_close(z, codec.encode(x), atol=2e-5, rtol=0)
+        torch.testing.assert_close(y, codec.decode(z, 9), atol=2e-5, rtol=0)
+    vae = diffusers.AutoencoderKLMiniMaxH3(**{**FAMILIES["minimax-h3"].tiny, "clip_length": 9})
+    with pytest.raises(ValueError, match="cannot be streamed|does not keep"):
+        codec_of(vae).stream(1)
+
+
+@pytest.mark.parametrize("name", ["cogvideox", "kandinsky 6 sr", "minimax-h3"])
+@torch.no_grad()
+def test_streams_of_offloaded_models(name):
+    """Group offloading hooks every layer. A piece that completes nothing has an empty posterior."""
+    vae = tiny_model(name)
+    length = FAMILIES[name].nearest_legal(33)[-1]
+    side = 2 * FAMILIES[name].spatial_ratio
+    x, whole = noise(1, 3, length, side, side), None
+    whole = codec_of(vae).encode(x)
+    vae.enable_group_offload(onload_device=torch.device("cpu"), offload_type="leaf_level")
+    encoder, parts = codec_of(vae).stream(length).encoder, []
+    for piece in x.split(3, dim=2):
+        posterior = encoder.encode(piece).latent_dist
+        assert posterior.std.shape == posterior.mode().shape
+        parts.append(posterior.mode())
+    assert not parts[0].shape[2] and torch.equal(torch.cat(parts, dim=2), whole)
+
+
+@torch.no_grad()
+def test_streams_under_autocast():
+    codec, x = codec_of(tiny_model("vae_lab")), noise(1, 3, 9, 16, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        z = codec.stream(9).encoder.encode(x).latent_dist.mode()
+        torch.testing.assert_close(z.float(), codec.encode(x).float(), atol=0.05, rtol=0.05)
+
+
+def test_channels_are_those_of_the_config():
+    for name, changes, channels in [
+        ("qwen-image", {"input_channels": 4}, 4), ("magvit-v2", {"in_channels": 1}, 1), ("wan 2.2", {}, 3),
+    ]:  # fmt: skip
+        family = FAMILIES[name]
+        cls = type(tiny_model(name))
+        assert codec_of(cls(**{**family.tiny, **changes})).in_channels == channels
+
+
+def test_statistics_that_are_none():
+    flux, cosmos, wan = (codec_of(tiny_model(name)) for name in ("flux2", "cosmos 8x8x8", "wan 2.1"))
+    for codec in (flux, cosmos, wan):
+        for shape in ((1, 4, 3, 4, 4), (4,), "4444", 4):
+            with pytest.raises(ValueError, match=r"shape must be \(C, L, h, w\), without the batch"):
+                codec.statistics(shape)
+        with pytest.raises(ValueError, match="channels must be"):
+            codec.mean_std(0)
+    with pytest.raises(ValueError, match="channels must be the 4 of AutoencoderKLFlux2's latents, got 7"):
+        flux.mean_std(7)
+    assert codec_of(tiny_model("flux2").bfloat16()).mean_std(4)[1].dtype == torch.float32
+    for name, changes, message in [
+        ("wan 2.1", {"latents_std": [0.0] * 4}, "latents_std of the model must be finite and not 0"),
+        ("wan 2.1", {"latents_mean": "abc"}, "latents_mean of the model must be numbers, got 'abc'"),
+        ("wan 2.1", {"latents_std": [None] * 4}, "latents_std of the model must be numbers"),
+        ("autoencoderkl", {"scaling_factor": 0}, "scaling_factor of the model must be finite and not 0"),
+        ("flux2", {"batch_norm_eps": "x"}, "batch_norm_eps of the model must be numbers, got 'x'"),
+    ]:
+        vae = tiny_model(name)
+        vae.register_to_config(**changes)
+        with pytest.raises(ValueError, match=message):
+            codec_of(vae).mean_std(4)

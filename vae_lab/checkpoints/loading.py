@@ -277,8 +277,9 @@ def _building(source: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
-        raise ValueError(f"the config of {source} makes no model: {kind}{error}") from error
+        kind = "" if type(error) is ValueError else type(error).__name__  # such as an assertion without a text
+        reason = ": ".join(filter(None, (kind, str(error))))
+        raise ValueError(f"the config of {source} makes no model: {reason}") from error
 
 
 def _model(checkpoint: _Checkpoint, spatial_config: Mapping[str, Any]) -> ModelMixin:

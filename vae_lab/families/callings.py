@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ..gaussian import at_least_float32
 from ..magvit_v2 import BinaryCode
-from .codec import Codec
+from ..utils.checks import positive_int
+from .codec import Codec, latent_shape, numbers
 from .streams import Units
 
 
@@ -68,17 +69,23 @@ class Flux2Codec(FrameCodec):
     def _patch(self) -> tuple[Tensor, Tensor]:
         """Mean and std, each (C, 1, 2, 2)."""
         bn, size = self.vae.bn, self.config["patch_size"]
-        std = torch.sqrt(bn.running_var + self.config["batch_norm_eps"])
-        return bn.running_mean.view(-1, 1, *size), std.view(-1, 1, *size)
+        (eps,) = numbers("batch_norm_eps", self.config["batch_norm_eps"])
+        std = numbers("bn.running_var", bn.running_var.float() + eps).sqrt()
+        return bn.running_mean.float().view(-1, 1, *size), std.view(-1, 1, *size)
 
     def statistics(self, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-        high, wide = self.config["patch_size"]
+        shape, (high, wide) = latent_shape(shape), self.config["patch_size"]
         times = 1, 1, -(-shape[2] // high), -(-shape[3] // wide)
         mean, std = (values.repeat(times)[..., : shape[2], : shape[3]] for values in self._patch())
+        if len(mean) != shape[0]:
+            raise ValueError(f"shape must have the {len(mean)} channels of {self.name}'s latents, got {tuple(shape)}")
         return mean, std
 
     def mean_std(self, channels: int) -> tuple[Tensor, Tensor]:
-        return _of_channels(*self._patch())
+        mean, std = _of_channels(*self._patch())
+        if len(mean) != positive_int("channels", channels):
+            raise ValueError(f"channels must be the {len(mean)} of {self.name}'s latents, got {channels}")
+        return mean, std
 
 
 class CosmosCodec(Codec):
@@ -89,13 +96,14 @@ class CosmosCodec(Codec):
 
     def _frames(self, channels: int) -> tuple[Tensor, Tensor] | None:
         """Mean and std, each (C, 16, 1, 1)."""
-        given = [self.config.get(name) or () for name in ("latents_mean", "latents_std")]
-        if any(not values or len(values) % channels for values in given):
+        given = [numbers(name, self.config.get(name) or ()) for name in ("latents_mean", "latents_std")]
+        mean, std = given
+        if not len(mean) or len(mean) != len(std) or len(mean) % positive_int("channels", channels):
             return None
-        mean, std = (torch.tensor(values).view(channels, -1, 1, 1) for values in given)
-        return mean, std
+        return mean.view(channels, -1, 1, 1), std.view(channels, -1, 1, 1)
 
     def statistics(self, shape: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+        shape = latent_shape(shape)
         known = self._frames(shape[0])
         if known is None:
             return None
@@ -165,13 +173,15 @@ class MiniMaxCodec(PixelCodec):
         mean, std = (x.new_tensor(values).view(-1, 1, 1, 1) for values in (self.pixel_mean, self.pixel_std))
         return ((x + 1) / 2 - mean) / std
 
-    def units(self, num_frames: int) -> Units:
+    def units(self, num_frames: int) -> Units | None:
         """Chunks of 17 frames. A window of the decoder has the 5 latents of a chunk and 2 of the next one.
 
         It decodes to 22 frames, and fades into the next one over the last 5 of them (`_blend` of the class).
         """
         vae, chunk = self.vae, self.config["clip_length"]
         number, fade = num_frames // chunk, vae.frame_overlap
+        if not number:
+            return None
         weight = torch.arange(fade, device=self.device).view(-1, 1, 1) / fade
 
         def encode(x: Tensor, memory: None) -> tuple[Any, None]:
@@ -261,8 +271,16 @@ class CogVideoXCodec(Codec):
 class FeatureCacheCodec(Codec):
     """Wan and Qwen-Image: one frame, then 4 at a time; each convolution leaves its last frames in a list."""
 
-    def units(self, num_frames: int) -> Units:
+    @property
+    def in_channels(self) -> int:
+        patch = self.config.get("patch_size") or 1  # Wan 2.2's: squares of pixels that become channels
+        return (self.config.get("input_channels") or self.config.get("in_channels") or 3) // patch**2
+
+    def units(self, num_frames: int) -> Units | None:
         vae, patch = self.vae, self.config.get("patch_size")
+        ratio = self.temporal_ratio
+        if ratio not in (1, 2, 4):
+            return None
         self.check_untiled()
         takes_first = "first_chunk" in signature(vae.decoder.forward).parameters
 
@@ -279,12 +297,16 @@ class FeatureCacheCodec(Codec):
             y, memory = run(vae.decoder, vae.post_quant_conv(z), memory, **more)
             return (unpatchify(y, patch) if patch else y).clamp(-1, 1), memory
 
-        groups = (num_frames - 1) // 4
-        return Units([1] + [4] * groups, [1] * (groups + 1), encode, decode, exact=False)
+        groups = (num_frames - 1) // 4  # the class takes 4 frames at a time, whatever its ratio is
+        return Units([1] + [4] * groups, [1] * (1 + groups * 4 // ratio), encode, decode, exact=False)
 
 
 class MagvitCodec(Codec):
     """MAGVIT-v2 of the lab: each convolution leaves the frames that its next windows see."""
+
+    @property
+    def in_channels(self) -> int:
+        return self.config["in_channels"]
 
     def units(self, num_frames: int) -> Units:
         vae, ratio = self.vae, self.vae.temporal_compression_ratio

@@ -27,6 +27,7 @@ from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
+from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from ..gaussian import at_least_float32
@@ -232,7 +233,7 @@ class Codec:
         check_video("x", x)
         self.check_length(x.shape[2])
         if self.family:
-            self._check_clip(x)
+            self.check_clip(x)
         try:
             z = self.encode(x)
             y = self.decode(z, x.shape[2])
@@ -249,8 +250,8 @@ class Codec:
             )
         return LatentAndSample(z, y)
 
-    def _check_clip(self, x: Tensor) -> None:
-        """Refuse what a class of a known family fails on: some of them stay broken afterwards."""
+    def check_clip(self, x: Tensor) -> None:
+        """Refuse a clip of channels, a dtype or a size that classes fail on: some of them stay broken afterwards."""
         check_video("x", x, self.in_channels)
         check_dtype("x", x, self.dtype)
         for name, side in zip(("height", "width"), x.shape[3:], strict=True):
@@ -373,6 +374,10 @@ class Codec:
     @cached_property
     def _without_weights(self) -> "Codec | None":
         """A Codec of a copy of the model on the meta device; None if the model cannot be copied."""
+        hooked = any(hasattr(module, "_diffusers_hook") for module in getattr(self.vae, "modules", list)())
+        if hooked and isinstance(self.vae, ModelMixin):
+            with torch.device("meta"):  # a copy would have the hooks too, which move real weights
+                return type(self)(type(self.vae).from_config(self.vae.config).to(self.dtype).eval())
         return self._copy(lambda value: torch.empty_like(value, device="meta", requires_grad=False))
 
     def fresh(self) -> "Codec":
@@ -404,6 +409,10 @@ class Codec:
         Raises ValueError with the reason if the model cannot be streamed, or does not keep num_frames.
         """
         self.check_length(num_frames)
+        kept = [num_frames] if self.family else self.kept_lengths(num_frames)
+        if kept and num_frames not in kept:
+            near = f"nearest lengths that it keeps: {' and '.join(map(str, kept))}"
+            raise ValueError(f"{self.name} does not keep {count(num_frames, 'frame')}; {near}")
         if chunked not in (None, self.chunk is not None):
             raise ValueError(f"chunked must be {self.chunk is not None} for {self.name}, got {chunked!r}")
         units = self.units(num_frames)
@@ -464,7 +473,7 @@ class Codec:
         Normalised latents, which diffusion models get, are (z - mean) / std. Most families have one number a channel,
         the `mean_std`. Cosmos has one for each latent frame too, and Flux2 for each place in patches of 2x2 cells.
         """
-        known = self.mean_std(shape[0])
+        known = self.mean_std(latent_shape(shape)[0])
         return known and (known[0].view(-1, 1, 1, 1), known[1].view(-1, 1, 1, 1))
 
     def mean_std(self, channels: int) -> tuple[Tensor, Tensor] | None:
@@ -474,10 +483,11 @@ class Codec:
         latents_mean or shift_factor, latents_std and scaling_factor from the config or from buffers. A family with
         several numbers a channel (see `statistics`) has the mean and std over all of them here.
         """
+        positive_int("channels", channels)
         known = dict(self.vae.named_buffers()) if isinstance(self.vae, nn.Module) else {}
         known |= {name: value for name, value in self.config.items() if value is not None}
         names = {"latents_mean", "latents_std", "shift_factor", "scaling_factor"} & known.keys()
-        given = {name: torch.as_tensor(known[name], dtype=torch.float32).flatten() for name in names}
+        given = {name: numbers(name, known[name]) for name in names}
         if not given:
             return None
         mean = given.get("latents_mean", given.get("shift_factor", torch.zeros(1)))
@@ -510,6 +520,31 @@ class Codec:
 
     def note_frame_norms(self) -> None:
         """Record in the config that every norm now has separate statistics for each frame, so that saving keeps it."""
+
+
+def latent_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of a clip's latents, (C, L, h, w), without the batch. Raises ValueError for another one."""
+    if not isinstance(shape, Sequence) or isinstance(shape, str) or len(shape) != 4:
+        raise ValueError(f"shape must be (C, L, h, w), without the batch, got {shape!r}")
+    return tuple(positive_int("shape", side) for side in shape)
+
+
+def numbers(name: str, value: Any) -> Tensor:
+    """Return an entry of a config, or a buffer, as float32 (n,).
+
+    Raises ValueError if one of its numbers is not finite, or is 0 and divides latents.
+    """
+    try:
+        values = torch.as_tensor(value, dtype=torch.float32).flatten()
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{name} of the model must be numbers, got {value!r}") from None
+    divides = not name.endswith(("mean", "shift_factor"))
+    if values.is_meta:
+        return values
+    if not values.isfinite().all() or (divides and not values.all()):
+        rule = "finite and not 0" if divides else "finite"
+        raise ValueError(f"{name} of the model must be {rule}, got {values.tolist()}")
+    return values
 
 
 _REGISTERED: dict[str, tuple[type, type[Codec]]] = {}  # name of a class -> the class and its Codec

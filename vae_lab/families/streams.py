@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from diffusers.models.autoencoders.vae import DecoderOutput, IdentityDistribution
+from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor
 
-from ..utils.checks import check_dtype, check_video
+from ..utils.checks import check_dtype, check_video, integer_within
 from ..utils.text import count, first_line
 
 
@@ -46,6 +46,7 @@ class UnitStream:
         """Inputs of the whole stream."""
         self._unit, self._memory = 0, None
         self._waiting: Tensor | None = None
+        self._shape: tuple[int, ...] | None = None  # batch, channels, height and width of the inputs so far
 
     @property
     def position(self) -> int:
@@ -60,30 +61,45 @@ class UnitStream:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in plain numbers and tensors, for torch.save. Later calls do not change it."""
-        state = {"unit": self._unit, "waiting": self._waiting, "memory": self._memory}
-        return {"takes": self.takes, "num_frames": self.num_frames} | state
+        plan = {"model": self.codec.name, "takes": self.takes, "num_frames": self.num_frames, "lengths": self._lengths}
+        return plan | {"unit": self._unit, "shape": self._shape, "waiting": self._waiting, "memory": self._memory}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Resume at the position of `state_dict`, of the same model. Raises ValueError if it is another stream's."""
+        """Resume at the position of `state_dict`, of the same model, whose weights are not compared.
+
+        Raises ValueError if the state is another stream's or contradicts itself.
+        """
         mine = self.state_dict()
         if not isinstance(state, Mapping) or state.keys() != mine.keys():
             raise ValueError(f"state must be from {type(self).__name__}.state_dict, with {', '.join(mine)}")
-        for name in ("takes", "num_frames"):
+        for name in ("model", "takes", "num_frames", "lengths"):
             if state[name] != mine[name]:
                 raise ValueError(f"state is of a stream with {name} {state[name]!r}, this one has {mine[name]!r}")
-        self._unit, self._waiting, self._memory = state["unit"], state["waiting"], state["memory"]
+        unit = integer_within("unit of state", state["unit"], 0, len(self._lengths))
+        shape, waiting, memory = state["shape"], state["waiting"], state["memory"]
+        due = self._lengths[unit] if unit < len(self._lengths) else 1
+        if (memory is not None and not unit) or (shape is None and unit):
+            raise ValueError(f"state contradicts itself: shape {shape} and {type(memory).__name__} after {unit} units")
+        if waiting is not None and not (
+            isinstance(waiting, Tensor) and waiting.ndim == 5 and _frame(waiting) == shape and waiting.shape[2] < due
+        ):
+            raise ValueError(f"state contradicts itself: what waits must be fewer than {due} of shape {shape} each")
+        self._unit, self._shape, self._waiting, self._memory = unit, shape, waiting, memory
 
     def _feed(self, name: str, x: Tensor, channels: int) -> list[Any]:
         """Take inputs and return the outputs of the units that they complete. An exception changes nothing."""
+        if self.takes == "frame":
+            self.codec.check_clip(x)
         check_video(name, x, channels)
         check_dtype(name, x, self.codec.dtype)
+        if self._shape not in (None, _frame(x)):
+            began = f"(B, C, H, W) {self._shape}, got {_frame(x)}"
+            raise ValueError(f"{name} must have the shape that the stream began with, {began}")
         if self.position + x.shape[2] > self.length:
             left = f"only {self.length - self.position} of the {self.length} of num_frames={self.num_frames} are left"
             raise ValueError(f"{name} has {count(x.shape[2], self.takes)}, but {left}")
-        unit, memory, outputs = self._unit, self._memory, []
+        unit, memory, outputs, shape = self._unit, self._memory, [], _frame(x)
         if self._waiting is not None:
-            if (began := self._waiting[:, :, 0].shape) != x[:, :, 0].shape:
-                raise ValueError(f"{name} must have the shape that the stream began with, {tuple(began)} a frame")
             x = torch.cat([self._waiting, x], dim=2)
         while unit < len(self._lengths) and x.shape[2] >= self._lengths[unit]:
             piece = x[:, :, : self._lengths[unit]]
@@ -96,7 +112,7 @@ class UnitStream:
                 raise ValueError(f"{what}: {reason}") from error
             outputs.append(output)
             x, unit = x[:, :, self._lengths[unit] :], unit + 1
-        self._unit, self._memory = unit, memory
+        self._unit, self._memory, self._shape = unit, memory, shape
         self._waiting = x.clone() if x.shape[2] else None  # a slice would keep all of x
         return outputs
 
@@ -109,12 +125,17 @@ class UnitEncoder(UnitStream):
     @torch.no_grad()
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
         """Encode the next frames (B, 3, T, H, W) in [-1, 1] to the posterior of the latents that they complete."""
+        before = self.state_dict()
         posteriors = self._feed("x", x, self.codec.in_channels)
-        if posteriors:
-            parameters = torch.cat([posterior.parameters for posterior in posteriors], dim=2)
-            return AutoencoderKLOutput(latent_dist=type(posteriors[0])(parameters))
-        none = (len(x), self.codec.latent_channels, 0, *(side // self.codec.spatial_ratio for side in x.shape[3:]))
-        return AutoencoderKLOutput(latent_dist=IdentityDistribution(x.new_zeros(none)))
+        if not posteriors:
+            like = self.codec.trial_posterior((*x.shape[:2], self._lengths[0], *x.shape[3:]))
+            if like is None:
+                self.load_state_dict(before)
+                least = count(self._lengths[0], self.takes)
+                raise ValueError(f"x must complete a unit of {self.codec.name}, of {least}: its latents are unknown")
+            posteriors = [type(like)(x.new_zeros(like.parameters.shape)[:, :, :0])]
+        parameters = torch.cat([posterior.parameters for posterior in posteriors], dim=2)
+        return AutoencoderKLOutput(latent_dist=type(posteriors[0])(parameters))
 
 
 class UnitDecoder(UnitStream):
@@ -126,5 +147,10 @@ class UnitDecoder(UnitStream):
     def decode(self, z: Tensor) -> DecoderOutput:
         """Decode the next raw latents (B, C, L, h, w): `.sample` is the frames (B, 3, T, H, W) that they complete."""
         outputs = self._feed("z", z, self.codec.latent_channels)
-        none = (len(z), self.codec.in_channels, 0, *(side * self.codec.spatial_ratio for side in z.shape[3:]))
+        ratio = self.codec.spatial_ratio or 1
+        none = (len(z), self.codec.in_channels, 0, *(side * ratio for side in z.shape[3:]))
         return DecoderOutput(sample=torch.cat(outputs, dim=2) if outputs else z.new_zeros(none))
+
+
+def _frame(x: Tensor) -> tuple[int, ...]:
+    return tuple(x[:, :, 0].shape)

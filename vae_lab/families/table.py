@@ -444,12 +444,12 @@ def family_named(name: str | Family) -> Family:
     """Return the family of that name, in any case. Raises ValueError with near names if there is none."""
     if isinstance(name, Family):
         return name
-    if not isinstance(name, str) or name.lower() not in FAMILIES:
-        given = str(name).lower()
+    given = str(name).strip().lower()
+    if not isinstance(name, str) or given not in FAMILIES:
         begins = [known for known in FAMILIES if given and known.startswith(given)]
         near = begins or difflib.get_close_matches(given, FAMILIES) or list(FAMILIES)
         raise ValueError(f"family must be one of the known ones, such as {', '.join(near)}; got {name!r}")
-    return FAMILIES[name.lower()]
+    return FAMILIES[given]
 
 
 def latent_size(family: str, num_frames: int, height: int, width: int) -> tuple[int, int, int]:

@@ -34,7 +34,7 @@ def coding(method: Method) -> Method:
     def call(self: Any, *args: Any, return_dict: bool = True, **kwargs: Any) -> Any:
         if not args and first in kwargs:
             args = (kwargs.pop(first),)
-        if len(args) > number:  # diffusers' classes take return_dict without its name too
+        if len(args) == number + 1:  # diffusers' classes take return_dict without its name too
             args, return_dict = args[:number], args[number]
         given = args[0] if args and isinstance(args[0], Tensor) else None  # check_video says what it must be
         if given is not None and given.is_floating_point() and not torch.compiler.is_compiling():
