@@ -244,7 +244,7 @@ def test_streams_refuse_what_does_not_fit():
     with pytest.raises(ValueError, match="state must be from UnitDecoder.state_dict, with model, takes"):
         decoder.load_state_dict({})
     small = codec_of(tiny_model("CogVideoX")).stream(16)
-    with pytest.raises(ValueError, match="AutoencoderKLCogVideoX failed on 8 frames of 4x4: "):
+    with pytest.raises(ValueError, match=r"height \(4\) must be a multiple of .* ratio \(8\)"):
         small.encoder.encode(noise(1, 3, 16, 4, 4))
     with pytest.raises(ValueError, match="AutoencoderKLCogVideoX failed on 2 latent frames of 0x0|z must"):
         small.decoder.decode(noise(1, 4, 2, 0, 0))
