@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from vae_lab import to_frames, to_tensor
-from vae_lab.checkpoints.bundled import LAB_GENERATORS
 from vae_lab.generation import Generator, STDiT3, all_prompts, load_generator, prompted_clip, score
 from vae_lab.generation.judge import KINDS, Scores
 
@@ -66,8 +65,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=DATA, help=argparse.SUPPRESS)
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    for (name, folder_name), run in zip(LAB_GENERATORS.items(), (args.full, args.factorised), strict=True):
-        folder = args.data / folder_name
+    for name, run in (("lab_generator", args.full), ("lab_generator_factorised", args.factorised)):
+        folder = args.data / name
         if run:
             pack(run, folder)
         if (folder / "config.json").is_file():

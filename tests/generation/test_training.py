@@ -337,7 +337,7 @@ def test_the_command_trains_and_generates(vae, tmp_path, capsys):
 def test_bad_commands_are_refused(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     try:
-        code = main(["generate", *arguments])
+        code = main(["generate", *([] if "--model" in arguments else ["--model", "nowhere"]), *arguments])
     except SystemExit as stop:
         code = stop.code
     assert code == 2 and message in capsys.readouterr().err

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoints.bundled import LAB_GENERATORS, lab_weights
 from ..checkpoints.loading import load
 from ..families.codec import codec_of
 from ..utils.checks import check_known, check_video, torch_seed
@@ -173,10 +172,9 @@ class Generator:
 def load_generator(folder: str | Path, vae: Any = None) -> Generator:
     """Load what `Generator.save_pretrained` or a training wrote, and its VAE unless a copy of it is given.
 
-    folder: "lab-generator" or "lab-generator-factorised" (the trained weights in data/), or a folder.
     Raises FileNotFoundError if the folder has no generator.json, ValueError if the VAE does not fit.
     """
-    folder = lab_weights(str(folder)) if folder in LAB_GENERATORS else Path(folder)
+    folder = Path(folder)
     if not (folder / SETTINGS).is_file():
         raise FileNotFoundError(f"{folder} holds no generator: there is no {SETTINGS}, which `vae-lab train` writes")
     settings, transformer = GeneratorSettings.read(folder / SETTINGS), load(folder)
