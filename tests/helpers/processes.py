@@ -61,6 +61,9 @@ def _main(arguments: list[str], printed: Path, largest_file: int | None, before:
 def forked_workers():
     """Inside, the workers of joblib and Dask are forked."""
     import dask
+
+    # First imported inside dask.config.set, it would lose its defaults at the end
+    import distributed  # noqa: F401
     from joblib.externals.loky.backend import context
 
     ensure_running()  # before Dask says what to import
