@@ -359,7 +359,7 @@ def inspect(args: argparse.Namespace) -> int:
 
 
 def probe(args: argparse.Namespace) -> int:
-    """`vae-lab probe`."""
+    """`vae-lab probe`: 1 if nothing could be measured."""
     from tqdm import tqdm
 
     from .probes.report import probe
@@ -367,7 +367,7 @@ def probe(args: argparse.Namespace) -> int:
     vae = _load(args, args.checkpoint)
     report = probe(vae, args.frames, progress=lambda names: tqdm(names, "probe", leave=False, disable=None))
     _print_facts(report.describe())
-    return 0
+    return 0 if report.results else exit_codes.STOPPED
 
 
 def train(args: argparse.Namespace) -> int:

@@ -282,13 +282,20 @@ def test_bad_input_of_the_commands(saved, tmp_path, capsys):
         assert f"the config of {broken} makes no model: TypeError: " in refusal(capsys, command, broken)
     for name, changes, reason in [
         ("dc-ae", {"encoder_block_out_channels": [7, 8, 9, 8, 8, 8]}, "AssertionError"),
-        ("cosmos 8x8x8", {"temporal_compression_ratio": 0}, "math domain error"),
+        (
+            "cosmos 8x8x8",
+            {"temporal_compression_ratio": 0},
+            "math domain error\nits temporal_compression_ratio is 0; with the default 8 it makes one\n",
+        ),
         ("easyanimate", {"down_block_types": ["X"] * 4}, "Unknown up block type: X|Unknown down block type: X"),
     ]:
         config = json.loads((saved(name) / "config.json").read_text())
         (broken / "config.json").write_text(json.dumps({**config, **changes}))
         error = refusal(capsys, "inspect", broken)
         assert re.search(f"the config of {broken} makes no model: ({reason})", error), error
+    (broken / "config.json").write_text(json.dumps({**config, "_class_name": "AutoencoderKLWann"}))
+    assert "_class_name 'AutoencoderKLWann'" in (error := refusal(capsys, "inspect", broken))
+    assert "close matches: AutoencoderKLWan," in error
 
 
 def test_latents_of_another_family(model):

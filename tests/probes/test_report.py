@@ -155,6 +155,10 @@ def test_a_new_probe_is_one_row_of_the_report(tmp_path, capsys, monkeypatch):
     vae.save_pretrained(tmp_path / "vae")
     assert main(["probe", str(tmp_path / "vae")]) == 0
     assert capsys.readouterr().out.endswith(f"\nbrightness   {measured!r}\n")
+    monkeypatch.setattr(report_module, "PROBES", {"brightness": Probe(_brightness)})
+    vae.temporal.save_pretrained(tmp_path / "temporal")
+    assert main(["probe", str(tmp_path / "temporal"), "--frames", "5"]) == 1  # nothing is measured
+    assert "no brightness latents have no brightness\n" in capsys.readouterr().out
 
 
 def test_a_row_may_say_its_results_in_words_of_its_own(monkeypatch):

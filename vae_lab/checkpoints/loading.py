@@ -8,7 +8,9 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
+from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -251,10 +253,12 @@ def _recognise(config: Mapping[str, Any], source: str | Path) -> tuple[str, type
         return "open_sora", STDiT3
     cls = STDiT3 if name == STDiT3.__name__ else class_named(name)
     if cls is None or not issubclass(cls, ModelMixin):
+        near = get_close_matches(str(name), {family.class_name: None for family in FAMILIES.values()})
+        advice = f"close matches: {', '.join(near)}; " if near else ""
         raise ValueError(
             f"{source}: config.json is of no known layout (_class_name {name!r}, model_type "
-            f"{config.get('model_type')!r}); known are {', '.join(FAMILIES)}, Open-Sora's {open_sora.MODEL_TYPE} and "
-            f"{open_sora_stdit.MODEL_TYPE}, and diffusers' Autoencoder classes; vae_lab.families.register adds a "
+            f"{config.get('model_type')!r}); {advice}known are {', '.join(FAMILIES)}, Open-Sora's "
+            f"{open_sora.MODEL_TYPE} and {open_sora_stdit.MODEL_TYPE}, and diffusers' Autoencoder classes; vae_lab.families.register adds a "
             "ModelMixin of another library"
         )
     return "vae_lab" if cls.__module__.startswith("vae_lab.") else "diffusers", cls
@@ -271,27 +275,36 @@ def _read_spatial_config(checkpoint: _Checkpoint, config: SpatialConfig) -> Mapp
     return read_json(path / "config.json" if path.is_dir() else path)
 
 
-@contextmanager
-def _building(source: str) -> Iterator[None]:
-    """Turn whatever a model's constructor raises into a ValueError: a config may hold anything."""
-    try:
-        yield
-    except Exception as error:
-        kind = "" if type(error) is ValueError else type(error).__name__  # such as an assertion without a text
-        reason = ": ".join(filter(None, (kind, str(error))))
-        raise ValueError(f"the config of {source} makes no model: {reason}") from error
-
-
 def _model(checkpoint: _Checkpoint, spatial_config: Mapping[str, Any]) -> ModelMixin:
     """The model of a checkpoint's config. Its parameters have no memory yet."""
-    with _building(checkpoint.source), init_empty_weights():
-        if checkpoint.layout == "open_sora" and checkpoint.cls is STDiT3:
-            return STDiT3(**open_sora_stdit.to_config(checkpoint.config))
+    cls, config = checkpoint.cls, dict(checkpoint.config)
+    try:
         if checkpoint.layout == "open_sora":
-            return VideoVAE(**open_sora.to_config(checkpoint.config, spatial_config))
-        vae = checkpoint.cls.from_config(dict(checkpoint.config))
-    vae.register_to_config(_name_or_path=str(checkpoint.folder))  # as from_pretrained does
+            stdit = cls is STDiT3
+            config = open_sora_stdit.to_config(config) if stdit else open_sora.to_config(config, spatial_config)
+        vae = _empty(cls, config)
+    except Exception as error:  # a config may hold anything, and constructors raise anything
+        kind = "" if type(error) is ValueError else type(error).__name__  # such as an assertion without a text
+        reason = ": ".join(filter(None, (kind, str(error))))
+        culprits = "".join(f"\n{text}" for text in _culprits(cls, config))
+        raise ValueError(f"the config of {checkpoint.source} makes no model: {reason}{culprits}") from error
+    if checkpoint.layout != "open_sora":
+        vae.register_to_config(_name_or_path=str(checkpoint.folder))  # as from_pretrained does
     return vae
+
+
+def _empty(cls: type[ModelMixin], config: Mapping[str, Any]) -> ModelMixin:
+    with init_empty_weights():
+        return cls.from_config(dict(config))
+
+
+def _culprits(cls: type[ModelMixin], config: Mapping[str, Any]) -> Iterator[str]:
+    """Name each entry of a config with whose default the model could be made, if there are such entries."""
+    for name, parameter in signature(cls).parameters.items():
+        if name in config and parameter.default not in (parameter.empty, config[name]):
+            with suppress(Exception):
+                _empty(cls, {**config, name: parameter.default})
+                yield f"its {name} is {config[name]!r}; with the default {parameter.default!r} it makes one"
 
 
 def _fit(checkpoint: _Checkpoint, headers: Headers, vae: ModelMixin, entry: str | None) -> Fit:
