@@ -258,8 +258,8 @@ def _recognise(config: Mapping[str, Any], source: str | Path) -> tuple[str, type
         raise ValueError(
             f"{source}: config.json is of no known layout (_class_name {name!r}, model_type "
             f"{config.get('model_type')!r}); {advice}known are {', '.join(FAMILIES)}, Open-Sora's "
-            f"{open_sora.MODEL_TYPE} and {open_sora_stdit.MODEL_TYPE}, and diffusers' Autoencoder classes; vae_lab.families.register adds a "
-            "ModelMixin of another library"
+            f"{open_sora.MODEL_TYPE} and {open_sora_stdit.MODEL_TYPE}, and diffusers' Autoencoder classes; "
+            "vae_lab.families.register adds a ModelMixin of another library"
         )
     return "vae_lab" if cls.__module__.startswith("vae_lab.") else "diffusers", cls
 
