@@ -43,6 +43,21 @@ from .dependency import (
 from .dependency import (
     future_leak as future_leak,
 )
+from .equivariance import (
+    MOVEMENTS as MOVEMENTS,
+)
+from .equivariance import (
+    LatentEquivariance as LatentEquivariance,
+)
+from .equivariance import (
+    Moved as Moved,
+)
+from .equivariance import (
+    Movement as Movement,
+)
+from .equivariance import (
+    latent_equivariance as latent_equivariance,
+)
 from .receptive_fields import (
     AxisField as AxisField,
 )

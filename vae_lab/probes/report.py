@@ -23,12 +23,14 @@ from ..video.frames import to_tensor
 from .attribution import LeakAttribution
 from .causality import Leaks, attribute, leaks
 from .chunks import ChunkInvariance, chunk_invariance
+from .equivariance import LatentEquivariance, latent_equivariance
 from .receptive_fields import ReceptiveField, receptive_field
 from .seams import SeamProfile, StaticVideo, seam_profile, static_video_test
 
 CHUNKS = 3  # in the long clip: with two, a single border would decide
 FIELD_CELLS = 3  # latent cells along height and width for fields in time, which hardly depend on space
 ROUNDING = 1e-5  # of the largest value: in float32, chunks that differ by less agree
+SEEN_CELLS = 5  # least latent cells a side for movements, after which some must still lie inside
 DEFAULT_RATIO = 8  # pixels per latent cell, of models that do not tell
 
 
@@ -129,6 +131,7 @@ class ProbeReport(NamedTuple):
     chunks: ChunkInvariance | None
     seams: SeamProfile | None  # errors in the reconstruction of a moving clip, at the borders of its chunks
     static: StaticVideo | None  # motion in the reconstruction of a clip in which nothing moves
+    equivariance: LatentEquivariance | None  # what moving the latents costs, against moving the clip
     results: dict[str, Any]  # everything measured, by name, including the results of rows that were added to PROBES
     texts: dict[str, str]  # title -> text about the results
     notes: dict[str, str]  # row of PROBES that could not measure this model -> the reason
@@ -257,12 +260,17 @@ def _describe_chunks(results: dict[str, Any]) -> dict[str, str]:
     return {"chunks": text}
 
 
-def _seams(subject: Subject) -> dict[str, Any]:
-    codec, lengths = subject.codec, subject.lengths
+def _side(subject: Subject) -> int:
+    """Height and width of clips with content, which the model takes."""
+    codec = subject.codec
     if codec.takes != "pixels":
         raise ValueError(f"a {codec.name} takes {codec.takes}: probe the whole model, which takes pixels")
-    side = max(padded_size(subject.size, codec.spatial_ratio or 1), codec.smallest_side)
-    total, size = sum(lengths), (side, side)
+    return max(padded_size(subject.size, codec.spatial_ratio or 1), codec.smallest_side)
+
+
+def _seams(subject: Subject) -> dict[str, Any]:
+    codec, lengths = subject.codec, subject.lengths
+    total, size = sum(lengths), (_side(subject),) * 2
     moving, still = (
         to_tensor(synthetic_clip(kind, num_frames, size).frames).to(codec.device, codec.dtype)
         for kind, num_frames in (("texture", total), ("static", 1))
@@ -276,10 +284,23 @@ def _seams(subject: Subject) -> dict[str, Any]:
     return {"seams": profile, "static": static_video_test(reconstruct, still, total, codec.chunk)}
 
 
+def _equivariance(subject: Subject) -> dict[str, Any]:
+    codec, side = subject.codec, _side(subject)
+    if codec.spatial_ratio is None:
+        raise ValueError(f"it is unknown how many pixels a latent cell of {codec.name} has")
+    side = max(side, SEEN_CELLS * codec.spatial_ratio)
+    clip = to_tensor(synthetic_clip("texture", subject.chunk, (side, side)).frames).to(codec.device, codec.dtype)
+    measured = latent_equivariance(
+        codec.encode, lambda z: codec.decode(z, subject.chunk).clamp(-1, 1), clip, codec.spatial_ratio
+    )
+    return {"equivariance": measured}
+
+
 PROBES: dict[str, Probe] = {
     "causality": Probe(_causality, _describe_causality),
     "fields": Probe(_fields, _describe_fields),
     "chunks": Probe(_chunks, _describe_chunks),
     "seams": Probe(_seams),
+    "equivariance": Probe(_equivariance),
 }
 """What `probe` runs: name -> how to measure a model, and how to describe the result."""
