@@ -16,7 +16,8 @@ PACKAGE = ROOT / "vae_lab"
 PAGE = ROOT / "docs" / "design.md"
 MODELS = ("causal_conv", "gaussian", "spatial_vae", "temporal_vae", "video_vae", "streaming", "magvit_v2")
 # Modules of the wing `generation` that know no VAE
-FLOW, PROMPTS = ("rectified_flow", "stdit"), ("judge", "prompted_clips", "prompts")
+FLOW = ("rectified_flow", "stdit", "diffusers_transformers")
+PROMPTS = ("judge", "prompted_clips", "prompts")
 TITLES = {"models": "the models", "model_probes": "probes.causality, probes.report"}
 TITLES |= {"flow": "generation.stdit, generation.rectified_flow", "prompts": "generation.prompts, generation.judge"}
 BLOCK = re.compile(r"```mermaid\n.*?```\n", re.S)

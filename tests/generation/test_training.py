@@ -244,6 +244,7 @@ def test_latents_of_another_size_are_refused(whole, latent):
         (dict(normalise=1), "normalise must be true or false, got 1"),
         (dict(part="temporal"), "part must be one of generation, got 'temporal'"),
         (dict(model=[1]), r"model must be a table of arguments, got \[1\]"),
+        (dict(transformer="DiT"), "transformer must be one of STDiT3, LatteTransformer3DModel, .*, got 'DiT'"),
     ],
     ids=str,
 )
@@ -281,7 +282,9 @@ def test_the_learning_rate_rises_stays_and_falls():
 
 def test_a_new_transformer_depends_on_the_seed_alone():
     config = config_of("lab")
-    a, b, c = (new_transformer(dataclasses.replace(config, seed=seed), 5).state_dict() for seed in (0, 0, 1))
+    a, b, c = (
+        new_transformer(dataclasses.replace(config, seed=seed), (5, 3, 12, 12)).state_dict() for seed in (0, 0, 1)
+    )
     assert same(a, b) and not same(a, c)
 
 
@@ -290,7 +293,9 @@ def test_recipes_are_of_generators():
     full, factorised = (read_recipe(path) for path in reversed(recipes))
     assert (full.model["attention"], factorised.model["attention"]) == ("full", "factorised")
     assert dataclasses.replace(factorised, model=full.model) == full  # the twin differs in nothing else
-    count = {sum(p.numel() for p in new_transformer(config, 4).parameters()) for config in (full, factorised)}
+    count = {
+        sum(p.numel() for p in new_transformer(config, (4, 5, 8, 8)).parameters()) for config in (full, factorised)
+    }
     assert len(count) == 1
 
 

@@ -20,6 +20,7 @@ from diffusers import ModelMixin
 
 from ..families.codec import class_named
 from ..families.table import FAMILIES
+from ..generation.diffusers_transformers import DiffusersTransformer
 from ..generation.stdit import STDiT3
 from ..utils.files import check_kind
 from ..video_vae import VideoVAE
@@ -251,7 +252,8 @@ def _recognise(config: Mapping[str, Any], source: str | Path) -> tuple[str, type
     name = config.get("_class_name")
     if name is None and open_sora_stdit.is_stdit(config):
         return "open_sora", STDiT3
-    cls = STDiT3 if name == STDiT3.__name__ else class_named(name)
+    transformers = {cls.__name__: cls for cls in (STDiT3, DiffusersTransformer)}
+    cls = transformers.get(str(name)) or class_named(name)
     if cls is None or not issubclass(cls, ModelMixin):
         near = get_close_matches(str(name), {family.class_name: None for family in FAMILIES.values()})
         advice = f"close matches: {', '.join(near)}; " if near else ""

@@ -1,4 +1,5 @@
 from .config import GenerationConfig as GenerationConfig
+from .diffusers_transformers import DiffusersTransformer as DiffusersTransformer
 from .generator import Generator as Generator
 from .generator import load_generator as load_generator
 from .judge import Reading as Reading

@@ -11,6 +11,7 @@ from ..utils.checks import check_above, check_at_least, check_one_of, check_text
 
 PART = "generation"
 SAMPLINGS = ("uniform", "logit-normal")
+TRANSFORMERS = ("STDiT3", "LatteTransformer3DModel", "CogVideoXTransformer3DModel", "AllegroTransformer3DModel")
 MOST_CLIPS = 1_000_000
 
 
@@ -22,7 +23,8 @@ class GenerationConfig:
     vae: str  # whose latents are generated: what `load` reads
     steps: int
     learning_rate: float  # warms up, stays, then decays to 0 by a cosine over the last `decay_fraction` of the steps
-    model: Mapping[str, Any] = field(default_factory=dict)  # arguments of STDiT3, but for channels and text
+    transformer: str = "STDiT3"  # or a class of diffusers in `diffusers_transformers.TRANSFORMERS`
+    model: Mapping[str, Any] = field(default_factory=dict)  # arguments of that class, but for sizes and text
     num_frames: int = 17
     size: int = 64  # height and width, in pixels
     fps: float = 24.0
@@ -49,6 +51,7 @@ class GenerationConfig:
         make_plain(self)
         check_one_of("part", self.part, (PART,))
         check_text("vae", self.vae)
+        check_one_of("transformer", self.transformer, TRANSFORMERS)
         if not isinstance(self.model, Mapping):
             raise ValueError(f"model must be a table of arguments, got {self.model!r}")
         object.__setattr__(self, "model", MappingProxyType(dict(self.model)))

@@ -1,4 +1,4 @@
-"""A trained generator: an STDiT3, the VAE whose latents it makes, and the numbers that tie them together."""
+"""A trained generator: a transformer, the VAE whose latents it makes, and the numbers that tie them together."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -15,6 +15,7 @@ from ..families.codec import codec_of
 from ..utils.checks import check_known, check_video, torch_seed
 from ..utils.files import read_text
 from ..video.frames import to_frames, to_tensor
+from .diffusers_transformers import DiffusersTransformer
 from .prompts import Prompt, embed
 from .rectified_flow import sample
 from .stdit import STDiT3
@@ -59,7 +60,7 @@ class Generator:
     Raises ValueError if the VAE is another than the one the transformer was trained on.
     """
 
-    def __init__(self, transformer: STDiT3, vae: Any, settings: GeneratorSettings):
+    def __init__(self, transformer: STDiT3 | DiffusersTransformer, vae: Any, settings: GeneratorSettings):
         self.transformer, self.settings, self.codec = transformer.eval(), settings, codec_of(vae)
         channels = transformer.config.in_channels
         for name in ("latents_mean", "latents_std"):
@@ -178,6 +179,8 @@ def load_generator(folder: str | Path, vae: Any = None) -> Generator:
     if not (folder / SETTINGS).is_file():
         raise FileNotFoundError(f"{folder} holds no generator: there is no {SETTINGS}, which `vae-lab train` writes")
     settings, transformer = GeneratorSettings.read(folder / SETTINGS), load(folder)
-    if not isinstance(transformer, STDiT3):
-        raise ValueError(f"{folder} must hold an STDiT3, it holds a {type(transformer).__name__}")
+    if not isinstance(transformer, STDiT3 | DiffusersTransformer):
+        raise ValueError(
+            f"{folder} must hold an STDiT3 or a DiffusersTransformer, it holds a {type(transformer).__name__}"
+        )
     return Generator(transformer, load(settings.vae) if vae is None else vae, settings)

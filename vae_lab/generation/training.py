@@ -1,6 +1,6 @@
 """Train a generator by rectified flow on cached latents; interrupted runs resume to the bit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
 from math import cos, pi
@@ -21,14 +21,16 @@ from ..training.run_folder import RunFolder
 from ..utils.checks import check_known
 from .config import GenerationConfig
 from .data import LatentClips, fingerprint, latent_clips
+from .diffusers_transformers import DiffusersTransformer
 from .generator import Generator, GeneratorSettings, load_generator
-from .prompts import WORDS, embed
+from .prompts import SLOTS, WORDS, embed
 from .rectified_flow import add_noise, draw_timesteps, flow_loss, velocity_in
 from .stdit import STDiT3
 
 FIELDS = ("step", "loss", "held_out_loss", "learning_rate", "grad_norm", "seconds")
 STEP_KEY, MEASURE_KEY = range(2)  # each kind of draw has a key beside the seed
 GIVEN = ("in_channels", "caption_channels", "model_max_length")  # of STDiT3, by the VAE and the prompts
+Transformer = STDiT3 | DiffusersTransformer
 
 
 class Progress(NamedTuple):
@@ -36,7 +38,7 @@ class Progress(NamedTuple):
 
     log: list[dict[str, Any]]  # all rows so far; FIELDS lists their keys
     steps: int  # of the whole run
-    transformer: STDiT3  # the moving average of the weights. Do not change or keep it
+    transformer: Transformer  # the moving average of the weights. Do not change or keep it
 
 
 def run_folder(out: str | Path, cache: str | Path | None = None) -> RunFolder:
@@ -73,17 +75,23 @@ def train_generator(
         return _Run(config, folder, accelerator, watch, progress and accelerator.is_main_process).train()
 
 
-def new_transformer(config: GenerationConfig, latent_channels: int) -> STDiT3:
-    """Make the transformer that a config describes. Equal seeds give equal weights.
+def new_transformer(config: GenerationConfig, latent_shape: Sequence[int]) -> Transformer:
+    """Make the transformer that a config describes, for latents (C, L, h, w). Equal seeds give equal weights.
 
-    Unlike Open-Sora's, it has no second half of channels, positions of scale 1 at the clips' size, and a last layer of
-    zeros, so that training begins with velocity 0.
+    The last layer has zeros, so that training begins with velocity 0. Unlike Open-Sora's, an STDiT3 has no second half
+    of channels, and positions of scale 1 at the clips' size.
     """
-    check_known("model (STDiT3)", config.model, [n for n in signature(STDiT3).parameters if n not in GIVEN])
-    given = dict(in_channels=latent_channels, caption_channels=len(WORDS), model_max_length=4)
-    usual = dict(pred_sigma=False, input_sq_size=config.size)
+    channels, *size = map(int, latent_shape)
+    given: dict[str, Any] = dict(in_channels=channels, caption_channels=len(WORDS), model_max_length=len(SLOTS))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
+        if config.transformer != STDiT3.__name__:
+            other = DiffusersTransformer(config.transformer, latent_size=size, arguments=dict(config.model), **given)
+            for parameter in other.transformer.proj_out.parameters():
+                torch.nn.init.zeros_(parameter)
+            return other
+        check_known("model (STDiT3)", config.model, [n for n in signature(STDiT3).parameters if n not in GIVEN])
+        usual = dict(pred_sigma=False, input_sq_size=config.size)
         model = STDiT3(**given | usual | dict(config.model))
     torch.nn.init.zeros_(model.final_layer.linear.weight)
     return model
@@ -110,7 +118,7 @@ class _Run(ResumableRun):
         with accelerator.main_process_first(), self.folder.explained(f"fill {self.folder.cache}"):
             clips = latent_clips(config, self.codec, self.folder.cache, self.progress)
         settings, latents = self._settings(clips)
-        transformer = new_transformer(config, latents.shape[1]).to(accelerator.device)
+        transformer = new_transformer(config, latents.shape[1:]).to(accelerator.device)
         self.average = AveragedModel(transformer, multi_avg_fn=partial(move_average, config.ema_decay))
         optimizer = torch.optim.AdamW(transformer.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(learning_rate_factor, config))
@@ -133,12 +141,16 @@ class _Run(ResumableRun):
         return generator
 
     @property
-    def _averaged(self) -> STDiT3:
-        return cast(STDiT3, self.average.module)
+    def _averaged(self) -> Transformer:
+        return cast(Transformer, self.average.module)
 
     def _settings(self, clips: LatentClips) -> tuple[GeneratorSettings, Tensor]:
         """Return what the finished generator must know, and the latents that it learns."""
         config, z = self.config, clips.latents
+        if config.keep_first and config.transformer != STDiT3.__name__:
+            raise ValueError(
+                f"keep_first ({config.keep_first}) must be 0 for a {config.transformer}, which keeps no frames"
+            )
         if config.keep_first and z.shape[2] < 2:
             raise ValueError(f"keep_first ({config.keep_first}) must be 0 for clips of one latent frame")
         training = z[: config.clips].double()
