@@ -1,4 +1,7 @@
-"""Write the sample clips in data/ again: `python scripts/make_clips.py`. Metrics compare with these lossy files."""
+"""Write the sample clips in data/ again: `python scripts/make_clips.py`. Metrics compare with these lossy files.
+
+dog.mp4 is real footage, which no script makes: data/README.md says where it is from.
+"""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
-"""Put trained halves into the bundled weights: `python scripts/make_lab.py --spatial RUN --temporal RUN`.
+"""Put trained halves into the bundled weights: `python scripts/make_lab.py --spatial RUN --lab-8 RUN`.
 
-RUN is the folder of a finished `vae-lab train`. Halves that are not given stay unchanged. data/lab and
-data/lab_frame_group hold the same 2D half and different temporal halves, in float16: that halves the files, with an
-error far below that of the model. After a change of the 2D half the temporal halves must be trained again.
+RUN is the folder of a finished `vae-lab train` or `scripts/tune_lab.py`. Halves that are not given stay unchanged. All
+sets hold the same 2D half and different temporal halves, in float16: that halves the files, with an error far below
+that of the model. After a change of the 2D half the temporal halves must be trained again.
 """
 
 import argparse
@@ -11,8 +11,10 @@ from pathlib import Path
 import torch
 
 from vae_lab import SpatialVAE, VideoVAE, load
+from vae_lab.checkpoints.bundled import LAB_WEIGHTS
 
 DATA = Path(__file__).parents[1] / "data"
+SETS = {name: LAB_WEIGHTS[name] for name in ("lab", "lab-frame-group", "lab-8")}
 MICRO_BATCH_SIZE = 4  # Open-Sora's; on a CPU, frames of 128 to 192 pixels take 0.6 of the time and memory of 16 at once
 
 
@@ -33,12 +35,13 @@ def stack(spatial: SpatialVAE, trained: VideoVAE) -> VideoVAE:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for half in ("spatial", "temporal", "frame-group"):
+    for half in ("spatial", *SETS):
         parser.add_argument(f"--{half}", type=Path, metavar="RUN")
-    parser.add_argument("--data", type=Path, default=DATA, help="folder of lab and lab_frame_group")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of the sets")
     args = parser.parse_args(argv)
     spatial = load(args.spatial / "model") if args.spatial else load(args.data / "lab").spatial
-    for folder, run in (("lab", args.temporal), ("lab_frame_group", args.frame_group)):
+    for name, folder in SETS.items():
+        run = getattr(args, name.replace("-", "_"))
         trained = load(run / "model" if run else args.data / folder)
         stack(spatial, trained).save_pretrained(args.data / folder)
         print(f"wrote {args.data / folder}")

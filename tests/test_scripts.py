@@ -16,19 +16,19 @@ def test_the_clips_are_what_their_script_makes():
         assert np.abs(stored.astype(int) - made).mean() < 5  # the file is lossy
 
 
-def test_halves_of_finished_runs_become_the_two_sets(tmp_path, capsys):
+def test_halves_of_finished_runs_become_the_sets(tmp_path, capsys):
     make_lab = script("make_lab")
     vae = small_vae(latents_std=(1.2345678, 1, 1, 1))
     spatial = small_vae().spatial
     spatial.register_to_config(micro_batch_size=None)  # as it was trained
     spatial.save_pretrained(tmp_path / "a" / "model")
-    for run in ("b", "c"):
+    for run in ("b", "c", "d"):
         vae.save_pretrained(tmp_path / run / "model")
     data = ["--data", str(tmp_path)]
-    make_lab.main(["--spatial", str(tmp_path / "a"), "--temporal", str(tmp_path / "b"),
-                   "--frame-group", str(tmp_path / "c"), *data])  # fmt: skip
+    make_lab.main(["--spatial", str(tmp_path / "a"), "--lab", str(tmp_path / "b"),
+                   "--lab-frame-group", str(tmp_path / "c"), "--lab-8", str(tmp_path / "d"), *data])  # fmt: skip
     printed = capsys.readouterr().out
-    for folder in ("lab", "lab_frame_group"):
+    for folder in ("lab", "lab_frame_group", "lab_8"):
         assert f"wrote {tmp_path / folder}\n" in printed
         made = load(tmp_path / folder)
         assert made.config.latents_std == [1.2346, 1, 1, 1]
@@ -37,6 +37,6 @@ def test_halves_of_finished_runs_become_the_two_sets(tmp_path, capsys):
             stored = getattr(made, half).state_dict()
             assert all(torch.equal(stored[key], value.half().float()) for key, value in source.state_dict().items())
     before = load(tmp_path / "lab_frame_group").state_dict()
-    make_lab.main(["--temporal", str(tmp_path / "c"), *data])  # what is not given stays as it is
+    make_lab.main(["--lab", str(tmp_path / "c"), *data])  # what is not given stays as it is
     after = load(tmp_path / "lab_frame_group").state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)

@@ -24,7 +24,8 @@ SHOWN_CHUNKS = 4  # by `sizes`, besides the last one
 MAX_SIZE = 1_000_000  # frames or pixels along an axis
 VIDEO_FILES = (".mp4", ".webm", ".gif")  # that `generate` writes
 LIKE_LAB = (
-    '"lab", "lab-frame-group", "lab-magvit", a folder, a weight file, or a Hub id (owner/name or owner/name/file)'
+    '"lab", "lab-frame-group", "lab-8", "lab-magvit", a folder, a weight file, or a Hub id (owner/name or '
+    "owner/name/file)"
 )
 
 
@@ -94,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = commands.add_parser("reconstruct", help="run a video through a VAE", description=description).add_argument
     add("input", type=path, metavar="IN", help="video, gif, image or folder of images")
     add("output", type=path, metavar="OUT", help="folder to write to; it is created if missing")
-    _add_model(add, "--model", default="lab")
+    _add_model(add, "--model", default="lab-8")
     add("--start", type=at_least(0), default=0, metavar="T", help="first frame, from 0 (default: 0)")
     add("--frames", type=at_least(1), metavar="N", help="number of frames (default: all)")
     add("--size", type=frame_size, metavar="HxW", help="scale to cover this size, crop to the middle")
@@ -115,6 +116,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--chunk", type=chunk, default=argparse.SUPPRESS, metavar="N", help=text)
     text = "frames per latent frame (default: 4)"
     add("--temporal-ratio", type=at_least(1), default=argparse.SUPPRESS, metavar="R", help=text)
+    text = "latent channels (default: 4, as released; the bundled lab-8 has 8)"
+    add("--channels", type=at_least(1), default=argparse.SUPPRESS, metavar="C", help=text)
     text = 'a family of VAEs, such as "wan 2.1", and what is known of it; "all": a table of all families'
     add("--family", metavar="NAME", help=text)
 
@@ -291,12 +294,13 @@ def sizes(args: argparse.Namespace) -> int:
     """`vae-lab sizes`."""
     given = vars(args)
     if args.family is not None:
-        for name in ("chunk", "temporal_ratio"):
+        for name in ("chunk", "temporal_ratio", "channels"):
             if name in given:
                 raise ValueError(f"--{name.replace('_', '-')} cannot be used with --family, which has its own")
         return _sizes_of(args.family, args.size)
     num_frames, height, width = args.size
     ratio, chunk = given.get("temporal_ratio", shapes.TEMPORAL_RATIO), given.get("chunk", shapes.MICRO_FRAME_SIZE)
+    channels = given.get("channels", shapes.LATENT_CHANNELS)
     padded = shapes.padded_size(height), shapes.padded_size(width)
     timeline = shapes.Timeline(num_frames, ratio, chunk)
     latent = shapes.latent_size((num_frames, *padded), ratio, micro_frame_size=chunk)
@@ -304,8 +308,9 @@ def sizes(args: argparse.Namespace) -> int:
     if padded != (height, width):
         rule = f"a multiple of {shapes.SPATIAL_RATIO} (the model refuses others)"
         print(f"padding      to {padded[0]}x{padded[1]}, {rule}")
-    print(f"latent       {count(latent[0], 'frame')} of {latent[1]}x{latent[2]}, 4 channels")
-    print(f"compression  {shapes.compression_ratio(args.size, latent):.1f} numbers to 1")
+    print(f"latent       {count(latent[0], 'frame')} of {latent[1]}x{latent[2]}, {count(channels, 'channel')}")
+    compression = shapes.compression_ratio(args.size, latent, latent_channels=channels)
+    print(f"compression  {compression:.1f} numbers to 1")
     chunks, groups = timeline.chunks, timeline.groups
     limit = "" if chunk is None else f" of up to {chunk} frames, each encoded alone"
     print(f"chunks       {len(chunks)}{limit}")

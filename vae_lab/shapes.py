@@ -18,6 +18,7 @@ from .utils.text import count as count  # public here: the notebooks print sizes
 
 MICRO_FRAME_SIZE = 17  # Open-Sora 1.2 encodes 17 frames at a time (`micro_frame_size` of the released config.json)
 TEMPORAL_RATIO = 4  # frames per latent frame: two of the three temporal_downsample flags are set
+LATENT_CHANNELS = 4  # of the released temporal half, as of its 2D half
 SPATIAL_RATIO = 8  # pixels per latent cell and axis: SDXL's 2D VAE halves height and width three times
 
 
@@ -206,7 +207,9 @@ def padded_size(size: int, multiple: int = SPATIAL_RATIO) -> int:
     return size + -size % positive_int("multiple", multiple)
 
 
-def compression_ratio(size: Sequence[int], latent: Sequence[int], channels: int = 3, latent_channels: int = 4) -> float:
+def compression_ratio(
+    size: Sequence[int], latent: Sequence[int], channels: int = 3, latent_channels: int = LATENT_CHANNELS
+) -> float:
     """How many times more numbers a clip of `size` (T, H, W) has than its latent of size `latent` (L, h, w).
 
     >>> compression_ratio((16, 256, 256), latent_size((16, 256, 256), micro_frame_size=None))

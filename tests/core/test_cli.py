@@ -233,6 +233,9 @@ def test_sizes(capsys):
     assert "chunk 2: frames 34-50 after 3 zero frames -> latents 10-14: 34 | 35-38 | 39-42 | 43-46 | 47-50" in printed
     assert main(["sizes", "51x256x256", "--chunk", "none"]) == 0
     assert "latent       13 frames of 32x32" in capsys.readouterr().out
+    assert main(["sizes", "51x256x256", "--channels", "8"]) == 0
+    printed = capsys.readouterr().out
+    assert "latent       15 frames of 32x32, 8 channels\n" in printed and "compression  81.6 numbers to 1" in printed
     assert main(["sizes", "1000x8x8"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 10
 

@@ -44,6 +44,7 @@ def test_a_config_survives_json_and_toml(tmp_path):
         (dict(part="temporal", stages=[STAGE], max_grad_norm=0), "max_grad_norm must be above 0 and finite, got 0"),
         (dict(part="temporal", stages=[STAGE], kl_weight=float("nan")), "kl_weight must be a number of at least 0"),
         (dict(part="temporal", stages=[STAGE], perceptual_weight=0.1), "must be given together"),
+        (dict(part="spatial", stages=[STAGE], start="frames"), '"frames" is for part "temporal", got part .spatial'),
         (dict(part="spatial", stages=[STAGE | dict(target="latents")]), 'stage .latents.: the 2D half is trained on'),
     ],
 )  # fmt: skip

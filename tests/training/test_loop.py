@@ -455,6 +455,20 @@ def test_whole_vaes_that_cannot_be_built(changes, message):
         new_half(video_config(**changes))
 
 
+def test_a_run_may_start_by_carrying_frames():
+    """Eight channels hold two of a group's four frames: closer to the latents than one frame and straight lines."""
+    model = dict(base_channels=24, channel_multipliers=[1, 2, 2], temporal_downsample=[True, True], num_res_blocks=1,
+                 norm_num_groups=2, latent_channels=8)  # fmt: skip
+    z = torch.randn(1, 4, 17, 4, 4, generator=torch.Generator().manual_seed(0))
+    errors = {}
+    for start in ("frames", "interpolation"):
+        half = new_half(temporal_config("lab", model=model, start=start))
+        y = half.decode(half.encode(z).latent_dist.mode(), 17).sample
+        errors[start] = (y - z).square().mean((0, 1, 3, 4))
+    assert errors["frames"][::2].max() < 0.01 < 0.3 < errors["frames"][1::2].min()
+    assert errors["frames"].mean() < 0.8 * errors["interpolation"].mean()
+
+
 @pytest.mark.slow
 def test_layers_that_draw_are_seeded_too(tmp_path, monkeypatch):
     """Dropout: whatever torch's generator has given before, also to a run that goes on in the middle."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..utils.checks import check_one_of
 
-LAB_WEIGHTS = {"lab": "lab", "lab-frame-group": "lab_frame_group", "lab-magvit": "lab_magvit"}
+LAB_WEIGHTS = {"lab": "lab", "lab-frame-group": "lab_frame_group", "lab-8": "lab_8", "lab-magvit": "lab_magvit"}
 """Names for `load`, and their folders in data/."""
 
 

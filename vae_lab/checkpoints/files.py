@@ -314,7 +314,7 @@ class Hub(NamedTuple):
         except errors.RepositoryNotFoundError as error:
             raise FileNotFoundError(
                 f"no checkpoint {self.repo_id}: neither a folder or file here nor a repository on the Hub, nor "
-                '"lab", "lab-frame-group" or "lab-magvit"'
+                '"lab", "lab-frame-group", "lab-8" or "lab-magvit"'
             ) from error
         except errors.HFValidationError as error:
             raise ValueError(f"{self.repo_id!r} is no Hub id: {error}") from error

@@ -85,8 +85,8 @@ def load(
     in the file have, and what else the file holds.
 
     Args:
-        source: "lab", "lab-frame-group" or "lab-magvit" (the trained weights in data/); a folder saved by
-          `save_pretrained`, in Open-Sora's layout, or of another library's class that `families.register` knows; a
+        source: "lab", "lab-frame-group", "lab-8" or "lab-magvit" (the trained weights in data/); a folder saved
+          by `save_pretrained`, in Open-Sora's layout, or of another library's class that `families.register` knows; a
           weight file in such a folder (safetensors, .bin, .pt, .pth or .ckpt), or its index of shards; a Hub id
           "owner/name", or a file there, "owner/name/folder/file.safetensors". A file in Open-Sora's layout without a
           config.json beside it must fit the released architecture.
@@ -195,8 +195,8 @@ def _find(
     is_id = not Path(parts[0]).exists() if name else len(parts) == 2
     if isinstance(source, Path) or not is_id or not all(parts) or parts[0] in (".", "..", "~"):
         raise FileNotFoundError(
-            f'no checkpoint at {source}: it must be "lab", "lab-frame-group", "lab-magvit", a folder, a file or a Hub '
-            'id "owner/name"'
+            f'no checkpoint at {source}: it must be "lab", "lab-frame-group", "lab-8", "lab-magvit", a folder, a file '
+            'or a Hub id "owner/name"'
         )
     if name and variant:
         raise ValueError(f"variant is for folders, but {source} is a file")

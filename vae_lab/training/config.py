@@ -22,7 +22,7 @@ from ..utils.checks import (
 from ..utils.files import read_text
 
 PARTS = ("spatial", "temporal", "whole")
-STARTS = ("interpolation", "random")
+STARTS = ("interpolation", "frames", "random")
 RUNTIME_FIELDS = ("checkpoint_every", "log_every", "measure_every", "workers")  # these do not change the weights
 _Class = TypeVar("_Class", bound=type)
 Config = TypeVar("Config")
@@ -96,8 +96,8 @@ class TrainConfig:
     model: Mapping[str, Any] = field(default_factory=dict)
     spatial: str = "lab"  # the frozen 2D half of part "temporal": any checkpoint with a 2D half that `load` reads
     spatial_scaling_factor: float | None = None  # on the latents of that 2D half; None: its scaling_factor
-    # "interpolation" (`start_as_interpolation`), "random" (torch's defaults), or a checkpoint that `load` reads, whose
-    # training continues (leave `model` out then).
+    # "interpolation" (`start_as_interpolation`), "frames" (`start_carrying_frames`, part "temporal" only), "random"
+    # (torch's defaults), or a checkpoint that `load` reads, whose training continues (leave `model` out then).
     start: str = "interpolation"
     size: int = 64  # height and width of the training clips, in pixels
     image_fraction: float = 0.2  # share of steps on images, clips of one frame (Open-Sora: 20 %); part "spatial": all
@@ -151,6 +151,8 @@ class TrainConfig:
             raise ValueError('perceptual_weight and perceptual (a "module:name") must be given together')
         if self.start not in STARTS and self.model:
             raise ValueError(f"model must be left out if start is a checkpoint ({self.start}), which has its arguments")
+        if self.start == "frames" and self.part != "temporal":
+            raise ValueError(f'start "frames" is for part "temporal", got part {self.part!r}')
         check_factor("spatial_scaling_factor", self.spatial_scaling_factor, self.part)
         for stage in self.stages if self.part != "temporal" else ():
             if stage.target != "pixels" or stage.identity_weight:

@@ -16,7 +16,7 @@ from ..temporal_vae import TemporalVAE
 from ..utils.checks import check_known
 from ..video_vae import VideoVAE
 from .config import STARTS, TrainConfig
-from .initialization import start_as_interpolation
+from .initialization import start_as_interpolation, start_carrying_frames
 
 
 def new_parts(config: TrainConfig) -> tuple[ModelMixin, SpatialVAE | None]:
@@ -56,6 +56,8 @@ def new_half(config: TrainConfig) -> ModelMixin:
     if config.start == "interpolation":
         for half in (vae.spatial, vae.temporal) if kind is VideoVAE else (vae,):
             start_as_interpolation(half)
+    if config.start == "frames":
+        start_carrying_frames(vae)
     return vae
 
 
