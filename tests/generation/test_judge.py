@@ -22,7 +22,7 @@ def clip_of(prompt: str, seed: int = 0) -> np.ndarray:
 
 def test_words_come_in_any_order_and_the_speed_may_be_left_out():
     assert Prompt.parse("LEFT red  disc") == Prompt("red", "disc", "left", "fast")
-    assert Prompt.parse("slow up box blue") == Prompt("blue", "box", "up", "slow")
+    assert Prompt.parse("slow up bar blue") == Prompt("blue", "bar", "up", "slow")
     assert all(Prompt.parse(str(prompt)) == prompt for prompt in all_prompts())
     assert len(set(all_prompts())) == 64
 
@@ -32,7 +32,7 @@ def test_words_come_in_any_order_and_the_speed_may_be_left_out():
     [
         ("purple disc left", r"prompt 'purple disc left' has the unknown word 'purple'; known are colour: red, green"),
         ("red disc left up", "must have one direction, it has 'left' and 'up'"),
-        ("red fast", "prompt 'red fast' needs a word for its shape and direction; known are .* shape: disc, box"),
+        ("red fast", "prompt 'red fast' needs a word for its shape and direction; known are .* shape: disc, bar"),
         ("", "prompt '' needs a word for its colour and shape and direction"),
         (7, "prompt must be a string, got 7"),
     ],
@@ -43,10 +43,10 @@ def test_other_words_are_refused(text, message):
 
 
 def test_each_word_has_a_token():
-    y = embed(["red disc left", Prompt("blue", "box", "up", "slow")], 16)
+    y = embed(["red disc left", Prompt("blue", "bar", "up", "slow")], 16)
     assert y.shape == (2, 4, 16)
     assert y.argmax(2).tolist() == [[WORDS.index(w) for w in ("red", "disc", "left", "fast")],
-                                    [WORDS.index(w) for w in ("blue", "box", "up", "slow")]]  # fmt: skip
+                                    [WORDS.index(w) for w in ("blue", "bar", "up", "slow")]]  # fmt: skip
     assert torch.equal(y.square().sum(2), torch.full((2, 4), 16.0))
     with pytest.raises(ValueError, match=f"channels must be an integer of at least {len(WORDS)}, got 3"):
         embed(["red disc left"], 3)
@@ -56,8 +56,8 @@ def test_each_word_has_a_token():
 
 
 @pytest.mark.slow
-def test_the_judge_is_right_on_each_of_two_thousand_clips():
-    prompts = all_prompts() * 32
+def test_the_judge_is_right_on_each_of_512_clips():
+    prompts = all_prompts() * 8
     clips = [prompted_clip(np.random.default_rng(i), prompt) for i, prompt in enumerate(prompts)]
     scores = score(prompts, clips)
     assert [scores.share(kind) for kind in KINDS] == [1] * len(KINDS)
@@ -78,17 +78,16 @@ def test_the_judge_is_right_on_clips_that_a_vae_has_coded(name):
         x = to_tensor(prompted_clip(np.random.default_rng([9, i]), prompt))
         clips.append(to_frames(vae.decode(vae.encode(x).latent_dist.mode(), 17).sample))
     scores = score(prompts, clips)
-    assert {kind: scores.share(kind) for kind in KINDS if kind != "shape"} == dict.fromkeys(set(KINDS) - {"shape"}, 1)
-    assert scores.share("shape") >= 0.95  # their corners are round
+    assert [scores.share(kind) for kind in KINDS] == [1] * len(KINDS)
     assert scores.relative_speed == pytest.approx(1, abs=0.02)
 
 
 def test_equal_seeds_give_equal_clips_of_any_length():
     assert np.array_equal(clip_of("red disc left", 3), clip_of("left disc red fast", 3))
-    short = prompted_clip(np.random.default_rng(0), "red box up slow", 5, 40)
+    short = prompted_clip(np.random.default_rng(0), "red bar up slow", 5, 40)
     assert short.shape == (5, 40, 40, 3) and read_clip(short).direction == "up"
-    with pytest.raises(ValueError, match="size must be at least 56 for 17 frames of 'red box up fast', got 48"):
-        prompted_clip(np.random.default_rng(0), "red box up", 17, 48)
+    with pytest.raises(ValueError, match="size must be at least 60 for 17 frames of 'red bar up fast', got 48"):
+        prompted_clip(np.random.default_rng(0), "red bar up", 17, 48)
 
 
 # ---- spoiled clips --------------------------------------------------------------------------------------------------
@@ -112,9 +111,9 @@ def spoiled(kind: str) -> np.ndarray:
         return draw_object("green", "disc", np.linspace((22, 32), (38, 32), 17), 64)
     if kind == "another colour from the middle on":
         return np.concatenate([clip[:8], draw_object("blue", "disc", CENTRES, 64)[8:]])
-    if kind == "a box from the middle on":
+    if kind == "a bar from the middle on":
         return np.concatenate(
-            [draw_object("green", "disc", CENTRES, 64)[:8], draw_object("green", "box", CENTRES, 64)[8:]]
+            [draw_object("green", "disc", CENTRES, 64)[:8], draw_object("green", "bar", CENTRES, 64)[8:]]
         )
     if kind == "grey":
         return np.repeat(clip.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
@@ -139,7 +138,7 @@ def spoiled(kind: str) -> np.ndarray:
         ("diagonal", {"direction", "speed"}),
         ("half as fast", {"speed"}),
         ("another colour from the middle on", {"colour"}),
-        ("a box from the middle on", {"shape"}),
+        ("a bar from the middle on", {"shape"}),
         ("grey", set(KINDS)),
         ("empty", set(KINDS)),
         ("two objects", {"one object"}),
@@ -159,7 +158,7 @@ def test_noise_shows_nothing():
 @pytest.mark.slow
 def test_every_pair_of_prompts_is_told_apart():
     """Exactly the words that differ are wrong."""
-    prompts = [Prompt("red", "disc", "left", "slow"), Prompt("yellow", "box", "down", "fast")]
+    prompts = [Prompt("red", "disc", "left", "slow"), Prompt("yellow", "bar", "down", "fast")]
     mixed = [Prompt(*words) for words in product(*zip(*prompts, strict=True))]
     readings = {prompt: prompted_clip(np.random.default_rng(5), prompt) for prompt in mixed}
     for asked, (shown, clip) in product(mixed, readings.items()):
@@ -177,12 +176,12 @@ def test_small_specks_are_no_objects():
 
 
 def test_scores_print_and_tabulate():
-    prompts = ["red disc left", "blue box up slow"]
-    scores = score(prompts, [clip_of("red disc left"), clip_of("blue box down slow")])
+    prompts = ["red disc left", "blue bar up slow"]
+    scores = score(prompts, [clip_of("red disc left"), clip_of("blue bar down slow")])
     assert repr(scores) == "<2 clips; right: colour 100%, shape 100%, direction 50%, speed 100%, one object 100%; " \
                            "speed 1.000 of the asked>"  # fmt: skip
     table = scores.table()
-    assert table["prompt"].tolist() == ["red disc left fast", "blue box up slow"]
+    assert table["prompt"].tolist() == ["red disc left fast", "blue bar up slow"]
     assert table["direction"].tolist() == ["left", "down"] and table["direction right"].tolist() == [True, False]
     assert scores.readings[0].describe() == "red disc, left, 2.00 pixels per frame, one object in every frame"
     assert (

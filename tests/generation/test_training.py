@@ -22,7 +22,7 @@ from vae_lab.generation.training import FIELDS, learning_rate_factor, new_transf
 from vae_lab.training.config import TrainConfig
 from vae_lab.training.run_folder import TrainingError, read_log
 
-PROMPTS = ["red disc left", "blue box up slow", "green disc down"]
+PROMPTS = ["red disc left", "blue bar up slow", "green disc down"]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from ..families.codec import Codec
 from ..utils.files import locked, write_beside
 from ..video.frames import to_tensor
 from .config import GenerationConfig
-from .prompted_clips import BACKGROUND, RADIUS, prompted_clip
+from .prompted_clips import BACKGROUND, HALF_BAR, RADIUS, prompted_clip
 from .prompts import SLOTS, Prompt, all_prompts
 
 BATCH = 8  # clips that the VAE encodes at a time
@@ -38,7 +38,7 @@ def clip_prompts(config: GenerationConfig) -> list[Prompt]:
 def fingerprint(config: GenerationConfig, codec: Codec) -> str:
     """Hash everything that decides the latents: the clips, and the VAE with its weights."""
     clips = [config.seed, config.clips, config.held_out_clips, config.num_frames, config.size]
-    drawing = [BACKGROUND, RADIUS, {slot: list(words) for slot, words in SLOTS.items()}]
+    drawing = [BACKGROUND, RADIUS, HALF_BAR.tolist(), {slot: list(words) for slot, words in SLOTS.items()}]
     return hashlib.sha256(json.dumps([clips, drawing, codec.identity()]).encode()).hexdigest()
 
 

@@ -21,9 +21,7 @@ AGREEMENT = 0.9  # share of frames that must show the same colour, or the same s
 SLOWEST = 0.25  # pixels per frame; what is slower stands still
 LARGEST_ANGLE = 22.5  # degrees between the motion and its direction; half-way to the diagonal
 STRAIGHTNESS = 0.8  # least R2 of a line through the centres
-# Between the `corner_reach` of a disc (1/3) and of a box (5/9), whose corners a VAE rounds: after `lab` and
-# `lab-frame-group`, frames of discs have at most 0.377, and 99 % of the frames of boxes at least 0.395
-CORNERS = 0.38
+ELONGATION = 1.8  # between that of a disc, 1, and of a bar, 3.4; their geometric mean, rounded
 SPEED_TOLERANCE = 0.25  # of one clip's speed; the two speeds differ by a factor of 2
 
 
@@ -100,7 +98,7 @@ def read_clip(frames: np.ndarray) -> Reading:
     """Read colour, shape, direction, speed and number of objects from a clip, uint8 (T, H, W, 3).
 
     An object is what is more saturated than half of the clip's most saturated pixels. In each frame the largest one
-    gives the colour (the nearest in direction from grey), the shape (by how far its corners reach) and the centre. A
+    gives the colour (the nearest in direction from grey), the shape (how much higher than wide it is) and the centre. A
     line through the centres, fitted by least squares, gives direction and speed.
     """
     check_frames(frames)
@@ -159,18 +157,18 @@ def _colour(mean: np.ndarray) -> str:
 
 
 def _shape(saturation: np.ndarray, mask: np.ndarray) -> str:
-    return "box" if corner_reach(saturation, mask) > CORNERS else "disc"
+    return "bar" if elongation(saturation, mask) > ELONGATION else "disc"
 
 
-def corner_reach(saturation: np.ndarray, mask: np.ndarray) -> float:
-    """Return the mean of x^2 y^2 as a share of that of x^4 and y^4: 1/3 for a disc, 5/9 for a box.
+def elongation(saturation: np.ndarray, mask: np.ndarray) -> float:
+    """Return the variance along height divided by that along width: 1 for a disc, (12 / 6.5)^2 = 3.4 for a bar.
 
-    The mean is over the mask and its soft edge, weighted by saturation (H, W); x and y are measured from the centre.
+    Pixels are those of the mask and its soft edge, weighted by saturation (H, W).
     """
-    y, x = np.nonzero(ndimage.binary_dilation(mask, np.ones((3, 3)), EDGE))
-    weights = saturation[y, x] / saturation[y, x].sum()
-    x, y = x - weights @ x, y - weights @ y
-    return float(weights @ (x**2 * y**2) / (weights @ (x**4 + y**4) / 2))
+    places = np.stack(np.nonzero(ndimage.binary_dilation(mask, np.ones((3, 3)), EDGE)))
+    weights = saturation[tuple(places)] / saturation[tuple(places)].sum()
+    height, width = (places - (places @ weights)[:, None]) ** 2 @ weights
+    return float(height / width) if width else np.inf
 
 
 def _line(times: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, float]:

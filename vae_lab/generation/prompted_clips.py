@@ -9,8 +9,8 @@ from .prompts import COLOURS, DIRECTIONS, SPEEDS, Prompt
 
 BACKGROUND = 0.5  # grey
 RADIUS = 10.0  # of a disc, in pixels
-AREA = np.pi * RADIUS**2  # pixels, of a box too
-HALF_SIDE = np.sqrt(AREA) / 2
+HALF_BAR = np.array([6.5, 12.0])  # half the width and height of a bar, which stands upright, in pixels
+AREA = np.pi * RADIUS**2  # pixels of a disc; a bar has nearly as many
 MARGIN = 2.0  # pixels between the object and the border
 
 
@@ -26,10 +26,11 @@ def prompted_clip(
     positive_int("size", size)
     step = np.array(DIRECTIONS[prompt.direction]) * SPEEDS[prompt.speed]
     travel = step * (num_frames - 1)
-    low = RADIUS + MARGIN - np.minimum(travel, 0)  # of the first frame's centre (x, y)
-    high = size - RADIUS - MARGIN - np.maximum(travel, 0)
+    reach = MARGIN + (RADIUS if prompt.shape == "disc" else HALF_BAR)
+    low = reach - np.minimum(travel, 0)  # of the first frame's centre (x, y)
+    high = size - reach - np.maximum(travel, 0)
     if (low > high).any():
-        least = int(np.ceil(2 * (RADIUS + MARGIN) + np.abs(travel).max()))
+        least = int(np.ceil((2 * reach + np.abs(travel)).max()))
         raise ValueError(f"size must be at least {least} for {num_frames} frames of {str(prompt)!r}, got {size}")
     start = random.uniform(low, high)
     return draw_object(prompt.colour, prompt.shape, start + np.arange(num_frames)[:, None] * step, size)
@@ -43,7 +44,7 @@ def draw_object(colour: str, shape: str, centres: Sequence | np.ndarray, size: i
     x, y = (np.asarray(centres, dtype=float)[:, axis, None, None] for axis in (0, 1))
     places = np.arange(size) + 0.5
     dx, dy = np.abs(places[None, None, :] - x), np.abs(places[None, :, None] - y)
-    inside = RADIUS - np.hypot(dx, dy) if shape == "disc" else HALF_SIDE - np.maximum(dx, dy)
+    inside = RADIUS - np.hypot(dx, dy) if shape == "disc" else np.minimum(HALF_BAR[0] - dx, HALF_BAR[1] - dy)
     cover = np.clip(inside + 0.5, 0, 1)[..., None]
     frames = BACKGROUND + cover * (np.array(COLOURS[colour]) - BACKGROUND)
     return np.rint(frames * 255).astype(np.uint8)

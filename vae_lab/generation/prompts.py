@@ -16,7 +16,7 @@ COLOURS: Mapping[str, tuple[float, float, float]] = {
     "yellow": (0.95, 0.85, 0.1),
 }
 """Red, green and blue of each colour, from 0 to 1."""
-SHAPES = ("disc", "box")
+SHAPES = ("disc", "bar")
 DIRECTIONS: Mapping[str, tuple[int, int]] = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 """The step along x (to the right) and y (down)."""
 SPEEDS: Mapping[str, float] = {"slow": 1.0, "fast": 2.0}
