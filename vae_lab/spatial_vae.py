@@ -16,6 +16,7 @@ from .shapes import latent_size
 from .utils.autoencoder import Autoencoder, coding
 from .utils.checks import check_above, check_video, positive_int
 
+MOST_BYTES = 32 * 2**20  # of a tensor on a CPU: glibc asks the system anew for each larger one, which takes time
 TILE = 512  # pixels: the frames that Stable Diffusion's VAE, whose architecture this is, was made for
 
 
@@ -29,8 +30,8 @@ class SpatialVAE(Autoencoder):
           block_out_channels after the first halves height and width.
         scaling_factor: encode multiplies latents by it, decode divides. Open-Sora trained its temporal VAE on latents
           scaled by 0.18215, and the released weights need that number (Open-Sora issue 493). SDXL's own is 0.13025.
-        micro_batch_size: frames in one call of the 2D VAE (released: 4; None: all). It limits memory, and changes
-          results only by rounding.
+        micro_batch_size: most frames in one call of the 2D VAE (released: 4; None: all). It limits memory, and changes
+          results only by rounding. On a CPU, fewer are taken if their widest tensor would reach MOST_BYTES.
     """
 
     @register_to_config
@@ -115,7 +116,7 @@ class SpatialVAE(Autoencoder):
         check_video("x", x, self.config.in_channels)
         if any(size % self.spatial_compression_ratio for size in x.shape[3:]):
             self.latent_size(x.shape[2:])  # raises; only here, because its integers would fix the sizes of an export
-        moments = self._frame_by_frame(lambda frames: self.autoencoder.encode(frames).latent_dist.parameters, x)
+        moments = self._frame_by_frame(lambda frames: self.autoencoder.encode(frames).latent_dist.parameters, x, 1)
         return AutoencoderKLOutput(latent_dist=DiagonalGaussian(moments).scaled(self.config.scaling_factor))
 
     @coding
@@ -128,12 +129,34 @@ class SpatialVAE(Autoencoder):
         if num_frames is not None and positive_int("num_frames", num_frames) != z.shape[2]:
             raise ValueError(f"num_frames ({num_frames}) must equal the {z.shape[2]} latent frames of a 2D VAE")
         z = z / self.config.scaling_factor
-        return DecoderOutput(sample=self._frame_by_frame(lambda frames: self.autoencoder.decode(frames).sample, z))
+        cell = self.spatial_compression_ratio
+        return DecoderOutput(
+            sample=self._frame_by_frame(lambda frames: self.autoencoder.decode(frames).sample, z, cell)
+        )
 
-    def _frame_by_frame(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    def frames_at_once(self, height: int, width: int, itemsize: int = 4) -> int | None:
+        """Return how many frames of H x W pixels one call of the 2D VAE takes on a CPU; None: all.
+
+        As many as `micro_batch_size` allows and as keep the decoder's widest tensor under MOST_BYTES, at least 1.
+        itemsize: bytes of a number.
+        """
+        if self.config.micro_batch_size is None:
+            return None
+        if self.use_tiling:
+            height, width = (min(side, self.autoencoder.tile_sample_min_size) for side in (height, width))
+        first, *others = self.config.block_out_channels
+        # each upsampler of the decoder makes pictures of a level's size with the channels of the level below it
+        channels = max([first, *(width / 4**level for level, width in enumerate(others))])  # for each pixel
+        fitting = (MOST_BYTES - 1) // (channels * height * width * itemsize)
+        return max(1, min(self.config.micro_batch_size, int(fitting)))
+
+    def _frame_by_frame(self, function: Callable[[Tensor], Tensor], x: Tensor, cell: int) -> Tensor:
+        """Apply a function to the frames of x, whose pixels or cells are `cell` pixels high and wide."""
         frames = x.transpose(1, 2).flatten(0, 1)  # (B * T, C, H, W)
+        size = self.config.micro_batch_size
         if frames.device.type == "cpu":  # a quarter faster in this order, and the results keep it
             frames = frames.contiguous(memory_format=torch.channels_last)
-        size = self.config.micro_batch_size
+            if not torch.compiler.is_compiling():  # it would fix the sizes of an export
+                size = self.frames_at_once(cell * x.shape[3], cell * x.shape[4], x.element_size())
         outputs = function(frames) if size is None else torch.cat([function(part) for part in frames.split(size)])
         return outputs.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)

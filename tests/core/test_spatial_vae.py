@@ -33,6 +33,31 @@ def test_micro_batch_size_changes_no_result(vae, micro_batch_size):
     torch.testing.assert_close(other.encode(x).latent_dist.mode(), vae.encode(x).latent_dist.mode())
 
 
+def test_micro_batches_keep_tensors_small_on_cpus(monkeypatch):
+    with torch.device("meta"):
+        sdxl = SpatialVAE()  # 256 channels at full size in the decoder
+    assert [sdxl.frames_at_once(side, side) for side in (64, 128, 136, 256)] == [4, 1, 1, 1]
+    assert sdxl.frames_at_once(96, 88) == 3 and sdxl.frames_at_once(96, 88, itemsize=2) == 4
+    sdxl.enable_tiling(64)
+    assert sdxl.frames_at_once(1024, 1024) == 4
+    vae = SpatialVAE(**SMALL_SPATIAL, micro_batch_size=3).eval()
+    x = torch.rand(1, 3, 4, 16, 24) * 2 - 1
+    found = {}
+    for most, lengths in ((2**25, [3, 1]), (8 * 16 * 24 * 4 * 2 + 1, [2, 2]), (1, [1, 1, 1, 1])):
+        monkeypatch.setattr("vae_lab.spatial_vae.MOST_BYTES", most)
+        calls = []
+        hooks = [
+            half.register_forward_pre_hook(lambda _, args, calls=calls: calls.append(len(args[0])))
+            for half in (vae.autoencoder.encoder, vae.autoencoder.decoder)
+        ]
+        found[most] = vae(x).sample
+        assert calls == 2 * lengths
+        for hook in hooks:
+            hook.remove()
+    for y in found.values():
+        torch.testing.assert_close(y, found[1])
+
+
 def test_sample_is_scaled_too(vae):
     x = torch.rand(1, 3, 1, 16, 16) * 2 - 1
     ours = vae.encode(x).latent_dist

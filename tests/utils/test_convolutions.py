@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from vae_lab.utils.convolutions import Conv3d
+from vae_lab.utils.convolutions import SHORT, WIDE, Conv3d
 
 # Warnings of torch's modules, at the first import
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:TF32")
@@ -55,6 +55,19 @@ def test_a_clip_shorter_than_the_kernel_is_refused(dtype):
     """Cutting what oneDNN returns must not make an empty clip of it."""
     with pytest.raises(RuntimeError, match="Kernel size can't be greater than actual input size"):
         conv(stride=(2, 1, 1)).to(dtype)(torch.zeros(1, 4, 1, 8, 8, dtype=dtype), 1)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch is built without oneDNN")
+def test_wide_convolutions_of_few_frames_leave_zeros_out():
+    """Such a call multiplies three frames of the kernel less, and gives what the others give."""
+    torch.manual_seed(0)
+    layer = Conv3d(WIDE, WIDE, 3, padding=(0, 1, 1))
+    for frames, calls in ((2, 1), (3, 3), (SHORT, 3), (SHORT + 1, 1)):
+        x = torch.randn(1, WIDE, frames, 2, 3)
+        with torch.profiler.profile() as profile:
+            y = layer(x, 2)
+        assert sum(event.name == "aten::mkldnn_convolution" for event in profile.events()) == calls
+        torch.testing.assert_close(y, expected(layer, x, 2), rtol=1e-4, atol=1e-5)
 
 
 def test_time_may_be_padded_at_both_ends_too():

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+SHORT, WIDE = 10, 256  # frames and channels: convolutions of no more and no fewer gain from leaving zero frames out
+
 Shortcut = Callable[[Tensor, int], Tensor | None]
 shortcuts: ContextVar[Mapping[nn.Module, Shortcut]] = ContextVar("shortcuts", default=MappingProxyType({}))
 """What takes the place of a convolution's own forward: (x, zero frames in front) -> y; None: nothing does. It is set by
@@ -38,11 +40,22 @@ class Conv3d(nn.Conv3d):
         time, height, width = map(int, self.padding)
         length = self.output_frames(x.shape[2], front)
         if onednn_takes(x, self.weight) and length > 0:
+            if front and self._leaves_zeros_out(x, front):
+                windows = [(x[:, :, :t], self.weight[:, :, -t:]) for t in range(1, front + 1)]
+                windows.append((x, self.weight))
+                return torch.cat([self._onednn(*window, (0, height, width)) for window in windows], dim=2)
             # Padding inside the operator needs no copy of x, but is equal at both ends: the frames behind are cut off
-            padding = (time + front, height, width)
-            y = torch.mkldnn_convolution(x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups)
-            return y[:, :, :length]
+            return self._onednn(x, self.weight, (time + front, height, width))[:, :, :length]
         return super().forward(F.pad(x, (0, 0, 0, 0, front, 0)) if front else x)
+
+    def _leaves_zeros_out(self, x: Tensor, front: int) -> bool:
+        """Whether the first outputs, of parts of the kernel, are worth calls of their own: a frame's work is saved."""
+        time, reach = (self.padding[0], self.stride[0], self.dilation[0]), self.kernel_size[0]
+        narrow = min(self.in_channels, self.out_channels) < WIDE
+        return time == (0, 1, 1) and front == reach - 1 and reach <= x.shape[2] <= SHORT and not narrow
+
+    def _onednn(self, x: Tensor, weight: Tensor, padding: tuple[int, int, int]) -> Tensor:
+        return torch.mkldnn_convolution(x, weight, self.bias, padding, self.stride, self.dilation, self.groups)
 
     def output_frames(self, num_frames: int, front: int = 0) -> int:
         """Return the number of frames that `forward` makes of num_frames; less than 1: the kernel is longer."""
