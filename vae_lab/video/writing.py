@@ -143,7 +143,6 @@ CODECS = {  # suffix: container, codec, pixel format, options
 }
 MEAN_CHROMA = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP  # of 2x2 pixels, rounded
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-TINY = 64  # pixels: see VideoWriter
 TIME_BASE = Fraction(1, 90_000)  # seconds per tick of MPEG's clock: fine enough for every rate in use
 
 
@@ -155,8 +154,9 @@ def ticks(t: int, fps: float, times: np.ndarray | None = None) -> int:
 class VideoWriter:
     """A video file that takes frames one by one, and is complete when its `with` block has ended.
 
-    The same frames give the same file. To ensure this, x264's macroblock tree is disabled if a side has up to TINY
-    pixels: in frames of two or three macroblocks its AVX-512 code decides by memory that was never written.
+    The same frames give the same file. To ensure this, x264's macroblock tree is disabled unless rows of macroblocks
+    (16x16 pixels) are multiples of 8: its AVX-512 code takes so many at once, and reads memory behind the last one that
+    was never written.
 
     Args:
         path: .mp4, .webm or .mkv, as in `write_video`.
@@ -217,9 +217,10 @@ class VideoWriter:
 
     def _add_stream(self, height: int, width: int):
         rate = Fraction(self._fps).limit_denominator(1001)
-        tiny = {"x264-params": "mbtree=0"} if self._codec == "libx264" and min(height, width) <= TINY else {}
+        whole = -(-width // 16) % 8 == 0
+        tree = {} if self._codec != "libx264" or whole else {"x264-params": "mbtree=0"}
         chroma = {"chroma_sample_location": "center"} if self._pixel_format == "yuv420p" else {}
-        stream = self._container.add_stream(self._codec, rate=rate, options=self._options | tiny | chroma)
+        stream = self._container.add_stream(self._codec, rate=rate, options=self._options | tree | chroma)
         stream.height, stream.width, stream.pix_fmt = height, width, self._pixel_format
         stream.codec_context.time_base = TIME_BASE
         if self._pixel_aspect != 1:
