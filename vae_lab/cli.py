@@ -262,6 +262,8 @@ def reconstruct(args: argparse.Namespace) -> int:
     """`vae-lab reconstruct`: everything but what depends on the model is checked before that is loaded."""
     from .reconstruct.plan import OUTPUTS, Plan
 
+    # torch's threads wait for one another many times a second: those that wait leave their core to what writes videos
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if args.fast is not None and args.device != "cpu":
         raise ValueError(f"--fast needs --device cpu, got {args.device!r}")
     plan = Plan(args.input, args.output, args.start, args.frames, args.size, args.gain, args.device, args.strict)

@@ -53,8 +53,11 @@ def ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
     if min(x.shape[3:]) < SSIM_WINDOW:
         raise ValueError(f"ssim needs frames of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels, got {tuple(x.shape[3:])}")
     settings = dict(data_range=data_range, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
-    a, b = (v.detach().transpose(1, 2).flatten(0, 1).double().cpu().numpy() for v in (x, y))  # (B * T, C, H, W)
-    values = [structural_similarity(*pair, channel_axis=0, **settings) for pair in zip(a, b, strict=True)]
+    pairs = zip(*(v.detach().transpose(1, 2).flatten(0, 1) for v in (x, y)), strict=True)  # B * T of (C, H, W)
+    values = [
+        structural_similarity(*(frame.double().cpu().numpy() for frame in pair), channel_axis=0, **settings)
+        for pair in pairs  # one after another, as for `psnr`
+    ]
     return torch.tensor(values, dtype=torch.float64).unflatten(0, (x.shape[0], x.shape[2]))
 
 

@@ -25,7 +25,9 @@ from tests.helpers.video import LONG, encode, moving, overwrite, packets
 from vae_lab import VideoVAE, load, photo_clip, psnr, read_video, to_tensor, write_video
 from vae_lab.__main__ import main
 from vae_lab.metrics import FRAME_METRICS
+from vae_lab.reconstruct import page_frames, round_trip, run
 from vae_lab.reconstruct.plan import OUTPUTS, PARTIAL, Plan
+from vae_lab.reconstruct.round_trip import RoundTrip
 from vae_lab.reconstruct.run import StoppedError, _Job, reconstruct, reconstruct_file, run_plan
 from vae_lab.reconstruct.segments import WorkFolder, segment_plan
 from vae_lab.video.reading import scan_video
@@ -464,6 +466,51 @@ def test_an_unreadable_picture_in_a_folder(models, tmp_path, hurried):
         StoppedError, match="cannot be read after frame 70 of 100: .*not a whole image.*the first 64 fr"
     ):
         run_plan(plan, VideoVAE.from_pretrained(models["stream"]))
+
+
+# ---- beside the model ------------------------------------------------------------------------------------------------
+
+
+def test_the_model_is_never_more_than_one_piece_ahead(models, source, tmp_path, monkeypatch, hurried):
+    """Otherwise memory would grow with the clip wherever the model is quicker than what is done with its outputs."""
+    fed, written, lead, feed = [], [], [], RoundTrip.feed
+
+    def counted(trip, frames):
+        lead.append(len(fed) - len(written))
+        fed.append(len(frames))
+        return feed(trip, frames)
+
+    def slowly(full, side, panels, ticks):
+        time.sleep(0.1)
+        write(full, side, panels, ticks)
+        written.append(len(ticks))
+
+    write = run._write_videos
+    monkeypatch.setattr(RoundTrip, "feed", counted)
+    monkeypatch.setattr(run, "_write_videos", slowly)
+    reconstruct_file(VideoVAE.from_pretrained(models["stream"]), source, tmp_path / "out")
+    assert fed == written and max(lead) == 1
+
+
+@pytest.mark.parametrize("name", ["webp", "side_by_side", "measure_frames"])
+def test_what_fails_beside_the_model_stops_the_work(name, models, source, tmp_path, monkeypatch, hurried):
+    vae, out, calls = VideoVAE.from_pretrained(models["stream"]), tmp_path / "out", []
+    owner = {"webp": page_frames, "side_by_side": run, "measure_frames": round_trip}[name]
+
+    def failing(*arguments):
+        calls.append(1)
+        if len(calls) > {"webp": 200, "side_by_side": 4, "measure_frames": 4}[name]:
+            raise OSError(28, "No space left on device", "x")
+        return function(*arguments)
+
+    function = getattr(owner, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, failing)
+        with pytest.raises(StoppedError, match=r"cannot read or write x: No space left on device; \d+ of 100 frames"):
+            reconstruct_file(vae, source, out)
+    assert [path.name for path in out.iterdir()] == [".reconstruct"]
+    reconstruct_file(vae, source, out)
+    assert sorted(path.name for path in out.iterdir()) == sorted(OUTPUTS)
 
 
 # ---- folders --------------------------------------------------------------------------------------------------------

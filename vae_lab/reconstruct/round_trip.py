@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +21,22 @@ from .summary import Quality
 PIECE = 16  # frames at a time for a model without chunks
 
 
-class Piece(NamedTuple):
-    """Some frames of a clip after the round trip."""
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Some frames of a clip after the round trip. Its numbers are computed when they are asked for, by any thread."""
 
-    outputs: dict[str, np.ndarray]  # name in `RoundTrip.panels` -> frames uint8 (T, H, W, 3)
-    quality: dict[str, Quality]
+    x: Tensor  # (1, 3, T, H, W) in [-1, 1], as y
+    y: dict[str, Tensor]  # name in `RoundTrip.panels` -> pixels
+
+    @cached_property
+    def outputs(self) -> dict[str, np.ndarray]:
+        """Panel -> frames uint8 (T, H, W, 3)."""
+        return {name: to_frames(y) for name, y in self.y.items()}
+
+    @cached_property
+    def quality(self) -> dict[str, Quality]:
+        """Panel -> quality of its frames, measured on the tensors."""
+        return {name: Quality(measure_frames(self.x, y)) for name, y in self.y.items()}
 
 
 class RoundTrip:
@@ -87,7 +100,7 @@ class RoundTrip:
 
     @torch.no_grad()
     def feed(self, frames: np.ndarray) -> Piece:
-        """Encode, decode and measure the next piece, uint8 (T, H, W, 3)."""
+        """Encode and decode the next piece, uint8 (T, H, W, 3)."""
         x = to_tensor(frames)
         right, bottom = self.padded_size[1] - self.width, self.padded_size[0] - self.height
         padded = F.pad(x, (0, right, 0, bottom, 0, 0), mode="replicate").to(self.device, self.codec.dtype)
@@ -95,10 +108,7 @@ class RoundTrip:
         channels, latent_frames, height, width = latent.shape[1:]
         self.latent_shape = channels, self.latent_shape[1] + latent_frames, height, width
         shown = [y[..., : self.height, : self.width].clamp(-1, 1).float().cpu() for y in outputs]
-        return Piece(
-            dict(zip(self.panels, map(to_frames, shown), strict=True)),
-            {name: Quality(measure_frames(x, y)) for name, y in zip(self.panels, shown, strict=True)},
-        )
+        return Piece(x, dict(zip(self.panels, shown, strict=True)))
 
     def _run(self, x: Tensor) -> tuple[Tensor, ...]:
         """The latents, and the pixels of every panel."""

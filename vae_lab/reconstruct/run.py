@@ -2,7 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from importlib.metadata import version
 from itertools import islice
@@ -45,9 +46,10 @@ def reconstruct(
     """
     num_frames, height, width, _ = clip.frames.shape
     trip = RoundTrip(vae, num_frames, height, width, device)
-    pieces = [trip.feed(frames) for frames in progress(np.split(clip.frames, np.cumsum(trip.lengths)[:-1]))]
-    outputs = {name: np.concatenate([piece.outputs[name] for piece in pieces]) for name in trip.panels}
-    facts = _facts(trip, model, clip.fps, [piece.quality for piece in pieces])
+    parts = progress(np.split(clip.frames, np.cumsum(trip.lengths)[:-1]))
+    pieces = [(piece.outputs, piece.quality) for piece in map(trip.feed, parts)]
+    outputs = {name: np.concatenate([frames[name] for frames, _ in pieces]) for name in trip.panels}
+    facts = _facts(trip, model, clip.fps, [quality for _, quality in pieces])
     return Report(**facts, notes=clip.notes, clip=clip, sample=outputs[FULL], spatial_only=outputs.get(SPATIAL_ONLY))
 
 
@@ -86,8 +88,9 @@ def reconstruct_file(
 ) -> ClipSummary:
     """Run a video file through a video VAE and write OUTPUTS into the folder `out`, in memory that does not grow.
 
-    (A model that takes the clip in one piece, see `RoundTrip`, needs memory for all of it.) The numbers are those of
-    `reconstruct`. The page of a long clip shows as many frames as it has room for, evenly chosen, and says so.
+    (A model that takes the clip in one piece, see `RoundTrip`, needs memory for all of it.) While the model computes a
+    piece, threads read the next one, and measure and write the one before. The numbers are those of `reconstruct`. The
+    page of a long clip shows as many frames as it has room for, evenly chosen, and says so.
 
     The work is kept in `out`/.reconstruct in segments of up to SEGMENT_FRAMES frames. After any interruption, the same
     call resumes after the last whole segment, and the result is the same to the bit; a call with other arguments,
@@ -158,11 +161,17 @@ class _Job:
                 print(f"resuming     after {done} of {count(total, 'frame')}")
         frames = self.plan.frames(done)
         disable = None if progress else True  # None: shown on a terminal only
-        with tqdm(total=total, initial=done, desc="reconstruct", unit="frame", disable=disable) as bar:
+        missing = self.segments[len(self.work.segments) :]
+        pieces = (np.stack(list(islice(frames, length))) for lengths in missing for length in lengths)
+        with (
+            tqdm(total=total, initial=done, desc="reconstruct", unit="frame", disable=disable) as bar,
+            ThreadPoolExecutor(2, thread_name_prefix="reconstruct") as pool,
+        ):
             try:
-                for lengths in self.segments[len(self.work.segments) :]:
+                originals = _ahead(pool, pieces)
+                for lengths in missing:
                     with self.work.new_segment(self.trip.state_dict) as folder:
-                        self._make_segment(folder, frames, lengths, done, bar.update)
+                        self._make_segment(folder, pool, islice(originals, len(lengths)), done, bar.update)
                     done += sum(lengths)
                     self.pictures.add(self.work.segments[-1] / "pictures.zip")
                 next(frames, None)  # it raises if there are more
@@ -187,31 +196,46 @@ class _Job:
         return [{panel: Quality(np.load(segment / f"{panel}.npz")) for panel in panels} for segment in segments]
 
     def _make_segment(
-        self, folder: Path, frames: Iterator[np.ndarray], lengths: Sequence[int], first: int, advance: Callable
+        self, folder: Path, pool: Executor, originals: Iterable[np.ndarray], first: int, advance: Callable
     ) -> None:
-        """Reconstruct pieces of these lengths, which begin with frame `first`, and write what is kept of them."""
-        fps, aspect, quality = self.plan.info.fps, self.plan.info.pixel_aspect, []
+        """Reconstruct pieces, the first of which begins with frame `first`, and write what is kept of them.
+
+        The model computes a piece while `pool` writes the one before: no more, so that order and memory are kept.
+        """
+        fps, aspect = self.plan.info.fps, self.plan.info.pixel_aspect
+        (start,) = self.plan.ticks(first + 1, first)
+        writing: list[Future] = []
+        quality: list[Future] = []
         with (
             VideoWriter(folder / "reconstruction.mp4", fps, first == 0, aspect) as full,
             VideoWriter(folder / "side_by_side.mp4", fps, pixel_aspect=aspect) as side,
             ZipFile(folder / "pictures.zip", "w") as zipped,
         ):
-            start, *_ = self.plan.ticks(first + 1, first)
-            for length in lengths:
-                original = np.stack(list(islice(frames, length)))
-                piece = self.trip.feed(original)
-                shown = [original, *piece.outputs.values(), error_map(original, piece.outputs[FULL], self.plan.gain)]
-                panels = dict(zip(self.pictures.panels, shown, strict=True))
-                ticks = self.plan.ticks(first + length, first)
-                for t, picture in enumerate(side_by_side(panels)):
-                    full.write(piece.outputs[FULL][t], ticks[t] - start)
-                    side.write(picture, ticks[t] - start)
-                    self.pictures.write(zipped, first + t, {name: clip[t] for name, clip in panels.items()})
-                quality.append(piece.quality)
-                first += length
-                advance(length)
-        for panel, measured in _joined(quality).items():
+            try:
+                for original in originals:
+                    piece = self.trip.feed(original)
+                    _finish(writing)
+                    outputs, error = piece.outputs, error_map(original, piece.outputs[FULL], self.plan.gain)
+                    panels = dict(zip(self.pictures.panels, [original, *outputs.values(), error], strict=True))
+                    ticks = [tick - start for tick in self.plan.ticks(first + len(original), first)]
+                    quality.append(pool.submit(getattr, piece, "quality"))
+                    del piece  # its tensors are not needed any longer when its quality is known
+                    writing = [
+                        pool.submit(_write_videos, full, side, panels, ticks),
+                        pool.submit(self._write_pictures, zipped, first, panels),
+                        quality[-1],
+                    ]
+                    first += len(original)
+                    advance(len(original))
+                _finish(writing)
+            finally:
+                wait(writing)  # before the files are closed
+        for panel, measured in _joined([part.result() for part in quality]).items():
             np.savez(folder / f"{panel}.npz", **dict[str, Any](measured))
+
+    def _write_pictures(self, zipped: ZipFile, first: int, panels: Mapping[str, np.ndarray]) -> None:
+        for t in range(len(panels[FULL])):
+            self.pictures.write(zipped, first + t, {name: frames[t] for name, frames in panels.items()})
 
     def _leave_partial(self) -> str:
         """Join the finished segments to a file that plays, and return a sentence that says where it is."""
@@ -248,3 +272,23 @@ class _Job:
             with (folder / "index.html").open("w", encoding="utf-8") as file:
                 file.writelines(page_parts(title, section_parts(data, text=title), describe(summary)))
         (self.plan.out / PARTIAL).unlink(missing_ok=True)
+
+
+def _write_videos(full: VideoWriter, side: VideoWriter, panels: Mapping[str, np.ndarray], ticks: Sequence[int]) -> None:
+    for frame, picture, tick in zip(panels[FULL], side_by_side(panels), ticks, strict=True):
+        full.write(frame, tick)
+        side.write(picture, tick)
+
+
+def _finish(parts: Iterable[Future]) -> None:
+    """Wait for all parts, and raise the first error of theirs."""
+    for part in parts:
+        part.result()
+
+
+def _ahead(pool: Executor, pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield pieces; while one is in use, `pool` makes the next."""
+    coming = pool.submit(next, pieces, None)
+    while (piece := coming.result()) is not None:
+        coming = pool.submit(next, pieces, None)
+        yield piece
