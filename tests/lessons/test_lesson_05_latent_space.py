@@ -7,6 +7,7 @@ from vae_lab.lessons import question
 def test_measured_answers_follow_the_measurement():
     assert question("channel that forgets fastest", [0.1, 0.9])(1).message == "Not 1. That channel changes least."
     assert question("cheapest channel", [0.4, 0.2, 0.3])(1).right is True
+    assert question("cheapest movement", {"a": 0.5, "b": 0.1})("b").message.endswith("b costs 0.1 dB, a 0.5 dB.")
     assert question("halfway between two clips", [0.0, 0.3, 0.0], 0.6)("morph").right is True
     assert question("frames that a cell paints", [5, 8])([5, 8]).message == (
         "Exactly the frames that latent frame 2 stands for."

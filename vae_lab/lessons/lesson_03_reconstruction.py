@@ -59,6 +59,17 @@ def largest_jump(change: Sequence[float], starts: Sequence[int] = (0, 17)) -> Ch
     return check
 
 
+def _step_of_channels(psnr_by_channels: Mapping[int, float]) -> Question:
+    """psnr_by_channels: 4, 8 and 16 latent channels -> PSNR in dB."""
+    first, second = (psnr_by_channels[2 * c] - psnr_by_channels[c] for c in (4, 8))
+    return choice(
+        "4 to 8" if first > second else "8 to 16",
+        ("4 to 8", "8 to 16"),
+        f"From 4 to 8 channels PSNR rises by {first:.1f} dB, from 8 to 16 by {second:.1f} dB.",
+        "One frame of a group fits into 4 channels, two fit into 8. How far can a shape move between kept frames?",
+    )
+
+
 QUESTIONS: Questions = {
     "write psnr": agrees_with(
         lambda x, y: psnr(x[None, :, None], y[None, :, None], data_range=2.0).item(),
@@ -71,4 +82,5 @@ QUESTIONS: Questions = {
     "which half": _which_half,
     "worst place in a chunk": _worst_in_chunk,
     "jump of a static clip": largest_jump,
+    "step of channels": _step_of_channels,
 }

@@ -1,6 +1,6 @@
 """The questions of notebook 05: the latent space. Right answers come from formulas and from what it measured."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import exp
 
 from torch.distributions import Normal, kl_divergence
@@ -15,6 +15,17 @@ def _channel_of_least(values: Sequence[float], why: str, hint: str, mistake: str
     """Ask for the channel with the least value. why: format of that channel, its value, and the same of the most."""
     least, most = extremes(values)
     return Question(least, why.format(least, values[least], most, values[most]), hint, [(most, mistake)])
+
+
+def _cheapest_movement(losses: Mapping[str, float]) -> Question:
+    """losses: name of each movement -> dB that moving the latents instead of the clip costs."""
+    most, least = max(losses, key=losses.__getitem__), min(losses, key=losses.__getitem__)
+    return choice(
+        least,
+        tuple(losses),
+        f"{least} costs {losses[least]:.1f} dB, {most} {losses[most]:.1f} dB.",
+        "Which of them changes only where a cell is, and nothing of what lies inside it?",
+    )
 
 
 QUESTIONS: Questions = {
@@ -57,6 +68,7 @@ QUESTIONS: Questions = {
         [([0, 16], "That was the model whose norm pools over the chunk."),
          (_OWN_FRAMES, "Those are the frames that it stands for. What about later ones?")],
     ),
+    "cheapest movement": _cheapest_movement,
     # RMS distance of each step from the cross-fade of the ends, and RMS distance between the ends
     "halfway between two clips": lambda crossfade, ends: choice(
         "fade" if max(crossfade) < ends / 4 else "morph", ("fade", "morph"),

@@ -16,6 +16,9 @@ from .data import (
 from .initialization import (
     start_as_interpolation as start_as_interpolation,
 )
+from .initialization import (
+    start_carrying_frames as start_carrying_frames,
+)
 from .loop import (
     Progress as Progress,
 )
