@@ -1,7 +1,25 @@
 """All benchmarks, one after another: `make bench`. Each prints ratios of things measured in turn, in one process."""
 
-from . import cached_latents, convolutions, reading, streaming
+import argparse
+import json
+from pathlib import Path
 
-for benchmark in (reading, cached_latents, streaming, convolutions):
-    print(f"{benchmark.__name__}: {benchmark.__doc__.splitlines()[0]}")
-    benchmark.main([])
+from . import cached_latents, gpu, models, phases, reading, streaming
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument(
+    "--long", action="store_true", help="released sizes, longer clips: an hour instead of three minutes"
+)
+parser.add_argument("--out", type=Path, default=Path("out/bench.json"), help="default: out/bench.json")
+args = parser.parse_args()
+long = ["--long"] if args.long else []
+runs = [(models, long), (gpu, []), (phases, []), *([(phases, ["--frames", "1000"])] if args.long else [])]
+runs += [(benchmark, []) for benchmark in (cached_latents, streaming, reading)]
+found = {}
+for benchmark, options in runs:  # models first: it measures memory before anything is computed
+    name = " ".join([benchmark.__name__.rpartition(".")[2], *options])
+    print(f"{name}: {benchmark.__doc__.splitlines()[0]}", flush=True)
+    found[name] = benchmark.main(options)
+args.out.parent.mkdir(parents=True, exist_ok=True)
+args.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+print(f"wrote {args.out}")

@@ -1,8 +1,11 @@
 """The benchmarks run, on small models. What they measure is for `make bench`: no test looks at times."""
 
-import pytest
+import json
 
-from benchmarks import cached_latents, convolutions, reading, streaming
+import pytest
+import torch
+
+from benchmarks import cached_latents, gpu, measuring, models, phases, reading, streaming
 from tests.helpers import small_vae
 from tests.helpers.training import TEMPORAL, spatial_config
 from vae_lab.training.loop import train
@@ -40,8 +43,50 @@ def test_reading_prints_a_ratio_for_each_size(capsys):
     assert ratio > 0 and printed.count("accurate has") == 4 and "1920x1080: fast" in printed
 
 
-def test_convolutions_prints_a_ratio_for_each_way(tmp_path, capsys):
-    small_vae().save_pretrained(tmp_path)
-    ratio = convolutions.main(["--model", str(tmp_path), "--rounds", "1", "--sizes", "2", "3"])
-    printed = capsys.readouterr().out
-    assert ratio > 0 and f"decode 17x3x3: {ratio:.2f} of the time" in printed and printed.count("code 17x") == 4
+def test_straightforward_computes_the_same_in_another_way():
+    vae = small_vae(micro_frame_size=None)
+    x = torch.rand(1, 3, 5, 16, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    sizes, usual = [], vae.reconstruct(x).sample
+    hook = vae.spatial.autoencoder.encoder.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    with measuring.straightforward(), torch.profiler.profile() as profile:
+        torch.testing.assert_close(vae.reconstruct(x).sample, usual)
+    assert sizes == [4, 1] and "aten::constant_pad_nd" in {event.name for event in profile.events()}
+    hook.remove()
+
+
+@pytest.mark.slow
+def test_models_measures_and_prints_every_way(capsys, monkeypatch):
+    sizes = dict(rounds=1, peaks=True)
+    ways = ("straightforward", "exact", "F4", *models.PEERS)
+    cases = (
+        models.Case("temporal", "lab", (5, 4, 4), **sizes, ways=models.EXACT),
+        models.Case("stack", "lab", (5, 16, 16), **sizes, ways=ways),
+    )
+    monkeypatch.setattr(models, "SHORT", cases)
+    monkeypatch.setattr(models, "LENGTHS", {"short": (1, 5)})
+    found, printed = models.main([]), capsys.readouterr().out
+    assert [row["way"] for row in found["rows"]] == 2 * [*models.EXACT] + 2 * [*ways]
+    assert all(0 < row["error"] < 1e-5 for row in found["rows"] if row["way"] not in models.PEERS)
+    assert all(row["cpu"] > 0 and row["peak"] > 0 for row in found["rows"])
+    assert [row["frames"] for row in found["lengths"]] == [1, 5]
+    assert "stack, lab, 5x16x16" in printed and "temporal half, lab, 5x4x4 cells" in printed
+    assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.slow
+def test_phases_times_a_reconstruction(capsys):
+    found = phases.main(["--frames", "3"])
+    assert found["frames"] == 3 and all(value > 0 for value in found.values())
+    assert "frames a second" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:TF32")  # of torch's compiler, at the first import
+def test_without_a_gpu_nothing_is_measured_on_it(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main([]) == {} and "no CUDA device" in capsys.readouterr().out
+    small = small_vae(temporal=dict(norm="frame_group"), micro_frame_size=None)
+    monkeypatch.setattr(gpu, "make", lambda part, _: small.temporal if part == "temporal" else small.spatial)
+    for part, size in (("temporal", (5, 4, 4)), ("spatial", (2, 16, 16))):
+        runs = gpu.ways(part, "", size, "cpu")
+        with torch.no_grad():
+            assert [run().shape[2:] for name, run in runs.items() if "," not in name] == 2 * [size]

@@ -30,7 +30,7 @@ class Conv3d(nn.Conv3d):
     """A Conv3d that can pad time with zeros in front alone, and that is quick on CPUs for small clips too.
 
     torch leaves a float32 convolution of one clip with B * C * T * H up to 20,480 to its own kernel, with which the
-    lab's temporal half takes three to seven times as long as with oneDNN's (`python -m benchmarks.convolutions`).
+    lab's temporal half takes three to seven times as long as with oneDNN's (`python -m benchmarks.models`).
     """
 
     def forward(self, x: Tensor, front: int = 0) -> Tensor:
