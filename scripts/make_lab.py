@@ -1,8 +1,9 @@
-"""Put trained halves into the bundled weights: `python scripts/make_lab.py --spatial RUN --lab-8 RUN`.
+"""Put trained halves into the bundled weights: `python scripts/make_lab.py --spatial RUN --lab RUN --lab-8 RUN`.
 
-RUN is the folder of a finished `vae-lab train` or `scripts/tune_lab.py`. Halves that are not given stay unchanged. All
-sets hold the same 2D half and different temporal halves, in float16: that halves the files, with an error far below
-that of the model. After a change of the 2D half the temporal halves must be trained again.
+RUN is the folder of a finished `vae-lab train` or `scripts/tune_decoder.py`. Sets that are not given stay unchanged.
+`lab` and `lab-frame-group` hold one 2D half, that of --spatial, and temporal halves that were trained behind it.
+`lab-8` has both halves of its RUN. All are written in float16: that halves the files, with an error far below that of
+the model.
 """
 
 import argparse
@@ -39,11 +40,13 @@ def main(argv: list[str] | None = None) -> None:
         parser.add_argument(f"--{half}", type=Path, metavar="RUN")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the sets")
     args = parser.parse_args(argv)
-    spatial = load(args.spatial / "model") if args.spatial else load(args.data / "lab").spatial
+    shared = load(args.spatial / "model") if args.spatial else load(args.data / "lab").spatial
     for name, folder in SETS.items():
         run = getattr(args, name.replace("-", "_"))
+        if not run and (name == "lab-8" or not args.spatial):
+            continue
         trained = load(run / "model" if run else args.data / folder)
-        stack(spatial, trained).save_pretrained(args.data / folder)
+        stack(trained.spatial if name == "lab-8" else shared, trained).save_pretrained(args.data / folder)
         print(f"wrote {args.data / folder}")
 
 
