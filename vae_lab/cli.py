@@ -109,7 +109,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("--fast", nargs="?", const="F4", choices=("F4", "F2", "bf16"), help=text)
     add("--strict", action="store_true", help="refuse a truncated video, and one with damaged frames")
 
-    description = "Print the chunks and groups of a clip of this size, and the size of its latent."
+    description = (
+        "Print the chunks and groups of a clip of this size, and the size of its latent; with --family, what that family "
+        "makes of the clip and all that is known of it."
+    )
     add = commands.add_parser("sizes", help="show the latent size of a clip", description=description).add_argument
     add("size", type=clip_size, metavar="TxHxW", help="frames x height x width, as in 51x256x256")
     text = 'frames per chunk, or "none" (default: 17)'
@@ -352,6 +355,8 @@ def inspect(args: argparse.Namespace) -> int:
     info = inspect(args.checkpoint, **_model_arguments(args))
     print(f"checkpoint   {info.source}")
     print(f"layout       {info.layout}, {info.class_name}")
+    if info.family:
+        print(f"family       {info.family}")
     for file in info.files:
         print(f"file         {file}")
     for name, numbers in (info.parameters | {"in all": sum(info.parameters.values())}).items():

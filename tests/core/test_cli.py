@@ -250,7 +250,7 @@ def test_sizes_refuses(capsys, size):
 def test_inspect(capsys):
     assert main(["inspect", *MODEL[1:]]) == 0
     printed = capsys.readouterr().out
-    assert "layout       open_sora, VideoVAE" in printed
+    assert "layout       open_sora, VideoVAE\nfamily       Open-Sora 1.2\n" in printed
     assert "temporal_vae            99,560 numbers" in printed
     assert "as the architecture has them" in printed
     assert main(["inspect", str(GOLDEN / "checkpoint")]) == 1  # SDXL's architecture does not fit

@@ -16,6 +16,7 @@ from vae_lab.families import (
     nearest_legal_frames,
     tiny_model,
 )
+from vae_lab.families.sizes import describe_family
 
 NAMES = list(FAMILIES)
 NOT_ONE_CELL = ("allegro", "ltx 2", "mochi", "svd", "kvae", "minimax-h3", "hunyuanimage")  # fail on a single one
@@ -85,6 +86,24 @@ def test_empty_frames_of_allegro():
         assert empty == [False] * kept + [True] * (num_frames - kept)
 
 
+@pytest.mark.slow
+@torch.no_grad()
+def test_tiles_of_allegro():
+    """Of three tiles: what the first and the last frame, and the first and the last latent, reach and do not reach."""
+    family, codec, x = FAMILIES["allegro"], codec_of(tiny("allegro")), clip("allegro", 56)
+    timeline, z = family.timeline(56), codec.encode(x)
+    y = codec.decode(z, 56)
+    for at in (0, -1):
+        for f, clean, out, seen in (
+            (codec.encode, x, z, family.encoder_sees.of_latents(timeline)),
+            (lambda z: codec.decode(z, 56), z, y, family.decoder_sees.of_frames(timeline)),
+        ):
+            moved = clean.clone()
+            moved[:, :, at] += 1
+            changed = (f(moved) - out).abs().amax((0, 1, 3, 4)).nonzero().flatten().tolist()
+            assert changed == [n for n, frames in enumerate(seen) if range(clean.shape[2])[at] in frames]
+
+
 def difference(a, b):
     """For each frame or latent frame, the largest difference, relative to the largest value."""
     return ((a - b).abs().amax((0, 1, 3, 4)) / b.abs().max()).tolist()
@@ -127,7 +146,7 @@ def example(name, num_frames=None):
 def test_what_sees_what(name, num_frames):
     family, (codec, timeline, x, z) = FAMILIES[name], example(name, num_frames)
     check_seen(codec.encode, x, family.encoder_sees.of_latents(timeline))
-    if name != "allegro":  # 40 s
+    if name != "allegro":  # minutes
         check_seen(lambda z: codec.decode(z, timeline.num_frames), z, family.decoder_sees.of_frames(timeline))
 
 
@@ -166,6 +185,18 @@ def test_first_frame_and_still_picture(name):
         x = clip(name, num_frames)
         alone, first = codec.encode(x[:, :, :1]), codec.encode(x)[:, :, :1]
         assert (difference(alone, first)[0] <= EXACT) == family.image_is_first_latent
+
+
+@pytest.mark.parametrize("name", ["open-sora 1.2", "vae_lab"])
+@torch.no_grad()
+def test_an_image_has_the_first_latent_of_clips_that_pad_as_it_does(name):
+    """In clips of 13 frames the first latent stands for 3 zeros and a frame, in those of 14 to 16 for more frames."""
+    codec, x = codec_of(tiny(name)), clip(name, 18)
+    alone = codec.encode(x[:, :, :1])
+    lengths = [n for n in range(13, 19) if difference(alone, codec.encode(x[:, :, :n])[:, :, :1])[0] <= EXACT]
+    assert lengths == ([13, 17, 18] if name == "vae_lab" else [])
+    text = describe_family(name)["image first"]
+    assert text.startswith("yes, but not in clips of 2, 3, 4, … frames" if name == "vae_lab" else "no (")
 
 
 @pytest.mark.parametrize("name", NAMES)

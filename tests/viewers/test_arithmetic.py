@@ -103,10 +103,16 @@ def test_start_values_of_a_family():
     assert explore_sizes(49, 480, 720, family="mochi").text == (
         "Size explorer: 49x480x720 (frames x height x width), Mochi: latent 9x60x90"
     )
-    assert explore_sizes(51, family="open-sora 1.2").text == explore_sizes(51).text
+    assert explore_sizes(51, family="open-sora 1.2").text == explore_sizes(51).text == explore_sizes().text
+    for family in FAMILIES.values():  # the default is a length that it keeps
+        size = 320 if family.name == "Allegro" else 256
+        assert family.is_legal(explore_sizes(height=size, width=size, family=family.name).data["start"]["frames"])
     for options, message in (
         (dict(family="wan"), "family must be one of the known ones, such as wan 2"),
-        (dict(family="wan 2.1"), "Wan 2.1 returns 49 of 51 frames; nearest lengths that it keeps: 49 and 53"),
+        (
+            dict(family="wan 2.1", num_frames=51),
+            "Wan 2.1 returns 49 of 51 frames; nearest lengths that it keeps: 49 and 53",
+        ),
         (dict(family="allegro", num_frames=24), "Allegro does not take 256x256: tiles of 24x320x320 only: height 320"),
         (dict(family="wan 2.1", num_frames=49, temporal_ratio=8), "must be left out with family: wan 2.1 has its own"),
     ):

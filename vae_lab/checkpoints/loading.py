@@ -18,7 +18,7 @@ import torch
 from accelerate import init_empty_weights
 from diffusers import ModelMixin
 
-from ..families.codec import class_named
+from ..families.codec import class_named, family_of
 from ..families.table import FAMILIES
 from ..generation.diffusers_transformers import DiffusersTransformer
 from ..generation.stdit import STDiT3
@@ -48,6 +48,8 @@ class CheckpointInfo(NamedTuple):
     dtypes: dict[str, int]
     """Number of tensors of each dtype."""
     differences: KeyDifferences
+    family: str = ""
+    """Name of the family of video VAEs; empty if none is known."""
     notes: tuple[str, ...] = ()
     """Sentences: which variant was taken, which prefix is left out of the names, what else the file holds."""
 
@@ -163,6 +165,7 @@ def inspect(
         parameters=dict(parameters),
         dtypes=dict(Counter(headers.dtypes[key] for key in fit.keys.values())),
         differences=fit.differences,
+        family=family.name if (family := family_of(vae)) else "",
         notes=tuple(fit.notes),
     )
 

@@ -18,6 +18,7 @@ To use a class of another library everywhere, declare once what differs from dif
 import copy
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -37,10 +38,10 @@ from ..streaming import StreamingDecoder, StreamingEncoder
 from ..temporal_vae import TemporalVAE
 from ..utils.checks import check_dtype, check_video, positive_int, torch_seed
 from ..utils.files import hash_weights
-from ..utils.text import count, first_line
+from ..utils.text import count, first_line, nearest
 from ..utils.wrapping import plain_key, unwrapped
 from ..video_vae import VideoVAE, with_config
-from .records import CLIP, Family
+from .records import Family
 from .streams import UnitDecoder, UnitEncoder, Units
 from .table import FAMILIES, family_named
 
@@ -154,8 +155,12 @@ class Codec:
                 z = self.encoded_shape((1, self.in_channels, num_frames, pixels, pixels))
                 if z and z[-1] and not pixels % z[-1]:
                     made[num_frames] = z
-        if family and any(z[2] != family.latent_frames(num_frames) for num_frames, z in made.items()):
-            return self._measure(None)
+        for num_frames, z in made.items():
+            if family and z[2] != (told := family.latent_frames(num_frames)):
+                made_of = f"{count(z[2], 'latent frame')} of {count(num_frames, 'frame')}"
+                what = f"{self.name} makes {made_of}, the record of {family.name} says {told}"
+                warnings.warn(f"{what}: what is known of that family is not used", stacklevel=2)
+                return self._measure(None)
         if not made:
             told = family or self.vae
             names = ("spatial_ratio", "temporal_ratio") if family else _RATIOS
@@ -230,7 +235,7 @@ class Codec:
         Raises ValueError if the model fails on it, or does not keep its shape. The error names the nearest lengths that
         it keeps, or the smallest size that it takes.
         """
-        check_video("x", x)
+        check_video("x", x, self.in_channels if self.family else None)
         self.check_length(x.shape[2])
         if self.family:
             self.check_clip(x)
@@ -308,7 +313,7 @@ class Codec:
         if self.family and self.family.is_legal(x.shape[2]):
             return ""
         lengths = [length for length in self.nearest_lengths(x) if length != x.shape[2]]
-        return f"; nearest lengths that it keeps: {' and '.join(map(str, lengths))}" if lengths else ""
+        return f"; {nearest(lengths)}" if lengths else ""
 
     def encoded_shape(self, shape: Sequence[int]) -> tuple[int, ...] | None:
         """Return the shape of a clip's latents, without weights or computation; None if it is unknown.
@@ -369,7 +374,7 @@ class Codec:
             return ""
         lengths = family.nearest_legal(shape[2] * family.temporal_ratio)
         near = [f"{family.latent_frames(length)} ({count(length, 'frame')})" for length in lengths]
-        return f"nearest numbers of latent frames that it decodes: {' and '.join(near)}"
+        return f"nearest number{'s' * (len(near) > 1)} of latent frames that it decodes: {' and '.join(near)}"
 
     @cached_property
     def _without_weights(self) -> "Codec | None":
@@ -411,8 +416,7 @@ class Codec:
         self.check_length(num_frames)
         kept = [num_frames] if self.family else self.kept_lengths(num_frames)
         if kept and num_frames not in kept:
-            near = f"nearest lengths that it keeps: {' and '.join(map(str, kept))}"
-            raise ValueError(f"{self.name} does not keep {count(num_frames, 'frame')}; {near}")
+            raise ValueError(f"{self.name} does not keep {count(num_frames, 'frame')}; {nearest(kept)}")
         if chunked not in (None, self.chunk is not None):
             raise ValueError(f"chunked must be {self.chunk is not None} for {self.name}, got {chunked!r}")
         units = self.units(num_frames)
@@ -438,10 +442,11 @@ class Codec:
 
     def _why_in_one_piece(self) -> str:
         """Say why the model takes a clip in one piece."""
-        if self.family and self.family.encoder_sees is CLIP:
-            return "each latent depends on the whole clip"
-        if self.family and self.family.decoder_sees is CLIP:
-            return "each decoded frame depends on the whole clip"
+        seen = (("latent", "encoder_sees"), ("decoded frame", "decoder_sees"))
+        for what, name in seen:
+            reach = getattr(self.family, name, None)
+            if reach and reach.whole:
+                return f"each {what} depends on {reach.text}"
         return "it takes a clip in one piece, because its class has no way to continue an earlier call"
 
     def timeline(self, num_frames: int, latent_frames: int | None = None) -> Timeline:
@@ -453,6 +458,8 @@ class Codec:
         """
         num_frames, ratio, law = positive_int("num_frames", num_frames), self.temporal_ratio, type(self).law
         self.check_length(num_frames)
+        if self.family and law is Codec.law:
+            law = self.family.law.timeline
         if latent_frames is None:
             if ratio is None:
                 raise ValueError(f"the temporal ratio of {self.name} is unknown: pass latent_frames")

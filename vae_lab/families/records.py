@@ -10,7 +10,7 @@ from typing import Any
 
 from ..shapes import Timeline
 from ..utils.checks import positive_int
-from ..utils.text import count
+from ..utils.text import count, nearest
 
 LONGEST_SEARCH = 200  # frames: every family keeps a length within this many of any other
 
@@ -26,7 +26,9 @@ class Law:
     decoded: Callable[[int], int | None] | None
     """Latent frames -> frames, or None if the class fails on them. No function: the decoder is told the length."""
     blank: Callable[[int], int] = lambda num_frames: 0
-    """Frames -> how many of the decoded frames at the end are empty, because no tile reaches them."""
+    """Frames -> how many of the decoded frames at the end are black, because no tile reaches them."""
+    timeline: Callable[[int, int, int | None], Timeline] = Timeline
+    """(frames, temporal ratio, chunk) -> which frames each latent frame stands for; default: a shorter group first."""
 
 
 def first_alone(ratio: int, others: str = "dropped") -> Law:
@@ -59,6 +61,13 @@ class Reach:
     """(frame, number of frames) -> the frames that it depends on."""
 
     @property
+    def whole(self) -> bool:
+        """Whether every frame may depend on every other."""
+        return (
+            self.frames(0, LONGEST_SEARCH) == self.frames(LONGEST_SEARCH - 1, LONGEST_SEARCH) == range(LONGEST_SEARCH)
+        )
+
+    @property
     def causal(self) -> bool:
         """Whether no frame depends on a later one."""
         return all(self.frames(frame, LONGEST_SEARCH).stop <= frame + 1 for frame in range(LONGEST_SEARCH))
@@ -80,6 +89,7 @@ class Reach:
 
 PAST = Reach("the past", lambda frame, num_frames: range(frame + 1))
 CLIP = Reach("the whole clip", lambda frame, num_frames: range(num_frames))
+BOTH = Reach("both sides, in short clips all of it", CLIP.frames)
 ALONE = Reach("this frame alone", lambda frame, num_frames: range(frame, frame + 1))
 
 
@@ -128,19 +138,20 @@ class Family:
     """The Codec, or its dotted path, if the class is called in another way than diffusers' others."""
     chunk: int | None = None
     """Frames in each independently encoded chunk of the released model; None if there are no such chunks."""
-    first_frame: str = "own latent"
-    """How the first frame is treated."""
-    time_padding: str = "first frame repeated"
+    first_frame: str = ""
+    """How the first frame is treated. Of this and what follows, what is left out is taken as unknown."""
+    time_padding: str = ""
     """What the convolutions see before the first frame."""
-    norm: str = "group norm, each frame"
-    encoder_sees: Reach = PAST
+    norm: str = ""
+    encoder_sees: Reach | None = None
     """What a frame is mixed with on its way into a latent."""
-    decoder_sees: Reach = PAST
+    decoder_sees: Reach | None = None
     """What a frame is made of: of the latents of which frames."""
-    still_exact: bool | None = True
-    """Whether all latent frames of a picture that stands still are equal; None if it is not defined."""
-    image_is_first_latent: bool | None = True
-    """Whether the first latent frame of a clip is the latent of its first frame alone; None if it is not defined."""
+    still_exact: bool | None = None
+    """Whether all latent frames of a picture that stands still are equal; None if it is unknown or not defined."""
+    image_is_first_latent: bool | None = None
+    """Whether the latent of an image is the first latent frame of any clip that begins with it, provided that this
+    stands for the image alone (`timeline`); None if it is unknown or not defined."""
     scaling: str = ""
     """What a diffusion model of this family gets for raw latents z."""
     calling: str = ""
@@ -188,19 +199,28 @@ class Family:
         """Return which frames each latent frame stands for. Raises ValueError if the length is not legal."""
         if not self.is_legal(num_frames):
             raise ValueError(f"{self.name} {self.fate(num_frames)}")
-        return Timeline(num_frames, self.temporal_ratio, self.chunk)
+        return self.law.timeline(num_frames, self.temporal_ratio, self.chunk)
 
     def fate(self, num_frames: int) -> str:
         """Say what becomes of a clip of that length, such as "returns 8 frames for 5", and the nearest kept lengths."""
         num_frames = positive_int("num_frames", num_frames)
         if self.is_legal(num_frames):
             return f"keeps {count(num_frames, 'frame')}"
-        back, blank = self.decoded_frames(num_frames), self.law.blank(num_frames)
-        lengths = " and ".join(map(str, self.nearest_legal(num_frames)))
+        latents, back, blank = (
+            self.latent_frames(num_frames),
+            self.decoded_frames(num_frames),
+            self.law.blank(num_frames),
+        )
         frames = count(num_frames, "frame")
-        what = f"fails on {frames}" if back is None else f"returns {back} of {frames}"
-        if back and back > num_frames:
-            what = f"returns {back} frames for {num_frames}"
-        if blank and back:
-            what += f", {blank} of them empty"
-        return f"{what}; nearest lengths that it keeps: {lengths}"
+        if back is None:
+            what = f"fails on {frames}"
+            if latents is not None:
+                what = f"encodes {frames} to {count(latents, 'latent frame')}, which it does not decode"
+        else:
+            what = (
+                f"returns {count(back, 'frame')} for {num_frames}"
+                if back > num_frames
+                else f"returns {back} of {frames}"
+            )
+            what += f", {blank} of them black" if blank else ""
+        return f"{what}; {nearest(self.nearest_legal(num_frames))}"

@@ -8,6 +8,8 @@ from ..utils.text import count
 from .records import Family
 from .table import FAMILIES, family_named
 
+SHOWN, LISTED = 100, 8  # frames up to which kept lengths are listed, and how many of them
+
 
 class ClipSize(NamedTuple):
     """What a family makes of a clip: the result of `clip_size`."""
@@ -47,7 +49,10 @@ def clip_size(family: str | Family, num_frames: int, height: int, width: int) ->
     if not record.is_legal(num_frames):
         notes.append(record.fate(num_frames))
     takes = record.sizes(tall, wide)
-    if not takes:
+    if min(size) < record.spatial_ratio:
+        takes, cell = False, f"{record.spatial_ratio}x{record.spatial_ratio}"
+        notes = [f"does not take frames of {height}x{width}, which are smaller than a latent cell ({cell})"]
+    elif not takes:
         rule, *_ = record.calling.split(";")
         notes.append(f"does not take {tall}x{wide}: {rule}")
     if latents is None or back is None or not takes:
@@ -74,18 +79,19 @@ def size_rows(num_frames: int, height: int, width: int) -> list[str]:
 def describe_family(family: str | Family) -> dict[str, str]:
     """Return title -> text: what is known of a family."""
     record = family_named(family)
-    yes_no = {True: "yes", False: "no", None: "not defined"}
+    yes_no = {True: "yes", False: "no", None: "unknown or not defined"}
     facts = {
         "family": f"{record.name}, {record.class_name}",
-        "law": f"{record.law.formula} latent frames of T frames",
+        "law": f"latent frames of T frames: {record.law.formula}",
+        "keeps": _kept(record),
         "chunks": f"{record.chunk} frames, each encoded alone" if record.chunk else "none",
         "first frame": record.first_frame,
         "before it": record.time_padding,
         "norm": record.norm,
-        "encoder sees": record.encoder_sees.text,
-        "decoder sees": record.decoder_sees.text,
+        "encoder sees": record.encoder_sees and record.encoder_sees.text,
+        "decoder sees": record.decoder_sees and record.decoder_sees.text,
         "still exact": f"{yes_no[record.still_exact]} (are all latents of a picture that stands still equal?)",
-        "image first": f"{yes_no[record.image_is_first_latent]} (is the first latent that of the first frame alone?)",
+        "image first": f"{yes_no[record.image_is_first_latent]}{_where(record)} (is an image's latent a clip's first?)",
         "scaling": record.scaling,
         "calling": record.calling,
         "source": record.source,
@@ -95,6 +101,24 @@ def describe_family(family: str | Family) -> dict[str, str]:
         encoder, decoder, total = record.parameters
         facts["parameters"] = f"{encoder:.2f} M in the encoder, {decoder:.2f} M in the decoder, {total:.2f} M in all"
     return {title: text for title, text in facts.items() if text}
+
+
+def _kept(record: Family) -> str:
+    """Say which lengths come back whole: the first ones, since no formula covers all families."""
+    lengths = [num_frames for num_frames in range(1, SHOWN) if record.is_legal(num_frames)]
+    if len(lengths) == SHOWN - 1:
+        return "clips of every length"
+    if lengths == [1]:
+        return "single frames"
+    return f"clips of {', '.join(map(str, lengths[:LISTED]))}{', …' * (len(lengths) > LISTED)} frames"
+
+
+def _where(record: Family) -> str:
+    """Say in which clips the first frame has no latent to itself, if there are such clips."""
+    if not record.image_is_first_latent:
+        return ""
+    lengths = [n for n in range(1, SHOWN) if record.is_legal(n) and len(record.timeline(n).groups[0]) > 1]
+    return f", but not in clips of {', '.join(map(str, lengths[:3]))}, … frames" if lengths else ""
 
 
 def describe_size(size: ClipSize) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..shapes import latent_frames as open_sora_frames
 from ..utils.checks import positive_int
-from .records import ALONE, CLIP, PAST, Family, Law, Reach, each_alone, first_alone, in_chunks, segments
+from .records import ALONE, BOTH, CLIP, PAST, Family, Law, Reach, each_alone, first_alone, in_chunks, segments
 
 MEAN_STD = "(z - latents_mean) / latents_std, one number a channel"
 COSMOS_SCALING = "(z - latents_mean) * sigma_data / latents_std, one number a channel and latent frame"
@@ -74,6 +74,18 @@ def _out_of_tiles(frame: int, num_frames: int) -> range:
     return range(max(0, 12 * first - 3), min(num_frames, 12 * last + 17))
 
 
+def _into_allegro(frame: int, num_frames: int) -> range:
+    """Allegro's encoder: tiles of 24 frames each 16. Of the 2 latents that two tiles share, the second is a fade."""
+    first, last = max(0, -(-(frame // 4 - 5) // 4)), max(0, frame // 4 - 1) // 4
+    return range(16 * first, min(num_frames, 16 * last + 24))
+
+
+def _out_of_allegro(frame: int, num_frames: int) -> range:
+    """Allegro's decoder: tiles of 6 latents each 4. Of the 8 frames that two tiles share, 7 are a fade."""
+    first, last = max(0, -(-(frame - 23) // 16)), max(0, frame - 1) // 16
+    return range(16 * first, min(num_frames, 16 * last + 24))
+
+
 def _segments(longer: Callable[[int], int | None]) -> Law:
     """The law of encoders that take 17 frames, then 16 at a time. longer: latents of clips above 17 frames."""
 
@@ -114,8 +126,18 @@ def _pictures(name: str, cls: str, ratio: int, channels: int, tiny: Mapping[str,
     return Family(
         name, f"diffusers.{cls}", each_alone(), 1, ratio, channels, tiny, first_frame="as any other",
         time_padding="none", norm="each frame", encoder_sees=ALONE, decoder_sees=ALONE,
-        calling="pictures (B, C, H, W)", **{"codec": "vae_lab.families.callings.FrameCodec"} | more,
+        still_exact=True, image_is_first_latent=True, calling="pictures (B, C, H, W)",
+        **{"codec": "vae_lab.families.callings.FrameCodec"} | more,
     )  # fmt: skip
+
+
+def _video(*arguments: Any, **facts: Any) -> Family:
+    """A video VAE. Facts that are not given are those of most: causal, frame by frame, the first frame alone."""
+    most = dict(
+        first_frame="own latent", time_padding="first frame repeated", norm="group norm, each frame",
+        encoder_sees=PAST, decoder_sees=PAST, still_exact=True, image_is_first_latent=True,
+    )  # fmt: skip
+    return Family(*arguments, **most | facts)
 
 
 OCTETS = Reach("the past and all of its segment (8 frames; the first one has 9 in clips of 8k + 1)", _octets)
@@ -137,27 +159,27 @@ def add_family(family: Family) -> Family:
 
 
 for family in (
-    Family(
+    _video(
         "Open-Sora 1.2", "vae_lab.video_vae.VideoVAE",
         Law("5 * (T // 17) + ceil((T % 17) / 4)", open_sora_frames, None),
         4, 8, 4, STACK,
         source="Open-Sora v1.2.0, opensora/models/vae/vae.py, VideoAutoencoderPipeline",
         matches=lambda config: (config.get("temporal_config") or {}).get("norm", "group") == "group",
-        chunk=17, first_frame="shares its latent with 3 frames of zeros", time_padding="zeros",
+        chunk=17, first_frame="shares its latent with 3 frames of zeros in chunks of 4k + 1", time_padding="zeros",
         norm="group norm over time", encoder_sees=in_chunks(17, CLIP), decoder_sees=in_chunks(17, CLIP),
         still_exact=False, image_is_first_latent=False, scaling="(z - shift) / scale, one number a channel",
         calling="decode(z, num_frames)", released={"spatial_config": {}}, parameters=(178.58, 214.76, 393.34),
     ),
-    Family(
+    _video(
         "vae_lab", "vae_lab.video_vae.VideoVAE",
         Law("5 * (T // 17) + ceil((T % 17) / 4)", open_sora_frames, None),
         4, 8, 4, {**STACK, "temporal_config": {**STACK["temporal_config"], "norm": "frame_group"}},
         source="vae_lab/video_vae.py, VideoVAE with norm frame_group", parameters=(178.58, 214.76, 393.34),
         chunk=17, encoder_sees=in_chunks(17, PAST), decoder_sees=in_chunks(17, PAST),
-        first_frame="shares its latent with 3 frames of zeros", time_padding="zeros", still_exact=False,
-        scaling="(z - shift) / scale, one number a channel", calling="decode(z, num_frames)",
+        first_frame="shares its latent with 3 frames of zeros in chunks of 4k + 1", time_padding="zeros",
+        still_exact=False, scaling="(z - shift) / scale, one number a channel", calling="decode(z, num_frames)",
     ),
-    Family(
+    _video(
         "MAGVIT-v2", "vae_lab.magvit_v2.MagvitV2", first_alone(4, "refused"), 4, 8, 18,
         {"latent_channels": 4, "base_channels": 8, "num_res_blocks": 1, "norm_num_groups": 4},
         source="vae_lab/magvit_v2.py, after google/praxis, praxis/layers/video/vqvae.py",
@@ -165,7 +187,7 @@ for family in (
         scaling="none: z is -1 or 1. 18 bits a cell: 18 / (4 * 8 * 8) = 0.07 bits per pixel",
         parameters=(150.32, 225.68, 376.00),
     ),
-    Family(
+    _video(
         "CogVideoX", "diffusers.AutoencoderKLCogVideoX", Law("ceil(T / 4)", lambda t: -(-t // 4), _cogvideox), 4, 8, 16,
         {
             "down_block_types": ("CogVideoXDownBlock3D",) * 4, "up_block_types": ("CogVideoXUpBlock3D",) * 4,
@@ -174,10 +196,11 @@ for family in (
         source="autoencoder_kl_cogvideox.py:956", codec="vae_lab.families.callings.CogVideoXCodec",
         first_frame="own latent in clips of 8k + 1 frames",
         norm="group norm over time", encoder_sees=OCTETS, decoder_sees=OCTETS,
-        image_is_first_latent=False, scaling="z * scaling_factor (2B: 1.15258426; 5B: 0.7)",
+        image_is_first_latent=False,
+        scaling="z * scaling_factor (2B: 1.15258426; 5B: 0.7); with invert_scale_latents, first images / it",
         parameters=(92.22, 123.37, 215.58),
     ),
-    Family(
+    _video(
         "EasyAnimate", "diffusers.AutoencoderKLMagvit", first_alone(4, "refused"), 4, 8, 16,
         {
             "latent_channels": 4, "block_out_channels": FOUR, "layers_per_block": 1, "norm_num_groups": 2,
@@ -188,14 +211,14 @@ for family in (
         scaling="z * scaling_factor (0.7125)", parameters=(99.29, 145.08, 244.38),
         findings=("EasyAnimate's tiles", "EasyAnimate's slices", "EasyAnimate after an illegal length"),
     ),
-    Family(
+    _video(
         "Wan 2.1", "diffusers.AutoencoderKLWan", first_alone(4), 4, 8, 16,
         {"base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, **STATISTICS},
         source="autoencoder_kl_wan.py:964", codec="vae_lab.families.callings.FeatureCacheCodec",
         matches=lambda config: not config.get("is_residual"), time_padding="zeros",
         norm="RMS norm over channels", still_exact=False, scaling=MEAN_STD, parameters=(53.60, 73.30, 126.89),
     ),
-    Family(
+    _video(
         "Wan 2.2", "diffusers.AutoencoderKLWan", first_alone(4), 4, 16, 48,
         {
             "base_dim": 4, "decoder_base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1,
@@ -206,16 +229,16 @@ for family in (
         norm="RMS norm over channels", still_exact=False, scaling=MEAN_STD, parameters=(149.63, 555.05, 704.69),
         released={**WAN_22, "base_dim": 160, "decoder_base_dim": 256, "z_dim": 48},
     ),
-    Family(
+    _video(
         "HunyuanVideo", "diffusers.AutoencoderKLHunyuanVideo", first_alone(4), 4, 8, 16,
         {"latent_channels": 4, "block_out_channels": FOUR, "layers_per_block": 1, "norm_num_groups": 4},
         source="autoencoder_kl_hunyuan_video.py:625", norm="group norm over time",
-        encoder_sees=Reach("its tile of 17 frames, one each 12", _into_tiles),
-        decoder_sees=Reach("its tile of 17 frames, one each 12, which fade over 3 frames", _out_of_tiles),
+        encoder_sees=Reach("its tile: 17 frames, a new one every 12", _into_tiles),
+        decoder_sees=Reach("its tile: 17 frames, a new one every 12; tiles fade over 3 frames", _out_of_tiles),
         image_is_first_latent=False, scaling="z * scaling_factor (0.476986)", parameters=(100.34, 146.14, 246.48),
         findings=("HunyuanVideo's tiles",),
     ),
-    Family(
+    _video(
         "HunyuanVideo 1.5", "diffusers.AutoencoderKLHunyuanVideo15", first_alone(4, "refused"), 4, 16, 32,
         {"latent_channels": 4, "block_out_channels": FIVE, "layers_per_block": 1},
         source="autoencoder_kl_hunyuanvideo15.py:634", codec="vae_lab.families.callings.OneClipCodec",
@@ -223,18 +246,18 @@ for family in (
         scaling="z * scaling_factor (1.03682)", parameters=(389.32, 871.31, 1260.63),
         findings=("HunyuanVideo 1.5 on batches",),
     ),
-    Family(
+    _video(
         "LTX 0.9.0 and 0.9.1", "diffusers.AutoencoderKLLTXVideo", first_alone(8), 8, 32, 128,
         {
             "latent_channels": 4, "block_out_channels": FOUR, "decoder_block_out_channels": FOUR,
             "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 5,
         },
         source="autoencoder_kl_ltx.py:1035", matches=lambda config: not _is_ltx_095(config) and _sees_later(config),
-        codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels", decoder_sees=CLIP,
+        codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels", decoder_sees=BOTH,
         scaling=MEAN_STD, calling="0.9.1: decode(z, temb); temb is 0.0, the pipelines' default",
         parameters=(180.40, 238.79, 419.19), findings=("LTX's temporal tiles", "LTX's slices"),
     ),
-    Family(
+    _video(
         "LTX 0.9.5", "diffusers.AutoencoderKLLTXVideo", first_alone(8, "refused"), 8, 32, 128,
         {
             "latent_channels": 4, "block_out_channels": FIVE, "decoder_block_out_channels": (8, 16, 32),
@@ -243,7 +266,7 @@ for family in (
         },
         source="autoencoder_kl_ltx.py:1035",
         codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels",
-        decoder_sees=CLIP, scaling=MEAN_STD, calling="decode(z, temb): temb is 0.0, the pipelines' default",
+        decoder_sees=BOTH, scaling=MEAN_STD, calling="decode(z, temb): temb is 0.0, the pipelines' default",
         matches=lambda config: _is_ltx_095(config) and _sees_later(config), parameters=(694.10, 552.81, 1246.91),
         released={
             **LTX_095, "block_out_channels": (128, 256, 512, 1024, 2048), "layers_per_block": (4, 6, 6, 2, 2),
@@ -251,20 +274,20 @@ for family in (
         },
         findings=("LTX's temporal tiles", "LTX's compression ratios", "LTX's slices"),
     ),
-    Family(
+    _video(
         "LTX 2", "diffusers.AutoencoderKLLTX2Video", first_alone(8, "refused"), 8, 32, 128,
         {
             "latent_channels": 4, "block_out_channels": FOUR, "decoder_block_out_channels": (8, 16, 32),
             "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 4, "decoder_causal": False,
         },
         source="autoencoder_kl_ltx2.py:1025", matches=lambda config: _sees_later(config, default=True),
-        codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels", decoder_sees=CLIP,
+        codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels", decoder_sees=BOTH,
         scaling=MEAN_STD, calling="with timestep_conditioning, decode(z, temb): temb is 0.0",
         released={"decoder_causal": False},
         parameters=(694.10, 528.38, 1222.48),
         findings=("LTX's temporal tiles", "LTX's compression ratios", "LTX's slices"),
     ),
-    Family(
+    _video(
         "Mochi", "diffusers.AutoencoderKLMochi", first_alone(6), 6, 8, 12,
         {
             "latent_channels": 4, "encoder_block_out_channels": (32,) * 4, "decoder_block_out_channels": (32,) * 4,
@@ -273,7 +296,7 @@ for family in (
         source="autoencoder_kl_mochi.py:655", scaling=MEAN_STD, parameters=(97.22, 362.53, 459.75),
         findings=("Mochi's framewise decoding",),
     ),
-    Family(
+    _video(
         "Allegro", "diffusers.AutoencoderKLAllegro",
         Law(
             "T // 4", lambda t: t // 4 if t >= 8 else None, lambda latents: 4 * latents,
@@ -282,13 +305,15 @@ for family in (
         4, 8, 4, {"block_out_channels": FOUR, "layers_per_block": 1, "norm_num_groups": 2, "sample_size": 128},
         source="autoencoder_kl_allegro.py:676",
         codec="vae_lab.families.callings.AllegroCodec", first_frame="as any other",
-        time_padding="both ends repeated", norm="group norm over time", encoder_sees=CLIP, decoder_sees=CLIP,
+        time_padding="both ends repeated", norm="group norm over time",
+        encoder_sees=Reach("its tile: 24 frames, a new one every 16; tiles fade", _into_allegro),
+        decoder_sees=Reach("its tile: 24 frames, a new one every 16; tiles fade", _out_of_allegro),
         still_exact=False, image_is_first_latent=None, scaling="z * scaling_factor (0.13)",
         sizes=lambda height, width: height >= 320 <= width and (height - 320) % 200 == 0 == (width - 320) % 240,
         calling="tiles of 24x320x320 only: height 320 + 200k, width 320 + 240k; decodes to (B, T, C, H, W)",
         parameters=(64.00, 110.95, 174.96),
     ),
-    Family(
+    _video(
         "Cosmos 8x8x8", "diffusers.AutoencoderKLCosmos",
         Law("ceil((T - 5) / 8) + 1, at least 1", lambda t: max(1, 1 - (5 - t) // 8), lambda n: 8 * (n - 1) + 1),
         8, 8, 16, {**COSMOS, "temporal_compression_ratio": 8},
@@ -297,7 +322,7 @@ for family in (
         scaling=COSMOS_SCALING,
         parameters=(42.91, 62.74, 105.65), findings=("Cosmos' tiling",),
     ),
-    Family(
+    _video(
         "Cosmos 4x8x8", "diffusers.AutoencoderKLCosmos", first_alone(4, "padded"), 4, 8, 16,
         {**COSMOS, "temporal_compression_ratio": 4},
         source="autoencoder_kl_cosmos.py:879", matches=lambda config: config.get("temporal_compression_ratio") == 4,
@@ -305,7 +330,7 @@ for family in (
         scaling=COSMOS_SCALING, findings=("Cosmos' tiling",),
         parameters=(42.91, 62.74, 105.65),
     ),
-    Family(
+    _video(
         "VidTok causal", "diffusers.AutoencoderVidTok", first_alone(4), 4, 8, 4,
         {"ch": 8, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1},
         source="autoencoder_vidtok.py:938", matches=lambda config: config.get("is_causal", True),
@@ -314,17 +339,17 @@ for family in (
         scaling=NO_SCALING, calling="forward repeats the first frame 3 times before encode; decode returns a tensor",
         parameters=(69.26, 88.19, 157.45), findings=("VidTok's tiles",),
     ),
-    Family(
+    _video(
         "VidTok", "diffusers.AutoencoderVidTok",
         Law("T // 4", lambda t: t // 4 or None, lambda latents: latents // 4 * 16 or None), 4, 8, 4,
         {"ch": 8, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "is_causal": False},
         source="autoencoder_vidtok.py:938", matches=lambda config: not config.get("is_causal", True),
         codec="vae_lab.families.callings.VidTokCodec", first_frame="as any other", time_padding="both ends",
-        norm="layer norm over channels", encoder_sees=CLIP, decoder_sees=CLIP, still_exact=False,
+        norm="layer norm over channels", encoder_sees=BOTH, decoder_sees=BOTH, still_exact=False,
         image_is_first_latent=None, scaling=NO_SCALING, calling="decode returns a tensor", findings=("VidTok's tiles",),
         parameters=(69.26, 88.19, 157.45), released={"is_causal": False},
     ),
-    Family(
+    _video(
         "SVD", "diffusers.AutoencoderKLTemporalDecoder", each_alone(), 1, 8, 4,
         {"block_out_channels": (32,) * 4, "down_block_types": ("DownEncoderBlock2D",) * 4, "layers_per_block": 1},
         source="autoencoder_kl_temporal_decoder.py:138", codec="vae_lab.families.callings.TemporalDecoderCodec",
@@ -333,14 +358,14 @@ for family in (
         calling="encodes frames (B * T, C, H, W), decodes them with num_frames", parameters=(34.16, 63.58, 97.74),
         released=STABLE_DIFFUSION,
     ),
-    Family(
+    _video(
         "Qwen-Image", "diffusers.AutoencoderKLQwenImage", first_alone(4), 4, 8, 16,
         {"base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1, **STATISTICS},
         source="autoencoder_kl_qwenimage.py:673", codec="vae_lab.families.callings.FeatureCacheCodec",
         time_padding="zeros", norm="RMS norm over channels", still_exact=False,
         scaling=MEAN_STD, parameters=(53.60, 73.30, 126.89),
     ),
-    Family(
+    _video(
         "Qwen-Image 2.1", "diffusers.AutoencoderKLQwenImage21",
         Law("1, for pictures only", lambda t: 1 if t == 1 else None, lambda n: n if n == 1 else None), 1, 16, 64,
         {"base_dim": 4, "decoder_base_dim": 4, "z_dim": 4, "dim_mult": [1] * 5, "num_res_blocks": 1, **STATISTICS},
@@ -349,14 +374,14 @@ for family in (
         image_is_first_latent=None, scaling=MEAN_STD, calling="RGBA pictures (B, 4, 1, H, W)",
         parameters=(78.68, 259.04, 337.74), findings=("Qwen-Image 2.1 on clips",),
     ),
-    Family(
+    _video(
         "KVAE", "diffusers.AutoencoderKLKVAEVideo", _kvae(), 4, 8, 16,
         {"ch": 32, "ch_mult": (1, 1, 1, 1), "num_res_blocks": 1, "z_channels": 4},
         source="autoencoder_kl_kvae_video.py:707", norm="group norm over segments of 17, then 16 frames",
         encoder_sees=segments(17, 16), decoder_sees=segments(17, 16), image_is_first_latent=False, scaling=NO_SCALING,
         parameters=(250.38, 367.60, 617.98), findings=("KVAE's lost frames", "KVAE's posterior"),
     ),
-    Family(
+    _video(
         "Kandinsky 6 SR", "diffusers.Kandinsky6SRVAE",
         _segments(lambda t: 1 - (1 - t) // 4 if t % 16 in (4, 7) else None), 4, 16, 64,
         {
@@ -368,10 +393,10 @@ for family in (
         norm="RMS norm over channels", scaling="z * scaling_factor (0.910344)",
         parameters=(275.81, 1463.07, 1738.88), findings=("Kandinsky 6 SR's longer clips",),
     ),
-    Family(
+    _video(
         "MiniMax-H3", "diffusers.AutoencoderKLMiniMaxH3",
         Law(
-            "5 * ceil(T / 17) - 3; 1 for one frame", lambda t: 1 if t == 1 else 5 * -(-t // 17) - 3,
+            "5 * ceil(T / 17) - 3, or 1 if T = 1", lambda t: 1 if t == 1 else 5 * -(-t // 17) - 3,
             lambda latents: None if latents < 3 else (latents + 3) // 5 * 17 - 12,
         ),
         4, 16, 24,
@@ -386,7 +411,7 @@ for family in (
         decoder_sees=Reach("its window of 22 frames; windows overlap by 5", _windows),
         parameters=(180.34, 2423.53, 2603.87), findings=("MiniMax-H3 up to 17 frames",),
     ),
-    Family(
+    _video(
         "HunyuanImage refiner", "diffusers.AutoencoderKLHunyuanImageRefiner", each_alone(), 1, 16, 32,
         {"latent_channels": 4, "block_out_channels": FIVE, "layers_per_block": 1},
         source="autoencoder_kl_hunyuanimage_refiner.py:593", encoder_sees=CLIP, decoder_sees=CLIP,

@@ -31,6 +31,15 @@ def listed(numbers: Sequence[object], most: int = 8) -> str:
     return ", ".join(map(str, numbers[:most])) + (", …" if len(numbers) > most else "")
 
 
+def nearest(lengths: Sequence[int]) -> str:
+    """Name the lengths that a model keeps next to one that it does not keep.
+
+    >>> nearest([13, 17]), nearest([22])
+    ('nearest lengths that it keeps: 13 and 17', 'nearest length that it keeps: 22')
+    """
+    return f"nearest length{'s' * (len(lengths) > 1)} that it keeps: {' and '.join(map(str, lengths))}"
+
+
 def span(numbers: range, to: str = "-") -> str:
     """Return the first and the last number of a range that is not empty.
 

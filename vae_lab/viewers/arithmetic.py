@@ -22,6 +22,7 @@ LARGEST = dict(frames=20, kernel=5, stride=3, dilation=3, layers=3)
 PADDING_LIMITS = {name: range(1, largest + 1) for name, largest in LARGEST.items()}
 SIDES = range(SPATIAL_RATIO, 1025, SPATIAL_RATIO)
 SIZE_LIMITS = {"frames": range(1, 103), "height": SIDES, "width": SIDES}  # 102 frames: six chunks of 17
+NUM_FRAMES = 51  # three chunks of 17
 CHUNKS = (None, 5, 9, 17, 33)
 RATIOS = (1, 2, 4, 8)
 # The widest tensor of SDXL's 2D decoder: block_out_channels[1] channels at full size, `micro_batch_size` frames at once
@@ -143,7 +144,11 @@ def family_table() -> tuple[list[dict[str, Any]], list[dict[str, list | None]]]:
             "back": [family.decoded_frames(t) for t in frames],
             "blank": blank if any(blank) else None,
             "kept": sorted({length for t in frames for length in family.nearest_legal(t)}),
+            "starts": None,
         }
+        if family.law.timeline is not shapes.Timeline:  # groups of its own
+            legal = [t if family.is_legal(t) else None for t in frames]
+            law["starts"] = [t and [group.start for group in family.timeline(t).groups] for t in legal]
         if law not in laws:
             laws.append(law)
         taken = [(h, w) for h in SIDES for w in SIDES if family.sizes(h, w)]
@@ -157,8 +162,8 @@ def family_table() -> tuple[list[dict[str, Any]], list[dict[str, list | None]]]:
                 "chunk": family.chunk,
                 "cell": family.spatial_ratio,
                 "channels": family.latent_channels,
-                "before": family.time_padding,
-                "sees": family.encoder_sees.text,
+                "before": family.time_padding or "unknown",
+                "sees": family.encoder_sees.text if family.encoder_sees else "unknown",
                 "taken": None if len(taken) == len(SIDES) ** 2 else taken,
                 "rule": rule,
             }
@@ -195,7 +200,7 @@ def explore_padding(
 
 
 def explore_sizes(
-    num_frames: int = 51,
+    num_frames: int | None = None,
     height: int = 256,
     width: int = 256,
     micro_frame_size: int | None = MICRO_FRAME_SIZE,
@@ -207,11 +212,16 @@ def explore_sizes(
     The controls start at the arguments.
 
     Args:
+        num_frames: of the clip; default: 51, or the nearest length that the family keeps.
         micro_frame_size, temporal_ratio: of Open-Sora's law; other families have their own.
         family: a name in `FAMILIES`, such as "wan 2.1"; None: Open-Sora 1.2.
 
     Raises ValueError, with the nearest lengths that the family keeps, if it does not take such a clip.
     """
+    record = None if family is None else family_named(family)
+    if num_frames is None:
+        lengths = record.nearest_legal(NUM_FRAMES) if record else (NUM_FRAMES,)
+        num_frames = min(lengths, key=lambda length: abs(length - NUM_FRAMES))
     start = {
         "frames": check_within("num_frames", num_frames, SIZE_LIMITS["frames"]),
         "height": check_within("height", height, SIDES),
@@ -221,7 +231,6 @@ def explore_sizes(
         "family": None,
         "latent": 0,
     }
-    record = None if family is None else family_named(family)
     if record and record.class_name != "VideoVAE":
         if (micro_frame_size, temporal_ratio) != (MICRO_FRAME_SIZE, TEMPORAL_RATIO):
             raise ValueError(f"micro_frame_size and temporal_ratio must be left out with family: {family} has its own")

@@ -14,7 +14,9 @@ function mountSizes(root, data) {
   const own = [choiceControl(controls, "chunk length", data.chunks.map((c) => [c, c === null ? "none" : String(c)]), state.chunk, pick("chunk")),
     choiceControl(controls, "temporal ratio", data.ratios.map((r) => [r, `${r}×`]), state.ratio, pick("ratio"))];
   const legend = element(root, "p", { class: "caption" });
-  for (const [key, text] of [["padding", "padding (zeros)"], ["input", "input frames"], ["latent", "latent frames"]]) swatch(legend, data.colours[key], text);
+  const zeros = element(legend, "span");
+  swatch(zeros, data.colours.padding, "padding (zeros)");
+  for (const [key, text] of [["input", "input frames"], ["latent", "latent frames"]]) swatch(legend, data.colours[key], text);
   const svg = shape(root, "svg", { class: "cells", role: "img" });
   const lines = element(root, "table", { class: "lines" });
   element(root, "p", { class: "help" }, "Click or hover a latent frame to see its frames. Keys: ← → choose the latent frame, Home and End.");
@@ -37,16 +39,17 @@ function mountSizes(root, data) {
 
   // The sentence of Family.fate in Python, or that the released model does not take the size; empty for clips that it keeps
   function refused({ law, taken, rule, cell }, frames, height, width) {
-    const { back, blank, kept } = data.laws[law];
-    const [decoded, empty] = [back[frames - 1], blank?.[frames - 1]];
+    const { latents, back, blank, kept } = data.laws[law];
+    const [made, decoded, black] = [latents, back, blank].map((of) => of?.[frames - 1]);
+    const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
     const [tall, wide] = [height, width].map((side) => Math.ceil(side / cell) * cell);
     if (taken && !taken.some(([h, w]) => h === tall && w === wide)) return `does not take ${tall}x${wide}: ${rule}`;
     if (kept.includes(frames)) return "";
-    let what = decoded > frames ? `returns ${decoded} frames for ${frames}` : `returns ${decoded} of ${frames} frames`;
-    if (decoded === null) what = `fails on ${frames} frames`;
-    else if (empty) what += `, ${empty} of them empty`;
+    let what = decoded > frames ? `returns ${count(decoded, "frame")} for ${frames}` : `returns ${decoded} of ${count(frames, "frame")}`;
+    if (decoded === null) what = made === null ? `fails on ${count(frames, "frame")}` : `encodes ${count(frames, "frame")} to ${count(made, "latent frame")}, which it does not decode`;
+    else if (black) what += `, ${black} of them black`;
     const nearest = [kept.findLast((t) => t < frames), kept.find((t) => t > frames)].filter((t) => t !== undefined);
-    return `${what}; nearest lengths that it keeps: ${nearest.join(" and ")}`;
+    return `${what}; nearest length${nearest.length > 1 ? "s" : ""} that it keeps: ${nearest.join(" and ")}`;
   }
 
   function draw() {
@@ -54,11 +57,15 @@ function mountSizes(root, data) {
     const family = data.families.find(({ name }) => name === state.family);
     const { ratio, chunk } = family ?? state;
     const refusal = family ? refused(family, frames, height, width) : "";
-    for (const button of own.flatMap((control) => [...control.querySelectorAll("button")])) button.disabled = Boolean(family);
-    const lengths = data.chunkLengths[chunk][frames - 1];
-    const table = data.tables[ratio];
+    for (const part of [...own, zeros]) part.hidden = Boolean(family);
+    const law = family && data.laws[family.law];
+    // Frames that come back. If fewer do than went in, the others at the end belong to no latent frame
+    const back = law?.back[frames - 1] ?? frames;
+    const whole = refusal && (back > frames || !law.kept.includes(back)) ? 0 : Math.min(back, frames);
+    const lengths = data.chunkLengths[chunk][(whole || frames) - 1];
+    const table = law?.starts ? { ...data.tables[ratio], starts: law.starts } : data.tables[ratio];
     const paddings = lengths.map((n) => (family ? 0 : table.padding[n - 1]));
-    const latents = lengths.map((n) => table.latents[n - 1]);
+    const latents = lengths.map((n) => (whole ? table.starts[n - 1].length : 0));
     const total = latents.reduce((a, b) => a + b);
     state.latent = Math.max(0, Math.min(state.latent, total - 1));
     const chosen = hovered ?? state.latent;
@@ -72,7 +79,7 @@ function mountSizes(root, data) {
     shape(svg, "text", { x: 0, y: 42 }, "frames");
     shape(svg, "text", { x: 0, y: 96 }, "latents");
     lengths.forEach((length, c) => {
-      const padding = paddings[c], starts = refusal ? [] : table.starts[length - 1];
+      const padding = paddings[c], starts = whole ? table.starts[length - 1] : [];
       const groups = starts.map((first, i) => [first, starts[i + 1] ?? length]);
       const mine = chosen >= index && chosen < index + groups.length ? groups[chosen - index] : null;
       if (lengths.length > 1 && length * unit > 50) shape(svg, "text", { x: x, y: 12 }, `chunk ${c}`);
@@ -102,6 +109,10 @@ function mountSizes(root, data) {
       start += length;
       index += groups.length;
     });
+    for (let i = start; i < frames; i += 1, x += unit) {
+      shape(svg, "rect", { x, y: 20, width: unit, height: ROW, rx: 3, class: "unseen", "data-frame": i });
+      if (i % every === 0) shape(svg, "text", { x: x + unit / 2, y: 42, "text-anchor": "middle", "pointer-events": "none" }, i);
+    }
     svg.setAttribute("width", room);
     svg.setAttribute("height", 114);
 
@@ -112,7 +123,6 @@ function mountSizes(root, data) {
       if (tag) element(cell, tag, {}, text);
       else cell.textContent = text;
     };
-    const law = family && data.laws[family.law];
     if (refusal) {
       line("note", `${family.name} ${refusal}`);
       line("latent frames", `${family.formula}: ${law.latents[frames - 1] ?? "none"}`);
@@ -121,11 +131,11 @@ function mountSizes(root, data) {
       return;
     }
     const padded = fact.padding ? ` and ${fact.padding} padding frame${fact.padding > 1 ? "s" : ""}` : "";
-    const whole = lengths.length > 1 ? `its chunk, ${span(fact.from, fact.to)}` : `the clip, ${span(fact.from, fact.to)}`;
+    const piece = lengths.length > 1 ? `its chunk, ${span(fact.from, fact.to)}` : `the clip, ${span(fact.from, fact.to)}`;
     const summary = `latent frame ${chosen} stands for ${span(fact.first, fact.stop)}${padded}`;
     line("chosen", summary);
     if (family) line("it can see", `in the encoder, a frame is mixed with ${family.sees}`);
-    else line("it can see", `through causal convolutions ${span(fact.from, fact.stop)}, none later; through GroupNorm over time, as released, all of ${whole}`);
+    else line("it can see", `through causal convolutions ${span(fact.from, fact.stop)}, none later; through GroupNorm over time, as released, all of ${piece}`);
     line("chunks", chunk === null ? `none: ${frames} frames at once` : `${sum(lengths)} frames, each chunk alone`);
     if (family) line("before the first frame", family.before);
     else line("zero frames in front", `−T mod ${ratio}, for each chunk: ${sum(paddings)}`);
