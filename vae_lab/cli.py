@@ -110,8 +110,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--strict", action="store_true", help="refuse a truncated video, and one with damaged frames")
 
     description = (
-        "Print the chunks and groups of a clip of this size, and the size of its latent; with --family, what that family "
-        "makes of the clip and all that is known of it."
+        "Print the chunks and groups of a clip of this size, and the size of its latent; with --family, what that "
+        "family makes of the clip and all that is known of it."
     )
     add = commands.add_parser("sizes", help="show the latent size of a clip", description=description).add_argument
     add("size", type=clip_size, metavar="TxHxW", help="frames x height x width, as in 51x256x256")

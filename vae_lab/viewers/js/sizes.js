@@ -61,7 +61,7 @@ function mountSizes(root, data) {
     const law = family && data.laws[family.law];
     // Frames that come back. If fewer do than went in, the others at the end belong to no latent frame
     const back = law?.back[frames - 1] ?? frames;
-    const whole = refusal && (back > frames || !law.kept.includes(back)) ? 0 : Math.min(back, frames);
+    const whole = refusal && (back >= frames || !law.kept.includes(back)) ? 0 : Math.min(back, frames);
     const lengths = data.chunkLengths[chunk][(whole || frames) - 1];
     const table = law?.starts ? { ...data.tables[ratio], starts: law.starts } : data.tables[ratio];
     const paddings = lengths.map((n) => (family ? 0 : table.padding[n - 1]));
