@@ -156,9 +156,9 @@ class Codec:
                 if z and z[-1] and not pixels % z[-1]:
                     made[num_frames] = z
         for num_frames, z in made.items():
-            if family and z[2] != (told := family.latent_frames(num_frames)):
+            if family and z[2] != (expected := family.latent_frames(num_frames)):
                 made_of = f"{count(z[2], 'latent frame')} of {count(num_frames, 'frame')}"
-                what = f"{self.name} makes {made_of}, the record of {family.name} says {told}"
+                what = f"{self.name} makes {made_of}, the record of {family.name} says {expected}"
                 warnings.warn(f"{what}: what is known of that family is not used", stacklevel=2)
                 return self._measure(None)
         if not made:

@@ -133,7 +133,7 @@ def _pictures(name: str, cls: str, ratio: int, channels: int, tiny: Mapping[str,
 
 def _video(*arguments: Any, **facts: Any) -> Family:
     """A video VAE. Facts that are not given are those of most: causal, frame by frame, the first frame alone."""
-    most = dict(
+    most: dict[str, Any] = dict(
         first_frame="own latent", time_padding="first frame repeated", norm="group norm, each frame",
         encoder_sees=PAST, decoder_sees=PAST, still_exact=True, image_is_first_latent=True,
     )  # fmt: skip
