@@ -18,7 +18,7 @@ from vae_lab.generation import GenerationConfig, STDiT3, load_generator, prompte
 from vae_lab.generation.config import read_recipe
 from vae_lab.generation.data import clip_prompts, latent_clips
 from vae_lab.generation.generator import SETTINGS, Generator
-from vae_lab.generation.training import FIELDS, learning_rate_factor, new_transformer
+from vae_lab.generation.training import FIELDS, learning_rate_factor, new_optimizers, new_transformer
 from vae_lab.training.config import TrainConfig
 from vae_lab.training.run_folder import TrainingError, read_log
 
@@ -133,6 +133,27 @@ def test_an_interrupted_run_ends_with_the_same_bits(after, whole, vae, tmp_path)
     assert without_time[0] == without_time[1]
 
 
+def test_muon_trains_the_matrices_of_the_blocks_and_resumes_to_the_bit(vae, tmp_path):
+    config = config_of(vae, muon_learning_rate=0.02)
+    model = new_transformer(config, (5, 3, 12, 12))
+    adamw, muon = new_optimizers(config, model)
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    theirs, others = ([names[id(p)] for group in part.param_groups for p in group["params"]] for part in (muon, adamw))
+    assert isinstance(muon, torch.optim.Muon) and sorted(theirs + others) == sorted(names.values())
+    assert all(name.endswith(".weight") and "_blocks." in name for name in theirs)
+    assert not [n for n in others if "_blocks." in n and n.endswith(("proj.weight", "linear.weight", "fc1.weight"))]
+
+    def stop(progress):
+        if progress.log[-1]["step"] == 3:
+            raise Stop
+
+    whole = train_generator(config, tmp_path / "whole", progress=False)
+    with pytest.raises(Stop):
+        train_generator(config, tmp_path / "stopped", watch=stop, progress=False)
+    assert same(weights(train_generator(config, tmp_path / "stopped", progress=False)), weights(whole))
+    assert not same(weights(whole), weights(train_generator(config_of(vae), tmp_path / "adamw", progress=False)))
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one_with_twice_the_batch(vae, tmp_path):
     recipe = 'part = "generation"\nvae = "{}"\nnum_frames = 9\nsize = 48\nclips = 8\nheld_out_clips = 4\nsteps = 3\n'
@@ -244,6 +265,7 @@ def test_latents_of_another_size_are_refused(whole, latent):
         (dict(normalise=1), "normalise must be true or false, got 1"),
         (dict(part="temporal"), "part must be one of generation, got 'temporal'"),
         (dict(model=[1]), r"model must be a table of arguments, got \[1\]"),
+        (dict(muon_learning_rate=0), "muon_learning_rate must be above 0 and finite, got 0"),
         (dict(transformer="DiT"), "transformer must be one of STDiT3, LatteTransformer3DModel, .*, got 'DiT'"),
     ],
     ids=str,
@@ -308,7 +330,7 @@ def test_the_command_trains_and_generates(vae, tmp_path, capsys):
     recipe = tmp_path / "tiny.toml"
     config = config_of(vae).to_dict()
     model = config.pop("model")
-    lines = [f"{name} = {json.dumps(value)}" for name, value in config.items()]
+    lines = [f"{name} = {json.dumps(value)}" for name, value in config.items() if value is not None]
     recipe.write_text(
         "\n".join([*lines, "[model]", *(f"{name} = {json.dumps(value)}" for name, value in model.items())])
     )

@@ -23,6 +23,7 @@ class GenerationConfig:
     vae: str  # whose latents are generated: what `load` reads
     steps: int
     learning_rate: float  # warms up, stays, then decays to 0 by a cosine over the last `decay_fraction` of the steps
+    muon_learning_rate: float | None = None  # of the blocks' matrices, by torch.optim.Muon; None: all by AdamW
     transformer: str = "STDiT3"  # or a class of diffusers in `diffusers_transformers.TRANSFORMERS`
     model: Mapping[str, Any] = field(default_factory=dict)  # arguments of that class, but for sizes and text
     num_frames: int = 17
@@ -63,6 +64,8 @@ class GenerationConfig:
         integer_within("warmup_steps", self.warmup_steps, 0)
         for name in ("learning_rate", "fps", "shift", "max_grad_norm"):
             check_above(name, getattr(self, name), 0)
+        if self.muon_learning_rate is not None:
+            check_above("muon_learning_rate", self.muon_learning_rate, 0)
         check_at_least("weight_decay", self.weight_decay, 0)
         for name in ("caption_dropout", "keep_first", "decay_fraction", "ema_decay"):
             value = getattr(self, name)

@@ -97,6 +97,56 @@ def new_transformer(config: GenerationConfig, latent_shape: Sequence[int]) -> Tr
     return model
 
 
+class Together:
+    """Several optimizers, or several schedules, as one."""
+
+    def __init__(self, parts: Sequence[Any]):
+        self.parts = list(parts)
+
+    def step(self) -> None:
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad()
+
+    def get_last_lr(self) -> list[float]:
+        """Return the learning rates of the first part."""
+        return self.parts[0].get_last_lr()
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states: Sequence[dict[str, Any]]) -> None:
+        for part, state in zip(self.parts, states, strict=True):
+            part.load_state_dict(state)
+
+
+def new_optimizers(config: GenerationConfig, transformer: Transformer) -> list[torch.optim.Optimizer]:
+    """Make AdamW for all weights; with `muon_learning_rate`, Muon for the matrices of the blocks and AdamW for others.
+
+    Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon. All singular values of its steps are equal.
+    """
+    named = dict(transformer.named_parameters())
+    matrices = {
+        name
+        for name, p in named.items()
+        if p.ndim == 2 and "blocks." in name and not name.endswith("scale_shift_table")
+    }
+    if config.muon_learning_rate is None:
+        matrices = set()
+    rest = [p for name, p in named.items() if name not in matrices]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(rest, config.learning_rate, weight_decay=config.weight_decay)
+    ]
+    if matrices:
+        rate = cast(float, config.muon_learning_rate)
+        muon = [named[name] for name in sorted(matrices)]
+        optimizers.append(torch.optim.Muon(muon, rate, weight_decay=config.weight_decay))
+    return optimizers
+
+
 class _Run(ResumableRun):
     """One call of `train_generator`, in one process."""
 
@@ -120,8 +170,10 @@ class _Run(ResumableRun):
         settings, latents = self._settings(clips)
         transformer = new_transformer(config, latents.shape[1:]).to(accelerator.device)
         self.average = AveragedModel(transformer, multi_avg_fn=partial(move_average, config.ema_decay))
-        optimizer = torch.optim.AdamW(transformer.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(learning_rate_factor, config))
+        optimizers = new_optimizers(config, transformer)
+        optimizer = Together(optimizers)
+        factor = partial(learning_rate_factor, config)
+        schedule = Together([torch.optim.lr_scheduler.LambdaLR(part, factor) for part in optimizers])
         if saved is not None:
             transformer.load_state_dict(saved["transformer"])
             self.average.load_state_dict(saved["average"])
@@ -132,8 +184,8 @@ class _Run(ResumableRun):
             self.folder.write_log(self.log)
         self.trained = transformer
         self.latents, self.texts = latents.to(accelerator.device), embed(clips.prompts).to(accelerator.device)
-        model, optimizer = accelerator.prepare(transformer, optimizer)
-        self._train(model.train(), optimizer, schedule)
+        model, *parts = accelerator.prepare(transformer, *optimizers)
+        self._train(model.train(), Together(parts), schedule)
         generator = Generator(self._averaged.cpu(), self.codec.vae, settings)
         if accelerator.is_main_process:
             self.folder.write_model(generator)
