@@ -1,6 +1,6 @@
 """Measure leaks and seams of the bundled weights: `python scripts/measure_seams.py` writes data/lab/seams.json.
 
-Both norms are measured in chunks of 17 frames, as shipped, and "frame_group" also in one piece, as it streams. The
+All sets are measured in chunks of 17 frames, as shipped, and "lab-frame-group" also in one piece, as it streams. The
 leak is the largest effect of a later frame on a latent that must not see it, as a fraction of the largest permitted
 effect. The other columns are about the borders between chunks, in clips of 51 frames scaled to 128x128: the RMS error
 there divided by that inside, the PSNR there and inside, and how much a still picture changes across a border, divided
@@ -31,6 +31,7 @@ def models() -> dict[str, VideoVAE]:
         "`lab`, chunks of 17": group.with_micro_frame_size(CHUNK),
         "`lab-frame-group`, chunks of 17": causal.with_micro_frame_size(CHUNK),
         "`lab-frame-group`, one piece": causal.with_micro_frame_size(None),
+        "`lab-8`, chunks of 17": load("lab-8").with_micro_frame_size(CHUNK),
     }
 
 
