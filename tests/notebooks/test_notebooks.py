@@ -80,7 +80,7 @@ def test_notebooks_are_quick_and_small(pages_of_notebooks):
 
 BREAKAGES = {  # what is broken -> (module, text, broken text, notebook that must notice)
     "padding on the wrong side": (
-        "utils/convolutions", "return y[:, :, :length]", "return y[:, :, -length:]", "01",
+        "utils/convolutions", "width))[:, :, :length]", "width))[:, :, -length:]", "01",
     ),
     "a dropped 1 - stride": ("shapes", "return reach - stride", "return reach - 1", "01"),
     "padding on the wrong axis": (
