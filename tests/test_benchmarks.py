@@ -1,5 +1,6 @@
 """The benchmarks run, on small models. What they measure is for `make bench`: no test looks at times."""
 
+import copy
 import json
 
 import pytest
@@ -85,7 +86,8 @@ def test_without_a_gpu_nothing_is_measured_on_it(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu.main([]) == {} and "no CUDA device" in capsys.readouterr().out
     small = small_vae(temporal=dict(norm="frame_group"), micro_frame_size=None)
-    monkeypatch.setattr(gpu, "make", lambda part, _: small.temporal if part == "temporal" else small.spatial)
+    halves = {"temporal": small.temporal, "spatial": small.spatial}
+    monkeypatch.setattr(gpu, "make", lambda part, _: copy.deepcopy(halves[part]))
     for part, size in (("temporal", (5, 4, 4)), ("spatial", (2, 16, 16))):
         runs = gpu.ways(part, "", size, "cpu")
         with torch.no_grad():
