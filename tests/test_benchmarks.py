@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import cached_latents, gpu, measuring, models, phases, reading, streaming
+from benchmarks import cached_latents, gpu, measuring, models, phases, plans, reading, streaming
 from tests.helpers import small_vae
 from tests.helpers.training import TEMPORAL, spatial_config
 from vae_lab.training.loop import train
@@ -92,3 +92,10 @@ def test_without_a_gpu_nothing_is_measured_on_it(capsys, monkeypatch):
         runs = gpu.ways(part, "", size, "cpu")
         with torch.no_grad():
             assert [run().shape[2:] for name, run in runs.items() if "," not in name] == 2 * [size]
+
+
+def test_plans_are_compared_with_what_happens(tmp_path, capsys, monkeypatch):
+    small_vae().save_pretrained(tmp_path)
+    monkeypatch.setattr(plans, "SIZES", ((5, 16, 16),))
+    found = plans.main(["--model", str(tmp_path)])
+    assert all(ratio > 0 for ratio in found["5x16x16"].values()) and "(5, 16, 16): encode " in capsys.readouterr().out

@@ -123,6 +123,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--channels", type=at_least(1), default=argparse.SUPPRESS, metavar="C", help=text)
     text = 'a family of VAEs, such as "wan 2.1", and what is known of it; "all": a table of all families'
     add("--family", metavar="NAME", help=text)
+    text = "also try how much time and memory MODEL will take for the clip on this machine (default of --plan: lab-8)"
+    add("--plan", nargs="?", const="lab-8", metavar="MODEL", help=text)
 
     description = (
         "Print a checkpoint's layout, sub-models, parameter counts, config and key differences. No tensor is read. The "
@@ -302,7 +304,11 @@ def sizes(args: argparse.Namespace) -> int:
         for name in ("chunk", "temporal_ratio", "channels"):
             if name in given:
                 raise ValueError(f"--{name.replace('_', '-')} cannot be used with --family, which has its own")
+        if args.plan is not None:
+            raise ValueError("--plan cannot be used with --family: it tries a model, and a family has no weights")
         return _sizes_of(args.family, args.size)
+    if args.plan is not None:
+        return _plan(args.plan, args.size, given)
     num_frames, height, width = args.size
     ratio, chunk = given.get("temporal_ratio", shapes.TEMPORAL_RATIO), given.get("chunk", shapes.MICRO_FRAME_SIZE)
     channels = given.get("channels", shapes.LATENT_CHANNELS)
@@ -332,6 +338,34 @@ def sizes(args: argparse.Namespace) -> int:
             print(f"  chunk {index}: {arrow}: {' | '.join(cells)}")
         elif index == SHOWN_CHUNKS:
             print("  …")
+    return 0
+
+
+def _plan(source: str, size: Sequence[int], given: Mapping[str, Any]) -> int:
+    """`vae-lab sizes --plan`."""
+    for name in ("chunk", "temporal_ratio", "channels"):
+        if name in given:
+            raise ValueError(f"--{name.replace('_', '-')} cannot be used with --plan, whose model has its own")
+
+    from .checkpoints.loading import load
+    from .reconstruct.cost import clip_cost
+
+    vae = load(source)
+    cost = clip_cost(vae, size)
+    latent = vae.latent_size(size)
+    memory = "this system does not tell"
+    if cost.peak is not None and cost.before is not None:
+        memory = f"{cost.peak / 1e9:.2f} GB at most, of which {cost.before / 1e9:.2f} GB without the clip"
+    _print_facts(
+        {
+            "clip": f"{count(size[0], 'frame')} of {size[1]}x{size[2]} (height x width)",
+            "latent": f"{count(latent[0], 'frame')} of {latent[1]}x{latent[2]}, by {source}",
+            "encode": f"about {cost.encode:.1f} s",
+            "decode": f"about {cost.decode:.1f} s",
+            "memory": memory,
+            "trial": f"{cost.trial:.1f} s, of one micro batch and one chunk",
+        }
+    )
     return 0
 
 
