@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from . import cached_latents, gpu, models, phases, plans, reading, streaming
+from . import cached_latents, frames, gpu, models, phases, plans, reading, streaming
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument(
@@ -14,7 +14,7 @@ parser.add_argument("--out", type=Path, default=Path("out/bench.json"), help="de
 args = parser.parse_args()
 long = ["--long"] if args.long else []
 runs = [(models, long), (gpu, []), (phases, []), *([(phases, ["--frames", "1000"])] if args.long else [])]
-runs += [(benchmark, []) for benchmark in (plans, cached_latents, streaming, reading)]
+runs += [(benchmark, []) for benchmark in (frames, plans, cached_latents, streaming, reading)]
 found = {}
 for benchmark, options in runs:  # models first: it measures memory before anything is computed
     name = " ".join([benchmark.__name__.rpartition(".")[2], *options])

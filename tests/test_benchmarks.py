@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import cached_latents, gpu, measuring, models, phases, plans, reading, streaming
+from benchmarks import cached_latents, frames, gpu, measuring, models, phases, plans, reading, streaming
 from tests.helpers import small_vae
 from tests.helpers.training import TEMPORAL, spatial_config
 from vae_lab.training.loop import train
@@ -99,3 +99,13 @@ def test_plans_are_compared_with_what_happens(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(plans, "SIZES", ((5, 16, 16),))
     found = plans.main(["--model", str(tmp_path)])
     assert all(ratio > 0 for ratio in found["5x16x16"].values()) and "(5, 16, 16): encode " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_frames_compares_batches_and_tiles(capsys, monkeypatch):
+    monkeypatch.setattr(frames, "BATCHES", {(2, 32, 32): (2, 1)})
+    monkeypatch.setattr(frames, "TILES", (96,))
+    rows, printed = frames.main(["--rounds", "1"]), capsys.readouterr().out
+    assert [row["ratio"][0] > 0 for row in rows[:2]] == [True, True] and "1 frames a call" in printed
+    whole, tiled = rows[2:]
+    assert whole["largest_difference"] == 0 < tiled["largest_difference"] and whole["psnr"] > 20
