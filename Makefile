@@ -36,9 +36,15 @@ lab: .venv/installed-train
 notebooks: .venv/installed-pages
 	$(BIN)/python scripts/make_pages.py notebooks out/site
 
-# Three minutes, or an hour with released sizes. Threads that wait leave their core to others, so that CPU seconds count.
-bench bench-long: .venv/installed-train
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks $(if $(filter %-long,$@),--long)
+# Threads that wait leave their core to others, so that CPU seconds count.
+BENCH = OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m benchmarks
+
+bench: .venv/installed-train
+	$(BENCH)
+
+# Released sizes too: an hour.
+bench-long: .venv/installed-train
+	$(BENCH) --long
 
 # All that a developer needs; then `.venv/bin/pre-commit install` for checks at each commit.
 install: .venv/installed-dev
