@@ -11,7 +11,8 @@ from vae_lab import SpatialVAE, load, photo_clip, psnr, to_tensor
 
 from .measuring import in_turn, ratio
 
-BATCHES = {(16, 128, 128): (16, 8, 4, 2, 1), (4, 192, 192): (4, 2, 1), (4, 320, 320): (4, 2, 1)}  # size -> frames in a call
+# size -> frames in a call
+BATCHES = {(16, 128, 128): (16, 8, 4, 2, 1), (4, 192, 192): (4, 2, 1), (4, 320, 320): (4, 2, 1)}
 TILES = 128, 96, 64  # pixels of a side
 
 
