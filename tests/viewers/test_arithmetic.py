@@ -103,6 +103,9 @@ def test_start_values_of_a_family():
     assert explore_sizes(49, 480, 720, family="mochi").text == (
         "Size explorer: 49x480x720 (frames x height x width), Mochi: latent 9x60x90"
     )
+    four, eight = explore_sizes(channels=4).data, explore_sizes(channels=8).data
+    assert (four["latentChannels"], eight["latentChannels"]) == (4, 8)
+    assert four["compression"]["17"]["4"][50] == 2 * eight["compression"]["17"]["4"][50] == pytest.approx(163.2)
     assert explore_sizes(51, family="open-sora 1.2").text == explore_sizes(51).text == explore_sizes().text
     for name, frames in (("wan 2.1", 49), ("cogvideox", 49), ("minimax-h3", 56), ("qwen-image 2.1", 1)):
         assert explore_sizes(family=name).data["start"]["frames"] == frames  # the nearest to 51 that it keeps
@@ -113,6 +116,8 @@ def test_start_values_of_a_family():
             "Wan 2.1 returns 49 of 51 frames; nearest lengths that it keeps: 49 and 53",
         ),
         (dict(family="allegro", num_frames=24), "Allegro does not take 256x256: tiles of 24x320x320 only: height 320"),
+        (dict(family="wan 2.1", num_frames=49, channels=8), "and channels must be left out with family: wan 2.1 has"),
+        (dict(channels=0), "channels must be at least 1, got 0"),
         (dict(family="wan 2.1", num_frames=49, temporal_ratio=8), "must be left out with family: wan 2.1 has its own"),
     ):
         with pytest.raises(ValueError, match=message):

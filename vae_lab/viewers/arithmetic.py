@@ -14,7 +14,8 @@ from ..families.sizes import clip_size
 from ..families.table import FAMILIES, family_named
 from ..figures.arithmetic import padding_diagram, size_diagram
 from ..figures.style import COLOURS
-from ..shapes import MICRO_FRAME_SIZE, SPATIAL_RATIO, TEMPORAL_RATIO
+from ..shapes import LATENT_CHANNELS, MICRO_FRAME_SIZE, SPATIAL_RATIO, TEMPORAL_RATIO
+from ..utils.checks import positive_int
 from ..utils.text import count
 from .widgets import Viewer
 
@@ -86,8 +87,11 @@ def _sources(mode: str, num_frames: int, padding: int) -> list[int | None]:
     return [number - 1 if number else None for number in padded[:padding]]
 
 
-def size_table() -> dict[str, Any]:
-    """Tabulate chunks, groups of frames, latent sizes and compression, for every length, chunk and temporal ratio."""
+def size_table(channels: int = LATENT_CHANNELS) -> dict[str, Any]:
+    """Tabulate chunks, groups of frames, latent sizes and compression, for every length, chunk and temporal ratio.
+
+    channels: of latents by Open-Sora's law.
+    """
     frames = SIZE_LIMITS["frames"]
     families, laws = family_table()
     used = {family["chunk"] for family in families} - {*CHUNKS}
@@ -95,7 +99,8 @@ def size_table() -> dict[str, Any]:
 
     def compression(t: int, ratio: int, chunk: int | None) -> float:
         size = (t, SPATIAL_RATIO, SPATIAL_RATIO)  # height and width cancel out
-        return shapes.compression_ratio(size, shapes.latent_size(size, ratio, micro_frame_size=chunk))
+        latent = shapes.latent_size(size, ratio, micro_frame_size=chunk)
+        return shapes.compression_ratio(size, latent, latent_channels=channels)
 
     return {
         "limits": _sliders(SIZE_LIMITS),
@@ -121,7 +126,7 @@ def size_table() -> dict[str, Any]:
             for cell in {SPATIAL_RATIO, *(family["cell"] for family in families)}
         },
         "spatialRatio": SPATIAL_RATIO,
-        "latentChannels": 4,
+        "latentChannels": channels,
         "decoder": DECODER,
         "bytes": 4,  # of float32
     }
@@ -206,6 +211,7 @@ def explore_sizes(
     micro_frame_size: int | None = MICRO_FRAME_SIZE,
     temporal_ratio: int = TEMPORAL_RATIO,
     family: str | None = None,
+    channels: int = LATENT_CHANNELS,
 ) -> Viewer:
     """Show which frames go into which latent frame: chunks, padding, latent size, compression and memory.
 
@@ -215,6 +221,7 @@ def explore_sizes(
         num_frames: of the clip; default: 51, or the nearest length that the family keeps.
         micro_frame_size, temporal_ratio: of Open-Sora's law; other families have their own.
         family: a name in `FAMILIES`, such as "wan 2.1"; None: Open-Sora 1.2.
+        channels: of its latents (the bundled `lab-8` has 8); other families have their own.
 
     Raises ValueError, with the nearest lengths that the family keeps, if it does not take such a clip.
     """
@@ -232,8 +239,9 @@ def explore_sizes(
         "latent": 0,
     }
     if record and record.class_name != "VideoVAE":
-        if (micro_frame_size, temporal_ratio) != (MICRO_FRAME_SIZE, TEMPORAL_RATIO):
-            raise ValueError(f"micro_frame_size and temporal_ratio must be left out with family: {family} has its own")
+        if (micro_frame_size, temporal_ratio, channels) != (MICRO_FRAME_SIZE, TEMPORAL_RATIO, LATENT_CHANNELS):
+            law = "micro_frame_size, temporal_ratio and channels"
+            raise ValueError(f"{law} must be left out with family: {family} has its own")
         timeline, made = record.timeline(num_frames), clip_size(record, num_frames, height, width)
         if made.latent is None:
             raise ValueError(f"{record.name} {'; '.join(made.notes)}")
@@ -242,14 +250,16 @@ def explore_sizes(
             start | {"family": record.name},
             f"{shown}: latent {'x'.join(map(str, made.latent))}",
             partial(size_diagram, num_frames, timeline.ratio, timeline.chunk, padded=False),
+            channels,
         )
     size = shapes.latent_size((num_frames, height, width), temporal_ratio, micro_frame_size=micro_frame_size)
     text = (
         f"{num_frames}x{height}x{width} (frames x height x width), chunks of {micro_frame_size}, "
         f"temporal ratio {temporal_ratio}: latent {size[0]}x{size[1]}x{size[2]}"
     )
-    return _size_viewer(start, text, partial(size_diagram, num_frames, temporal_ratio, micro_frame_size))
+    return _size_viewer(start, text, partial(size_diagram, num_frames, temporal_ratio, micro_frame_size), channels)
 
 
-def _size_viewer(start: dict[str, Any], text: str, figure: Callable[[], Any]) -> Viewer:
-    return Viewer({"kind": "sizes", "start": start, "colours": COLOURS} | size_table(), "Size explorer", text, figure)
+def _size_viewer(start: dict[str, Any], text: str, figure: Callable[[], Any], channels: int) -> Viewer:
+    table = size_table(positive_int("channels", channels))
+    return Viewer({"kind": "sizes", "start": start, "colours": COLOURS} | table, "Size explorer", text, figure)
