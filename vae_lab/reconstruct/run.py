@@ -165,13 +165,15 @@ class _Job:
         pieces = (np.stack(list(islice(frames, length))) for lengths in missing for length in lengths)
         with (
             tqdm(total=total, initial=done, desc="reconstruct", unit="frame", disable=disable) as bar,
-            ThreadPoolExecutor(2, thread_name_prefix="reconstruct") as pool,
+            ThreadPoolExecutor(1) as reading,
+            ThreadPoolExecutor(1) as videos,
+            ThreadPoolExecutor(1) as others,
         ):
             try:
-                originals = _ahead(pool, pieces)
+                originals = _ahead(reading, pieces)
                 for lengths in missing:
                     with self.work.new_segment(self.trip.state_dict) as folder:
-                        self._make_segment(folder, pool, islice(originals, len(lengths)), done, bar.update)
+                        self._make_segment(folder, videos, others, islice(originals, len(lengths)), done, bar.update)
                     done += sum(lengths)
                     self.pictures.add(self.work.segments[-1] / "pictures.zip")
                 next(frames, None)  # it raises if there are more
@@ -196,11 +198,18 @@ class _Job:
         return [{panel: Quality(np.load(segment / f"{panel}.npz")) for panel in panels} for segment in segments]
 
     def _make_segment(
-        self, folder: Path, pool: Executor, originals: Iterable[np.ndarray], first: int, advance: Callable
+        self,
+        folder: Path,
+        videos: Executor,
+        others: Executor,
+        originals: Iterable[np.ndarray],
+        first: int,
+        advance: Callable,
     ) -> None:
         """Reconstruct pieces, the first of which begins with frame `first`, and write what is kept of them.
 
-        The model computes a piece while `pool` writes the one before: no more, so that order and memory are kept.
+        The model computes a piece while the one before is written, no more, so that order and memory are kept. Each of
+        the executors is one thread, which finds the memory that it freed before.
         """
         fps, aspect = self.plan.info.fps, self.plan.info.pixel_aspect
         (start,) = self.plan.ticks(first + 1, first)
@@ -218,11 +227,11 @@ class _Job:
                     outputs, error = piece.outputs, error_map(original, piece.outputs[FULL], self.plan.gain)
                     panels = dict(zip(self.pictures.panels, [original, *outputs.values(), error], strict=True))
                     ticks = [tick - start for tick in self.plan.ticks(first + len(original), first)]
-                    quality.append(pool.submit(getattr, piece, "quality"))
+                    quality.append(others.submit(getattr, piece, "quality"))
                     del piece  # its tensors are not needed any longer when its quality is known
                     writing = [
-                        pool.submit(_write_videos, full, side, panels, ticks),
-                        pool.submit(self._write_pictures, zipped, first, panels),
+                        videos.submit(_write_videos, full, side, panels, ticks),
+                        others.submit(self._write_pictures, zipped, first, panels),
                         quality[-1],
                     ]
                     first += len(original)
