@@ -16,7 +16,7 @@ from .shapes import latent_size
 from .utils.autoencoder import Autoencoder, coding
 from .utils.checks import check_above, check_video, positive_int
 
-MOST_BYTES = 12 * 2**20  # of a tensor on a CPU: larger ones leave its cache, and from 32 MiB on glibc maps each anew
+MOST_BYTES = 12 * 2**20  # of a tensor on a CPU: larger ones take memory that the system has to clear, again and again
 TILE = 512  # pixels: the frames that Stable Diffusion's VAE, whose architecture this is, was made for
 
 
