@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from math import sqrt
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
@@ -86,13 +87,17 @@ def clip_cost(vae: VideoVAE, size: Sequence[int]) -> Cost:
 
 
 def _tried(call: Callable[[], Any], before: int | None) -> _Part:
-    """Call twice: the first call needs the memory, the second tells the time."""
+    """Call more than once: the first call needs the memory, the others tell the time."""
+
+    def seconds() -> float:
+        begin = time.perf_counter()
+        call()
+        return time.perf_counter() - begin
+
     if before is not None:
         PEAK_RESET.write_text("5")
-    call()
-    begin = time.perf_counter()
-    call()
-    return _Part(time.perf_counter() - begin, max(0, (_in_use("VmHWM") or 0) - (before or 0)))
+    calls = max(1, min(7, int(0.5 / seconds())))  # half a second of short calls
+    return _Part(median(seconds() for _ in range(calls)), max(0, (_in_use("VmHWM") or 0) - (before or 0)))
 
 
 def _in_use(name: str) -> int | None:
