@@ -96,13 +96,14 @@ def once(prepare: Callable[[], Callable[[], Any]]) -> Once | None:
 def _send_once(prepare: Callable[[], Callable[[], Any]], sender: Any) -> None:
     run = prepare()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before, cpu, wall = _kilobytes("VmRSS"), time.process_time(), time.perf_counter()
+    before, cpu, wall = kilobytes("VmRSS"), time.process_time(), time.perf_counter()
     run()
     used = time.process_time() - cpu, time.perf_counter() - wall
-    sender.send(Once(*used, (_kilobytes("VmHWM") - before) / 1024))
+    sender.send(Once(*used, (kilobytes("VmHWM") - before) / 1024))
 
 
-def _kilobytes(name: str) -> int:
+def kilobytes(name: str) -> int:
+    """Memory of this process as Linux tells it: VmRSS now, VmHWM at most. (`ru_maxrss` may be that of a parent.)"""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name))
 

@@ -5,7 +5,6 @@ own, and what counts is the peak that the operating system saw.
 """
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -14,6 +13,8 @@ import time
 import torch
 
 from vae_lab import StreamingDecoder, StreamingEncoder, VideoVAE, load, synthetic_clip, to_tensor
+
+from .measuring import kilobytes
 
 
 def model(source: str) -> VideoVAE:
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> float:
     vae = model(args.model)
     if args.only_stream:
         stream(vae, clip(4 * args.piece, args.size), args.only_stream, args.piece)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(kilobytes("VmHWM") / 1024)
         return 0.0
     x = clip(args.frames, args.size)
     ways = {"at once": lambda: at_once(vae, x), "stream": lambda: stream(vae, x, args.frames, args.piece)}
