@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import ceil, prod
+from math import prod
 
 from .utils.checks import integer_within, positive_int
 from .utils.text import count as count  # public here: the notebooks print sizes with it
@@ -123,8 +123,9 @@ def latent_frames(
     >>> latent_frames(51), latent_frames(51, micro_frame_size=None)
     (15, 13)
     """
-    temporal_ratio = positive_int("temporal_ratio", temporal_ratio)
-    return sum(ceil(length / temporal_ratio) for length in chunk_lengths(num_frames, micro_frame_size))
+    num_frames, ratio = positive_int("num_frames", num_frames), positive_int("temporal_ratio", temporal_ratio)
+    chunk = num_frames if micro_frame_size is None else positive_int("micro_frame_size", micro_frame_size)
+    return num_frames // chunk * -(-chunk // ratio) + -(-(num_frames % chunk) // ratio)  # -(-a // b): a / b, rounded up
 
 
 def latent_chunks(

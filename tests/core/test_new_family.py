@@ -16,10 +16,22 @@ from vae_lab.__main__ import main
 from vae_lab.ablation.config import TrialConfig
 from vae_lab.ablation.trial import measure
 from vae_lab.checkpoints import inspect
-from vae_lab.families import FAMILIES, Codec, Family, Law, Reach, add_family, codec_of, maps_of, register
+from vae_lab.families import (
+    FAMILIES,
+    Codec,
+    Family,
+    Law,
+    Reach,
+    add_family,
+    codec_of,
+    maps_of,
+    register,
+    tiny_model,
+)
 from vae_lab.families import codec as codecs
 from vae_lab.probes.report import probe
 from vae_lab.reconstruct import reconstruct
+from vae_lab.shapes import Timeline
 from vae_lab.training.config import Stage
 from vae_lab.viewers import explore_latents, explore_sizes
 
@@ -191,3 +203,68 @@ def test_one_record_is_all_that_a_family_needs(pairs, tmp_path, capsys):
     assert viewer.data["groups"] == [[0, 2], [2, 4], [4, 6]]
     viewer.precompute([{"operation": "zero", "channel": 2}])
     assert explore_sizes(6, family="pairs").text.endswith("Pairs: latent 3x64x64")
+
+
+# ---- records that cannot be true ------------------------------------------------------------------------------------
+
+
+class EachAlone(Timeline):
+    groups = property(lambda self: [range(frame, frame + 1) for frame in range(self.num_frames)])
+
+
+def made_up(**changes):
+    """A record of a class that is not made."""
+    law = Law("T // 2", lambda num_frames: num_frames // 2 or None, lambda latents: 2 * latents)
+    facts = dict(name="Made up", cls="elsewhere.MadeUp", law=law, temporal_ratio=2, spatial_ratio=4, latent_channels=3)
+    return Family(**facts | dict(tiny={}) | changes)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: add_family("x"), "family must be a Family, got 'x'"),
+        (lambda: made_up(name=None), "name of a family must be a non-empty string, got None"),
+        (lambda: made_up(name=" x "), "name of a family must have no spaces around it and not be \"all\", got ' x '"),
+        (lambda: made_up(name="All"), "and not be \"all\", got 'All'"),
+        (lambda: made_up(cls="MadeUp"), "cls of Made up must be a class, or its dotted path, got 'MadeUp'"),
+        (lambda: made_up(spatial_ratio=0), "spatial_ratio of Made up must be at least 1, got 0"),
+        (lambda: made_up(law=Law("T / 2", lambda t: t / 2, None)).latent_frames(9), r"latents\(9\) of Made up must"),
+        (lambda: made_up(law=Law("-T", lambda t: -t, None)).latent_frames(9), r"law.latents\(9\) of Made up must"),
+        (
+            lambda: made_up(law=Law("T", lambda t: t, lambda latents: -latents)).decoded_frames(9),
+            r"law.decoded\(9\) of Made up must be at least 1, got -9",
+        ),
+        (
+            lambda: made_up(law=Law("T // 2", lambda t: t // 2, None, timeline=EachAlone)).timeline(8),
+            "law.timeline of Made up makes 8 groups of 8 frames, but law.latents says 4",
+        ),
+        (
+            lambda: made_up(law=Law("0", lambda t: None, None)).timeline(8),
+            "Made up fails on 8 frames, and keeps no length near it",
+        ),
+        (lambda: tiny_model(made_up()), "the class of Made up, elsewhere.MadeUp, cannot be imported"),
+        (
+            lambda: tiny_model(made_up(cls="diffusers.AutoencoderKLMochi", tiny={"layers": 1})),
+            "tiny of Made up makes no AutoencoderKLMochi: .*layers",
+        ),
+        (
+            lambda: add_family(made_up(cls="elsewhere.AutoencoderKLMochi")),
+            "another class is named AutoencoderKLMochi: diffusers.AutoencoderKLMochi, of the family Mochi",
+        ),
+    ],
+)
+def test_records_that_cannot_be_true(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_two_families_of_one_class_must_be_told_apart():
+    add_family(first := made_up(name="One"))
+    try:
+        with pytest.raises(ValueError, match="matches must tell Two from One, which is a family of the same class"):
+            add_family(made_up(name="Two"))
+        add_family(made_up(name="Two", matches=lambda config: False))
+        assert add_family(first) is first  # again
+    finally:
+        for name in ("one", "two"):
+            FAMILIES.pop(name, None)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import accelerate
 import diffusers
 import numpy as np
 import pytest
@@ -18,7 +19,10 @@ from diffusers.utils.torch_utils import randn_tensor
 
 from vae_lab import to_frames, to_tensor
 from vae_lab.families import FAMILIES, codec_of, family_of, tiny_model
+from vae_lab.probes import probe
+from vae_lab.reconstruct import reconstruct
 from vae_lab.reconstruct.round_trip import RoundTrip
+from vae_lab.video.frames import Clip
 
 DIFFUSERS = Path(diffusers.__file__).parent
 ENCODED_BY = {"retrieve_latents": lambda output, generator=None, sample_mode="argmax": output.latent_dist.mode()}
@@ -157,6 +161,46 @@ def test_statistics_are_those_of_the_record(name):
         torch.testing.assert_close(1 / std, torch.full((channels,), vae.config.scaling_factor))
 
 
+def test_what_a_record_is_wrong_about_is_said():
+    """It fails on the length, makes other latents, or decodes them to another size: see the attack on `_measure`."""
+    for name, changes, reason in (
+        ("wan 2.1", {"temperal_downsample": [True] * 3}, "makes|fails on them"),
+        ("ltx 0.9.0 and 0.9.1", {"patch_size_t": 2}, "fails on them"),
+        ("cogvideox", {"use_quant_conv": True, "use_post_quant_conv": True}, "fails on them"),
+        ("cosmos 8x8x8", {"patch_size": 2}, "decodes them to shape"),
+    ):
+        family = FAMILIES[name]
+        codec = codec_of(getattr(diffusers, family.class_name)(**{**family.tiny, **changes}).eval())
+        with pytest.warns(match=f"is no {family.name} as the lab knows it, .*({reason})"):
+            assert codec.family is None
+
+
+@pytest.mark.parametrize("name", ["hunyuanvideo", "cogvideox"])
+@torch.no_grad()
+def test_clips_of_four_channels(name):
+    family = FAMILIES[name]
+    vae = getattr(diffusers, family.class_name)(**{**family.tiny, "in_channels": 4, "out_channels": 4}).eval()
+    codec, x = codec_of(vae), noise(1, 4, 9, 16, 16)
+    assert codec.in_channels == 4 and torch.equal(codec.reconstruct(x).sample, vae(x).sample)
+    with pytest.raises(ValueError, match="x must have 4 channels, got 3"):
+        codec.reconstruct(x[:, :3])
+
+
+@pytest.mark.parametrize("name", ["wan 2.1", "mochi", "vidtok causal"])
+@torch.no_grad()
+def test_models_whose_weights_accelerate_keeps_elsewhere(name, tmp_path):
+    vae, expected = tiny_model(name), codec_of(tiny_model(name))
+    accelerate.cpu_offload(vae, torch.device("cpu"))
+    codec = codec_of(vae)
+    length = FAMILIES[name].nearest_legal(9)[-1]
+    x = noise(1, 3, length, 32, 32)
+    assert codec.offloaded and codec.device.type == "cpu" and codec.identity() == expected.identity()
+    assert torch.equal(codec.reconstruct(x).sample, expected.reconstruct(x).sample)
+    clip = Clip(to_frames(x.clamp(-1, 1)), 24.0)
+    assert np.array_equal(reconstruct(vae, clip).sample, reconstruct(expected.vae, clip).sample)
+    assert probe(vae, length, 32).notes.keys() <= {"chunks"}
+
+
 # ---- streams -------------------------------------------------------------------------------------------------------
 
 EXACT = {"cogvideox": 25, "kandinsky 6 sr": 25, "minimax-h3": 39}  # frames: units of every kind
@@ -287,7 +331,8 @@ def test_the_ratio_of_an_unknown_config_is_measured(name, changes, ratio):
     family = FAMILIES[name]
     vae = getattr(diffusers, family.class_name)(**{**family.tiny, **changes}).eval()
     codec = codec_of(vae)
-    with pytest.warns(match="the record of .* is not used$") if family_of(vae) else nullcontext():
+    said = "is no .* as the lab knows it, so nothing is taken from that record: makes"
+    with pytest.warns(match=said) if family_of(vae) else nullcontext():
         assert codec.family is None and codec.temporal_ratio == ratio
     latents = codec.encode(noise(1, 3, 17, 64, 64)).shape[2]
     assert latents == -(-17 // ratio) == codec.timeline(17).num_latents
@@ -362,7 +407,7 @@ def test_a_stream_keeps_its_shape(name, length):
     assert encoder.position == first
 
 
-@pytest.mark.filterwarnings("ignore:.* what is known of that family is not used")
+@pytest.mark.filterwarnings("ignore:.*so nothing is taken from that record")
 def test_streams_of_configs_without_a_record():
     family = FAMILIES["cogvideox"]
     codec = codec_of(diffusers.AutoencoderKLCogVideoX(**{**family.tiny, "temporal_compression_ratio": 8}).eval())

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from vae_lab.__main__ import main
@@ -74,3 +75,20 @@ def test_no_torch_is_imported():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.endswith("\nset()\n")
+
+
+def test_frames_that_are_too_small():
+    for name, side in (("wan 2.2", 4), ("ltx 2", 32), ("minimax-h3", 16)):
+        least = FAMILIES[name].least_cells * FAMILIES[name].spatial_ratio
+        size = clip_size(name, FAMILIES[name].nearest_legal(17)[-1], side, side)
+        assert size.latent is None
+        assert size.notes == (f"does not take frames of {side}x{side}: at least {least}x{least}",)
+    with pytest.raises(ValueError, match=r"height \(32\) must be a multiple of 32 and at least 64 for LTX 2"):
+        latent_size("ltx 2", 17, 32, 64)
+
+
+def test_numbers_of_any_size():
+    assert clip_size("open-sora 1.2", 10**15, 64, 64).latent == (5 * (10**15 // 17) + -(-(10**15 % 17) // 4), 8, 8)
+    assert "nearest length that it keeps: 1" in clip_size("qwen-image 2.1", 10**15, 64, 64).notes[0]
+    size = latent_size("wan 2.1", np.int64(17), np.uint8(248), np.uint8(64))
+    assert size == (5, 31, 8) and {type(side) for side in size} == {int}

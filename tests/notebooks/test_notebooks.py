@@ -86,7 +86,7 @@ BREAKAGES = {  # what is broken -> (module, text, broken text, notebook that mus
     "padding on the wrong axis": (
         "utils/convolutions", "(time + front, height, width)", "(height, width, time + front)", "01",
     ),
-    "a latent size off by one": ("shapes", "    return sum(ceil(", "    return 1 + sum(ceil(", "02"),
+    "a latent size off by one": ("shapes", "return num_frames // chunk *", "return 1 + num_frames // chunk *", "02"),
     "front padding behind": (
         "temporal_vae", "front_padding(x.shape[2], self.temporal_compression_ratio), 0))",
         "0, front_padding(x.shape[2], self.temporal_compression_ratio)))", "02",

@@ -34,10 +34,6 @@ class FrameCodec(Codec):
 
     frame_by_frame = any_length = True
 
-    @property
-    def in_channels(self) -> int:
-        return self.config.get("in_channels", 3)
-
     def posterior(self, x: Tensor) -> DiagonalGaussianDistribution | IdentityDistribution:
         output = self.vae.encode(as_frames(x))
         if "latent_dist" in output:
@@ -131,6 +127,8 @@ class TemporalDecoderCodec(FrameCodec):
 
 class PictureCodec(Codec):
     """Qwen-Image 2.1: one RGBA picture. The lab's pictures are opaque, and alpha is left out of what comes back."""
+
+    in_channels = 3  # the fourth is opacity
 
     def posterior(self, x: Tensor) -> Any:
         if x.shape[2] != 1:  # the class reads nothing but the first of 2 to 4 frames, and fails on more
@@ -303,10 +301,6 @@ class FeatureCacheCodec(Codec):
 
 class MagvitCodec(Codec):
     """MAGVIT-v2 of the lab: each convolution leaves the frames that its next windows see."""
-
-    @property
-    def in_channels(self) -> int:
-        return self.config["in_channels"]
 
     def units(self, num_frames: int) -> Units:
         vae, ratio = self.vae, self.vae.temporal_compression_ratio

@@ -20,7 +20,6 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
 from importlib import import_module
 from itertools import accumulate, chain, pairwise
@@ -28,6 +27,7 @@ from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
+from accelerate.utils.modeling import get_state_dict_offloaded_model
 from diffusers import ModelMixin
 from torch import Tensor, nn
 
@@ -124,7 +124,19 @@ class Codec:
     @property
     def device(self) -> torch.device:
         """The device of the model's inputs."""
-        return getattr(self.vae, "device", None) or next(self.vae.parameters()).device
+        device = getattr(self.vae, "device", None) or next(self.vae.parameters()).device
+        return torch.device(self._accelerate_device) if device.type == "meta" and self.offloaded else device
+
+    @property
+    def _accelerate_device(self) -> Any:
+        hooks = [getattr(module, "_hf_hook", None) for module in getattr(self.vae, "modules", list)()]
+        hooks += [part for hook in hooks for part in getattr(hook, "hooks", ())]
+        return next((d for hook in hooks if (d := getattr(hook, "execution_device", None)) is not None), None)
+
+    @property
+    def offloaded(self) -> bool:
+        """Whether accelerate keeps the weights elsewhere, and moves them in for each call."""
+        return self._accelerate_device is not None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -134,7 +146,9 @@ class Codec:
     @property
     def in_channels(self) -> int:
         """Channels of the clips that the model encodes."""
-        return 3
+        return (
+            self.config.get("out_channels") or self.config.get("in_channels") or 3
+        )  # Mochi's in_channels are features
 
     @property
     def _measured(self) -> _Measured:
@@ -148,23 +162,35 @@ class Codec:
         return known[2]
 
     def _measure(self, family: Family | None) -> _Measured:
-        """Encode clips on meta tensors."""
-        pixels, made = 64, {}
+        """Encode clips on meta tensors, and decode one. A family whose record is wrong about it is dropped."""
+        pixels, made, wrong = 64, {}, ""
+        if family:
+            pixels = max(pixels, 2 * family.spatial_ratio)
+            pixels = max(pixels, self.smallest_side) if type(self).spatial_ratio is not Codec.spatial_ratio else pixels
         for num_frames in family.nearest_legal(2 * family.temporal_ratio + 1)[-1:] if family else (1, 17, 33, 49):
-            with suppress(ValueError):  # a size that this model does not take
-                z = self.encoded_shape((1, self.in_channels, num_frames, pixels, pixels))
+            shape = 1, self.in_channels, num_frames, pixels, pixels
+            try:
+                z = self.encoded_shape(shape)
                 if z and z[-1] and not pixels % z[-1]:
                     made[num_frames] = z
-        for num_frames, z in made.items():
-            if family and z[2] != (expected := family.latent_frames(num_frames)):
-                made_of = f"{count(z[2], 'latent frame')} of {count(num_frames, 'frame')}"
-                what = f"{self.name} makes {made_of}, the record of {family.name} says {expected}"
-                warnings.warn(f"{what}: what is known of that family is not used", stacklevel=2)
-                return self._measure(None)
+                if not family or not z:
+                    continue
+                expected, back = family.latent_frames(num_frames), self.decoded_shape(z, num_frames)
+                if z[2] != expected:
+                    wrong = f"makes {count(z[2], 'latent frame')} of {count(num_frames, 'frame')}, not {expected}"
+                elif back not in (None, shape):
+                    wrong = f"decodes them to shape {back}, of clips of shape {shape}"
+            except ValueError as error:  # a size or length that this model does not take
+                wrong = str(error)
+        if family and wrong:
+            what = f"this {self.name} is no {family.name} as the lab knows it"
+            warnings.warn(f"{what}, so nothing is taken from that record: {wrong}", stacklevel=2)
+            return self._measure(None)
         if not made:
-            told = family or self.vae
-            names = ("spatial_ratio", "temporal_ratio") if family else _RATIOS
-            return _Measured(family, *(getattr(told, name, None) for name in names))
+            if family:
+                return _Measured(family, family.spatial_ratio, family.temporal_ratio, None)
+            told = (self.config[n] if n in self.config else getattr(self.vae, n, None) for n in _RATIOS)
+            return _Measured(None, *told)
         *_, z = made.values()
         if family:
             return _Measured(family, pixels // z[-1], family.temporal_ratio, z[1])
@@ -379,7 +405,8 @@ class Codec:
     @cached_property
     def _without_weights(self) -> "Codec | None":
         """A Codec of a copy of the model on the meta device; None if the model cannot be copied."""
-        hooked = any(hasattr(module, "_diffusers_hook") for module in getattr(self.vae, "modules", list)())
+        modules: list[nn.Module] = list(getattr(self.vae, "modules", list)())
+        hooked = any(hasattr(module, "_diffusers_hook") or hasattr(module, "_hf_hook") for module in modules)
         if hooked and isinstance(self.vae, ModelMixin):
             with torch.device("meta"):  # a copy would have the hooks too, which move real weights
                 return type(self)(type(self.vae).from_config(self.vae.config).to(self.dtype).eval())
@@ -391,7 +418,7 @@ class Codec:
         Some classes stay broken after a length that they refuse: what they keep between calls is not shared. A model
         that cannot be copied, such as one whose caches hold gradients, is returned itself.
         """
-        codec = self._copy(lambda value: value)
+        codec = None if self.offloaded else self._copy(lambda value: value)
         if codec is None:
             return self
         _MEASURED[codec.vae] = codec.config, family_of(codec.vae), self._measured
@@ -507,7 +534,8 @@ class Codec:
         """Return a hash of the class, the dtype, the config and every weight."""
         config = {name: value for name, value in self.config.items() if not name.startswith("_")}
         digest = hashlib.sha256(json.dumps([self.name, str(self.dtype), config], default=str, sort_keys=True).encode())
-        hash_weights(digest, {plain_key(name): value for name, value in self.vae.state_dict().items()})
+        state = get_state_dict_offloaded_model(self.vae) if self.offloaded else self.vae.state_dict()
+        hash_weights(digest, {plain_key(name): value for name, value in state.items()})
         return digest.hexdigest()
 
     def with_chunk(self, chunk: int | None) -> nn.Module:
@@ -607,7 +635,14 @@ def tiny_model(family: str, seed: int = 0) -> nn.Module:
     record = family_named(family)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(seed))
-        vae = _imported(record.cls)(**record.tiny).eval()
+        try:
+            cls = _imported(record.cls)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"the class of {record.name}, {record.cls}, cannot be imported: {error}") from error
+        try:
+            vae = cls(**record.tiny).eval()
+        except Exception as error:  # classes raise anything
+            raise ValueError(f"tiny of {record.name} makes no {record.class_name}: {first_line(error)}") from error
         for parameter in vae.parameters():
             if not parameter.any():
                 nn.init.normal_(parameter, std=0.1)

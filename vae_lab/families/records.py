@@ -6,10 +6,11 @@ class does.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from ..shapes import Timeline
-from ..utils.checks import positive_int
+from ..utils.checks import check_text, positive_int
 from ..utils.text import count, nearest
 
 LONGEST_SEARCH = 200  # frames: every family keeps a length within this many of any other
@@ -160,10 +161,21 @@ class Family:
     """Millions of parameters of the released model: encoder, decoder, all."""
     released: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the class for a model of that size, where its defaults are not."""
+    least_cells: int = 1
+    """Latent cells along height and along width of the smallest frames that the class takes."""
     sizes: Callable[[int, int], bool] = lambda height, width: True
     """(height, width) -> whether the released model takes these multiples of `spatial_ratio`."""
     findings: tuple[str, ...] = ()
     """Defects of the class, by their heading in docs/diffusers_findings.md."""
+
+    def __post_init__(self) -> None:
+        check_text("name of a family", self.name)
+        if self.name != self.name.strip() or self.name.lower() == "all":
+            raise ValueError(f'name of a family must have no spaces around it and not be "all", got {self.name!r}')
+        if not (isinstance(self.cls, type) or (isinstance(self.cls, str) and "." in self.cls)):
+            raise ValueError(f"cls of {self.name} must be a class, or its dotted path, got {self.cls!r}")
+        for field_name in ("temporal_ratio", "spatial_ratio", "latent_channels", "least_cells"):
+            positive_int(f"{field_name} of {self.name}", getattr(self, field_name))
 
     @property
     def class_name(self) -> str:
@@ -171,15 +183,20 @@ class Family:
         return self.cls.rpartition(".")[2] if isinstance(self.cls, str) else self.cls.__name__
 
     def latent_frames(self, num_frames: int) -> int | None:
-        """Return the number of latent frames of a clip; None if the class fails on clips of that length."""
-        return self.law.latents(positive_int("num_frames", num_frames))
+        """Return the number of latent frames of a clip; None if the class fails on clips of that length.
+
+        Raises ValueError if the law gives no number of frames.
+        """
+        latents = self.law.latents(positive_int("num_frames", num_frames))
+        return latents and positive_int(f"law.latents({num_frames}) of {self.name}", latents)
 
     def decoded_frames(self, num_frames: int) -> int | None:
         """Return how many frames come back of a clip; None if the class fails on clips of that length."""
         latents = self.latent_frames(num_frames)
         if latents is None or self.law.decoded is None:
             return latents and num_frames
-        return self.law.decoded(latents)
+        back = self.law.decoded(latents)
+        return back and positive_int(f"law.decoded({latents}) of {self.name}", back)
 
     def is_legal(self, num_frames: int) -> bool:
         """Return whether a clip of that length comes back whole."""
@@ -191,7 +208,8 @@ class Family:
         num_frames = positive_int("num_frames", num_frames)
         if self.is_legal(num_frames):
             return (num_frames,)
-        below = next((n for n in range(num_frames - 1, 0, -1) if self.is_legal(n)), None)
+        near, short = range(num_frames - 1, max(0, num_frames - LONGEST_SEARCH), -1), range(LONGEST_SEARCH, 0, -1)
+        below = next((n for n in chain(near, short) if n < num_frames and self.is_legal(n)), None)
         above = next((n for n in range(num_frames + 1, num_frames + LONGEST_SEARCH) if self.is_legal(n)), None)
         return tuple(n for n in (below, above) if n is not None)
 
@@ -199,7 +217,11 @@ class Family:
         """Return which frames each latent frame stands for. Raises ValueError if the length is not legal."""
         if not self.is_legal(num_frames):
             raise ValueError(f"{self.name} {self.fate(num_frames)}")
-        return self.law.timeline(num_frames, self.temporal_ratio, self.chunk)
+        timeline = self.law.timeline(num_frames, self.temporal_ratio, self.chunk)
+        if timeline.num_latents != (latents := self.latent_frames(num_frames)):
+            made = f"law.timeline of {self.name} makes {count(timeline.num_latents, 'group')} of {num_frames} frames"
+            raise ValueError(f"{made}, but law.latents says {latents}")
+        return timeline
 
     def fate(self, num_frames: int) -> str:
         """Say what becomes of a clip of that length, such as "returns 8 frames for 5", and the nearest kept lengths."""
@@ -223,4 +245,5 @@ class Family:
                 else f"returns {back} of {frames}"
             )
             what += f", {blank} of them black" if blank else ""
-        return f"{what}; {nearest(self.nearest_legal(num_frames))}"
+        kept = self.nearest_legal(num_frames)
+        return f"{what}; {nearest(kept)}" if kept else f"{what}, and keeps no length near it"

@@ -49,9 +49,9 @@ def clip_size(family: str | Family, num_frames: int, height: int, width: int) ->
     if not record.is_legal(num_frames):
         notes.append(record.fate(num_frames))
     takes = record.sizes(tall, wide)
-    if min(size) < record.spatial_ratio:
-        takes, cell = False, f"{record.spatial_ratio}x{record.spatial_ratio}"
-        notes = [f"does not take frames of {height}x{width}, which are smaller than a latent cell ({cell})"]
+    least = record.least_cells * record.spatial_ratio
+    if min(size) < record.spatial_ratio or min(tall, wide) < least:
+        takes, notes = False, [f"does not take frames of {height}x{width}: at least {least}x{least}"]
     elif not takes:
         rule, *_ = record.calling.split(";")
         notes.append(f"does not take {tall}x{wide}: {rule}")

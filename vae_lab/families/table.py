@@ -146,14 +146,31 @@ FAMILIES: dict[str, Family] = {}
 """Every known family, by its name in lower case."""
 
 
+def _path(cls: str | type) -> str:
+    """The dotted path of a class, which a class defined again has too."""
+    return cls if isinstance(cls, str) else f"{cls.__module__}.{cls.__qualname__}"
+
+
 def add_family(family: Family) -> Family:
     """Make a family known to every command.
 
-    Raises ValueError if a family of another class has that name.
+    Raises ValueError if a family of another class has that name, another class has that class's name, or another family
+    has all configs of the class.
     """
+    if not isinstance(family, Family):
+        raise ValueError(f"family must be a Family, got {family!r}")
     known = FAMILIES.get(family.name.lower())
     if known is not None and known.cls != family.cls:
         raise ValueError(f"name {family.name!r} is that of another family, of the class {known.cls}")
+    for other in FAMILIES.values():
+        if other is known or other.class_name != family.class_name:
+            continue
+        if _path(other.cls) != _path(family.cls):
+            raise ValueError(
+                f"another class is named {family.class_name}: {_path(other.cls)}, of the family {other.name}"
+            )
+        if other.matches is family.matches:
+            raise ValueError(f"matches must tell {family.name} from {other.name}, which is a family of the same class")
     FAMILIES[family.name.lower()] = family
     return family
 
@@ -280,7 +297,7 @@ for family in (
             "latent_channels": 4, "block_out_channels": FOUR, "decoder_block_out_channels": (8, 16, 32),
             "layers_per_block": (1,) * 5, "decoder_layers_per_block": (1,) * 4, "decoder_causal": False,
         },
-        source="autoencoder_kl_ltx2.py:1025", matches=lambda config: _sees_later(config, default=True),
+        source="autoencoder_kl_ltx2.py:1025", least_cells=2, matches=lambda config: _sees_later(config, default=True),
         codec="vae_lab.families.callings.TimestepCodec", norm="RMS norm over channels", decoder_sees=BOTH,
         scaling=MEAN_STD, calling="with timestep_conditioning, decode(z, temb): temb is 0.0",
         released={"decoder_causal": False},
@@ -404,7 +421,7 @@ for family in (
             "latent_channels": 4, "block_out_channels": (8,) * 6, "layers_per_block": 1, "norm_num_groups": 2,
             "decoder_num_layers": 1, "decoder_num_attention_heads": 2, "decoder_attention_head_dim": 32, **STATISTICS,
         },
-        source="autoencoder_kl_minimax_h3.py:505", codec="vae_lab.families.callings.MiniMaxCodec",
+        source="autoencoder_kl_minimax_h3.py:505", least_cells=2, codec="vae_lab.families.callings.MiniMaxCodec",
         calling="pixels as ImageNet's are normalized: ([0, 1] - mean) / std, one number a channel",
         chunk=17, time_padding="first frame repeated, in each chunk of 17", norm="group norm, each frame",
         encoder_sees=in_chunks(17, PAST), still_exact=False, scaling=MEAN_STD,
@@ -483,10 +500,12 @@ def latent_size(family: str, num_frames: int, height: int, width: int) -> tuple[
     >>> latent_size("mochi", 49, 480, 720)
     (9, 60, 90)
     """
-    record = family_named(family)
+    record, ratio = family_named(family), family_named(family).spatial_ratio
+    height, width = positive_int("height", height), positive_int("width", width)
     for name, pixels in (("height", height), ("width", width)):
-        if positive_int(name, pixels) % record.spatial_ratio:
-            raise ValueError(f"{name} ({pixels}) must be a multiple of {record.spatial_ratio} for {record.name}")
+        if pixels % ratio or pixels < record.least_cells * ratio:
+            least = f" and at least {record.least_cells * ratio}" if record.least_cells > 1 else ""
+            raise ValueError(f"{name} ({pixels}) must be a multiple of {ratio}{least} for {record.name}")
     if not record.sizes(height, width):
         raise ValueError(f"{record.name} does not take {height}x{width}: {record.calling}")
     latents = record.latent_frames(num_frames)

@@ -63,7 +63,10 @@ class RoundTrip:
         if min(height, width) < ratio:
             raise ValueError(f"frames of {height}x{width} are too small for {name}: one latent cell is {ratio}x{ratio}")
         self.codec.check_length(num_frames)
-        vae.to(device)
+        if self.codec.offloaded:
+            self.device = self.codec.device
+        else:
+            vae.to(device)
         self.num_frames, self.height, self.width = num_frames, height, width
         self.padded_size = padded_size(height, ratio), padded_size(width, ratio)
         self.panels = [SPATIAL_ONLY, FULL] if self.codec.halves else [FULL]
