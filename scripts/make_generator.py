@@ -17,6 +17,7 @@ import torch
 from vae_lab import to_frames, to_tensor
 from vae_lab.generation import Generator, STDiT3, all_prompts, load_generator, prompted_clip, score
 from vae_lab.generation.judge import KINDS, Scores
+from vae_lab.utils.text import count
 
 DATA = Path(__file__).parents[1] / "data"
 STEPS = (1, 2, 4, 8, 16)
@@ -44,7 +45,7 @@ def measure(generator: Generator, steps: Sequence[int] = STEPS) -> dict[str, dic
     decoded = [to_frames(codec.decode(codec.encode(to_tensor(clip)), size[0])) for clip in true]
     rows = {"true": row_of(score(prompts, true)), "decoded": row_of(score(prompts, decoded))}
     for number in steps:
-        rows[f"{number} steps"] = row_of(score(prompts, generator.generate(prompts, number, seed=SEED)))
+        rows[count(number, "step")] = row_of(score(prompts, generator.generate(prompts, number, seed=SEED)))
     return rows
 
 

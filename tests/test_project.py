@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tests.helpers import ROOT
+from vae_lab.checkpoints.bundled import LAB_WEIGHTS
 
 TRACKED = [
     ROOT / name
@@ -212,21 +213,17 @@ def outside(installed, *command: str) -> subprocess.CompletedProcess:
 def test_the_wheel_carries_weights_scripts_and_types(installed):
     inside = {str(path.relative_to(installed / "packages")) for path in (installed / "packages/vae_lab").rglob("*")}
     tracked = {str(path.relative_to(ROOT)) for path in TRACKED if path.is_relative_to(ROOT / "vae_lab")}
-    weights = {
-        f"vae_lab/data/{lab}/{name}"
-        for lab in ("lab", "lab_frame_group", "lab_8", "lab_magvit")
-        for name in WEIGHT_FILES
-    }
+    weights = {f"vae_lab/data/{lab}/{name}" for lab in LAB_WEIGHTS.values() for name in WEIGHT_FILES}
     assert tracked | weights <= inside
     assert "vae_lab/py.typed" in inside
 
 
 @pytest.mark.slow
 def test_the_wheel_works_without_extras_and_outside_the_repository(installed):
-    names = ("lab", "lab-frame-group", "lab-8", "lab-magvit")
+    names = tuple(LAB_WEIGHTS)
     code = f"from vae_lab import load\nprint(*(type(load(name)).__name__ for name in {names}))"
     result = outside(installed, "-W", "error", "-c", code)
-    assert result.stdout == "VideoVAE VideoVAE VideoVAE MagvitV2\n", result.stderr
+    assert result.stdout == "VideoVAE VideoVAE VideoVAE MagvitV2 STDiT3\n", result.stderr
     result = outside(installed, "-m", "vae_lab", "inspect", "lab")
     assert result.returncode == 0 and "VideoVAE" in result.stdout, result.stderr
     result = outside(

@@ -11,6 +11,7 @@ from vae_lab import latents, load, psnr, read_video, synthetic_clip, to_tensor
 from vae_lab.__main__ import main
 from vae_lab.checkpoints.bundled import LAB_WEIGHTS, lab_weights
 from vae_lab.families import codec_of
+from vae_lab.generation import all_prompts, load_generator, score
 from vae_lab.video.clips import HELD_OUT_PHOTOS
 from vae_lab.viewers import explore_latents
 
@@ -159,3 +160,21 @@ def test_motion_comes_back_with_eight_channels():
     x = to_tensor(synthetic_clip("shapes", 17, (128, 128), seed=1000).frames)
     quality = {name: psnr(x, load(name).reconstruct(x).sample.clamp(-1, 1), 2.0).mean() for name in ("lab", "lab-8")}
     assert quality["lab-8"] > quality["lab"] + 2.5
+
+
+def test_the_generator_says_what_it_reaches():
+    folder = lab_weights("lab-generator")
+    measured = json.loads((folder / "measured.json").read_text())
+    assert script("make_generator").table(measured) in (folder / "README.md").read_text()
+    reached = measured["8 steps"]
+    assert reached["colour"] == reached["one object"] == 1 and reached["direction"] >= 0.95 and reached["shape"] > 0.9
+    assert abs(reached["relative speed"] - 1) < 0.05
+
+
+@pytest.mark.slow
+def test_the_generator_generates_what_is_asked():
+    prompts = all_prompts()[::5]
+    scores = score(prompts, load_generator().generate(prompts, 8, seed=1))
+    assert scores.share("colour") == scores.share("one object") == 1
+    assert scores.share("direction") >= 0.9 and scores.share("shape") >= 0.75
+    assert scores.relative_speed == pytest.approx(1, abs=0.1)

@@ -4,8 +4,11 @@ from pathlib import Path
 
 from ..utils.checks import check_one_of
 
-LAB_WEIGHTS = {"lab": "lab", "lab-frame-group": "lab_frame_group", "lab-8": "lab_8", "lab-magvit": "lab_magvit"}
-"""Names for `load`, and their folders in data/."""
+LAB_WEIGHTS = {
+    "lab": "lab", "lab-frame-group": "lab_frame_group", "lab-8": "lab_8", "lab-magvit": "lab_magvit",
+    "lab-generator": "lab_generator",
+}  # fmt: skip
+"""Names for `load`, and their folders in data/. The last is a transformer, for `generation.load_generator`."""
 
 
 def lab_weights(name: str = "lab") -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checkpoints.bundled import LAB_WEIGHTS, lab_weights
 from ..checkpoints.loading import load
 from ..families.codec import codec_of
 from ..utils.checks import check_known, check_video, torch_seed
@@ -170,12 +171,14 @@ class Generator:
         (Path(folder) / SETTINGS).write_text(json.dumps(asdict(self.settings), indent=2) + "\n", "utf-8")
 
 
-def load_generator(folder: str | Path, vae: Any = None) -> Generator:
-    """Load what `Generator.save_pretrained` or a training wrote, and its VAE unless a copy of it is given.
+def load_generator(source: str | Path = "lab-generator", vae: Any = None) -> Generator:
+    """Load a generator, and its VAE unless a copy of it is given.
+
+    source: "lab-generator" (trained, in data/), or a folder that `Generator.save_pretrained` or a training wrote.
 
     Raises FileNotFoundError if the folder has no generator.json, ValueError if the VAE does not fit.
     """
-    folder = Path(folder)
+    folder = lab_weights(str(source)) if source in LAB_WEIGHTS else Path(source)
     if not (folder / SETTINGS).is_file():
         raise FileNotFoundError(f"{folder} holds no generator: there is no {SETTINGS}, which `vae-lab train` writes")
     settings, transformer = GeneratorSettings.read(folder / SETTINGS), load(folder)
