@@ -223,7 +223,7 @@ def test_the_wheel_works_without_extras_and_outside_the_repository(installed):
     names = tuple(LAB_WEIGHTS)
     code = f"from vae_lab import load\nprint(*(type(load(name)).__name__ for name in {names}))"
     result = outside(installed, "-W", "error", "-c", code)
-    assert result.stdout == "VideoVAE VideoVAE VideoVAE MagvitV2 STDiT3\n", result.stderr
+    assert result.stdout == "VideoVAE VideoVAE VideoVAE MagvitV2 STDiT3 STDiT3\n", result.stderr
     result = outside(installed, "-m", "vae_lab", "inspect", "lab")
     assert result.returncode == 0 and "VideoVAE" in result.stdout, result.stderr
     result = outside(

@@ -163,7 +163,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("prompt", metavar="PROMPT", help=text)
     text = "video file (.mp4, .webm, .gif), or a folder for clip.mp4 and reading.json; it is created if missing"
     add("output", type=path, metavar="OUT", help=text)
-    text = '"lab-generator" (default), or a folder: model/ of a training'
+    text = '"lab-generator" (default), "lab-generator-factorised", or a folder: model/ of a training'
     add("--model", default="lab-generator", metavar="MODEL", help=text)
     add("--steps", type=at_least(1), default=8, metavar="N", help="steps from noise to the clip (default: 8)")
     add("--method", choices=("euler", "heun"), default="euler", help="of each step (default: euler)")

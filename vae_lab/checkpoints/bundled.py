@@ -6,9 +6,9 @@ from ..utils.checks import check_one_of
 
 LAB_WEIGHTS = {
     "lab": "lab", "lab-frame-group": "lab_frame_group", "lab-8": "lab_8", "lab-magvit": "lab_magvit",
-    "lab-generator": "lab_generator",
+    "lab-generator": "lab_generator", "lab-generator-factorised": "lab_generator_factorised",
 }  # fmt: skip
-"""Names for `load`, and their folders in data/. The last is a transformer, for `generation.load_generator`."""
+"""Names for `load`, and their folders in data/. The last two are transformers, for `generation.load_generator`."""
 
 
 def lab_weights(name: str = "lab") -> Path:

@@ -174,7 +174,8 @@ class Generator:
 def load_generator(source: str | Path = "lab-generator", vae: Any = None) -> Generator:
     """Load a generator, and its VAE unless a copy of it is given.
 
-    source: "lab-generator" (trained, in data/), or a folder that `Generator.save_pretrained` or a training wrote.
+    source: "lab-generator" or "lab-generator-factorised" (trained, in data/), or a folder that
+      `Generator.save_pretrained` or a training wrote.
 
     Raises FileNotFoundError if the folder has no generator.json, ValueError if the VAE does not fit.
     """
