@@ -470,6 +470,7 @@ def test_a_run_may_start_by_carrying_frames():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*so nothing is taken from that record")
 def test_layers_that_draw_are_seeded_too(tmp_path, monkeypatch):
     """Dropout: whatever torch's generator has given before, also to a run that goes on in the middle."""
     wan = dict(class_name="AutoencoderKLWan", base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, dropout=0.3,
@@ -526,6 +527,7 @@ MINIMAX = dict(class_name="AutoencoderKLMiniMaxH3", **FAMILIES["minimax-h3"].tin
         (COGVIDEOX | dict(in_channels=4), (8, 8), 0.0, "must encode clips of shape (1, 3, 8, 16, 16), but Auto"),
     ],
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.*so nothing is taken from that record")
 def test_a_model_that_does_not_keep_the_length(model, num_frames, images, message, tmp_path):
     stage = Stage(name="pixels", steps=1, learning_rate=1e-3, batch_size=1, num_frames=num_frames)
     with pytest.raises(ValueError, match=re.escape(message)):
