@@ -21,7 +21,7 @@ SUBSAMPLES = np.array(
     [(-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25)]
 )  # places in a pixel: 2 x 2, averaged
 PHOTO, WAVES, PLAIN, CUTOUT, SHAPE = range(5)
-BACKGROUNDS = {PHOTO: 0.78, WAVES: 0.08, PLAIN: 0.14}
+BACKGROUNDS = {PHOTO: 0.76, WAVES: 0.12, PLAIN: 0.12}
 
 
 @dataclass
@@ -120,7 +120,7 @@ def _waves(random: np.random.Generator, side: int) -> np.ndarray:
     """Sum coloured waves, the long ones the strongest."""
     y, x = np.mgrid[:side, :side] / side
     count = int(random.integers(1, 25))
-    turns = np.exp(random.uniform(np.log(0.5), np.log(12), count))  # periods across the picture
+    turns = np.exp(random.uniform(np.log(0.5), np.log(24), count))  # periods across the picture
     angles, phases = random.uniform(0, 2 * np.pi, (2, count))
     colours = random.normal(0, 1, (count, 3)) / turns[:, None]
     total = sum(

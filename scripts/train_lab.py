@@ -1,8 +1,9 @@
 """Train the bundled weights by the wall clock: `python scripts/train_lab.py --photos DIR --cutouts DIR --out DIR`.
 
 First the 2D half, on pictures; then all temporal halves side by side behind it, on the same clips, each with its own
-optimizer. The clips are made on the device (`lab_content.py`). The learning rate follows the time that has passed: a
-warm-up, then a cosine to 0. A GPU needs ten minutes; the same command runs on a CPU, for hours.
+optimizer. The clips are made on the device (`lab_content.py`), a share of them by worker processes (`random_clip`). The
+learning rate follows the time that has passed: a warm-up, then a cosine to 0. A GPU needs ten minutes, and several
+processes, one for each half, use it better than one (`--spatial`); the same command runs on a CPU, for hours.
 
 Losses are taken per picture: the root of the mean squared error, so that an easy picture counts as much as a difficult
 one, as it does in a mean of PSNRs. The temporal halves are trained on a few frames of every clip, decoded by the frozen
@@ -13,6 +14,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,25 +22,27 @@ import torch
 from lab_content import Atlas, ClipMaker, pictures
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from vae_lab import SpatialVAE, TemporalVAE, synthetic_clip, to_tensor
+from vae_lab import SpatialVAE, TemporalVAE, load, synthetic_clip, to_tensor
 from vae_lab.gaussian import DiagonalGaussian
 from vae_lab.metrics import bicubic_round_trip, linear_in_time, psnr
 from vae_lab.training.initialization import start_as_interpolation, start_carrying_frames
+from vae_lab.training.synthetic import random_clip
 
 SPATIAL = dict(
     block_out_channels=(16, 32, 96, 160), layers_per_block=1, norm_num_groups=2, mid_block_add_attention=False,
     scaling_factor=1.0, micro_batch_size=None,
 )  # fmt: skip
-TEMPORAL = dict(
-    base_channels=24, channel_multipliers=(1, 2, 3), temporal_downsample=(True, True), num_res_blocks=2,
-    norm_num_groups=2,
-)  # fmt: skip
+TEMPORAL = dict(base_channels=24, temporal_downsample=(True, True), norm_num_groups=2)
+SMALL, LARGE = (
+    dict(TEMPORAL, channel_multipliers=multipliers, num_res_blocks=blocks)
+    for multipliers, blocks in (((1, 2, 2), 1), ((1, 2, 3), 2))
+)
 HALVES = {
-    "lab": dict(norm="group", latent_channels=4),
-    "lab-frame-group": dict(norm="frame_group", latent_channels=4),
-    "lab-8": dict(norm="frame_group", latent_channels=8),
-    "lab-16": dict(norm="frame_group", latent_channels=16),
+    "lab": dict(SMALL, norm="group", latent_channels=4),
+    "lab-frame-group": dict(SMALL, norm="frame_group", latent_channels=4),
+    "lab-8": dict(LARGE, norm="frame_group", latent_channels=8),
 }
 NUM_FRAMES = 17
 LENGTHS = {17: 0.62, 14: 0.1, 12: 0.08, 7: 0.08, 5: 0.05, 1: 0.07}  # frames of a clip: how often
@@ -132,6 +136,39 @@ def from_bytes(x: Tensor) -> Tensor:
     return x.float() / 127.5 - 1
 
 
+class RandomClips(IterableDataset):
+    """Endless clips of `random_clip`, uint8 (3, T, S, S), other ones in each worker."""
+
+    def __init__(self, num_frames: int, size: int, seed: int):
+        self.num_frames, self.size, self.seed = num_frames, size, seed
+
+    def __iter__(self):
+        torch.set_num_threads(1)
+        worker = get_worker_info()
+        random = np.random.default_rng([self.seed, worker.id if worker else 0])
+        while True:
+            yield torch.from_numpy(random_clip(random, self.num_frames, self.size)).permute(3, 0, 1, 2)
+
+
+class MixedMaker:
+    """A ClipMaker of whose clips a share are those of `random_clip`, drawn by worker processes, as bytes."""
+
+    def __init__(self, run: "Run", maker: ClipMaker, num_frames: int, size: int):
+        self.maker, self.num_frames, self.size, self.device = maker, num_frames, size, run.device
+        self.share, self.workers, self.clips = run.args.random_share, run.args.workers, RandomClips(num_frames, size, 7)
+        self.batches: dict[int, Iterator] = {}
+
+    def __call__(self, count: int) -> Tensor:
+        others = round(count * self.share)
+        parts = [to_bytes(self.maker(count - others, self.num_frames, self.size))]
+        if others:
+            if others not in self.batches:
+                loader = DataLoader(self.clips, others, num_workers=self.workers, prefetch_factor=8)
+                self.batches[others] = iter(loader)
+            parts.append(next(self.batches[others]).to(self.device))
+        return torch.cat(parts)
+
+
 class Run:
     """The settings of a run, its device and its log."""
 
@@ -160,14 +197,15 @@ def train_spatial(run: Run, maker: ClipMaker, seconds: float, checks: "Checks") 
     torch.manual_seed(1)
     spatial = SpatialVAE(**SPATIAL)
     if args.spatial_start:
-        spatial.load_state_dict(load_spatial(args.spatial_start))
+        spatial.load_state_dict(load(args.spatial_start).spatial.state_dict())
     else:
         start_as_interpolation(spatial)
     spatial.to(run.device)
     size = 2 * args.size
-    bank = Bank(args.pictures, lambda n: [to_bytes(maker(n, 1, size)[:, :, 0])], args.batch // 2)
+    mixed = MixedMaker(run, maker, 1, size)
+    bank = Bank(args.pictures, lambda n: [mixed(n)[:, :, 0]], args.batch // 2)
     while bank.filled < args.pictures // 16:
-        bank.refill(64)
+        bank.refill()
     run.log("pictures ready", bank.filled, run.memory())
     trained = Averaged(spatial, args.spatial_rate, warm_up=0.05)
 
@@ -240,22 +278,22 @@ def train_temporal(run: Run, maker: ClipMaker, spatial: SpatialVAE, seconds: flo
             parts = [frozen.autoencoder.encode(part).latent_dist.mean.float() for part in flat.split(512)]
         return factor * torch.cat(parts).unflatten(0, (len(frames), -1)).transpose(1, 2)
 
+    mixed = MixedMaker(run, maker, NUM_FRAMES, args.size)
+
     def new_clips(count: int) -> list[Tensor]:
-        x = maker(count, NUM_FRAMES, args.size)
-        return [to_bytes(x), encode(x)]
+        x = mixed(count)
+        return [x, encode(from_bytes(x))]
 
     bank = Bank(args.clips, new_clips, args.fresh)
     while bank.filled < args.clips // 8:
-        bank.refill(16)
+        bank.refill()
     run.log("clips ready", bank.filled, run.memory())
     trained = {}
     for name in args.halves:
         torch.manual_seed(2)
-        half = TemporalVAE(**TEMPORAL, **HALVES[name])
-        if args.temporal_start:
-            half.load_state_dict(
-                {k: v.float() for k, v in load_file(args.temporal_start / f"{name}.safetensors").items()}
-            )
+        half = TemporalVAE(**HALVES[name])
+        if name in args.temporal_start:
+            half.load_state_dict(load(name).temporal.state_dict())
         else:
             start_carrying_frames(half)
         trained[name] = Averaged(half.to(run.device), args.temporal_rate, warm_up=0.06)
@@ -315,7 +353,7 @@ def train_temporal(run: Run, maker: ClipMaker, spatial: SpatialVAE, seconds: flo
         statistics[name] = dict(latents_mean=z.mean(1).tolist(), latents_std=z.std(1).tolist())
         run.log(name, "end", checks.temporal(spatial, vae))
     meta = dict(
-        scaling_factor=factor, spatial=SPATIAL, temporal=TEMPORAL, halves=HALVES, statistics=statistics, steps=steps,
+        scaling_factor=factor, spatial=SPATIAL, halves=HALVES, statistics=statistics, steps=steps,
         device=torch.cuda.get_device_name() if run.device.type == "cuda" else "cpu", torch=torch.__version__,
         args={key: str(value) for key, value in vars(args).items()},
     )  # fmt: skip
@@ -324,15 +362,14 @@ def train_temporal(run: Run, maker: ClipMaker, spatial: SpatialVAE, seconds: flo
 
 def averaged(run: Run, name: str, half: Averaged) -> TemporalVAE:
     """Return a plain TemporalVAE with the averaged weights."""
-    vae = TemporalVAE(**TEMPORAL, **HALVES[name]).to(run.device)
+    vae = TemporalVAE(**HALVES[name]).to(run.device)
     vae.load_state_dict(half.averaged_state())
     return vae.requires_grad_(False)
 
 
 def save_temporal(run: Run, trained: dict[str, Averaged]) -> None:
     for name, half in trained.items():
-        dtype = torch.float16 if name == "lab-16" else torch.float32  # what comes back from the device is limited
-        state = {key: value.to(dtype).cpu().contiguous() for key, value in half.averaged_state().items()}
+        state = {key: value.float().cpu().contiguous() for key, value in half.averaged_state().items()}
         save_file(state, run.out / f"{name}.safetensors")
     run.saved = time.time()
 
@@ -393,15 +430,16 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, nargs=2, default=(210.0, 300.0), help="of the 2D half, of the temporal halves"
     )
-    parser.add_argument("--spatial-start", type=Path, help="folder of an earlier run, whose 2D half is trained further")
+    parser.add_argument("--spatial-start", choices=HALVES, help="bundled weights whose 2D half is trained further")
+    parser.add_argument("--spatial", type=Path, help="folder of an earlier run, whose 2D half is taken as it is")
     parser.add_argument(
-        "--temporal-start", type=Path, help="folder of an earlier run, whose temporal halves are trained further"
+        "--temporal-start", nargs="*", default=[], choices=HALVES, help="bundled halves to train further"
     )
-    parser.add_argument("--halves", nargs="*", default=["lab", "lab-frame-group", "lab-8"], choices=HALVES)
+    parser.add_argument("--halves", nargs="*", default=list(HALVES), choices=HALVES)
     for name, value in dict(side=1024, size=128, batch=96, pictures=16384, clips=4096, clip_batch=24, fresh=8, frames=4,
-                            validation=8, steps=0).items():  # fmt: skip
+                            validation=8, steps=0, workers=4).items():  # fmt: skip
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
-    for name, value in dict(spatial_rate=1e-3, temporal_rate=5e-4, show=10.0).items():
+    for name, value in dict(spatial_rate=1e-3, temporal_rate=5e-4, random_share=0.25, show=10.0).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=value)
     for name in ("bf16", "tune", "squared", "watch"):
         parser.add_argument(f"--{name.replace('_', '-')}", action=argparse.BooleanOptionalAction, default=False)
@@ -413,12 +451,12 @@ def main() -> None:
     maker = ClipMaker(Atlas(found, run.device), 1)
     checks = Checks(run, args.held, args.cutouts)
     run.log(len(found), "pictures", run.memory())
-    if args.seconds[0] > 0:
+    if not args.spatial:
         spatial = train_spatial(run, maker, args.seconds[0], checks)
     else:
         spatial = SpatialVAE(**SPATIAL).to(run.device)
-        spatial.load_state_dict(load_spatial(args.spatial_start))
-        spatial = spatial.with_scaling_factor(spatial_factor(args.spatial_start)).requires_grad_(False)
+        spatial.load_state_dict(load_spatial(args.spatial))
+        spatial = spatial.with_scaling_factor(spatial_factor(args.spatial)).requires_grad_(False)
         run.log("2D half", checks.spatial(spatial))
     if args.seconds[1] > 0:
         train_temporal(run, maker, spatial, args.seconds[1], checks)

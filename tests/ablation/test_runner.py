@@ -258,7 +258,7 @@ def test_what_a_checkpoint_is_said_to_be_and_clips_of_the_same_size_count_too(ba
     folder, videos = tmp_path / "spatial", tmp_path / "videos"
     SpatialVAE.from_pretrained(base.spatial).save_pretrained(folder)
     videos.mkdir()
-    write_video(videos / "one.mp4", photo_clip("china", 8, (32, 32)).frames, 24)
+    write_video(videos / "one.mp4", photo_clip("motorcycle_left", 8, (32, 32)).frames, 24)
     (weights,) = folder.glob("*.safetensors")
     trial = dataclasses.replace(base, spatial=str(weights))
     keys, out = set(), tmp_path / "out"

@@ -16,9 +16,9 @@ from vae_lab.video.frames import to_tensor
 def folder(tmp_path):
     """Two videos in folders, an image, a broken file, and one that is no video at all."""
     (tmp_path / "deep").mkdir()
-    write_video(tmp_path / "a.mkv", photo_clip("china", 12, (40, 56), seed=1).frames, lossless=True)
+    write_video(tmp_path / "a.mkv", photo_clip("motorcycle_left", 12, (40, 56), seed=1).frames, lossless=True)
     write_video(tmp_path / "deep" / "b.mkv", synthetic_clip("texture", 3, (32, 32)).frames, lossless=True)
-    write_video(tmp_path / "still.png", photo_clip("flower", 1, (32, 32)).frames)
+    write_video(tmp_path / "still.png", photo_clip("grace_hopper", 1, (32, 32)).frames)
     (tmp_path / "bad.mp4").write_bytes(b"nothing")
     (tmp_path / "notes.txt").write_text("notes")
     return tmp_path

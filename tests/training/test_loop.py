@@ -129,7 +129,7 @@ def test_the_2d_half_learns_and_its_latents_have_unit_scale(tmp_path):
     loaded = load(tmp_path / "model")
     assert isinstance(loaded, SpatialVAE) and same(weights(loaded), weights(vae))
     assert all(p.is_contiguous() for model in (loaded, vae) for p in model.parameters())  # results depend on it
-    x = torch.from_numpy(np.stack([photo_clip("china", 1, (16, 16), seed=s).frames[0] for s in range(16)]))
+    x = torch.from_numpy(np.stack([photo_clip("motorcycle_left", 1, (16, 16), seed=s).frames[0] for s in range(16)]))
     z = loaded.encode(x.permute(0, 3, 1, 2)[:, :, None] / 127.5 - 1).latent_dist.mode()
     assert 0.3 < z.std() < 3
 
@@ -183,7 +183,7 @@ def test_watching_does_not_change_what_comes_out(spatial, whole, tmp_path):
 def test_videos_of_a_folder_bad_files_skipped_and_listed(spatial, tmp_path, capsys):
     data = tmp_path / "data"
     data.mkdir()
-    write_video(data / "good.mp4", photo_clip("china", 8, (32, 48), seed=1).frames)
+    write_video(data / "good.mp4", photo_clip("motorcycle_left", 8, (32, 48), seed=1).frames)
     (data / "bad.mp4").write_bytes(b"not a video")
     assert main(["train", str(write_toml(tmp_path, 2)), str(tmp_path / "out"), "--data", str(data)]) == 0
     printed = capsys.readouterr()

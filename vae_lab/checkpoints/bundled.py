@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..utils.checks import check_one_of
+from ..utils.files import bundled_file
 
 LAB_WEIGHTS = {
     "lab": "lab", "lab-frame-group": "lab_frame_group", "lab-8": "lab_8", "lab-magvit": "lab_magvit",
@@ -14,8 +15,4 @@ LAB_WEIGHTS = {
 def lab_weights(name: str = "lab") -> Path:
     """Return the folder of the weights: in data/ beside the package, or inside an installed wheel."""
     check_one_of("name", name, LAB_WEIGHTS)
-    package = Path(__file__).parents[1]
-    for data in (package / "data", package.parent / "data"):
-        if (data / LAB_WEIGHTS[name] / "config.json").is_file():
-            return data / LAB_WEIGHTS[name]
-    raise FileNotFoundError(f"the weights {name!r} are neither in {package / 'data'} nor in {package.parent / 'data'}")
+    return bundled_file(LAB_WEIGHTS[name], "config.json").parent

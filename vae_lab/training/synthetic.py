@@ -13,7 +13,7 @@ from ..video.clips import HELD_OUT_PHOTOS, PHOTOS, photo
 
 TRAIN_PHOTOS = tuple(name for name in PHOTOS if name not in HELD_OUT_PHOTOS)
 # Photographs of the everyday world are few among them, and drawn more often than a retina or a page of text.
-EVERYDAY_PHOTOS = ("china", "flower", "rocket", "motorcycle_left", "motorcycle_right")
+EVERYDAY_PHOTOS = ("dandelion", "grace_hopper", "rocket", "motorcycle_left", "motorcycle_right")
 EVERYDAY_SHARE = 0.5
 SUPERSAMPLING = 3  # drawn pictures are made this much larger and averaged down: their edges are anti-aliased
 

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def bundled_file(*parts: str) -> Path:
+    """Return a file that comes with the lab: in data/ beside the package, or inside an installed wheel."""
+    package = Path(__file__).parents[1]
+    for data in (package / "data", package.parent / "data"):
+        if data.joinpath(*parts).is_file():
+            return data.joinpath(*parts)
+    name = "/".join(parts)
+    raise FileNotFoundError(f"{name} is neither in {package / 'data'} nor in {package.parent / 'data'}")
+
+
 def check_kind(path: Path) -> None:
     """Refuse what is there but is neither a file nor a folder: a device has no end, a pipe may have no writer."""
     if path.exists() and not path.is_file() and not path.is_dir():

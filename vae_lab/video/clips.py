@@ -8,17 +8,17 @@ import numpy as np
 from PIL import Image
 
 from ..utils.checks import check_one_of, integer_within, is_number, plain, positive_int
-from ..utils.extras import needs_extra
+from ..utils.files import bundled_file
 from .frames import Clip, check_size
 
 FPS = 24.0
 SYNTHETIC_KINDS = ("shapes", "texture", "static", "cut", "impulse")
 
-# Colour and grey photographs inside the packages scikit-image and scikit-learn: nothing is downloaded.
+# Colour and grey photographs: one in data/, one inside matplotlib, the others inside scikit-image.
 PHOTOS = (
-    "astronaut", "brick", "camera", "chelsea", "china", "clock", "coffee", "coins", "colorwheel", "flower", "grass",
-    "gravel", "hubble_deep_field", "immunohistochemistry", "logo", "moon", "motorcycle_left", "motorcycle_right",
-    "page", "retina", "rocket", "text",
+    "astronaut", "brick", "camera", "chelsea", "clock", "coffee", "coins", "colorwheel", "dandelion", "grace_hopper",
+    "grass", "gravel", "hubble_deep_field", "immunohistochemistry", "logo", "moon", "motorcycle_left",
+    "motorcycle_right", "page", "retina", "rocket", "text",
 )  # fmt: skip
 HELD_OUT_PHOTOS = ("astronaut", "chelsea", "coffee")  # held out from the training of the bundled weights
 
@@ -26,7 +26,8 @@ HELD_OUT_PHOTOS = ("astronaut", "chelsea", "coffee")  # held out from the traini
 def photo(name: str) -> np.ndarray:
     """Return a photograph by its name in PHOTOS: uint8 (H, W, 3), grey ones with three equal channels.
 
-    Licences are given in the docstrings of `skimage.data` and in scikit-learn's `datasets/images/README.txt`.
+    Licences are given in the docstrings of `skimage.data`; dandelion is CC0 (data/README.md), grace_hopper an official
+    portrait of the US Navy, in the public domain.
     """
     check_one_of("photo", name, PHOTOS)
     return _photo(name)
@@ -34,11 +35,12 @@ def photo(name: str) -> np.ndarray:
 
 @cache
 def _photo(name: str) -> np.ndarray:
-    if name in ("china", "flower"):
-        with needs_extra("train"):
-            from sklearn.datasets import load_sample_image
+    if name == "dandelion":
+        image = np.asarray(Image.open(bundled_file("dandelion.jpg")))
+    elif name == "grace_hopper":
+        from matplotlib.cbook import get_sample_data
 
-        image = load_sample_image(f"{name}.jpg")
+        image = np.asarray(Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)))
     else:
         from skimage import data
 
