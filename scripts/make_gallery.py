@@ -24,6 +24,8 @@ class Shot(NamedTuple):
     """Which of its viewers and figures, from 0."""
     frame: int = 0
     """Where the slider of a viewer stands, in steps."""
+    slider: str = "Frame"
+    """Its name."""
 
 
 SHOTS = {
@@ -37,6 +39,7 @@ SHOTS = {
     "07": Shot(1),
     "08": Shot(7),
     "09": Shot(6),
+    "10": Shot(1, frame=5, slider="from noise to clip"),
 }
 
 
@@ -54,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
             page.wait_for_load_state()
             shown = page.locator("section.vae-lab, img").nth(SHOTS[lesson].number)
             if SHOTS[lesson].frame:
-                shown.locator("input[aria-label=Frame]").fill(str(SHOTS[lesson].frame))
+                shown.locator(f"input[aria-label='{SHOTS[lesson].slider}']").fill(str(SHOTS[lesson].frame))
             picture = Image.open(io.BytesIO(shown.screenshot())).convert("RGB")
             height = round(picture.height * WIDTH / picture.width)
             target = IMAGES / f"lesson_{lesson}.webp"

@@ -33,7 +33,7 @@ NOT_RUN = re.compile(r"<!-- not run: [^\n]+ -->\n```python\n.*?^```$", re.S | re
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"")
 # Paths in backticks that a reader would look for in the repository
 PATH = re.compile(r"`((?:vae_lab|tests|data|docs|scripts|notebooks|benchmarks)/[\w./-]*)`")
-TO_BE_WRITTEN = ("contrast.py", "10_tiling.ipynb", "lesson_10_tiling.py")  # by a reader of docs/extending.md
+TO_BE_WRITTEN = ("contrast.py", "11_tiling.ipynb", "lesson_11_tiling.py")  # by a reader of docs/extending.md
 TABLES = (FAMILIES, codecs._REGISTERED, EDITS, FRAME_METRICS, PROBES)
 SLOW = {"ablations.md": {"steps=240": "steps=3", "cached_clips=96": "cached_clips=6", "(0, 1, 2)": "(0,)"}}
 

@@ -15,6 +15,7 @@ from vae_lab.figures.frames import error_map, latent_pictures
 from vae_lab.latents.edits import EDITS, Cell, Channel, LatentFrames, Number, edit
 from vae_lab.latents.statistics import spatial_spectrum, temporal_spectrum, time_correlation
 from vae_lab.viewers.arithmetic import DECODER, explore_padding, explore_sizes
+from vae_lab.viewers.flow import explore_flow
 from vae_lab.viewers.frames import compare_frames
 from vae_lab.viewers.latents import explore_latents
 from vae_lab.viewers.widgets import save_html
@@ -106,8 +107,8 @@ def test_any_size_of_frames_fits_and_keeps_still(open_viewer, size):
     assert page.evaluate("document.documentElement.scrollHeight") <= 800
 
 
-def test_nothing_overflows_a_phone(open_viewer, frames_viewer):
-    for viewer in (frames_viewer, explore_padding(), explore_sizes()):
+def test_nothing_overflows_a_phone(open_viewer, frames_viewer, flow_viewer):
+    for viewer in (frames_viewer, flow_viewer, explore_padding(), explore_sizes()):
         page = open_viewer(viewer)
         page.set_viewport_size({"width": 320, "height": 700})
         page.wait_for_timeout(60)
@@ -133,6 +134,58 @@ def test_step_to_paint_is_printed(open_viewer, capsys):
     with capsys.disabled():
         print(f"\nstep to paint, 4 panels of 128 px: median {times[49]:.1f} ms, 95th percentile {times[94]:.1f} ms")
     assert times[0] > 0
+
+
+# ---- flow ----------------------------------------------------------------------------------------------------------
+
+WALK = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 24, 32, 3), np.uint8)  # points and answers, 5 of 4 frames
+TIMES = [1000, 900, 750, 500, 0]
+
+
+@pytest.fixture(scope="module")
+def flow_viewer():
+    return explore_flow([*WALK[0]], [*WALK[1]], TIMES)
+
+
+def test_both_panels_of_a_flow_move_together(open_viewer, flow_viewer):
+    page = open_viewer(flow_viewer)
+
+    def assert_at(point, frame):
+        for found, clips in zip(pixels(page), WALK, strict=True):
+            assert np.array_equal(found, clips[point, frame])
+        distance = np.sqrt(((WALK[1, point] - WALK[0, -1].astype(float)) ** 2).mean())
+        caption = page.inner_text(".caption")
+        assert caption.startswith(f"t = {TIMES[point]}, frame {frame}") and f"{distance:.1f} from the result" in caption
+        assert page.get_attribute("input[aria-label='from noise to clip']", "aria-valuetext") == f"t = {TIMES[point]}"
+
+    assert_at(0, 0)
+    page.focus(".vae-lab")
+    steps = [("ArrowRight", 1, 0), ("ArrowUp", 1, 1), ("End", 4, 1), ("ArrowRight", 4, 1), ("ArrowLeft", 3, 1)]
+    for key, point, frame in [*steps, ("ArrowDown", 3, 0), ("ArrowDown", 3, 0), ("Home", 0, 0)]:
+        page.keyboard.press(key)
+        assert_at(point, frame)
+    page.fill("input[aria-label='from noise to clip']", "2")
+    page.fill("input[aria-label=frame]", "3")
+    assert_at(2, 3)
+    box = page.locator("svg.plot").bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 40, box["y"] + 60)
+    assert_at(4, 3)
+    page.keyboard.press(" ")
+    page.wait_for_function("document.querySelector('.vae-lab').dataset.frame === '1'")  # round and round
+    assert page.inner_text("button.play") == "❚❚ Pause"
+    page.keyboard.press("ArrowLeft")  # along t while the frames play
+    assert page.get_attribute(".vae-lab", "data-point") == "3"
+    page.click("button.play")
+    assert page.inner_text("button.play") == "▶ Play"
+
+
+def test_a_flow_is_painted_at_once_and_fits(open_viewer, flow_viewer, capsys):
+    page = open_viewer(flow_viewer, "dark")
+    times = sorted(page.evaluate(STEP, key) for key in ["ArrowRight", "ArrowLeft"] * 20)
+    with capsys.disabled():
+        print(f"\nstep along t to paint: median {times[19]:.1f} ms, the slowest of 40 {times[-1]:.1f} ms")
+    assert page.evaluate("document.documentElement.scrollHeight <= 800 && document.documentElement.scrollWidth <= 1280")
+    assert page.evaluate("getComputedStyle(document.querySelector('canvas')).imageRendering") == "pixelated"
 
 
 # ---- padding -------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from tests.helpers import GOLDEN
 from vae_lab.generation import (
+    FlowPath,
     add_noise,
     draw_timesteps,
     flow_loss,
@@ -184,6 +185,20 @@ def test_errors_fall_with_the_order_of_the_method(method, order):
     wanted = noise * np.exp(-k)
     errors = [(sample(lambda z, t: -k * z, noise, n, method=method) - wanted).norm() for n in (40, 80)]
     assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.05)
+
+
+def test_a_straight_path_does_not_bend_and_every_answer_is_its_end():
+    x0, noise = torch.randn(2, 3, 4, 5, 2, 2, dtype=torch.float64)
+    times = sampling_timesteps(4, shift=3).tolist()
+    points = torch.stack([add_noise(x0, noise, torch.full((3,), t)) for t in times])
+    velocities = velocity(x0, noise).expand(4, *x0.shape)
+    path = FlowPath(times, points, velocities)
+    assert path.answers.shape == (5, *x0.shape) and torch.allclose(path.answers, x0.expand(5, *x0.shape))
+    assert path.bend.shape == (4, 3) and path.bend.abs().max() < 1e-12
+    turned = velocities.clone()
+    turned[1, 2] *= -1  # straight back: 2 d away from d
+    assert torch.allclose(FlowPath(times, points, turned).bend[1], torch.tensor([0, 0, 4.0], dtype=torch.float64))
+    assert torch.allclose(FlowPath(times, points, turned).answers[1, 2], points[1, 2] - 0.9 * velocities[1, 2])
 
 
 def test_guidance_follows_its_formula():

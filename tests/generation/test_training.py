@@ -204,6 +204,17 @@ def test_equal_seeds_give_equal_bits(whole):
     assert len(score(PROMPTS, a).readings) == 3
 
 
+def test_a_path_ends_where_a_sample_does(whole):
+    _, generator, _ = whole
+    path = generator.path(PROMPTS, 4, seed=3)
+    assert path.timesteps[0] == 1000 and path.timesteps[-1] == 0 and len(path.timesteps) == 5
+    assert torch.equal(path.points[0], generator.noise(3, seed=3))
+    assert torch.equal(path.points[-1], generator.sample(PROMPTS, 4, seed=3))
+    assert torch.allclose(path.answers[-2], path.points[-1], atol=1e-5)  # the last step goes to t = 0
+    assert torch.allclose(path.answers[0], generator.sample(PROMPTS, 1, seed=3), atol=1e-5)
+    assert torch.equal(generator.path(PROMPTS, 4, noise=path.points[0]).points, path.points)
+
+
 def test_guidance_weighs_the_text_against_none(whole):
     generator, noise = whole[1], whole[1].noise(1)
     v, u = (generator.sample(PROMPTS[:1], 1, noise=noise, guidance=g) - noise for g in (1, 0))

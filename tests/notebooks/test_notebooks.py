@@ -113,6 +113,7 @@ BREAKAGES = {  # what is broken -> (module, text, broken text, notebook that mus
         "ablation/results", "stdtrit(pairs - 1, 0.975)", "stdtrit(pairs, 0.975)", "08",
     ),
     "one frame more than may be seen": ("shapes", "return [group.stop - 1 for", "return [group.stop for", "04"),
+    "a velocity of the other sign": ("generation/rectified_flow", "return x0 - noise", "return noise - x0", "10"),
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from .prompted_clips import prompted_clip as prompted_clip
 from .prompts import Prompt as Prompt
 from .prompts import all_prompts as all_prompts
 from .prompts import embed as embed
+from .rectified_flow import FlowPath as FlowPath
 from .rectified_flow import add_noise as add_noise
 from .rectified_flow import draw_timesteps as draw_timesteps
 from .rectified_flow import flow_loss as flow_loss

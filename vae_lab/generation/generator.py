@@ -18,7 +18,7 @@ from ..utils.files import read_text
 from ..video.frames import to_frames, to_tensor
 from .diffusers_transformers import DiffusersTransformer
 from .prompts import Prompt, embed
-from .rectified_flow import sample
+from .rectified_flow import NUM_TIMESTEPS, FlowPath, sample
 from .stdit import STDiT3
 
 SETTINGS = "generator.json"
@@ -137,6 +137,20 @@ class Generator:
             model(y), noise, num_steps, shift=self.settings.shift, method=method, guidance=guidance,
             unconditional=None if guidance == 1 else model(nothing), keep=keep, edit=edit, on_step=on_step,
         )  # fmt: skip
+
+    def path(self, prompts: Sequence[Prompt | str], num_steps: int = STEPS, **options: Any) -> FlowPath:
+        """Sample by Euler's method, and return every point on the way; options as in `sample`, but for method."""
+        timesteps, points, velocities = [float(NUM_TIMESTEPS)], [], []
+
+        def keep(t: float, z: Tensor, v: Tensor) -> None:
+            timesteps.append(t)
+            points.append(z)
+            velocities.append(v)
+
+        noise = options.pop("noise", None)
+        noise = self.noise(len(prompts), options.pop("seed", 0)) if noise is None else noise
+        self.sample(prompts, num_steps, noise=noise, on_step=keep, **options)
+        return FlowPath(timesteps, torch.stack([noise, *points]), torch.stack(velocities))
 
     def generate(self, prompts: Sequence[Prompt | str], num_steps: int = STEPS, **options: Any) -> list[np.ndarray]:
         """Generate a clip, uint8 (T, H, W, 3), for each prompt; options as in `sample`."""

@@ -14,7 +14,7 @@ Straight and Fast", arXiv 2209.03003; logit-normal timesteps: Esser et al. 2024,
 
 from collections.abc import Callable
 from math import sqrt
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -253,6 +253,32 @@ def sample(
         if on_step is not None:
             on_step(after.item(), z, v)
     return z
+
+
+class FlowPath(NamedTuple):
+    """All points of a walk from noise to latents by Euler's method."""
+
+    timesteps: list[float]
+    """N + 1: 1000 first, 0 last."""
+    points: Tensor
+    """(N + 1, B, C, L, h, w)"""
+    velocities: Tensor
+    """The model's at each point but the last, (N, B, C, L, h, w)."""
+
+    @property
+    def answers(self) -> Tensor:
+        """Where a single step from each point to timestep 0 would lead: x + v t / 1000, (N + 1, B, C, L, h, w)."""
+        t = self.velocities.new_tensor(self.timesteps[:-1]).view(-1, 1, 1, 1, 1, 1)
+        return torch.cat([self.points[:-1] + self.velocities * t / NUM_TIMESTEPS, self.points[-1:]])
+
+    @property
+    def bend(self) -> Tensor:
+        """How far each velocity differs from the straight way d from the first point to the last, (N, B).
+
+        |v - d|^2 / |d|^2: 0 everywhere on a straight path that is walked evenly.
+        """
+        straight = self.points[-1] - self.points[0]
+        return (self.velocities - straight).square().sum((2, 3, 4, 5)) / straight.square().sum((1, 2, 3, 4))
 
 
 def _stepped(z: Tensor, change: Tensor, options: dict[str, Tensor]) -> Tensor:

@@ -2,5 +2,12 @@ from .catalogue import question as question
 from .catalogue import questions as questions
 from .lesson_01_padding_arithmetic import reversed_pad as reversed_pad
 from .lesson_04_causality import plant_leak as plant_leak
+from .lesson_10_generation import drawn_clips as drawn_clips
+from .lesson_10_generation import grain as grain
+from .lesson_10_generation import raw_latents as raw_latents
+from .lesson_10_generation import sample_grid as sample_grid
+from .lesson_10_generation import similarity as similarity
+from .lesson_10_generation import transformer_flops as transformer_flops
+from .lesson_10_generation import without_temporal_blocks as without_temporal_blocks
 from .quiz import Check as Check
 from .quiz import Question as Question

@@ -4,6 +4,9 @@ from .arithmetic import (
 from .arithmetic import (
     explore_sizes as explore_sizes,
 )
+from .flow import (
+    explore_flow as explore_flow,
+)
 from .frames import (
     compare_frames as compare_frames,
 )

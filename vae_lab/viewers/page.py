@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 SCRIPTS = (
-    *("common.js", "charts.js", "player.js", "padding.js", "sizes.js"),
+    *("common.js", "charts.js", "player.js", "flow.js", "padding.js", "sizes.js"),
     *("latent_pictures.js", "latent_numbers.js", "latent_change.js", "latents.js"),
 )
 

@@ -80,7 +80,7 @@ function mountViewer(root, data, link) {
   root.setAttribute("tabindex", "0");
   // Keep JupyterLab's shortcuts out: it looks for this attribute from the element with the focus outwards.
   root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
-  return { player: mountPlayer, padding: mountPadding, sizes: mountSizes, latents: mountLatents }[data.kind](root, data, link);
+  return { player: mountPlayer, padding: mountPadding, sizes: mountSizes, latents: mountLatents, flow: mountFlow }[data.kind](root, data, link);
 }
 
 // In a page: each viewer is a <section class="vae-lab"> that holds its data as JSON.
