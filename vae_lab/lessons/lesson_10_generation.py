@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -76,7 +76,8 @@ def transformer_flops(model: "STDiT3", latent_size: tuple[int, int, int]) -> int
 def without_temporal_blocks(model: "STDiT3") -> "STDiT3":
     """Return a copy whose temporal blocks change nothing, as those of a new model: their last layers are 0."""
     model = deepcopy(model)
-    for block in model.temporal_blocks:
+    blocks: Any = model.temporal_blocks
+    for block in blocks:
         for layer in (block.attn.proj, block.cross_attn.proj, block.mlp.fc2):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
