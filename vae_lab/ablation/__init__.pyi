@@ -1,8 +1,14 @@
 from .config import (
+    GenerationTrialConfig as GenerationTrialConfig,
+)
+from .config import (
     TrialConfig as TrialConfig,
 )
 from .config import (
     changed as changed,
+)
+from .metrics import (
+    GENERATION_METRICS as GENERATION_METRICS,
 )
 from .metrics import (
     METRICS as METRICS,

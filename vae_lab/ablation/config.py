@@ -1,9 +1,14 @@
-"""The config of a trial: a training, and how its model is used and measured. Variants change some of its fields."""
+"""The config of a trial: a training, and how its model is used and measured. Variants change some of its fields.
+
+A `TrialConfig` is of a VAE, a `GenerationTrialConfig` of a generator.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ..generation.config import PART, GenerationConfig
+from ..generation.prompts import all_prompts
 from ..shapes import MICRO_FRAME_SIZE
 from ..training.config import TrainConfig, check_factor, reads_half, renamed
 from ..utils.checks import check_known, positive_int
@@ -40,17 +45,44 @@ class TrialConfig(TrainConfig):
         return TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
 
 
-def changed(base: TrialConfig, difference: Mapping[str, Any]) -> TrialConfig:
+@dataclass(frozen=True, kw_only=True)
+class GenerationTrialConfig(GenerationConfig):
+    """A training of a generator, and how its clips are measured afterwards. `seed` is set by the ablation."""
+
+    measured_clips: int = len(all_prompts())  # generated, for all prompts in turn
+    measured_steps: int = 8  # of Euler's method
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("measured_clips", "measured_steps"):
+            positive_int(name, getattr(self, name))
+
+    @property
+    def training(self) -> GenerationConfig:
+        """The fields that decide the weights."""
+        return GenerationConfig(**{f.name: getattr(self, f.name) for f in fields(GenerationConfig)})
+
+
+AnyTrialConfig = TrialConfig | GenerationTrialConfig
+
+
+def trial_config(values: Mapping[str, Any]) -> AnyTrialConfig:
+    """Build from plain values: the config of a generator if `part` is "generation", else of a VAE."""
+    return (GenerationTrialConfig if values.get("part") == PART else TrialConfig).from_dict(values)
+
+
+def changed(base: AnyTrialConfig, difference: Mapping[str, Any]) -> AnyTrialConfig:
     """Return a copy of `base` with these fields changed.
 
-    A table "model" changes the arguments that it names; with a "class_name" it replaces the model. A table "stages"
-    maps names of stages to the fields that change; a list replaces all stages.
+    A table "model" changes the arguments that it names; with a "class_name" in it, or beside another "transformer", it
+    replaces the model. A table "stages" maps names of stages to the fields that change; a list replaces all stages.
     """
     values = base.to_dict()
+    another = {"transformer", "model"} <= difference.keys()
     for name, value in renamed(difference).items():
-        if name == "model" and isinstance(value, Mapping) and "class_name" not in value:
+        if name == "model" and isinstance(value, Mapping) and "class_name" not in value and not another:
             value = values["model"] | value
-        if name == "stages" and not isinstance(value, list | tuple):
+        if name == "stages" and "stages" in values and not isinstance(value, list | tuple):
             if not isinstance(value, Mapping) or not all(isinstance(change, Mapping) for change in value.values()):
                 raise ValueError(f"stages must be a list of stages or a table of stage name -> fields, got {value!r}")
             check_known("stages", value, [stage["name"] for stage in values["stages"]])

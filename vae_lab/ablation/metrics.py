@@ -70,4 +70,20 @@ METRICS = {  # a metric that does not apply to a model is NaN
         "training", "floating point operations of the training, forward and backward, in 1e9", "GFLOP"
     ),
 }
+GENERATION_METRICS = {  # of trials that train a generator; the judge (`generation.judge`) reads its clips
+    "score": Metric("score", "mean of the five shares below", better=1, one="everything right"),
+    "colour": Metric("right colours", "share of clips", better=1, one="all clips"),
+    "shape": Metric("right shapes", "share of clips", better=1, one="all clips"),
+    "direction": Metric("right directions", "share of clips", better=1, one="all clips"),
+    "speed": Metric("right speeds", "share of clips", better=1, one="all clips"),
+    "one_object": Metric("one object", "share of clips with one object in every frame", better=1, one="all clips"),
+    "held_out_loss": Metric(
+        "loss",
+        "mean squared error of the velocity on held-out clips, at evenly spaced timesteps; to be compared only between "
+        "latents of one VAE and scale",
+        better=-1,
+    ),
+    "parameters": METRICS["parameters"],
+    "training_gflop": METRICS["training_gflop"],
+}
 METRICS_BY_FRAME = ("time_error", "psnr")  # also measured frame by frame

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..checkpoints.bundled import LAB_WEIGHTS, lab_weights
+from ..generation.config import GenerationConfig
 from ..training.config import RUNTIME_FIELDS, STARTS, TrainConfig
 from ..utils.checks import is_number
-from .config import TrialConfig, changed
+from .config import AnyTrialConfig, GenerationTrialConfig, TrialConfig, changed
 from .fingerprints import content_hash, key_of
 from .results import BASE
 from .store import RESERVED
@@ -23,7 +24,7 @@ class Trial(NamedTuple):
 
     variant: str
     seed: int
-    config: TrialConfig  # with absolute paths: a worker may run in another folder
+    config: AnyTrialConfig  # with absolute paths: a worker may run in another folder
     key: str
     training_key: str
     source_key: str  # hash of the clips and weights that the trial reads
@@ -38,8 +39,10 @@ def check_name(name: str) -> None:
 
 def planned(base, variants, seeds, data: Path | None, out: Path, version: str) -> list[Trial]:
     """Return all trials, variant after variant, the base first. Refuse what cannot be one ablation."""
-    if not isinstance(base, TrialConfig):
-        raise ValueError(f"base must be a TrialConfig, got {type(base).__name__}")
+    if not isinstance(base, AnyTrialConfig):
+        raise ValueError(f"base must be a TrialConfig or a GenerationTrialConfig, got {type(base).__name__}")
+    if data is not None and isinstance(base, GenerationTrialConfig):
+        raise ValueError(f"data ({data}) must be left out: generators train on clips that are drawn from prompts")
     if data is not None and not data.is_dir():
         raise ValueError(f"data must be a folder of videos, there is none at {data}")
     if data is not None and out.resolve().is_relative_to(data.resolve()):
@@ -59,11 +62,11 @@ def planned(base, variants, seeds, data: Path | None, out: Path, version: str) -
     return trials
 
 
-def configs_of(base: TrialConfig, variants: Mapping[str, Mapping[str, Any]]) -> dict[str, TrialConfig]:
+def configs_of(base: AnyTrialConfig, variants: Mapping[str, Mapping[str, Any]]) -> dict[str, AnyTrialConfig]:
     """Return the config of the base and of each variant, by name. Refuse unknown fields, and two equal configs."""
     if not isinstance(variants, Mapping) or not variants:
         raise ValueError(f"variants must be a table of at least one name -> differences, got {variants!r}")
-    configs: dict[str, TrialConfig] = {}
+    configs: dict[str, AnyTrialConfig] = {}
     for name, difference in [(BASE, {}), *variants.items()]:
         if configs and (not isinstance(name, str) or not name.isprintable() or name in ("", BASE)):
             raise ValueError(f"a variant's name must be a printable text other than {BASE!r}, got {name!r}")
@@ -92,19 +95,22 @@ def called(name: str) -> str:
     return "the base" if name == BASE else f"variant {name!r}"
 
 
-def decisive(config: TrainConfig) -> dict[str, Any]:
+def decisive(config: TrainConfig | GenerationConfig) -> dict[str, Any]:
     """Return the fields of a config that decide a trial's numbers."""
     return {name: value for name, value in config.to_dict().items() if name not in RUNTIME_FIELDS}
 
 
-def _paths(config: TrialConfig) -> dict[str, Path]:
+def _paths(config: AnyTrialConfig) -> dict[str, Path]:
     """Return the checkpoints that a trial reads, by field. Names such as "lab" stand for bundled weights."""
-    names = {"spatial": config.spatial} if config.part == "temporal" else {}
-    names |= {"start": config.start} if config.start not in STARTS else {}
+    if isinstance(config, GenerationTrialConfig):
+        names = {"vae": config.vae}
+    else:
+        names = {"spatial": config.spatial} if config.part == "temporal" else {}
+        names |= {"start": config.start} if config.start not in STARTS else {}
     return {field: lab_weights(name) if name in LAB_WEIGHTS else Path(name) for field, name in names.items()}
 
 
-def _with_absolute_paths(config: TrialConfig) -> TrialConfig:
+def _with_absolute_paths(config: AnyTrialConfig) -> AnyTrialConfig:
     absolute: dict[str, Any] = {
         field: str(path.absolute())
         for field, path in _paths(config).items()
@@ -113,7 +119,7 @@ def _with_absolute_paths(config: TrialConfig) -> TrialConfig:
     return replace(config, **absolute)
 
 
-def _sources(config: TrialConfig, data: Path | None, hashes: dict[Path, str]) -> list:
+def _sources(config: AnyTrialConfig, data: Path | None, hashes: dict[Path, str]) -> list:
     """Return plain values that identify what a trial reads: clips, weights, the code of a perceptual distance.
 
     A Hub id stands for itself. hashes: a cache of the hashes of checkpoints.
@@ -128,7 +134,7 @@ def _sources(config: TrialConfig, data: Path | None, hashes: dict[Path, str]) ->
             files = [path, beside] if path.is_file() and beside.exists() else [path]
             hashes[path] = key_of(*map(content_hash, files))
         parts.append(hashes.get(path, str(path)))
-    if config.perceptual is not None:
+    if isinstance(config, TrialConfig) and config.perceptual is not None:
         parts.append(_code_of(config.perceptual.partition(":")[0]))
     return parts
 

@@ -16,7 +16,7 @@ from ..utils.checks import check_known
 from ..utils.files import write_beside
 from ..utils.tables import Figure
 from ..utils.text import count
-from .metrics import METRICS, METRICS_BY_FRAME, SAME, UNDECIDED, Metric
+from .metrics import GENERATION_METRICS, METRICS, METRICS_BY_FRAME, SAME, UNDECIDED, Metric
 
 BASE = "base"
 TABLES = ("trials", "frames", "table")
@@ -217,7 +217,7 @@ def interval(ablation: Ablation, variant: str, metric: str) -> tuple[float, floa
 
 def verdict(metric: str, low: float, high: float) -> str:
     """Return what the interval of a difference from the base says, such as "better" (see `Metric.verdict`)."""
-    return METRICS[metric].verdict(low, high)
+    return (METRICS | GENERATION_METRICS)[metric].verdict(low, high)
 
 
 def say(ablation: Ablation, *metrics: str) -> Prose:
@@ -229,14 +229,14 @@ def say(ablation: Ablation, *metrics: str) -> Prose:
     lines = []
     for metric in metrics:
         base, *rows = ablation.table(metric).itertuples()
-        lines += [f"- **{row.variant}**: {_sentence(metric, base.mean, row)}." for row in rows]
+        lines += [f"- **{row.variant}**: {_sentence(ablation.metrics[metric], base.mean, row)}." for row in rows]
     return Prose("\n".join(lines))
 
 
-def _sentence(metric: str, base_mean: float, row) -> str:
+def _sentence(metric: Metric, base_mean: float, row) -> str:
     """Compare a variant, as a row of `Ablation.table`, with the mean of the base."""
     mean, difference, low, high, pairs = row.mean, row.difference, row.low, row.high, row.pairs
-    name, unit = METRICS[metric].name, METRICS[metric].unit and f" {METRICS[metric].unit}"
+    name, unit = metric.name, metric.unit and f" {metric.unit}"
     if isnan(difference):
         return f"{name} {'none' if isnan(mean) else f'{mean:.3g}{unit}'}, so there is nothing to compare"
     size, half, seeds = max(abs(mean), abs(base_mean)), (high - low) / 2, count(int(pairs), "seed")
@@ -245,14 +245,14 @@ def _sentence(metric: str, base_mean: float, row) -> str:
     text = f"{name} {mean:.{digits}f} against the base's {base_mean:.{digits}f}{unit}"
     if isnan(low):
         return f"{text}, with one seed, which says nothing about chance"
-    said = verdict(metric, low, high)
+    said = metric.verdict(low, high)
     if said == SAME:
         return f"{text}, the same with each of {seeds}"
     if said == UNDECIDED:
         span = f"{low:+.{digits}f} to {high:+.{digits}f}"
         return f"{text}: {seeds} cannot tell (95 % interval of the difference: {span})"
     text = f"{text}: {said} by {abs(difference):.{digits}f}"
-    if base_mean and METRICS[metric].unit != "dB":  # a share of decibels means nothing
+    if base_mean and metric.unit != "dB":  # a share of decibels means nothing
         share = abs(difference / base_mean)
         text += f", or {100 * share:.{1 if share < 0.1 else 0}f} %" if share > 0.001 else ", or less than 0.1 %"
     if counted:

@@ -20,9 +20,9 @@ from ..utils.checks import check_above, check_known
 from ..utils.extras import needs_extra
 from ..utils.files import locked, read_text
 from ..utils.text import first_line
-from .config import TrialConfig
+from .config import AnyTrialConfig, GenerationTrialConfig, trial_config
 from .fingerprints import code_version, key_of
-from .metrics import METRICS
+from .metrics import GENERATION_METRICS, METRICS
 from .plan import Trial, called, check_different, check_name, decisive, planned
 from .results import Ablation
 from .store import TrialFolder
@@ -41,7 +41,7 @@ class AblationError(RuntimeError):
 
 
 def run_ablation(
-    base: TrialConfig,
+    base: AnyTrialConfig,
     variants: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int] = (0, 1, 2),
     out: str | Path = "out/ablations",
@@ -98,7 +98,8 @@ def run_ablation(
         for trial in trials:  # also trainings of earlier runs that were killed before this line
             folder.close_training(trial.training_key, keep_models)
         results = [dict(variant=trial.variant, seed=trial.seed) | (folder.read(trial.key) or {}) for trial in trials]
-        ablation = Ablation.of_results(results, METRICS)
+        metrics = GENERATION_METRICS if isinstance(base, GenerationTrialConfig) else METRICS
+        ablation = Ablation.of_results(results, metrics)
         ablation.write(folder.path / name)
     return ablation
 
@@ -106,8 +107,10 @@ def run_ablation(
 def read_ablation_file(path: str | Path, scale: float = 1.0) -> dict[str, Any]:
     """Read the arguments of `run_ablation` from a TOML file. Errors name the file.
 
-    The file has `seeds`, a table [base] of a TrialConfig with its [[base.stages]], and a table [variants.NAME] for each
-    variant. scale: factor on the SCALED fields in base and variants: 5 for five times the training.
+    The file has `seeds`, a table [base] of a TrialConfig with its [[base.stages]] (of a GenerationTrialConfig, if its
+    part is "generation"), and a table [variants.NAME] for each variant.
+
+    scale: factor on the SCALED fields in base and variants: 5 for five times the training.
     """
     check_above("scale", scale, 0)
     text = read_text(path)
@@ -118,7 +121,7 @@ def read_ablation_file(path: str | Path, scale: float = 1.0) -> dict[str, Any]:
             if not isinstance(values.get(name), dict):
                 raise ValueError(f"an ablation needs a table [{name}]")
         scaled = {name: _scaled(name, values[name], scale) for name in ("base", "variants")}
-        return values | scaled | {"base": TrialConfig.from_dict(scaled["base"])}
+        return values | scaled | {"base": trial_config(scaled["base"])}
     except (ValueError, TypeError, OverflowError, RecursionError) as error:  # errors of TOML are ValueErrors
         raise ValueError(f"{path}: {error}") from error
 
@@ -156,7 +159,7 @@ def _run(folder: TrialFolder, trials: Sequence[Trial], data: Path | None, n_jobs
                 raise AblationError(f"no trial could be started ({error}); finished trials are saved") from error
 
 
-def _check_buildable(configs: Mapping[str, TrialConfig], variants: set[str]) -> None:
+def _check_buildable(configs: Mapping[str, AnyTrialConfig], variants: set[str]) -> None:
     """Refuse variants, among `variants`, that cannot be built, and configs that differ only by spelt-out defaults."""
     from .trial import model_config  # imported only if there are trials to run: it needs torch and diffusers
 
@@ -226,7 +229,7 @@ def _work(folder: TrialFolder, values: dict, key: str, training_key: str, source
     if folder.version() != _version():
         versions = f"({_version()}) than the ablation ({folder.version()})"
         raise AblationError(f"a worker has another version of the code {versions}")
-    config, begin = TrialConfig.from_dict(values), perf_counter()
+    config, begin = trial_config(values), perf_counter()
     try:
         folder.start(key)
         try:

@@ -1,4 +1,4 @@
-"""Run one trial of an ablation: train a VAE, then measure it on clips it was not trained on."""
+"""Run one trial of an ablation: train a VAE, then measure it on clips it was not trained on; or a generator."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -28,7 +28,8 @@ from ..training.models import check_sizes, new_parts, stack
 from ..utils.files import locked
 from ..video.clips import HELD_OUT_PHOTOS, photo_clip, synthetic_clip
 from ..video.frames import to_tensor
-from .config import TrialConfig
+from . import generated
+from .config import AnyTrialConfig, GenerationTrialConfig, TrialConfig
 from .metrics import METRICS
 
 THREADS = 1  # a trial uses one, so that its bits do not depend on how many trials run beside it
@@ -56,19 +57,21 @@ def _own_settings() -> Iterator[None]:
 class Measured(NamedTuple):
     """The measurements of a trial."""
 
-    metrics: dict[str, float]  # name in METRICS -> value; NaN if it does not apply to the model
+    metrics: dict[str, float]  # name in METRICS or GENERATION_METRICS -> value; NaN if it does not apply to the model
     frames: dict[str, dict[str, list[float]]]  # name of a clip -> name in METRICS_BY_FRAME -> a value for each frame
 
 
-def run_trial(config: TrialConfig, folder: Path, cache: Path, data: str | Path | None = None) -> Measured:
+def run_trial(config: AnyTrialConfig, folder: Path, cache: Path, data: str | Path | None = None) -> Measured:
     """Train into `folder`, or load the model there, and measure it. Trials with the same training may share its folder.
 
-    cache: the folder of the trainings' 2D latents. data: see `train`.
+    cache: the folder of the trainings' latents. data: see `train`.
     """
     with _ALONE, _own_settings():
         AcceleratorState._reset_state(reset_partial_state=True)  # it would keep the precision of an earlier run
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder.with_name(f"{folder.name}.lock")):
+            if isinstance(config, GenerationTrialConfig):
+                return Measured(generated.train_and_measure(config, folder, cache), {})
             if (folder / "model").exists():
                 vae = load(folder / "model")
             else:
@@ -197,8 +200,10 @@ def training_gflop(config: TrainConfig) -> float:
 
 
 @_own_settings()
-def model_config(config: TrialConfig) -> dict[str, Any]:
+def model_config(config: AnyTrialConfig) -> dict[str, Any]:
     """Return the full config of the model that a trial trains; refuse one that cannot be made, trained or measured."""
+    if isinstance(config, GenerationTrialConfig):
+        return generated.model_config(config)
     half, spatial = new_parts(config)
     check_sizes(replace(config, size=config.measured_size), half, spatial, "measured_size")
     return {name: value for name, value in half.config.items() if not name.startswith("_")}

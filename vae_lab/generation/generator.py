@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checkpoints.bundled import LAB_WEIGHTS, lab_weights
 from ..checkpoints.loading import load
-from ..families.codec import codec_of
+from ..families.codec import Codec, codec_of
 from ..utils.checks import check_known, check_video, torch_seed
 from ..utils.files import read_text
 from ..video.frames import to_frames, to_tensor
@@ -68,19 +68,15 @@ class Generator:
             if len(getattr(settings, name)) != channels:
                 given = len(getattr(settings, name))
                 raise ValueError(f"{name} must have {channels} numbers, one for each latent channel, got {given}")
-        pixels = (1, self.codec.in_channels, settings.num_frames, settings.size, settings.size)
-        shape = self.codec.encoded_shape(pixels)
-        if shape is None:  # a class that cannot run without values
-            shape = tuple(self.codec.encode(torch.zeros(pixels)).shape)
-        if shape[1] != channels:
-            raise ValueError(f"vae must have {channels} latent channels, {self.codec.name} has {shape[1]}")
+        self.latent_shape = latent_shape(self.codec, settings.num_frames, settings.size)
+        if (found := self.latent_shape[0]) != channels:
+            raise ValueError(f"vae must have {channels} latent channels, {self.codec.name} has {found}")
         if (identity := self.codec.identity()) != settings.vae_identity:
             raise ValueError(
                 f"vae must be the one that the generator was trained on ({settings.vae}, identity "
                 f"{settings.vae_identity[:12]}), got another {self.codec.name} (identity {identity[:12]}): its latents "
                 "mean something else"
             )
-        self.latent_shape: tuple[int, ...] = shape[1:]
         self._mean, self._std = (
             torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1, 1)
             for values in (settings.latents_mean, settings.latents_std)
@@ -183,6 +179,15 @@ class Generator:
         """Save the transformer and the settings; the VAE is only named."""
         self.transformer.save_pretrained(folder)
         (Path(folder) / SETTINGS).write_text(json.dumps(asdict(self.settings), indent=2) + "\n", "utf-8")
+
+
+def latent_shape(codec: Codec, num_frames: int, size: int) -> tuple[int, ...]:
+    """Return the shape of a square clip's latent, (C, L, h, w)."""
+    pixels = (1, codec.in_channels, num_frames, size, size)
+    shape = codec.encoded_shape(pixels)
+    if shape is None:  # a class that cannot run without values
+        shape = tuple(codec.encode(torch.zeros(pixels)).shape)
+    return shape[1:]
 
 
 def load_generator(source: str | Path = "lab-generator", vae: Any = None) -> Generator:

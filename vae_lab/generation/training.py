@@ -75,6 +75,14 @@ def train_generator(
         return _Run(config, folder, accelerator, watch, progress and accelerator.is_main_process).train()
 
 
+def codec_for(config: GenerationConfig) -> Codec:
+    """Load the VAE that a config names. Raises ValueError for one that cannot encode clips."""
+    codec = codec_of(load(config.vae))
+    if codec.takes != "pixels":
+        raise ValueError(f"vae must encode pixels, {config.vae} ({codec.name}) encodes {codec.takes}")
+    return codec
+
+
 def new_transformer(config: GenerationConfig, latent_shape: Sequence[int]) -> Transformer:
     """Make the transformer that a config describes, for latents (C, L, h, w). Equal seeds give equal weights.
 
@@ -154,9 +162,7 @@ class _Run(ResumableRun):
 
     def __init__(self, config: GenerationConfig, folder: RunFolder, accelerator: Accelerator, watch, progress: bool):
         super().__init__(config, folder, accelerator, watch, progress)
-        self.codec: Codec = codec_of(load(config.vae))
-        if self.codec.takes != "pixels":
-            raise ValueError(f"vae must encode pixels, {config.vae} ({self.codec.name}) encodes {self.codec.takes}")
+        self.codec = codec_for(config)
         self.made_of = fingerprint(config, self.codec)
 
     @torch.enable_grad()  # even if the caller has disabled gradients
