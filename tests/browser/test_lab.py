@@ -21,11 +21,12 @@ from vae_lab.figures.frames import error_map
 
 CELLS = {
     "frames": """from vae_lab import photo_clip
-from vae_lab.viewers import VideoUpload, compare_frames, explore_padding, explore_sizes
+from vae_lab.viewers import VideoUpload, compare_frames, explore_flow, explore_padding, explore_sizes
 clip = photo_clip("coffee", 17, (128, 128)).frames
 compare_frames({"original": clip, "2D only": clip[:, ::-1].copy(), "full": 255 - clip})""",
     "padding": "explore_padding()",
     "sizes": "explore_sizes()",
+    "flow": "explore_flow([255 - clip, clip // 2, clip], [clip // 3, clip // 2, clip], [1000, 750, 0])",
     "upload": "upload = VideoUpload(); upload",
 }
 TRAINING = [
@@ -164,11 +165,11 @@ def test_start_here_plays_under_the_keys(run_all):
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_all_viewers_and_the_upload(run_all, theme, capsys, tmp_path):
     page = run_all("viewers.ipynb", theme)
-    page.wait_for_function("document.querySelectorAll('.vae-lab[data-ready=true]').length === 3", timeout=60_000)
-    frames, padding, sizes = page.locator(".vae-lab").all()
+    page.wait_for_function("document.querySelectorAll('.vae-lab[data-ready=true]').length === 4", timeout=60_000)
+    frames, padding, sizes, flow = page.locator(".vae-lab").all()
     ground, text = frames.evaluate("(e) => [getComputedStyle(e).color, getComputedStyle(e).colorScheme]")
     assert text == ("dark" if theme.endswith("Dark") else "light") and ground
-    for viewer in (frames, padding, sizes):
+    for viewer in (frames, padding, sizes, flow):
         viewer.scroll_into_view_if_needed()
         box = viewer.bounding_box()
         assert box["x"] + box["width"] <= 1280 and box["height"] < 690  # one screen below Lab's bars
@@ -191,6 +192,9 @@ def test_all_viewers_and_the_upload(run_all, theme, capsys, tmp_path):
     frames.focus()
     page.keyboard.press("End")
     assert frames.get_attribute("data-frame") == "16"  # no kernel is asked
+    flow.focus()
+    page.keyboard.press("ArrowRight")
+    assert flow.get_attribute("data-point") == "1"
 
 
 def test_a_training_is_seen_while_it_runs(run_all):
