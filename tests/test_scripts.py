@@ -1,8 +1,12 @@
 """The scripts that made the clips and the weights in data/."""
 
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.helpers import ROOT, script, small_vae
 from vae_lab import load, read_video
@@ -16,28 +20,28 @@ def test_the_clips_are_what_their_script_makes():
         assert np.abs(stored.astype(int) - made).mean() < 5  # the file is lossy
 
 
-def test_halves_of_finished_runs_become_the_sets(tmp_path, capsys):
-    make_lab = script("make_lab")
-    vae = small_vae(latents_std=(1.2345678, 1, 1, 1))
-    spatial = small_vae().spatial
-    spatial.register_to_config(micro_batch_size=None)  # as it was trained
-    spatial.save_pretrained(tmp_path / "a" / "model")
-    for run in ("b", "c", "d"):
-        vae.save_pretrained(tmp_path / run / "model")
-    data = ["--data", str(tmp_path)]
-    make_lab.main(["--spatial", str(tmp_path / "a"), "--lab", str(tmp_path / "b"),
-                   "--lab-frame-group", str(tmp_path / "c"), "--lab-8", str(tmp_path / "d"), *data])  # fmt: skip
+def test_halves_of_finished_runs_become_the_sets(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    make_lab, train_lab = script("make_lab"), script("train_lab")
+    spatial, trained = small_vae().spatial, {"lab": small_vae().temporal, "lab-frame-group": small_vae().temporal}
+    run = SimpleNamespace(out=tmp_path / "spatial")
+    run.out.mkdir()
+    train_lab.save_spatial(run, spatial.state_dict(), 0.5)
+    plain = {half: {k: v for k, v in vae.config.items() if k[0] != "_"}
+             for half, vae in {"spatial": spatial, **trained}.items()}  # fmt: skip
+    for name, half in trained.items():
+        (tmp_path / name).mkdir()
+        save_file(half.state_dict(), tmp_path / name / f"{name}.safetensors")
+        statistics = {name: {"latents_mean": [0.0] * 4, "latents_std": [1.2345678, 1, 1, 1]}}
+        meta = {"spatial": plain["spatial"], "halves": plain, "statistics": statistics}
+        (tmp_path / name / "meta.json").write_text(json.dumps(meta))
+    make_lab.main([str(run.out), *(str(tmp_path / name) for name in trained), "--data", str(tmp_path / "data")])
     printed = capsys.readouterr().out
-    for folder in ("lab", "lab_frame_group", "lab_8"):
-        assert f"wrote {tmp_path / folder}\n" in printed
-        made = load(tmp_path / folder)
+    for name, folder in (("lab", "lab"), ("lab-frame-group", "lab_frame_group")):
+        assert f"wrote {tmp_path / 'data' / folder}\n" in printed
+        made = load(tmp_path / "data" / folder)
         assert made.config.latents_std == [1.2346, 1, 1, 1]
-        assert made.spatial.config.micro_batch_size == 4
-        own = vae.spatial if folder == "lab_8" else spatial  # the other two share one
-        for half, source in (("spatial", own), ("temporal", vae.temporal)):
+        assert made.spatial.config.micro_batch_size == 4 and made.spatial.config.scaling_factor == 0.5
+        for half, source in (("spatial", spatial), ("temporal", trained[name])):
             stored = getattr(made, half).state_dict()
             assert all(torch.equal(stored[key], value.half().float()) for key, value in source.state_dict().items())
-    make_lab.main(["--lab", str(tmp_path / "c"), *data])  # what is not given stays as it is
-    assert capsys.readouterr().out == f"wrote {tmp_path / 'lab'}\n"
-    kept = load(tmp_path / "lab").spatial.state_dict()
-    assert all(torch.equal(kept[key], value.half().float()) for key, value in spatial.state_dict().items())
