@@ -24,15 +24,15 @@ def vaes():
     return {name: load(name) for name in NORMS}
 
 
-def test_two_sets_that_differ_in_their_temporal_norm_and_share_the_2d_half(vaes):
+def test_sets_that_share_one_2d_half_and_two_that_differ_in_their_temporal_norm(vaes):
     for name, vae in vaes.items():
         assert (vae.spatial_compression_ratio, vae.temporal_compression_ratio) == (8, 4)
         assert vae.temporal.config.norm == NORMS[name]
         assert vae.spatial.config.latent_channels == vae.temporal.config.latent_channels == 4
     one, other = (vae.temporal.config | dict(norm=None) for vae in vaes.values())
     assert one == other
-    a, b = (vae.spatial.state_dict() for vae in vaes.values())
-    assert all(torch.equal(a[key], b[key]) for key in a)
+    shared, *others = (vae.spatial.state_dict() for vae in (*vaes.values(), load("lab-8")))
+    assert all(torch.equal(shared[key], weights[key]) for key in shared for weights in others)
 
 
 def test_they_are_small():
@@ -41,17 +41,15 @@ def test_they_are_small():
 
 def test_measured_quality():
     """What the weights must reach; that the numbers are theirs, the next test shows."""
-    for half, sets, gain in (("lab-8", ("lab-8",), 4.3), ("lab", ("lab", "lab-frame-group"), 4.0)):
-        rows = {name: row["psnr"] for name, row in MEASURED.items()}
-        above = {name: row[f"2D of {half}"] - row["bicubic"] for name, row in rows.items()}
-        assert min(above.values()) > 0 and np.mean([above[name] for name in HELD_OUT_PHOTOS]) > gain
-        for name in set(rows) - {"approach", "real"}:
-            assert all(rows[name][key] > rows[name][f"line of {half}"] for key in sets)
-        cost = [rows[name][f"2D of {half}"] - rows[name][sets[0]] for name in HELD_OUT_PHOTOS]
-        assert np.mean(cost) < (0.5 if half == "lab-8" else 2.0)
-    assert np.mean([abs(row["lab-frame-group"] - row["lab"]) for row in rows.values()]) < 0.5
-    for name, gain in (("fast", 2.0), ("shapes", 4.0), ("made", 1.2)):  # motion comes back
-        assert rows[name]["lab-8"] > rows[name]["line of lab-8"] + gain
+    rows = {name: row["psnr"] for name, row in MEASURED.items()}
+    above = {name: row["2D"] - row["bicubic"] for name, row in rows.items()}
+    assert min(above.values()) > 0 and np.mean([above[name] for name in HELD_OUT_PHOTOS]) > 4.7
+    for key, most in (("lab-8", 0.3), ("lab", 1.3), ("lab-frame-group", 1.3)):
+        assert all(row[key] > row["line"] - 0.05 for row in rows.values())  # nothing moves far in "real"
+        assert np.mean([rows[name]["2D"] - rows[name][key] for name in HELD_OUT_PHOTOS]) < most
+    assert max(abs(row["lab-frame-group"] - row["lab"]) for row in rows.values()) < 0.1
+    for name, gain in (("fast", 2.4), ("shapes", 4.5), ("made", 1.8), ("approach", 3.3)):  # motion comes back
+        assert rows[name]["lab-8"] > rows[name]["line"] + gain
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ def test_functions_that_change_their_input():
 
 def test_measured_answers_follow_the_measurement():
     assert question("which half", {"2D only": 1.0, "full": 4.0})("temporal").right is True
-    assert question("worst place in a chunk", [20.0, 18.0, 19.0])(1).right is True
-    assert question("worst place in a chunk", [20.0, 18.0, 19.0])(0).message == "Not 0. That is the best one."
+    assert question("best place in a chunk", [2.0, 1.0, 3.0])(1).right is True
+    assert question("best place in a chunk", [2.0, 3.0, 1.0, 2.0])(1).message == "Not 1. That is the worst one."
     assert question("step of channels", {4: 20.0, 8: 21.0, 16: 24.0})("8 to 16").right is True
     assert question("jump of a static clip", [0.9, 0.2, 0.1])(1).right is True
 

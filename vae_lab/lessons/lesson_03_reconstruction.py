@@ -23,14 +23,18 @@ def _which_half(squared_error: Mapping[str, float]) -> Question:
     )
 
 
-def _worst_in_chunk(psnr_by_place: Sequence[float]) -> Question:
-    """psnr_by_place: mean PSNR of the frames at each place of a chunk."""
-    worst, best = extremes(psnr_by_place)
+def _best_in_chunk(error_by_place: Sequence[float]) -> Question:
+    """error_by_place: mean squared error of the frames at each place of a chunk, relative to the 2D half's."""
+    best, worst = extremes(error_by_place)
     return Question(
-        worst,
-        f"Place {worst} has {psnr_by_place[worst]:.2f} dB; the best, place {best}, has {psnr_by_place[best]:.2f} dB.",
-        "Which frame has nothing but padding in front of it?",
-        [(best, "That is the best one."), (len(psnr_by_place) - 1, "The last frame has its whole chunk before it.")],
+        best,
+        f"Place {best} has {error_by_place[best]:.2f} times the error of 2D only; place {worst} has most, "
+        f"{error_by_place[worst]:.2f} times.",
+        "How many frames share each latent frame?",
+        [
+            (worst, "That is the worst one."),
+            (len(error_by_place) - 1, "The last frame shares its latent with three others."),
+        ],
     )
 
 
@@ -80,7 +84,7 @@ QUESTIONS: Questions = {
         ),
     ),
     "which half": _which_half,
-    "worst place in a chunk": _worst_in_chunk,
+    "best place in a chunk": _best_in_chunk,
     "jump of a static clip": largest_jump,
     "step of channels": _step_of_channels,
 }
