@@ -2,8 +2,8 @@
 
 RUN is the folder of a finished `vae-lab train data/recipes/generation/full.toml RUN`, or of factorised.toml. Without
 it, the bundled weights are only measured. Weights are written in float16. measured.json gets, for each number of Euler
-steps, the share of 64 clips (one for each prompt, `seed=1`) in which each thing is right, and the mean speed divided by
-the asked one; "true" and "decoded" are drawn clips, and drawn clips that the VAE has coded.
+steps, the share of 192 clips (each of 64 prompts with three seeds) in which each thing is right, and the mean speed
+divided by the asked one; "true" and "decoded" are drawn clips, and drawn clips that the VAE has coded.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from vae_lab.utils.text import count
 
 DATA = Path(__file__).parents[1] / "data"
 STEPS = (1, 2, 4, 8, 16)
-SEED = 1
+SEEDS = (1, 2, 3)
+GUIDED = 8, 1.5  # steps, guidance
 
 
 def pack(run: Path, folder: Path) -> None:
@@ -39,13 +40,19 @@ def row_of(scores: Scores) -> dict[str, float]:
 @torch.no_grad()
 def measure(generator: Generator, steps: Sequence[int] = STEPS) -> dict[str, dict[str, float]]:
     """Return what the judge reads from clips of every prompt: true ones, decoded ones, and generated ones."""
-    prompts, settings, codec = all_prompts(), generator.settings, generator.codec
-    size = settings.num_frames, settings.size
-    true = [prompted_clip(np.random.default_rng([SEED, 1 << 40, i]), p, *size) for i, p in enumerate(prompts)]
+    settings, codec = generator.settings, generator.codec
+    size, prompts = (settings.num_frames, settings.size), all_prompts() * len(SEEDS)
+    true = [prompted_clip(np.random.default_rng([1, 1 << 40, i]), p, *size) for i, p in enumerate(prompts)]
     decoded = [to_frames(codec.decode(codec.encode(to_tensor(clip)), size[0])) for clip in true]
     rows = {"true": row_of(score(prompts, true)), "decoded": row_of(score(prompts, decoded))}
+
+    def generated(num_steps: int, guidance: float = 1.0) -> dict[str, float]:
+        clips = [generator.generate(all_prompts(), num_steps, guidance=guidance, seed=seed) for seed in SEEDS]
+        return row_of(score(prompts, np.concatenate(clips)))
+
     for number in steps:
-        rows[count(number, "step")] = row_of(score(prompts, generator.generate(prompts, number, seed=SEED)))
+        rows[count(number, "step")] = generated(number)
+    rows[f"{count(GUIDED[0], 'step')}, guidance {GUIDED[1]}"] = generated(*GUIDED)
     return rows
 
 

@@ -5,8 +5,8 @@ moves of 51 frames over each held-out photograph; whole moves of 17 frames over 
 shapes that move up to 5 pixels a frame; gliding textures; synthetic clips as in training ("made"); photographs that
 come 3.5 times closer in 17 frames, with a cut to another at frame 2 to 12 ("approach"); and two chunks of real footage,
 data/dog.mp4 ("real"). The sets are compared with each frame shrunk 8x and enlarged again ("bicubic"), with their 2D
-half alone ("2D"), which is the same in all sets, and with every fourth frame of that and linear interpolation between them
-("line").
+half alone ("2D"), which is the same in all sets, and with every fourth frame of that and linear interpolation between
+them ("line").
 """
 
 import json

@@ -165,7 +165,7 @@ def test_tiles_that_work():
         return ((vae(x).sample - x) ** 2).mean().item() / ((whole - x) ** 2).mean().item()
 
     vae.enable_tiling(128)
-    assert seam() < 8 and error() < 1
+    assert seam() < 8 and error() < 1.05
     vae.autoencoder.tile_overlap_factor = 0.0
     assert seam() > 15
     vae.autoencoder.tile_overlap_factor = 0.25
