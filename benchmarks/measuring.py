@@ -11,8 +11,10 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
+from diffusers.models import upsampling
 
 from vae_lab import CausalConv3d, SpatialVAE
+from vae_lab.utils.upsampling import Upsample2D
 
 MICRO_BATCH_SIZE = 4  # of the 2D half: Open-Sora v1.2.0, configs/vae/train/stage1.py
 
@@ -63,6 +65,7 @@ def straightforward() -> Iterator[None]:
     with (
         mock.patch.object(CausalConv3d, "forward", padded),
         mock.patch.object(SpatialVAE, "_frame_by_frame", as_they_come),
+        mock.patch.object(Upsample2D, "forward", upsampling.Upsample2D.forward),
     ):
         yield
 

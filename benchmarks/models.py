@@ -104,7 +104,7 @@ def calls(vae: Any, x: torch.Tensor, within: Callable[[], AbstractContextManager
         with torch.no_grad(), within():
             return vae.encode(x).latent_dist.mode()
 
-    z = encode()
+    z = encode().contiguous()
     length = {"num_frames": x.shape[2]} if isinstance(vae, TemporalVAE | VideoVAE) else {}
 
     def decode() -> torch.Tensor:
@@ -137,7 +137,7 @@ def errors(vae: Any, part: str, ways: tuple[str, ...]) -> dict[str, dict[str, fl
     """Way -> direction -> error against float64."""
     exact, x = copy.deepcopy(vae).double(), clip(part, ERROR_SIZES[part])
     truth = {"encode": exact.encode(x.double()).latent_dist.mode()}
-    z = truth["encode"].float()
+    z = truth["encode"].float().contiguous()
     truth["decode"], found = exact.decode(z.double()).sample, {}
     for way in ways:
         with within(vae, way)():

@@ -68,7 +68,7 @@ def test_models_measures_and_prints_every_way(capsys, monkeypatch):
     found, printed = models.main([]), capsys.readouterr().out
     assert [row["way"] for row in found["rows"]] == 2 * [*models.EXACT] + 2 * [*ways]
     assert all(0 < row["error"] < 1e-5 for row in found["rows"] if row["way"] not in models.PEERS)
-    assert all(row["cpu"] > 0 and row["peak"] > 0 for row in found["rows"])
+    assert all(row["cpu"] > 0 and row["peak"] >= 0 for row in found["rows"])  # 0: memory in use before was enough
     assert [row["frames"] for row in found["lengths"]] == [1, 5]
     assert "stack, lab, 5x16x16" in printed and "temporal half, lab, 5x4x4 cells" in printed
     assert json.loads(json.dumps(found)) == found

@@ -1,8 +1,12 @@
+from copy import deepcopy
+
 import pytest
 import torch
+from diffusers.models import upsampling
 
 from tests.helpers import SMALL_SPATIAL
-from vae_lab import SpatialVAE
+from vae_lab import SpatialVAE, load
+from vae_lab.utils.upsampling import Upsample2D
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +27,73 @@ def test_every_frame_is_what_autoencoder_kl_makes_of_it(vae):
             latent = vae.autoencoder.encode(image).latent_dist.mode() * 0.18215
             torch.testing.assert_close(z[b : b + 1, :, t], latent)
             torch.testing.assert_close(y[b : b + 1, :, t], vae.autoencoder.decode(latent / 0.18215).sample)
+
+
+WIDE = dict(block_out_channels=(128, 256), layers_per_block=1, norm_num_groups=32)  # widths of the released size
+
+
+def usual_upsamplers(vae: SpatialVAE) -> SpatialVAE:
+    """A copy that upsamples with diffusers' class."""
+    vae = deepcopy(vae)
+    for module in vae.modules():
+        if type(module) is Upsample2D:
+            module.__class__ = upsampling.Upsample2D
+    return vae
+
+
+@pytest.mark.parametrize(("model", "side"), [("wide", 48), ("lab-8", 96)])
+@torch.no_grad()
+def test_rounds_no_more_than_diffusers_own_way(model, side):
+    """Frames with their channels last round two to five times as much: in oneDNN's convolutions and torch's norms."""
+    torch.manual_seed(0)
+    vae = SpatialVAE(**WIDE).eval() if model == "wide" else load(model).spatial
+    x, usual, exact = torch.rand(1, 3, 2, side, side) * 2 - 1, usual_upsamplers(vae).autoencoder, deepcopy(vae).double()
+    assert vae.frames_at_once(side, side) >= 2
+    truth = exact.encode(x.double()).latent_dist.mode()
+    z = truth.float().contiguous()
+    factor, frames, latents = vae.config.scaling_factor, x[0].transpose(0, 1), z[0].transpose(0, 1)
+    encoded = usual.encode(frames.contiguous()).latent_dist.mode() * factor
+    decoded = usual.decode(latents.contiguous() / factor).sample
+    for ours, theirs, best in (
+        (vae.encode(x).latent_dist.mode(), encoded, truth),
+        (vae.decode(z).sample, decoded, exact.decode(z.double()).sample),
+    ):
+        errors = [(y - best).square().mean().sqrt() for y in (ours, theirs.transpose(0, 1).unsqueeze(0))]
+        assert errors[0] < 1.25 * errors[1]
+
+
+def test_upsamplers_multiply_less_and_compute_the_same(monkeypatch):
+    """In any layout, with gradients, and in all ways that computing can be watched."""
+    torch.manual_seed(0)
+    up = usual_upsamplers(SpatialVAE(**SMALL_SPATIAL)).autoencoder.decoder.up_blocks[0].upsamplers[0]
+    quick = deepcopy(up)
+    quick.__class__ = Upsample2D
+    kernels, convolution = [], torch.mkldnn_convolution
+
+    def counted(x, weight, *args):
+        kernels.append(weight.shape[2:])
+        return convolution(x, weight, *args)
+
+    monkeypatch.setattr(torch, "mkldnn_convolution", counted)
+    whole = torch.randn(3, up.channels, 5, 7)
+    for x in (whole, whole[:1], whole[:, :, :1, :1], whole.contiguous(memory_format=torch.channels_last)):
+        x.requires_grad_()
+        expected = up(x)
+        expected.square().mean().backward()
+        gradients, x.grad = x.grad, None
+        found = quick(x)
+        found.square().mean().backward()
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(x.grad, gradients)
+        torch.testing.assert_close(quick.conv.weight.grad, up.conv.weight.grad)
+        assert kernels == 4 * [(2, 2)] and found.is_contiguous()
+        kernels.clear()
+        x = x.detach()
+    assert torch.equal(quick.double()(whole.double()), up.double()(whole.double()))
+    seen = []
+    quick.float().conv.register_forward_hook(lambda *_: seen.append(True))
+    torch.testing.assert_close(quick(whole), up.float()(whole))
+    assert seen and not kernels
 
 
 @pytest.mark.parametrize("micro_batch_size", [1, 3, None])

@@ -1,8 +1,9 @@
 """Convolutions that compute the same as torch's, on CPUs in less time, and that `fast` can make faster still."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +12,20 @@ from torch.autograd import forward_ad
 
 SHORT, WIDE = 10, 256  # frames and channels: convolutions of no more and no fewer gain from leaving zero frames out
 
-Shortcut = Callable[[Tensor, int], Tensor | None]
+
+class Shortcut(Protocol):
+    """What takes the place of a convolution's own forward."""
+
+    gains: bool
+    """Whether the convolution is computed in another way, rather than called in another way."""
+
+    def __call__(self, x: Tensor, front: int) -> Tensor | None:
+        """Convolve x after `front` zero frames; None: as usual."""
+
+
 shortcuts: ContextVar[Mapping[nn.Module, Shortcut]] = ContextVar("shortcuts", default=MappingProxyType({}))
-"""What takes the place of a convolution's own forward: (x, zero frames in front) -> y; None: nothing does. It is set by
-`fast`, and for what is called within it alone, so that neither other threads nor copies of a model are affected."""
+"""Those of each convolution. They are set by `fast`, and for what is called within it alone, so that neither other
+threads nor copies of a model are affected."""
 
 
 class Conv2d(nn.Conv2d):

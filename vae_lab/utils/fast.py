@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .checks import check_one_of
 from .convolutions import Conv2d, Conv3d, Shortcut, onednn_takes, shortcuts
+from .upsampling import Upsample2D
 from .winograd import kernel_at_points, winograd
 from .wrapping import unwrapped
 
@@ -80,8 +81,10 @@ class Fast:
                 module.__class__ = Conv2d
             elif type(module) is resnet.ResnetBlock2D:
                 module.__class__ = _ResnetBlock2D
+        upsampling = {module.conv for module in vae.modules() if isinstance(module, Upsample2D)}
+        for module in vae.modules():
             if isinstance(module, Conv2d | Conv3d) and module.padding_mode == "zeros" and module.padding != "same":
-                self._layers[module] = _Layer(module, self.mode)
+                self._layers[module] = _Layer(module, self.mode, module in upsampling)
         self._tokens: list[Token] = []
 
     def __enter__(self) -> "Fast":
@@ -147,9 +150,11 @@ class _ResnetBlock2D(resnet.ResnetBlock2D):
 class _Layer:
     """What a convolution does in fast mode: a shortcut."""
 
-    def __init__(self, conv: Conv2d | Conv3d, mode: str | None):
+    def __init__(self, conv: Conv2d | Conv3d, mode: str | None, upsampling: bool):
         self.conv, self.mode = conv, mode
-        self._fits = mode is not None and _fits(conv, mode)
+        self.gains = mode is not None and _gains(conv, mode)
+        if mode == "F2" and upsampling:
+            self.gains = False  # Upsample2D computes exactly with hardly more products
         self._made_of: tuple | None = None
         self._made: Any = None
 
@@ -163,7 +168,7 @@ class _Layer:
             return None
         if isinstance(conv, Conv3d) and conv.output_frames(x.shape[2], front) < 1:
             return None  # to be refused as usual
-        if not self._fits:
+        if not self.gains:
             return self._direct(x, conv.weight, conv.bias, front)
         if MODES[self.mode].m is None:
             bias = None if conv.bias is None else conv.bias.bfloat16()
@@ -196,7 +201,7 @@ class _Layer:
         return self._made
 
 
-def _fits(conv: Conv2d | Conv3d, mode: str) -> bool:
+def _gains(conv: Conv2d | Conv3d, mode: str) -> bool:
     narrowest = MODES[mode].narrowest
     if mode == "F2" and (isinstance(conv, Conv2d) or conv.kernel_size[0] == 1):
         narrowest *= 2  # with fewer products to save, transforms cost as much as they save
