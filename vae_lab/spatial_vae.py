@@ -7,7 +7,6 @@ from inspect import signature
 import torch
 from diffusers import AutoencoderKL
 from diffusers.configuration_utils import register_to_config
-from diffusers.models import upsampling
 from diffusers.models.autoencoders.vae import DecoderOutput
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor
@@ -16,7 +15,7 @@ from .gaussian import DiagonalGaussian
 from .shapes import latent_size
 from .utils.autoencoder import Autoencoder, coding
 from .utils.checks import check_above, check_video, positive_int
-from .utils.upsampling import Upsample2D
+from .utils.upsampling import quicken_upsampling
 
 MOST_BYTES = 12 * 2**20  # of a tensor on a CPU: larger ones take memory that the system has to clear, again and again
 TILE = 512  # pixels: the frames that Stable Diffusion's VAE, whose architecture this is, was made for
@@ -65,9 +64,7 @@ class SpatialVAE(Autoencoder):
         blocks = dict(down_block_types=("DownEncoderBlock2D",) * levels, up_block_types=("UpDecoderBlock2D",) * levels)
         shared = signature(AutoencoderKL).parameters.keys() & signature(SpatialVAE).parameters.keys()  # by name
         self.autoencoder = AutoencoderKL(**blocks, **{name: self.config[name] for name in shared})
-        for module in self.autoencoder.modules():
-            if type(module) is upsampling.Upsample2D:
-                module.__class__ = Upsample2D  # computes the same from less
+        quicken_upsampling(self.autoencoder)
         self.enable_tiling()
         self.use_tiling = False
 

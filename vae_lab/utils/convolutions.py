@@ -29,12 +29,36 @@ threads nor copies of a model are affected."""
 
 
 class Conv2d(nn.Conv2d):
-    """A Conv2d that `fast` can make faster."""
+    """A Conv2d that `fast` can make faster, and that can double height and width first."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve (B, C, H, W)."""
+    def forward(self, x: Tensor, doubled: bool = False) -> Tensor:
+        """Convolve (B, C, H, W). doubled: every pixel is repeated 2x2 times first; the kernel must be 3x3, padded by 1.
+
+        Three neighbours in the doubled picture are two pixels of x. So weights that meet the same pixel are added up,
+        and each of the four pixels that take a pixel's place gets a kernel of 2x2: 16 products instead of 36.
+        """
+        if doubled:
+            # in this order, because compilers do not know shortcuts
+            if onednn_takes(x, self.weight) and not getattr(shortcuts.get().get(self), "gains", False):
+                return self._convolve_doubled(x.contiguous())  # with channels last, oneDNN would round more
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         y = _by_shortcut(self, x)
         return super().forward(x) if y is None else y
+
+    def _convolve_doubled(self, x: Tensor) -> Tensor:
+        batch, _, height, width = x.shape
+        y = x.new_empty(batch, self.out_channels, 2 * height, 2 * width)
+        for down, rows in enumerate(_halves(self.weight, dim=2)):
+            for right, kernel in enumerate(_halves(rows, dim=3)):
+                windows = torch.mkldnn_convolution(x, kernel, self.bias, (1, 1), (1, 1), (1, 1), 1)
+                y[:, :, down::2, right::2] = windows[:, :, down : down + height, right : right + width]
+        return y
+
+
+def _halves(kernel: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The two weights along an axis for the first of a pixel's two copies, and those for the second."""
+    first, middle, last = kernel.unbind(dim)
+    return torch.stack([first, middle + last], dim), torch.stack([first + middle, last], dim)
 
 
 class Conv3d(nn.Conv3d):
