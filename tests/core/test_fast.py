@@ -79,7 +79,7 @@ def test_the_error_holds_at_the_released_size(half, size):
             found[mode] = vae.encode(x).latent_dist.parameters, vae.decode(latent).sample
     vae, x, latent = vae.double(), x.double(), latent.double()
     reference = vae.encode(x).latent_dist.parameters, vae.decode(latent).sample
-    # the 2D half's norms round more than its convolutions, in fast mode and out of it: its frames are channels-last
+    # the 2D half's norms round more than its convolutions, where its frames are channels-last, as in fast mode
     factor = 1 if half is TemporalVAE else 3
     for mode in WINOGRAD:
         assert error(found[mode], reference) < factor * fast.MODES[mode].error
