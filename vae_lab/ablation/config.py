@@ -1,6 +1,6 @@
 """The config of a trial: a training, and how its model is used and measured. Variants change some of its fields.
 
-A `TrialConfig` is of a VAE, a `GenerationTrialConfig` of a generator.
+A `TrialConfig` trains a VAE, a `GenerationTrialConfig` a generator.
 """
 
 from collections.abc import Mapping
