@@ -69,6 +69,7 @@ def test_it_stays_under_its_limit_and_says_what_it_left_out():
         (dict(points=[*POINTS[:2], 1.0]), r"'points\[2\]' must be a tensor, frames uint8 .* got float"),
         (dict(timesteps=[0.0, 750.0, 1000.0]), r"timesteps must be at least two falling numbers, got \[0.0, 750.0"),
         (dict(timesteps=[1000.0]), "timesteps must be at least two falling numbers"),
+        (dict(timesteps=[1000.0, 500.0, 500.0]), "timesteps must be at least two falling numbers"),
         (dict(timesteps=[1000.0, "x", 0.0]), "timesteps must be a finite number, got 'x'"),
         (dict(fps=0), "fps must be"),
         (dict(max_bytes=10), "max_bytes must be at least 1000000, got 10"),
