@@ -152,7 +152,7 @@ def test_group_offloading_brings_the_weights_back(vae, x, level, tmp_path):
 
 
 def test_tiles_that_work():
-    """No seam, and hardly any error beyond the model's, with the lab's weights. diffusers' 32 pixels spoil the picture."""
+    """No seam, and hardly more error, with the lab's weights. diffusers' own tiles of 32 pixels spoil the picture."""
     vae, x = load("lab").spatial, to_tensor(photo_clip("astronaut", 1, (256, 256)).frames)
     whole = vae(x).sample
 
