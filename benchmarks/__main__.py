@@ -13,10 +13,13 @@ parser.add_argument(
 parser.add_argument("--out", type=Path, default=Path("out/bench.json"), help="default: out/bench.json")
 args = parser.parse_args()
 long = ["--long"] if args.long else []
-runs = [(models, long), (gpu, []), (phases, []), *([(phases, ["--frames", "1000"])] if args.long else [])]
-runs += [(benchmark, []) for benchmark in (frames, plans, cached_latents, streaming, reading)]
+runs = [(models, long), (gpu, []), (phases, []), (frames, []), (plans, [])]  # models first: it measures memory before
+if args.long:  # anything is computed
+    runs += [(phases, ["--frames", "1000"]), (cached_latents, []), (streaming, []), (reading, [])]
+else:
+    runs += [(cached_latents, ["--rounds", "3", "--steps", "3"]), (streaming, ["--rounds", "3", "--lengths"])]
 found = {}
-for benchmark, options in runs:  # models first: it measures memory before anything is computed
+for benchmark, options in runs:
     name = " ".join([benchmark.__name__.rpartition(".")[2], *options])
     print(f"{name}: {benchmark.__doc__.splitlines()[0]}", flush=True)
     found[name] = benchmark.main(options)

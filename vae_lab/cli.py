@@ -268,8 +268,10 @@ def reconstruct(args: argparse.Namespace) -> int:
     """`vae-lab reconstruct`: everything but what depends on the model is checked before that is loaded."""
     from .reconstruct.plan import OUTPUTS, Plan
 
-    # torch's threads wait for one another many times a second: those that wait leave their core to what writes videos
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Torch's threads wait for one another many times a second. By default they keep their core for milliseconds. Those
+    # that wait for more than about 0.1 ms leave it to what writes videos; at once would make each small operation slow.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     if args.fast is not None and args.device != "cpu":
         raise ValueError(f"--fast needs --device cpu, got {args.device!r}")
     plan = Plan(args.input, args.output, args.start, args.frames, args.size, args.gain, args.device, args.strict)
