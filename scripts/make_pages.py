@@ -3,6 +3,9 @@
 `make notebooks` writes those of `notebooks/` to `out/site/`. Every notebook is executed from scratch and becomes a page
 with its outputs, formulas as MathML, and viewers whose controls work without a kernel or a network. index.html lists
 the pages with the time and memory of each notebook. If a notebook fails, OUT stays as it was.
+
+A code cell tagged "check" is folded, and so is what it prints if that is long. A cell tagged "still" is left out: it
+holds a picture for readers who see the notebook without its viewers.
 """
 
 import argparse
@@ -37,6 +40,19 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform ==
 STYLE = Path(__file__).with_suffix(".css")
 MARK = "<meta name='generator' content='vae_lab.site'>"  # in every page; `build` replaces only such
 TIMEOUT = 3600  # seconds a cell may take
+SHORT = 6  # lines that a folded cell may print and still show
+# nbconvert's own template, but for cells whose metadata has `folded`: what of them to fold
+TEMPLATE = """{% extends 'index.html.j2' %}
+{% block codecell %}
+{% if cell.metadata.folded == 'all' %}<details class="check"><summary>Check: code and output</summary>{% endif %}
+{{ super() }}
+{% if cell.metadata.folded == 'all' %}</details>{% endif %}
+{% endblock %}
+{% block input_group %}
+{% if cell.metadata.folded == 'code' %}<details class="check"><summary>Check: the code</summary>{% endif %}
+{{ super() }}
+{% if cell.metadata.folded == 'code' %}</details>{% endif %}
+{% endblock %}"""
 
 
 class Run(NamedTuple):
@@ -152,6 +168,14 @@ def replace_links(source: str) -> str:
     return re.sub(r"!?\[([^]]*)\]\(\.\./([^)]+)\)", r"\1 (`\2`)", source)
 
 
+def fold_checks(notebook: nbformat.NotebookNode) -> None:
+    """Mark the code cells tagged "check" for TEMPLATE: the code is folded, and the outputs too if they are long."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "check" in cell.metadata.get("tags", ()):
+            texts = (output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs)
+            cell.metadata.folded = "all" if sum(len(text.splitlines()) for text in texts) > SHORT else "code"
+
+
 def to_page(run: Run, runs: list[Run]) -> str:
     """Return the notebook as HTML, with links to the other pages.
 
@@ -159,13 +183,16 @@ def to_page(run: Run, runs: list[Run]) -> str:
     """
     notebook = nbformat.from_dict(run.notebook)
     replace_viewers(notebook)
+    fold_checks(notebook)
+    notebook.cells = [cell for cell in notebook.cells if "still" not in cell.metadata.get("tags", ())]
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             try:
                 cell.source = replace_links(replace_formulas(cell.source))
             except ValueError as error:
                 raise ValueError(f"{run.path.name}: {error}") from None
-    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    hidden = dict(exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter = HTMLExporter(template_name="basic", raw_template=TEMPLATE, **hidden)
     body, _ = exporter.from_notebook_node(notebook)
     links = "".join(
         f"<a href='{_address(other)}'{' aria-current=page' if other is run else ''}>{html.escape(other.title)}</a>"

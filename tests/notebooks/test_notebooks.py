@@ -39,6 +39,18 @@ def execute(notebook, path, **options) -> None:
         client.execute(**options)
 
 
+def solution_of(cell) -> str | None:
+    """The Python of the folded solution that a Markdown cell holds. Hints may be folded beside it, without Python."""
+    if cell.cell_type != "markdown" or "<details>" not in cell.source:
+        return None
+    folded = dict(re.findall(r"<details>\s*<summary>(.*?)</summary>(.*?)</details>", cell.source, re.S))
+    assert cell.source.count("<details") == len(folded) and set(folded) <= {"Hint 1", "Hint 2", "Solution"}, cell.source
+    found = {name: re.findall(r"```python\n(.*?)```", text, re.S) for name, text in folded.items()}
+    (solution,) = found.pop("Solution")
+    assert not any(found.values()), "a hint must not hold Python that nothing runs"
+    return solution
+
+
 def texts(cell) -> list[str]:
     """What a cell prints, as one text (how it is cut up is chance), and then the texts of its results. What it says on
     stderr is left out: there it waits for another process.
@@ -57,8 +69,7 @@ def test_solutions_are_right_and_a_second_run_says_the_same(path, pages_of_noteb
     notebook = read(path)
     make_pages.set_parameters(notebook, smoke)
     for cell in list(notebook.cells):
-        if cell.cell_type == "markdown" and "<details>" in cell.source:
-            (solution,) = re.findall(r"```python\n(.*?)```", cell.source, re.S)
+        if solution := solution_of(cell):
             inserted = nbformat.v4.new_code_cell(solution, metadata={"solution": True})
             notebook.cells.insert(notebook.cells.index(cell) + 1, inserted)
     execute(notebook, path)
@@ -227,6 +238,37 @@ def test_formulas_and_links_of_the_pages():
     assert make_pages.replace_links("[01](01_a.ipynb#s), [card](../data/lab/README.md), ![a](../b.png)") == (
         "[01](01_a.html#s), card (`data/lab/README.md`), a (`b.png`)"
     )
+
+
+def test_checks_are_folded_and_stills_are_left_out():
+    code, markdown = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+    printing = lambda n: [nbformat.v4.new_output("stream", text="".join(f"line {i}\n" for i in range(n)))]  # noqa: E731
+    cells = [
+        markdown("# Title"),
+        code("shown = 1", outputs=printing(20)),
+        code("short = 2", outputs=printing(6), metadata={"tags": ["check"]}),
+        code("long = 3", outputs=printing(7), metadata={"tags": ["check"]}),
+        markdown("![a picture](../docs/images/a.webp)", metadata={"tags": ["still"]}),
+    ]
+    run = make_pages.Run(ROOT / "a.ipynb", nbformat.v4.new_notebook(cells=cells), 1.0, 1)
+    page = make_pages.to_page(run, [run])
+    _, short, long = page.split("<details")
+    folded, open_below = short.split("</details>")
+    assert "Check: the code</summary>" in folded and "short" in folded and "line 5" in open_below
+    assert "Check: code and output</summary>" in long
+    assert "long" in long.split("</details>")[0] and "line 6" in long.split("</details>")[0]
+    assert "a picture" not in page and [cell.get("metadata") for cell in run.notebook.cells[1:2]] == [{}]
+
+
+def test_the_solution_is_found_among_hints():
+    hint = "<details><summary>Hint 1</summary>Count.</details>"
+    solution = "<details>\n<summary>Solution</summary>\n\n```python\ncheck(1)\n```\n\nOne.\n\n</details>"
+    cell = nbformat.v4.new_markdown_cell
+    assert solution_of(cell(f"{hint}\n\n{solution}")) == solution_of(cell(solution)) == "check(1)\n"
+    assert solution_of(cell("text")) is None
+    for wrong in (hint, solution.replace("Solution", "Answer"), hint.replace("Count.", "```python\n1\n```") + solution):
+        with pytest.raises((AssertionError, KeyError)):
+            solution_of(cell(wrong))
 
 
 def tiny_notebook(folder, name: str, *sources: str):
