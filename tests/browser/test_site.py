@@ -35,6 +35,14 @@ def test_pages_are_whole(open_notebook, stem):
         "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
     )
     assert ground != text
+    fits_a_phone(page)
+
+
+def fits_a_phone(page) -> None:
+    """In a window of 400 pixels a page is no wider: tables, formulas and viewers scroll in boxes of their own."""
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.evaluate("for (const folded of document.querySelectorAll('details')) folded.open = true")
+    page.wait_for_function("document.documentElement.scrollWidth <= 400", timeout=5000)  # viewers take a moment
 
 
 def test_frame_viewers_show_the_pixels_they_were_given(open_notebook):
@@ -71,6 +79,7 @@ def test_the_index_lists_and_links_every_notebook(open_notebook):
         page.click(f"table a[href='{stem}.html']")
         assert page.locator("h1").first.inner_text().startswith(f"{stem[:2]} · ")
         page.go_back()
+    fits_a_phone(page)
 
 
 def test_without_script_a_page_shows_pictures(browser, pages_of_notebooks):
