@@ -3,8 +3,8 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from vae_lab import CausalConv3d
-from vae_lab.figures.arithmetic import dependency_diagram, padding_diagram, size_diagram
+from vae_lab import CausalConv3d, VideoVAE, load
+from vae_lab.figures.arithmetic import block_diagram, dependency_diagram, padding_diagram, size_diagram
 from vae_lab.figures.style import COLOURS
 from vae_lab.shapes import frame_groups
 
@@ -54,6 +54,53 @@ def test_padding_diagram_shows_what_the_gradient_says(mode, kernel, stride, dila
         assert sorted(map(int, lit)) == gradient.flatten().nonzero().flatten().tolist()
 
 
+def test_padding_diagram_takes_another_padding():
+    """Two frames in front of stride 2 give a group of one frame, then groups of two: also after two layers."""
+    found = cells(padding_diagram(3, stride=2, num_frames=9, output=1, padding=2))
+    assert [x for x, y, *_ in found["padding"] if y == 0] == [0, 1]
+    assert [(x - 2, width) for x, _, width, _ in found["latent"]] == [(-1, 2), (1, 2), (3, 2), (5, 2), (7, 2)]
+    assert [x - 2 for x, y, _, lit in found["input"] if y == 0 and lit] == [0, 1, 2]
+    figure = padding_diagram(3, stride=2, num_frames=17, layers=2, padding=2)
+    outputs = [(x - 5, width) for x, y, width, _ in cells(figure)["latent"] if y == 3.6]  # frame 0 is drawn at 5
+    assert outputs == [(-3, 4), (1, 4), (5, 4), (9, 4), (13, 4)]
+    assert figure.axes[0].get_title().endswith("2 layers: 17 frames and 2 of padding give 5 outputs")
+    with pytest.raises(ValueError, match="padding must be .*-1"):
+        padding_diagram(3, padding=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "latents"),
+    [("lab", (17, 64, 96), 5), ("lab-8", (18, 64, 64), 6), ("lab-frame-group", (1, 8, 8), 1)],
+)
+def test_block_diagram_says_what_the_model_does(name, size, latents):
+    vae = load(name)
+    x = torch.zeros(1, 3, *size)
+    between = vae.spatial.encode(x).latent_dist.mode()
+    latent = vae.encode_spatial_latent(between).latent_dist.mode()
+    axis = block_diagram(vae, size).axes[0]
+    texts = [text.get_text() for text in axis.texts if text.get_text()]
+    stacks = dict(pixels=x, **{"2D latents": between, "latent": latent})
+    for title, array in stacks.items():
+        assert f"{title}\n{tuple(array.shape[1:])}\n{array.numel():,} numbers" in texts
+    assert sum(text == "encode" for text in texts) == sum(text == "decode" for text in texts) == 2
+    (temporal,) = [text for text in texts if text.startswith("temporal half")]
+    weights = sum(parameter.numel() for parameter in vae.temporal.parameters())
+    assert temporal == f"temporal half\nchunks of 17 frames\ntime ÷ 4\n{weights / 1e6:.1f} million weights"
+    colours = [to_hex(patch.get_facecolor()).upper() for patch in axis.patches]
+    sheets = {colour: colours.count(COLOURS[colour]) for colour in ("input", "spatial", "latent")}
+    assert sheets == {"input": size[0], "spatial": size[0], "latent": latents}
+
+
+def test_block_diagram_of_another_architecture():
+    spatial = dict(block_out_channels=(4, 4), layers_per_block=1, norm_num_groups=2)
+    temporal = dict(base_channels=4, num_res_blocks=1, channel_multipliers=(1, 1), temporal_downsample=(True,))
+    vae = VideoVAE(spatial, temporal | dict(norm_num_groups=2), micro_frame_size=None)
+    texts = [text.get_text() for text in block_diagram(vae, (9, 8, 8)).axes[0].texts]
+    assert any("height and width ÷ 2" in text for text in texts)
+    assert any("the whole clip at once\ntime ÷ 2" in text for text in texts)
+    assert "latent\n(4, 5, 4, 4)\n320 numbers" in texts
+
+
 def test_size_diagram_shows_chunks_and_groups():
     figure = size_diagram(33, latent=5)
     found = cells(figure)
@@ -81,6 +128,8 @@ def test_bad_arguments():
             "needs more than 4 frames to pad as many, got 4",
         ),
         (lambda: padding_diagram(1, stride=2), "stride \\(2\\) must not be larger than the kernel's reach"),
+        (lambda: block_diagram(load("lab").temporal, (17, 8, 8)), "vae must be a VideoVAE, .* got TemporalVAE"),
+        (lambda: block_diagram(load("lab"), (17, 60, 64)), r"height \(60\) must be a multiple of 8"),
         (lambda: size_diagram(17, latent=5), "latent must be from 0 to 4, got 5"),
         (
             lambda: dependency_diagram({"one": np.zeros((5, 17))}, frame_groups(17)),

@@ -2,6 +2,9 @@ from .arithmetic import (
     NUMPY_PAD as NUMPY_PAD,
 )
 from .arithmetic import (
+    block_diagram as block_diagram,
+)
+from .arithmetic import (
     dependency_diagram as dependency_diagram,
 )
 from .arithmetic import (
