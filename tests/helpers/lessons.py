@@ -59,6 +59,8 @@ def walked(model, noise, num_steps):
 
 
 RIGHT = {  # worked out by hand
+    "latent frames of an image": 1,
+    "photograph or noise": "photograph",
     "padding of kernel 3": 2,
     "padding of kernel 3, stride 2": 1,
     "window of output 2": [3, 4, 5],

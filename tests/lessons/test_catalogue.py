@@ -65,7 +65,7 @@ def test_no_result_of_a_function_breaks_a_check():
 
 
 def test_unknown_question():
-    with pytest.raises(ValueError, match="there is no question 'nothing'; there are: padding of kernel 3, "):
+    with pytest.raises(ValueError, match="there is no question 'nothing'; there are: latent frames of an image, "):
         question("nothing")
 
 
