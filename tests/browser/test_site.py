@@ -4,13 +4,16 @@ import base64
 import io
 import json
 
+import nbformat
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers import ROOT, canvas_pixels
+from tests.helpers import ROOT, canvas_pixels, script
 
-STEMS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+STEMS = [path.stem for path in NOTEBOOKS]
+make_stills = script("make_stills")
 
 
 @pytest.fixture(params=["light", "dark"])
@@ -90,3 +93,51 @@ def test_without_script_a_page_shows_pictures(browser, pages_of_notebooks):
     assert image.is_visible() and image.get_attribute("alt").startswith("Size explorer: 33x256x256")
     assert "This needs JavaScript to answer." in page.inner_text("section.vae-lab")
     context.close()
+
+
+# ---- the pictures of the notebooks ---------------------------------------------------------------------------------
+
+
+def cells_of_pictures(page) -> list[str]:
+    """The id of the notebook's cell to which each viewer and figure of a page belongs."""
+    cells = page.locator(make_stills.PICTURES).evaluate_all("(all) => all.map((one) => one.closest('.cell').id)")
+    return [cell.removeprefix("cell-id=") for cell in cells]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stills_show_what_the_page_shows(open_page, pages_of_notebooks, path):
+    """If this fails, run `make notebooks` and `python scripts/make_stills.py`.
+
+    Notebooks that train, and are cut short here, have the pictures' sizes alone compared.
+    """
+    page = open_page(pages_of_notebooks.folder / f"{path.stem}.html", width=make_stills.WINDOW)
+    make_stills.fix_letters(page)
+    cells, shown = nbformat.read(path, as_version=4).cells, cells_of_pictures(page)
+    cut_short = any("parameters" in cell.metadata.get("tags", ()) and "smoke" in cell.source for cell in cells)
+    for name, text in make_stills.stills(path).items():
+        assert len(text) > 20, f"{name} needs an alternative text"
+        (still,) = [i for i, cell in enumerate(cells) if f"/{name}.webp)" in cell.source]
+        assert cells[still - 1].id == shown[int(name[3:])], f"{name} is not a picture of the cell before it"
+        stored, taken = Image.open(make_stills.IMAGES / f"{name}.webp"), make_stills.photograph(page, name)
+        limit = np.finfo(float).max if cut_short else make_stills.LIMIT
+        assert make_stills.difference(stored, taken) <= limit, f"{name} is old: see above"
+
+
+def test_an_old_picture_is_found(open_page, pages_of_notebooks, monkeypatch):
+    """Another frame of a viewer, another picture, other controls. The same in other letters is not old."""
+    page = open_page(pages_of_notebooks.folder / "03_reconstruction.html", width=make_stills.WINDOW)
+    make_stills.fix_letters(page)
+    monkeypatch.setattr(make_stills, "SLIDERS", {"03_0": ("Frame", 0)})
+    first, other = make_stills.photograph(page, "03_0"), make_stills.photograph(page, "03_1")
+    monkeypatch.setattr(make_stills, "SLIDERS", {"03_0": ("Frame", 9)})
+    later = make_stills.photograph(page, "03_0")
+    for old in (later, other, first.crop((0, 30, *first.size))):
+        assert make_stills.difference(first, old) > make_stills.LIMIT
+    page.add_style_tag(content="* { -webkit-text-stroke: 0.2px; }")
+    make_stills.SLIDERS["03_0"] = ("Frame", 0)
+    assert 0 < make_stills.difference(first, make_stills.photograph(page, "03_0")) < make_stills.LIMIT
+
+
+def test_every_picture_is_named():
+    named = {f"{name}.webp" for path in NOTEBOOKS for name in make_stills.stills(path)}
+    assert {path.name for path in make_stills.IMAGES.glob("*")} == named

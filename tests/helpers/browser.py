@@ -22,8 +22,8 @@ def offline_pages(browser) -> Iterator[Callable]:
     """
     problems, contexts = [], []
 
-    def open_page(path: Path, scheme: str = "light"):
-        context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=scheme, offline=True)
+    def open_page(path: Path, scheme: str = "light", width: int = 1280):
+        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))
