@@ -50,6 +50,19 @@ def convolved(frames, weight):
     return torch.stack(windows, dim=2), frames[:, :, len(windows) :]
 
 
+def causal(x, weight, stride, dilation):
+    """Compute a causal convolution from the frames that each output sees; frames before the first are zeros."""
+    kt, kh, kw = weight.shape[2:]
+    outputs = []
+    for j in range(x.shape[2] // stride):
+        y = 0
+        for i in range(kt):
+            t = stride * (j + 1) - 1 - dilation * (kt - 1 - i)
+            y = y + torch.nn.functional.conv2d(x[:, :, t], weight[:, :, i], padding=(kh // 2, kw // 2)) * (t >= 0)
+        outputs.append(y)
+    return torch.stack(outputs, dim=2)
+
+
 def walked(model, noise, num_steps):
     """Walk by Euler's method from t = 1000 to 0."""
     z = noise
@@ -61,6 +74,12 @@ def walked(model, noise, num_steps):
 RIGHT = {  # worked out by hand
     "latent frames of an image": 1,
     "photograph or noise": "photograph",
+    "outputs moved by the last frame": [6, 7],
+    "ends of the windows": [0, 2, 4, 6],
+    "lengths without 1 - s": range(1, 18, 4),
+    "axes padded wrongly": ["time", "width"],
+    "seen through three layers": (7, 15),
+    "write a causal convolution": causal,
     "padding of kernel 3": 2,
     "padding of kernel 3, stride 2": 1,
     "window of output 2": [3, 4, 5],

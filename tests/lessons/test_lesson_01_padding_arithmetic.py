@@ -7,8 +7,7 @@ from vae_lab.shapes import time_padding
 
 def test_messages():
     assert check_of("padding of kernel 3, stride 2")(2).message == (
-        "Not 2. That is d·(k − 1) without (1 − s): the first window would end on frame 0, and the last of 8 frames "
-        "would be in no window."
+        "Not 2. With 2 the first window ends on frame 0, and the last of 8 frames is in no window."
     )
 
 
@@ -49,3 +48,26 @@ def test_only_zeros_are_padding():
 
     for pad in (replicate, lambda *arguments: 5):
         assert check_of("order of F.pad")(pad).message == "The result must be the clip itself with zeros around it."
+
+
+def test_a_convolution_is_told_what_is_wrong():
+    def padded(front, behind=lambda reach, stride: 0):
+        def convolution(x, weight, stride, dilation):
+            kt, kh, kw = weight.shape[2:]
+            reach = dilation * (kt - 1)
+            time = (front(reach, stride), behind(reach, stride))
+            x = torch.nn.functional.pad(x, (kw // 2, kw // 2, kh // 2, kh // 2, *time))
+            return torch.nn.functional.conv3d(x, weight, None, (stride, 1, 1), 0, (dilation, 1, 1))
+
+        return convolution
+
+    check = check_of("write a causal convolution")
+    assert check(padded(lambda reach, stride: reach + 1 - stride)).right is True
+    no_stride = check(padded(lambda reach, stride: reach)).message
+    assert no_stride == (
+        "kernel (3, 1, 1), stride 2, dilation 1, 8 frames: the shape is right, the values are not. On which side, and "
+        "what, do you pad?"
+    )
+    symmetric = check(padded(lambda reach, stride: reach // 2, lambda reach, stride: reach - reach // 2)).message
+    assert symmetric.startswith("kernel (3, 3, 3), stride 1, dilation 1, 6 frames: the shape is right")
+    assert "the result is (1, 3, 4, 6, 7), but it should be (1, 3, 6, 6, 7)" in check(padded(lambda *_: 0)).message

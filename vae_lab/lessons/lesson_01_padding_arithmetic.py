@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import shapes
+from ..causal_conv import CausalConv3d
 from .quiz import FunctionQuestion, Question, Questions, Verdict, agrees_with
 
 PADDING = {"time": (2, 0), "height": (1, 1), "width": (3, 3)}  # (in front, behind) for time=2, height=1, width=3
@@ -47,21 +48,94 @@ def reversed_pad(x: torch.Tensor, time: int, height: int, width: int) -> torch.T
     return F.pad(x, (time, 0, height, height, width, width))
 
 
+CONVOLUTIONS = [  # (kernel_size, stride, dilation, frames)
+    ((3, 3, 3), 1, 1, 6), ((3, 1, 1), 2, 1, 8), ((3, 1, 1), 2, 1, 7), ((3, 3, 5), 1, 2, 5), ((2, 3, 3), 2, 2, 9),
+]  # fmt: skip
+
+
+def _judge_convolution(call: Callable) -> Verdict:
+    """Try the reader's causal_conv(x, weight, stride, dilation) against CausalConv3d."""
+    for kernel_size, stride, dilation, frames in CONVOLUTIONS:
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(1, 2, frames, 6, 7, generator=generator)
+        conv = CausalConv3d(2, 3, kernel_size, (stride, 1, 1), (dilation, 1, 1), bias=False)
+        with torch.no_grad():
+            conv.conv.weight.copy_(torch.randn(conv.conv.weight.shape, generator=generator))
+            right = conv(x)
+        words = f"kernel {kernel_size}, stride {stride}, dilation {dilation}, {frames} frames"
+        result = call(words, x, conv.conv.weight.detach().clone(), stride, dilation)
+        if not isinstance(result, torch.Tensor) or result.shape != right.shape:
+            shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
+            return Verdict(
+                False, f"{words}: the result is {shape}, but it should be {tuple(right.shape)}. How much padding?"
+            )
+        try:
+            close = torch.allclose(result, right, atol=1e-4)
+        except Exception:  # any dtype, any device
+            close = False
+        if not close:
+            return Verdict(
+                False, f"{words}: the shape is right, the values are not. On which side, and what, do you pad?"
+            )
+    return Verdict(True, f"It does what CausalConv3d does in all {len(CONVOLUTIONS)} cases.")
+
+
 QUESTIONS: Questions = {
+    "outputs moved by the last frame": Question(
+        [6, 7],
+        "Outputs 6 and 7: output 6 is computed from frames 5, 6 and 7, so it sees one frame of the future.",
+        "Output t is computed from frames t − 1, t and t + 1. Which of these windows hold frame 7?",
+        [([7], "Output 6 has frame 7 in its window too: t + 1."), ([5, 6, 7], "Output 5 sees frames 4, 5 and 6."),
+         (list(range(8)), "Each output sees three frames only.")],
+    ),
+    "ends of the windows": Question(
+        [0, 2, 4, 6],
+        "Frames 0, 2, 4 and 6: the first window ends on frame 0, and the stride moves each next one by two frames.",
+        "With two frames of padding the first window ends on frame 0. How far does a stride of 2 move the next one?",
+        [([1, 3, 5, 7], "We want these ends, but with two frames of padding the first window ends on frame 0."),
+         ([0, 1, 2, 3], "That is stride 1."), ([0, 2, 4, 6, 8], "There is no frame 8.")],
+    ),
+    "lengths without 1 - s": Question(
+        [1, 5, 9, 13, 17],
+        "4k + 1: after a first group of one frame all groups have four. Other lengths lose their last frames.",
+        "Without 1 − s the first group has one frame, and all others have four.",
+        [([4, 8, 12, 16], "That is with 1 − s, where every group has four frames."),
+         (list(range(1, 18, 2)), "Odd lengths fit one layer of stride 2. The second layer halves once more."),
+         ([5, 9, 13, 17], "A single frame is a group too.")],
+    ),
+    "axes padded wrongly": Question(
+        ["time", "width"],
+        "Time and width are exchanged: width gets the two in front, and time gets one on each side. So output t sees "
+        "frame t + 1, and the model is not causal.",
+        "F.pad reads the last axis first: which pair does it give to width, and which to time?",
+        [(["height"], "Height is in the middle, so its pair is right in both orders."),
+         (["time", "height", "width"], "Height is in the middle: its pair is right in both orders."),
+         (["width", "time"], "Write them in the order of the axes: time comes first."),
+         (["time"], "Time is wrong. Which axis has the pair that time should have?")],
+    ),
+    "seen through three layers": Question(
+        [shapes.stacked_reach([(3, 1, 1)] * 3), shapes.stacked_reach([(3, 2, 1)] * 3)],
+        "7 and 15. With stride 1 every layer adds 2 frames: 1 + 2 + 2 + 2. After a stride of 2 a layer steps over two "
+        "frames at a time, so with stride 2 the layers add 2, 4 and 8.",
+        "One output of the last layer sees 3 of the layer before. How many frames do these see together?",
+        [([9, 9], "Windows overlap: three windows of three frames, one frame apart, span 5 frames and not 9."),
+         ([27, 27], "Windows overlap, so reaches add and do not multiply."),
+         ([7, 7], "With stride 2 a later layer steps over two frames, and then over four.")],
+    ),
+    "write a causal convolution": FunctionQuestion(_judge_convolution),
     "padding of kernel 3": Question(
         shapes.time_padding(3),
-        "Two: d·(k − 1) = 2 frames, so that the window of output 0 ends on frame 0.",
+        "Two: k − 1 = 2 frames, so that the window of output 0 ends on frame 0.",
         "If the window of output 0 ends on frame 0, how many cells in front of frame 0 does it cover?",
         [(1, "One on each side is symmetric padding: output 0 would see frame 1, which comes after it."),
          (3, "The kernel covers 3 cells, and one of them is frame 0 itself.")],
     ),
     "padding of kernel 3, stride 2": Question(
         shapes.time_padding(3, stride=2),
-        "One: d·(k − 1) + (1 − s) = 2 − 1. Each window now ends at the end of its group of 2 frames.",
-        "Use d·(k − 1) + (1 − s).",
-        [(shapes.time_padding(3), "That is d·(k − 1) without (1 − s): the first window would end on frame 0, and the "
-          "last of 8 frames would be in no window."),
-         (3, "The sign is the other way round: (1 − s) is −1 here.")],
+        "One frame less: each window now ends one frame later, on the last frame of its group.",
+        "The window of output 0 covers three cells and must end on frame 1. How many of them lie in front of frame 0?",
+        [(shapes.time_padding(3), "With 2 the first window ends on frame 0, and the last of 8 frames is in no window."),
+         (3, "More padding in front moves the windows to earlier frames, and they must end later.")],
     ),
     "window of output 2": Question(
         [2 * 2 - shapes.time_padding(3, stride=2) + cell for cell in range(3)],
