@@ -3,7 +3,8 @@
 Straightforward is Open-Sora's way (`measuring.straightforward`). Sizes are frames x height x width, in pixels or, for
 the temporal half, in cells of the 2D latents. Ratios are of CPU seconds: median (least to largest). GFLOP/s count the
 operations of direct convolutions, in a CPU second. Errors are largest differences from float64, as a fraction of the
-largest value, on smaller clips (ERROR_SIZES), the mean of ERROR_CLIPS of them. Peaks are above what a process has in use before, weights included.
+largest value, on smaller clips (ERROR_SIZES), the mean of ERROR_CLIPS of them. Peaks are above what a process has in
+use before, weights included.
 """
 
 import argparse
