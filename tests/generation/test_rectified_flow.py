@@ -93,6 +93,26 @@ def test_half_precision_stays():
     assert sample(lambda z, t: z, x0, num_steps=3, shift=2).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_latents_are_walked_at_the_same_timesteps(dtype):
+    """bfloat16 rounds timesteps to multiples of 4."""
+    seen, noise = [], torch.zeros(2, 1, 1, 1, 1, dtype=dtype)
+
+    def model(z, t):
+        seen.append(t)
+        return torch.ones_like(z)
+
+    assert sample(model, noise, 30, shift=2.4187).dtype == dtype
+    wanted = sampling_timesteps(30, shift=2.4187)[:-1].float()
+    assert torch.equal(torch.stack(seen), wanted[:, None].expand(-1, 2))
+
+
+def test_kept_frames_of_another_dtype_change_no_dtype():
+    noise, edit = torch.randn(1, 4, 3, 2, 2), torch.tensor([[0.0, 0.5, 1]])
+    got = sample(lambda z, t, x_mask: z, noise, 4, keep=torch.ones_like(noise).double(), edit=edit)
+    assert got.dtype == torch.float32 and torch.equal(got[:, :, 0], torch.ones(1, 4, 2, 2))
+
+
 # ---- timesteps -------------------------------------------------------------------------------------------------------
 
 
@@ -271,6 +291,9 @@ BAD = [
     (partial(sample, linear, Z, size=(17, 64, 64), shift=2), "must not both be given"),
     (partial(sample, linear, Z, size=(16, 64, 64)), "num_frames must be 1 or at least 17, got 16"),
     (partial(sample, linear, Z, size=(17, 64)), r"size must be \(T, H, W\), got \(17, 64\)"),
+    (partial(sample, linear, Z, size=17), r"size must be \(T, H, W\), got 17"),
+    (partial(sample, linear, Z, scale=2.0), r"scale \(2.0\) needs size: only Open-Sora's transform has it"),
+    (partial(sample, linear, Z, shift=2, quirks=True), "quirks needs size"),
     (partial(sample, linear, Z, shift=0), "shift must be above 0 and finite, got 0"),
     (partial(sample, linear, Z, keep=Z), "keep and edit must be given together"),
     (
@@ -278,15 +301,36 @@ BAD = [
         r"edit must hold numbers from 0 to 1 of shape \(2, 5\)",
     ),
     (partial(sample, linear, Z, keep=Z, edit=torch.full((2, 5), 1.5)), "edit must hold numbers from 0 to 1"),
+    (partial(sample, linear, Z, keep=Z, edit="half"), "edit must hold numbers, got 'half'"),
     (partial(sample, linear, Z, keep=Z[:1], edit=torch.ones(2, 5)), r"keep must have the shape of the latents"),
+    (partial(sample, linear, Z, keep=Z * torch.nan, edit=torch.ones(2, 5)), "keep must be finite"),
     (
         partial(sample, lambda z, t: z[:, :3], Z),
         r"the model must return \(B, 4 or 8, L, h, w\), got shape \(2, 3, 5, 2, 2\)",
     ),
     (partial(velocity_in, None, 4), "the model must return .*, got NoneType"),
     (partial(add_noise, Z, Z[:1], torch.zeros(2)), "noise must have the shape of the latents"),
-    (partial(add_noise, Z, Z, torch.zeros(1)), r"timestep must have shape \(2,\), one number for each clip"),
+    (partial(add_noise, Z, Z, torch.zeros(1)), r"timestep must have shape \(2,\), one for each clip"),
     (partial(add_noise, Z, Z, torch.zeros(2), torch.ones(2, 5)), r"mask must be bool of shape \(2, 5\)"),
+    (partial(add_noise, Z, Z * torch.nan, torch.zeros(2)), "noise must be finite"),
+    (
+        partial(add_noise, Z, Z, torch.tensor([5.0, -3.0])),
+        r"timestep must be from 0 \(data\) to 1000 \(noise\), got -3.0",
+    ),
+    (partial(add_noise, Z, Z, torch.tensor([torch.nan, 1.0])), "timestep must be from 0 .* got nan"),
+    (partial(add_noise, Z, Z, "late"), "timestep must hold numbers, got 'late'"),
+    (partial(shift_timestep, 1500.0, 3), r"t must be from 0 \(data\) to 1000 \(noise\), got 1500.0"),
+    (partial(timestep_transform, "5", 17, 64, 64), "t must hold numbers, got '5'"),
+    (partial(velocity, 1.0, Z), r"x0 must be a tensor of shape \(B, C, T, H, W\), got float"),
+    (
+        partial(flow_loss, Z[:1], Z, Z),
+        r"predicted must have the shape of the latents, \(2, 4, 5, 2, 2\), got \(1, 4, 5",
+    ),
+    (partial(flow_loss, torch.zeros(2, 8, 5, 2, 2), Z, Z), "predicted must have the shape .* got \\(2, 8, 5"),
+    (
+        partial(flow_loss, Z, Z, Z, torch.tensor([[True] * 5, [False] * 5])),
+        "mask must be True for a latent frame of each clip, got .*False",
+    ),
     (partial(draw_timesteps, 3, "normal"), "sampling must be one of uniform, logit-normal, got 'normal'"),
     (partial(draw_timesteps, 3, shift=-1), "shift must be above 0 and finite, got -1"),
     (partial(timestep_transform, 5.0, 17, 0, 64), "height must be one number above 0, .* got 0"),

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..gaussian import at_least_float32
 from ..utils.checks import check_known, check_one_of, check_video, positive_int
 from ..utils.wrapping import PlainKeys
+from .rectified_flow import timesteps_of
 
 
 class DiffusersTransformer(PlainKeys):
@@ -93,9 +94,7 @@ class DiffusersTransformer(PlainKeys):
         tokens = (batch, config.model_max_length, config.caption_channels)
         if y.shape != tokens:
             raise ValueError(f"y must have shape {tokens}, got {tuple(y.shape)}")
-        timestep = torch.as_tensor(timestep, device=x.device)
-        if timestep.shape != (batch,):
-            raise ValueError(f"timestep must have shape ({batch},), one for each clip, got {tuple(timestep.shape)}")
+        timestep = timesteps_of(timestep, batch, x.device)
         output = self._kind.call(self.transformer, x.to(self.dtype), timestep, y.to(self.dtype))
         sample = at_least_float32(output)
         return Transformer2DModelOutput(sample=sample) if return_dict else (sample,)

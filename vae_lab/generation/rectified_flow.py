@@ -24,6 +24,7 @@ from ..utils.checks import (
     check_one_of,
     check_video,
     finite,
+    plain,
     positive_int,
     repeated_number,
 )
@@ -46,13 +47,15 @@ def add_noise(x0: Tensor, noise: Tensor, timestep: Tensor, mask: Tensor | None =
     """
     check_video("x0", x0)
     _check_same_shape("noise", noise, x0)
-    s = _per_clip("timestep", timestep, x0) / NUM_TIMESTEPS
+    check_video("noise", noise)
+    s = timesteps_of(timestep, len(x0), x0.device).view(-1, 1, 1, 1, 1) / NUM_TIMESTEPS
     x = ((1 - s) * x0 + s * noise).to(x0.dtype)
     return x if mask is None else torch.where(_per_frame(mask, x0), x, x0)
 
 
 def velocity(x0: Tensor, noise: Tensor) -> Tensor:
     """Return what a model learns, x0 - noise. diffusers' flow-matching models learn the negative of it."""
+    check_video("x0", x0)
     _check_same_shape("noise", noise, x0)
     return x0 - noise
 
@@ -74,12 +77,16 @@ def velocity_in(output: Any, channels: int) -> Tensor:
 def flow_loss(predicted: Tensor, x0: Tensor, noise: Tensor, mask: Tensor | None = None) -> Tensor:
     """Return the mean squared error of a predicted velocity (B, C, L, h, w) for each clip: (B,).
 
-    mask: bool (B, L), as in `add_noise`; only latent frames with True count.
+    mask: bool (B, L), as in `add_noise`; only latent frames with True count, of which each clip needs one.
     """
-    error = (predicted - velocity(x0, noise)).square()
+    target = velocity(x0, noise)
+    _check_same_shape("predicted", predicted, x0)
+    error = (predicted - target).square()
     if mask is None:
         return error.mean((1, 2, 3, 4))
     frames = _per_frame(mask, x0)
+    if has_values(mask) and not mask.any(1).all():
+        raise ValueError(f"mask must be True for a latent frame of each clip, got {mask.tolist()}")
     return (error * frames).sum((1, 2, 3, 4)) / (frames.sum((1, 2, 3, 4)) * error[0, :, 0].numel())
 
 
@@ -92,6 +99,7 @@ def shift_timestep(t: Number, shift: float) -> Number:
     750.0
     """
     check_above("shift", shift, 0)
+    _check_timesteps("t", numbers("t", t))
     u = t / NUM_TIMESTEPS
     return NUM_TIMESTEPS * shift * u / (1 + (shift - 1) * u)
 
@@ -172,10 +180,13 @@ def sampling_timesteps(
     if size is not None:
         if shift is not None:
             raise ValueError(f"size {size} and shift {shift} must not both be given: size decides the shift")
-        if len(size) != 3:
+        if not isinstance(plain(size), list | tuple) or len(size) != 3:
             raise ValueError(f"size must be (T, H, W), got {size!r}")
         # Open-Sora's sampler calls the transform without the scale that its training uses
         return timestep_transform(t, *size, scale=1.0 if quirks else scale, quirks=quirks)
+    if scale != 1 or quirks:
+        name = f"scale ({scale})" if scale != 1 else "quirks"
+        raise ValueError(f"{name} needs size: only Open-Sora's transform has it")
     return t if shift is None else shift_timestep(t, shift)
 
 
@@ -222,18 +233,20 @@ def sample(
     guidance = finite("guidance", guidance)
     if guidance != 1 and unconditional is None:
         raise ValueError(f"guidance ({guidance}) needs unconditional, a model that is called without the text")
-    timesteps = sampling_timesteps(num_steps, size, shift=shift, scale=scale, quirks=quirks).to(noise.device)
+    timesteps = sampling_timesteps(num_steps, size, shift=shift, scale=scale, quirks=quirks)
+    precise = torch.promote_types(noise.dtype, torch.float32)  # bfloat16 would round timesteps to multiples of 4
     if (keep is None) != (edit is None):
         raise ValueError("keep and edit must be given together")
     z, begun = noise, None
     if keep is not None and edit is not None:
         _check_same_shape("keep", keep, noise)
-        edit = _edit_of(edit, noise)
-        begun = edit == 1
+        check_video("keep", keep)
+        keep, edit = keep.to(noise.dtype), _edit_of(edit, noise)
+        begun = (edit == 1).to(noise.device)
         z = torch.where(_per_frame(begun, noise), noise, keep)
 
     def follow(z: Tensor, t: Tensor, options: dict[str, Tensor]) -> Tensor:
-        t = t.to(noise.dtype).expand(len(z))
+        t = t.to(noise.device, precise).expand(len(z))
         v = velocity_in(model(z, t, **options), z.shape[1])
         if unconditional is not None:
             u = velocity_in(unconditional(z, t, **options), z.shape[1])
@@ -241,10 +254,10 @@ def sample(
         return v
 
     for t, after in zip(timesteps[:-1], timesteps[1:], strict=True):
-        options, dt = {}, ((t - after) / NUM_TIMESTEPS).to(noise.dtype)
+        options, dt = {}, (t - after).item() / NUM_TIMESTEPS
         if begun is not None and edit is not None:
-            moving = edit * NUM_TIMESTEPS >= t
-            z = torch.where(_per_frame(moving & ~begun, z), add_noise(z, noise, t.expand(len(z))), z)
+            moving = (edit * NUM_TIMESTEPS >= t).to(noise.device)
+            z = torch.where(_per_frame(moving & ~begun, z), add_noise(z, noise, t.to(precise).expand(len(z))), z)
             begun, options = moving, {"x_mask": moving}
         v = follow(z, t, options)
         if method == "heun":
@@ -291,26 +304,53 @@ def _check_same_shape(name: str, value: Tensor, x0: Tensor) -> None:
         raise ValueError(f"{name} must have the shape of the latents, {tuple(x0.shape)}, got {got}")
 
 
-def _per_clip(name: str, value: Tensor, x0: Tensor) -> Tensor:
-    """(B,) -> (B, 1, 1, 1, 1)"""
-    value = torch.as_tensor(value, device=x0.device)
-    if value.shape != x0.shape[:1]:
-        raise ValueError(f"{name} must have shape ({len(x0)},), one number for each clip, got {tuple(value.shape)}")
-    return value.view(-1, 1, 1, 1, 1)
+def timesteps_of(timestep: Any, count: int, device: torch.device) -> Tensor:
+    """Return timesteps as a tensor (count,). Raises ValueError for another shape, or numbers outside 0 to 1000."""
+    t = numbers("timestep", timestep, device=device)
+    if t.shape != (count,):
+        raise ValueError(f"timestep must have shape ({count},), one for each clip, got {tuple(t.shape)}")
+    _check_timesteps("timestep", t)
+    return t
+
+
+def _check_timesteps(name: str, t: Tensor) -> None:
+    if not has_values(t):
+        return
+    rounding = 4 * torch.finfo(t.dtype).eps if t.is_floating_point() else 0  # of a shifted 1000
+    fits = (t >= 0) & (t <= NUM_TIMESTEPS * (1 + rounding))
+    if not fits.all():
+        raise ValueError(f"{name} must be from 0 (data) to {NUM_TIMESTEPS} (noise), got {t[~fits][0].item()}")
+
+
+def numbers(name: str, value: Any, **options: Any) -> Tensor:
+    """Return numbers as a tensor; anything else raises ValueError."""
+    try:
+        return torch.as_tensor(value, **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} must hold numbers, got {value!r}") from error
+
+
+def has_values(x: Tensor) -> bool:
+    """Return whether the values of a tensor can be checked: it is not meta, and torch does not compile or export."""
+    return not (x.is_meta or torch.compiler.is_compiling())
 
 
 def _per_frame(mask: Tensor, x0: Tensor) -> Tensor:
     """(B, L) -> (B, 1, L, 1, 1)"""
-    frames = (len(x0), x0.shape[2])
-    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != frames:
-        got = f"{mask.dtype} of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
-        raise ValueError(f"mask must be bool of shape {frames}, one for each latent frame, got {got}")
+    check_mask("mask", mask, (len(x0), x0.shape[2]))
     return mask[:, None, :, None, None]
+
+
+def check_mask(name: str, mask: Any, shape: tuple[int, int]) -> None:
+    """Refuse anything but a bool tensor (B, L)."""
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != shape:
+        got = f"{mask.dtype} of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(f"{name} must be bool of shape {shape}, one for each latent frame, got {got}")
 
 
 def _edit_of(edit: Any, noise: Tensor) -> Tensor:
     frames = (len(noise), noise.shape[2])
-    edit = torch.as_tensor(edit, dtype=torch.float64, device=noise.device)
+    edit = numbers("edit", edit, dtype=torch.float64, device="cpu")
     if edit.shape != frames or not ((edit >= 0) & (edit <= 1)).all():
         raise ValueError(f"edit must hold numbers from 0 to 1 of shape {frames}, got {edit.tolist()}")
     return edit

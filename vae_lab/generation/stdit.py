@@ -20,7 +20,7 @@ et al. 2024, arXiv 2401.03048), the rotation from RoFormer (Su et al. 2021, arXi
 
 import sys
 from collections.abc import Sequence
-from math import log, prod, sqrt
+from math import inf, log, prod, sqrt
 from typing import Any, Self
 
 import torch
@@ -30,8 +30,9 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor, nn
 
 from ..gaussian import at_least_float32
-from ..utils.checks import check_above, check_one_of, check_video, positive_int, repeated_number
+from ..utils.checks import check_above, check_one_of, check_video, plain, positive_int, repeated_number
 from ..utils.wrapping import PlainKeys
+from .rectified_flow import check_mask, has_values, numbers, timesteps_of
 
 ATTENTIONS = ("factorised", "full")
 FREQUENCIES = 128  # of the sines and cosines that stand for a timestep or a frame rate
@@ -83,8 +84,13 @@ class STDiT3(PlainKeys):
         sizes |= dict(caption_channels=caption_channels, model_max_length=model_max_length, input_sq_size=input_sq_size)
         for name, value in sizes.items():
             positive_int(name, value)
-        if len(patch_size) != 3 or patch_size[0] != 1:
+        for name, value in dict(pred_sigma=pred_sigma, qk_norm=qk_norm).items():
+            if type(value) is not bool:
+                raise ValueError(f"{name} must be True or False, got {value!r}")
+        if not isinstance(plain(patch_size), list | tuple) or len(patch_size) != 3 or patch_size[0] != 1:
             raise ValueError(f"patch_size must be (1, height, width), got {patch_size!r}")
+        for size in patch_size:
+            positive_int("patch_size", size)
         if hidden_size % num_heads or hidden_size // num_heads % 2 or hidden_size % 4:
             raise ValueError(
                 f"hidden_size ({hidden_size}) must be a multiple of 4, and of num_heads ({num_heads}) with an even "
@@ -96,7 +102,8 @@ class STDiT3(PlainKeys):
         self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
         self.y_embedder = CaptionEmbedder(caption_channels, hidden_size, model_max_length)
         self.rope = Rotation(hidden_size // num_heads)
-        widths = hidden_size, num_heads, int(hidden_size * mlp_ratio), qk_norm
+        mlp_size = positive_int("hidden_size * mlp_ratio", int(hidden_size * mlp_ratio))
+        widths = hidden_size, num_heads, mlp_size, qk_norm
         full = attention == "full"
         self.spatial_blocks = nn.ModuleList(Block("full" if full else "space", *widths) for _ in range(depth))
         self.temporal_blocks = nn.ModuleList(Block("full" if full else "time", *widths) for _ in range(depth))
@@ -105,7 +112,10 @@ class STDiT3(PlainKeys):
         self._initialize()
 
     def _initialize(self) -> None:
-        """Set the weights as Open-Sora does. Temporal blocks begin as the identity: each frame is computed alone."""
+        """Set the weights as Open-Sora does, but for the first layer of the frame rate, whose effect begins at 0.
+
+        Temporal blocks begin as the identity: each frame is computed alone.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -149,19 +159,18 @@ class STDiT3(PlainKeys):
         config = self.config
         check_video("x", x, config.in_channels)
         x, shape, batch, frames = x.to(self.dtype), x.shape, len(x), x.shape[2]
-        timestep = torch.as_tensor(timestep, device=x.device)
-        if timestep.shape != (batch,):
-            raise ValueError(f"timestep must have shape ({batch},), one for each clip, got {tuple(timestep.shape)}")
-        if x_mask is not None and (x_mask.dtype != torch.bool or x_mask.shape != (batch, frames)):
-            got = f"{x_mask.dtype} of shape {tuple(x_mask.shape)}"
-            raise ValueError(f"x_mask must be bool of shape ({batch}, {frames}), one for each latent frame, got {got}")
+        timestep = timesteps_of(timestep, batch, x.device)
+        if x_mask is not None:
+            check_mask("x_mask", x_mask, (batch, frames))
         y, text_mask = self._text(y, y_mask, batch)
         h, w = (-(-side // patch) for side, patch in zip(x.shape[3:], config.patch_size[1:], strict=True))
 
         kind = torch.promote_types(x.dtype, torch.float32)
-        rate = torch.as_tensor(fps, device=x.device, dtype=kind).flatten()
+        rate = numbers("fps", fps, device=x.device, dtype=kind).flatten()
         if len(rate) not in (1, batch):
             raise ValueError(f"fps must be one number, or one for each of {batch} clips, got shape {tuple(rate.shape)}")
+        if has_values(rate) and not ((rate > 0) & (rate < inf)).all():
+            raise ValueError(f"fps must be above 0 and finite, got {rate.tolist()}")
         rate = self.fps_embedder(rate.expand(batch))
         t, t0 = (self.t_embedder(value) + rate for value in (timestep, torch.zeros_like(timestep)))
         modulation = self.t_block(t).unflatten(1, (1, 6, -1))  # (B, 1, 6, hidden)
@@ -188,16 +197,21 @@ class STDiT3(PlainKeys):
     def _text(self, y: Tensor, y_mask: Tensor | None, batch: int) -> tuple[Tensor, Tensor | None]:
         """Check a text and embed it. Return it, (B, N, hidden), and where to attend, bool (B, 1, 1, N) or None."""
         channels = self.config.caption_channels
+        for name, value in dict(y=y, y_mask=y_mask).items():
+            if not isinstance(value, Tensor) and not (name == "y_mask" and value is None):
+                raise ValueError(f"{name} must be a tensor, got {type(value).__name__}")
         if y.ndim == 4 and y.shape[1] == 1:
             y = y[:, 0]
         if y.ndim != 3 or len(y) != batch or not y.shape[1] or y.shape[2] != channels:
             raise ValueError(f"y must have shape ({batch}, tokens, {channels}), got {tuple(y.shape)}")
+        if has_values(y) and not y.isfinite().all():
+            raise ValueError(f"y must be finite, got NaN or infinity (shape {tuple(y.shape)})")
         if y_mask is not None:
             if y_mask.ndim != 2 or y_mask.shape[1] != y.shape[1] or not len(y_mask) or batch % len(y_mask):
                 shape = tuple(y_mask.shape)
                 raise ValueError(f"y_mask must have shape ({batch}, {y.shape[1]}), one for each token, got {shape}")
             y_mask = y_mask.ne(0).repeat(batch // len(y_mask), 1)
-            if not (y_mask.is_meta or torch.compiler.is_compiling() or y_mask.any(1).all()):
+            if has_values(y_mask) and not y_mask.any(1).all():
                 raise ValueError("y_mask must leave each text at least one token; null_caption stands for no text")
             y_mask = y_mask[:, None, None]
         return self.y_embedder(y.to(self.dtype)), y_mask
