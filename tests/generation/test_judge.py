@@ -42,6 +42,27 @@ def test_other_words_are_refused(text, message):
         Prompt.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: embed("red disc left"), "prompts must be a list of prompts, got 'red disc left'"),
+        (lambda: embed(Prompt("red", "disc", "left")), r"prompts must be a list of prompts, got Prompt\(colour='red'"),
+        (lambda: embed(None), "prompts must be a list of prompts, got None"),
+        (lambda: embed([]), r"prompts must have at least one prompt, got \[\]"),
+        (lambda: embed([5]), "prompt must be a string, got 5"),
+        (lambda: embed([Prompt("disc", "red", "left")]), "colour of Prompt.* must be one of red, .*, got 'disc'"),
+        (lambda: clip_of(Prompt("red", "box", "left")), "shape of Prompt.* must be one of disc, bar, got 'box'"),
+        (lambda: prompted_clip(0, "red disc left"), "random must be a generator of numpy, .*, got 0"),
+        (lambda: score([Prompt("red", "disc", "back")], []), "direction of Prompt.* must be one of .*, got 'back'"),
+        (lambda: score("red disc left", [clip_of("red disc left")]), "prompts must be a list of prompts"),
+        (lambda: score([], []), "prompts must have at least one prompt"),
+    ],
+)
+def test_prompts_are_refused_wherever_they_are_taken(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
 def test_each_word_has_a_token():
     y = embed(["red disc left", Prompt("blue", "bar", "up", "slow")], 16)
     assert y.shape == (2, 4, 16)

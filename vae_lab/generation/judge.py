@@ -11,7 +11,7 @@ from ..utils.tables import DataFrame, table_of
 from ..utils.text import count
 from ..video.frames import check_frames
 from .prompted_clips import AREA
-from .prompts import COLOURS, DIRECTIONS, SPEEDS, Prompt
+from .prompts import COLOURS, DIRECTIONS, SPEEDS, Prompt, prompts_of
 
 LEAST_SATURATION = 0.2  # of an object, in [0, 1]; a grey one is not seen
 SMALLEST, LARGEST = 0.1 * AREA, 3 * AREA  # pixels of an object; smaller spots are specks, larger ones a background
@@ -136,9 +136,9 @@ def read_clip(frames: np.ndarray) -> Reading:
 
 def score(prompts: Sequence[Prompt | str], clips: Sequence[np.ndarray]) -> Scores:
     """Read each clip, uint8 (T, H, W, 3), and compare it with its prompt."""
-    if len(prompts) != len(clips):
-        raise ValueError(f"prompts and clips must be as many, got {len(prompts)} and {len(clips)}")
-    parsed = tuple(Prompt.parse(prompt) if isinstance(prompt, str) else prompt for prompt in prompts)
+    parsed = tuple(prompts_of(prompts))
+    if len(parsed) != len(clips):
+        raise ValueError(f"prompts and clips must be as many, got {len(parsed)} and {len(clips)}")
     return Scores(parsed, tuple(map(read_clip, clips)))
 
 

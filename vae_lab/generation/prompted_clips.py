@@ -21,7 +21,9 @@ def prompted_clip(
 
     The object stays inside the frame. Raises ValueError if it cannot: the clip is too long for its size.
     """
-    prompt = Prompt.parse(prompt) if isinstance(prompt, str) else prompt
+    if not isinstance(random, np.random.Generator):
+        raise ValueError(f"random must be a generator of numpy, such as np.random.default_rng(0), got {random!r}")
+    prompt = Prompt.of(prompt)
     positive_int("num_frames", num_frames)
     positive_int("size", size)
     step = np.array(DIRECTIONS[prompt.direction]) * SPEEDS[prompt.speed]

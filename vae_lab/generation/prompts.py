@@ -1,10 +1,10 @@
 """Prompts of a few known words, "red disc left fast", and the tokens that stand for them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from ..utils.checks import integer_within
+from ..utils.checks import check_one_of, integer_within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,6 +59,15 @@ class Prompt(NamedTuple):
             raise ValueError(f"prompt {text!r} needs a word for its {' and '.join(missing)}; {known_words()}")
         return cls(**found)
 
+    @classmethod
+    def of(cls, value: "Prompt | str") -> "Prompt":
+        """Return a prompt as it is, or read a text as `parse` does. Raises ValueError for unknown words in either."""
+        if not isinstance(value, Prompt):
+            return cls.parse(value)
+        for (slot, words), word in zip(SLOTS.items(), value, strict=True):
+            check_one_of(f"{slot} of {value!r}", word, words)
+        return value
+
     def __str__(self) -> str:
         return " ".join(self)
 
@@ -73,6 +82,16 @@ def all_prompts() -> list[Prompt]:
     return [Prompt(*words) for words in product(*SLOTS.values())]
 
 
+def prompts_of(prompts: Iterable[Prompt | str]) -> list[Prompt]:
+    """Read each of several prompts (`Prompt.of`). Raises ValueError for none, and for one that is in no list."""
+    if isinstance(prompts, str | Prompt) or not isinstance(prompts, Iterable):
+        raise ValueError(f"prompts must be a list of prompts, got {prompts!r}")
+    found = [Prompt.of(prompt) for prompt in prompts]
+    if not found:
+        raise ValueError(f"prompts must have at least one prompt, got {prompts!r}")
+    return found
+
+
 def embed(prompts: Iterable[Prompt | str], channels: int = len(WORDS)) -> "Tensor":
     """Return the tokens of prompts, (B, 4, channels): each word is a unit vector times sqrt(channels).
 
@@ -81,6 +100,5 @@ def embed(prompts: Iterable[Prompt | str], channels: int = len(WORDS)) -> "Tenso
     import torch
 
     integer_within("channels", channels, len(WORDS))
-    parsed: Sequence[Prompt] = [p if isinstance(p, Prompt) else Prompt.parse(p) for p in prompts]
-    numbers = torch.tensor([[WORDS.index(word) for word in prompt] for prompt in parsed])
+    numbers = torch.tensor([[WORDS.index(word) for word in prompt] for prompt in prompts_of(prompts)])
     return torch.nn.functional.one_hot(numbers, channels).float() * channels**0.5
