@@ -1,5 +1,7 @@
 """Transformers of diffusers in the place of an STDiT3: called, trained, saved and loaded as it is."""
 
+import dataclasses
+
 import diffusers
 import pytest
 import torch
@@ -85,6 +87,27 @@ def test_it_is_trained_saved_and_loaded_as_an_stdit3_is(name, tmp_path):
     )
 
 
+def test_dropout_resumes_to_the_bit(tmp_path):
+    """Dropout draws from torch's own generator, whose state a resumed run does not know."""
+    name = "LatteTransformer3DModel"
+    causal_vae().save_pretrained(tmp_path / "vae")
+    config = config_of(tmp_path / "vae", transformer=name, model=ARGUMENTS[name] | dict(dropout=0.5))
+
+    def stop(progress):
+        if progress.log[-1]["step"] == 3:
+            raise KeyboardInterrupt
+
+    whole = train_generator(config, tmp_path / "whole", progress=False)
+    state = torch.get_rng_state()
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(config, tmp_path / "stopped", watch=stop, progress=False)
+    assert torch.equal(torch.get_rng_state(), state)  # the caller's draws are left alone
+    torch.manual_seed(3)
+    assert same(weights(train_generator(config, tmp_path / "stopped", progress=False)), weights(whole))
+    without = dataclasses.replace(config, model=ARGUMENTS[name])
+    assert not same(weights(train_generator(without, tmp_path / "without", progress=False)), weights(whole))
+
+
 @every
 def test_a_new_one_has_velocity_0_and_every_weight_learns(name, tmp_path):
     from vae_lab.generation.training import new_transformer
@@ -122,6 +145,7 @@ def test_a_new_one_has_velocity_0_and_every_weight_learns(name, tmp_path):
             "make no LatteTransformer3DModel: ",
         ),
         (lambda: transformer("CogVideoXTransformer3DModel", latent_size=(3, 4)), r"latent_size must be \(L, h, w\)"),
+        (lambda: transformer("CogVideoXTransformer3DModel", latent_size=3), r"latent_size must be \(L, h, w\), got 3"),
     ],
 )
 def test_what_makes_no_transformer(make, message):
@@ -136,6 +160,8 @@ def test_bad_calls(name):
         ((x[:, :, :2], t, y), r"x must have latents of \(3, 4, 4\) \(L, h, w\), got \(2, 4, 4\)"),
         ((x[:, :4], t, y), "x must have 5 channels, got 4"),
         ((x, t[:1], y), r"timestep must have shape \(2,\), one for each clip, got \(1,\)"),
+        ((x, t * 10, y), r"timestep must be from 0 \(data\) to 1000 \(noise\), got 9000.0"),
+        ((x, t, None), r"y must have shape \(2, 4, 12\), got NoneType"),
         ((x, t, y[:, :3]), r"y must have shape \(2, 4, 12\), got \(2, 3, 12\)"),
         ((x, t, y, torch.ones(2, 4)), "y_mask must be None: .* attends to all frames and tokens alike"),
         ((x, t, y, None, torch.ones(2, 3, dtype=torch.bool)), "x_mask must be None"),

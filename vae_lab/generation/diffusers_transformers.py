@@ -13,7 +13,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor
 
 from ..gaussian import at_least_float32
-from ..utils.checks import check_known, check_one_of, check_video, positive_int
+from ..utils.checks import check_known, check_one_of, check_video, plain, positive_int
 from ..utils.wrapping import PlainKeys
 from .rectified_flow import timesteps_of
 
@@ -45,7 +45,7 @@ class DiffusersTransformer(PlainKeys):
     ):
         super().__init__()
         check_one_of("class_name", class_name, TRANSFORMERS)
-        if len(latent_size) != 3:
+        if not isinstance(plain(latent_size), list | tuple) or len(latent_size) != 3:
             raise ValueError(f"latent_size must be (L, h, w), got {latent_size!r}")
         for name, value in dict(in_channels=in_channels, caption_channels=caption_channels).items():
             positive_int(name, value)
@@ -92,8 +92,9 @@ class DiffusersTransformer(PlainKeys):
             name = "x_mask" if x_mask is not None else "y_mask"
             raise ValueError(f"{name} must be None: {config.class_name} attends to all frames and tokens alike")
         tokens = (batch, config.model_max_length, config.caption_channels)
-        if y.shape != tokens:
-            raise ValueError(f"y must have shape {tokens}, got {tuple(y.shape)}")
+        if not isinstance(y, Tensor) or y.shape != tokens:
+            got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+            raise ValueError(f"y must have shape {tokens}, got {got}")
         timestep = timesteps_of(timestep, batch, x.device)
         output = self._kind.call(self.transformer, x.to(self.dtype), timestep, y.to(self.dtype))
         sample = at_least_float32(output)

@@ -28,7 +28,7 @@ from .rectified_flow import add_noise, draw_timesteps, flow_loss, velocity_in
 from .stdit import STDiT3
 
 FIELDS = ("step", "loss", "held_out_loss", "learning_rate", "grad_norm", "seconds")
-STEP_KEY, MEASURE_KEY = range(2)  # each kind of draw has a key beside the seed
+STEP_KEY, MEASURE_KEY, DROPOUT_KEY = range(3)  # each kind of draw has a key beside the seed
 GIVEN = ("in_channels", "caption_channels", "model_max_length")  # of STDiT3, by the VAE and the prompts
 Transformer = STDiT3 | DiffusersTransformer
 
@@ -219,6 +219,7 @@ class _Run(ResumableRun):
         settings = GeneratorSettings(
             vae=config.vae, vae_identity=self.codec.identity(), num_frames=config.num_frames, size=config.size,
             fps=float(config.fps), shift=float(config.shift), latents_mean=mean.tolist(), latents_std=std.tolist(),
+            keep_first=float(config.keep_first),
         )  # fmt: skip
         return settings, (z - mean.view(1, -1, 1, 1, 1)) / std.view(1, -1, 1, 1, 1)
 
@@ -240,7 +241,10 @@ class _Run(ResumableRun):
         noise = torch.randn(total, *self.latents.shape[1:], generator=draw)[here]
         dropped = (torch.rand(total, generator=draw) < config.caption_dropout)[here]
         kept = (torch.rand(total, generator=draw) < config.keep_first)[here]
-        return {"loss": self._losses(model, numbers, timestep, noise, dropped, kept).mean()}
+        device = accelerator.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(self._seed(DROPOUT_KEY, self.step, accelerator.process_index))
+            return {"loss": self._losses(model, numbers, timestep, noise, dropped, kept).mean()}
 
     def _losses(self, model, numbers: Tensor, timestep: Tensor, noise: Tensor, dropped: Tensor, kept: Tensor) -> Tensor:
         """The loss of clips with these numbers, (B,). dropped: without the text; kept: with a first frame to keep."""
@@ -268,9 +272,11 @@ class _Run(ResumableRun):
         no = torch.zeros(count, dtype=torch.bool)
         return {"held_out_loss": self._losses(self._averaged.eval(), numbers, timestep, noise, no, no).mean().item()}
 
+    def _seed(self, *key: int) -> int:
+        return int(np.random.default_rng([self.config.seed, *key]).integers(1 << 62))
+
     def _generator(self, *key: int) -> torch.Generator:
-        seed = int(np.random.default_rng([self.config.seed, *key]).integers(1 << 62))
-        return torch.Generator().manual_seed(seed)
+        return torch.Generator().manual_seed(self._seed(*key))
 
     def state(self, optimizer, schedule) -> dict[str, Any]:
         return dict(transformer=self.trained, average=self.average, optimizer=optimizer, schedule=schedule)
