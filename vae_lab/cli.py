@@ -450,13 +450,17 @@ def generate(args: argparse.Namespace) -> int:
     import json
 
     from .generation.prompts import Prompt
-    from .utils.checks import finite
+    from .utils.checks import finite, integer_within
     from .video.writing import write_video
 
     prompt, guidance = Prompt.parse(args.prompt), finite("--guidance", args.guidance)
+    integer_within("--seed", args.seed, 0, (1 << 64) - 1)
     as_file = args.output.suffix.lower() in VIDEO_FILES and not args.output.is_dir()
     if args.output.suffix and not as_file and not args.output.is_dir():
         raise ValueError(f"OUT must end in {', '.join(VIDEO_FILES)} or have no suffix, got {args.output}")
+    folder = args.output.parent if as_file else args.output
+    if blocks := [path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()]:
+        raise ValueError(f"OUT ({args.output}) must be a video or a folder, and lie in one; {blocks[-1]} is a file")
 
     from .generation.generator import load_generator
     from .generation.judge import read_clip
@@ -465,7 +469,6 @@ def generate(args: argparse.Namespace) -> int:
     options = dict(method=args.method, guidance=guidance, seed=args.seed)
     (frames,) = generator.generate([prompt], args.steps, **options)
     reading = read_clip(frames)
-    folder = args.output.parent if as_file else args.output
     folder.mkdir(parents=True, exist_ok=True)
     clip = args.output if as_file else folder / "clip.mp4"
     write_video(clip, frames, generator.settings.fps)

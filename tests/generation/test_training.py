@@ -231,6 +231,12 @@ def test_a_first_frame_is_kept(vae, tmp_path):
     assert torch.allclose(z[:, :, :1], whole_clip[:, :, :1].expand(3, -1, -1, -1, -1), atol=1e-3)  # the VAE is causal
     with pytest.raises(ValueError, match=r"first_frame must be 48 pixels high and wide, got \(32, 32\)"):
         generator.sample(PROMPTS, 4, first_frame=clip[0, :32, :32])
+    assert generator.settings.keep_first == load_generator(tmp_path / "model").settings.keep_first == 0.5
+
+
+def test_only_a_generator_that_was_trained_for_it_continues_an_image(whole):
+    with pytest.raises(ValueError, match="first_frame needs a generator that was trained with keep_first above 0"):
+        whole[1].sample(PROMPTS, 1, first_frame=np.zeros((48, 48, 3), np.uint8))
 
 
 def test_another_vae_is_refused(whole, tmp_path):
@@ -241,13 +247,29 @@ def test_another_vae_is_refused(whole, tmp_path):
         load_generator(folder / "model", causal_vae(seed=1))
     with pytest.raises(ValueError, match=r"z must have shape \(B, 5, 3, 6, 6\), .* got \(1, 4, 3, 6, 6\)"):
         generator.decode(torch.zeros(1, 4, 3, 6, 6))
+    with pytest.raises(ValueError, match=r"lab.*in float32, .* got another VideoVAE \(torch.bfloat16, identity"):
+        load_generator("lab-generator", load("lab-8", dtype=torch.bfloat16))
     with pytest.raises(FileNotFoundError, match=f"holds no generator: there is no {SETTINGS}"):
         load_generator(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"there is no {SETTINGS}, .*; {folder / 'model'} has one"):
+        load_generator(folder)  # of the run
+    with pytest.raises(ValueError, match="source must be a str or a Path, got None"):
+        load_generator(None)
     generator.save_pretrained(tmp_path)
     settings = json.loads((tmp_path / SETTINGS).read_text())
     for change, message in (
         (dict(latents_mean=[0.0] * 3), "latents_mean must have 5 numbers, one for each latent channel, got 3"),
         (dict(colour="red"), f"{SETTINGS} has no field 'colour'"),
+        (dict(num_frames="9"), f"{SETTINGS}: num_frames must be an integer of at least 1, got '9'"),
+        (dict(size=0), "size must be at least 1, got 0"),
+        (dict(fps=0), "fps must be above 0 and finite, got 0"),
+        (dict(shift="3"), "shift must be above 0 and finite, got 3"),
+        (dict(vae=3), "vae must be a non-empty string, got 3"),
+        (dict(vae_identity=None), "vae_identity must be a non-empty string, got None"),
+        (dict(latents_mean="01234"), "latents_mean must be a list of numbers, got '01234'"),
+        (dict(latents_mean=["a"] * 5), "latents_mean must be a finite number, got 'a'"),
+        (dict(latents_std=[1.0] * 4 + [0.0]), "latents_std must be above 0 and finite, got 0.0"),
+        (dict(keep_first=-1), "keep_first must be a number of at least 0, got -1"),
     ):
         (tmp_path / SETTINGS).write_text(json.dumps(settings | change))
         with pytest.raises(ValueError, match=message):
@@ -258,6 +280,39 @@ def test_another_vae_is_refused(whole, tmp_path):
 def test_latents_of_another_size_are_refused(whole, latent):
     with pytest.raises(ValueError, match=r"noise must have shape \(B, 5, 3, 6, 6\), the VAE's for these clips, got"):
         whole[1].sample(PROMPTS[:1], noise=latent(torch.zeros(1, 5, 3, 6, 6)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(noise=torch.zeros(2, 5, 3, 6, 6)), "noise must be for as many clips as there are prompts, 1, got 2"),
+        (dict(guidance=np.ones(2)), r"guidance must be a finite number, got array\(\[1., 1.\]\)"),
+        (dict(guidance=True), "guidance must be a finite number, got True"),
+        (dict(seed="first"), "seed must be an integer from .* got 'first'"),
+        (dict(seed=True), "seed must be an integer from .* got True"),
+        (dict(num_steps=True), "num_steps must be an integer of at least 1, got True"),
+    ],
+    ids=str,
+)
+def test_bad_arguments_of_a_sample_are_refused(options, message, whole):
+    with pytest.raises(ValueError, match=message):
+        whole[1].sample(PROMPTS[:1], **options)
+
+
+def test_what_belongs_to_no_path_and_no_noise_is_refused(whole):
+    for name, value in (("method", "heun"), ("on_step", print)):
+        with pytest.raises(ValueError, match=f"{name} is for sample"):
+            whole[1].path(PROMPTS, 2, **{name: value})
+    with pytest.raises(ValueError, match="count must be at least 1, got 0"):
+        whole[1].noise(0)
+    with pytest.raises(ValueError, match="prompts must be a list of prompts, got 'red disc left'"):
+        whole[1].path("red disc left", 2)
+
+
+def test_latents_of_any_dtype_are_decoded(whole):
+    z = whole[1].noise(1)
+    a, b = (whole[1].decode(latents)[0].astype(int) for latents in (z.double(), z))
+    assert abs(a - b).max() <= 1  # of 255: the last rounding
 
 
 # ---- the config -----------------------------------------------------------------------------------------------------
@@ -366,6 +421,7 @@ def test_the_command_trains_and_generates(vae, tmp_path, capsys):
         (["purple disc left", "out"], "unknown word 'purple'; known are colour: red, green, blue, yellow; shape: "),
         (["red disc left", "out", "--steps", "0"], "'0' must be a whole number of at least 1"),
         (["red disc left", "out", "--guidance", "much"], "invalid float value: 'much'"),
+        (["red disc left", "out", "--seed", str(1 << 64)], "--seed must be an integer from 0 to 18446744073709551615"),
         (["red disc left", "out", "--guidance", "nan"], "--guidance must be a finite number, got nan"),
         (["red disc left", "out.avi"], "OUT must end in .mp4, .webm, .gif or have no suffix, got out.avi"),
         (["red disc left", "out", "--model", "nowhere"], "nowhere holds no generator"),
@@ -380,6 +436,15 @@ def test_bad_commands_are_refused(arguments, message, tmp_path, monkeypatch, cap
         code = stop.code
     assert code == 2 and message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("out", ["here", "here/clip.mp4", "here/deep/er"])
+def test_a_file_in_the_place_of_a_folder_is_refused_before_anything_is_loaded(out, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").write_text("mine")
+    assert main(["generate", "red disc left", out, "--model", "nowhere"]) == 2
+    assert f"OUT ({out}) must be a video or a folder, and lie in one; here is a file" in capsys.readouterr().err
+    assert (tmp_path / "here").read_text() == "mine"
 
 
 def test_a_generator_takes_no_folder_of_videos(vae, tmp_path, capsys):

@@ -13,11 +13,20 @@ from torch import Tensor
 from ..checkpoints.bundled import LAB_WEIGHTS, lab_weights
 from ..checkpoints.loading import load
 from ..families.codec import Codec, codec_of
-from ..utils.checks import check_known, check_video, torch_seed
+from ..utils.checks import (
+    check_above,
+    check_at_least,
+    check_known,
+    check_text,
+    check_video,
+    finite,
+    positive_int,
+    torch_seed,
+)
 from ..utils.files import read_text
 from ..video.frames import to_frames, to_tensor
 from .diffusers_transformers import DiffusersTransformer
-from .prompts import Prompt, embed
+from .prompts import Prompt, embed, prompts_of
 from .rectified_flow import NUM_TIMESTEPS, FlowPath, sample
 from .stdit import STDiT3
 
@@ -38,6 +47,23 @@ class GeneratorSettings:
     shift: float  # of timesteps
     latents_mean: list[float]  # of each channel of the raw latents of the training clips
     latents_std: list[float]
+    keep_first: float = 0.0  # share of the training clips that began with a kept frame; above 0, it continues images
+
+    def __post_init__(self):
+        for name in ("vae", "vae_identity"):
+            check_text(name, getattr(self, name))
+        for name in ("num_frames", "size"):
+            positive_int(name, getattr(self, name))
+        for name in ("fps", "shift"):
+            check_above(name, getattr(self, name), 0)
+        check_at_least("keep_first", self.keep_first, 0)
+        for name in ("latents_mean", "latents_std"):
+            if not isinstance(getattr(self, name), list):
+                raise ValueError(f"{name} must be a list of numbers, got {getattr(self, name)!r}")
+        for number in self.latents_mean:
+            finite("latents_mean", number)
+        for number in self.latents_std:
+            check_above("latents_std", number, 0)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -73,9 +99,9 @@ class Generator:
             raise ValueError(f"vae must have {channels} latent channels, {self.codec.name} has {found}")
         if (identity := self.codec.identity()) != settings.vae_identity:
             raise ValueError(
-                f"vae must be the one that the generator was trained on ({settings.vae}, identity "
-                f"{settings.vae_identity[:12]}), got another {self.codec.name} (identity {identity[:12]}): its latents "
-                "mean something else"
+                f"vae must be the one that the generator was trained on ({settings.vae} in float32, identity "
+                f"{settings.vae_identity[:12]}), got another {self.codec.name} ({self.codec.dtype}, identity "
+                f"{identity[:12]}): its latents mean something else"
             )
         self._mean, self._std = (
             torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1, 1)
@@ -84,7 +110,8 @@ class Generator:
 
     def noise(self, count: int, seed: int = 0) -> Tensor:
         """Draw standard normal noise (count, C, L, h, w). Clip i depends on seed + i alone."""
-        seeds = [torch_seed(seed + i) for i in range(count)]
+        first = torch_seed(seed)
+        seeds = [torch_seed(first + i) for i in range(positive_int("count", count))]
         return torch.stack([torch.randn(self.latent_shape, generator=torch.Generator().manual_seed(s)) for s in seeds])
 
     @torch.no_grad()
@@ -106,16 +133,24 @@ class Generator:
             num_steps, guidance, method, on_step: as in `rectified_flow.sample`.
             seed: see `noise`. noise: in place of the seed.
             first_frame: uint8 (H, W, 3). All clips begin with it: the latent of that image is kept. This needs a
-              generator that was trained with `keep_first`, and a causal VAE, which gives an image the latent that a
-              clip's first frame has.
+              generator that was trained with `keep_first`. It also needs a causal VAE, which gives an image the latent
+              that a clip's first frame has; this is not checked.
 
-        Raises ValueError for unknown words, and for what `rectified_flow.sample` refuses.
+        Raises ValueError for unknown words, for a first frame that the generator cannot continue, and for what
+        `rectified_flow.sample` refuses.
         """
         y = embed(prompts, self.transformer.config.caption_channels)
-        nothing = self.transformer.null_caption(len(y))
+        guidance, nothing = finite("guidance", guidance), self.transformer.null_caption(len(y))
         noise = self.noise(len(y), seed) if noise is None else self._checked("noise", noise)
+        if len(noise) != len(y):
+            raise ValueError(f"noise must be for as many clips as there are prompts, {len(y)}, got {len(noise)}")
         keep = edit = None
         if first_frame is not None:
+            if not self.settings.keep_first:
+                raise ValueError(
+                    "first_frame needs a generator that was trained with keep_first above 0 in its recipe; this one "
+                    "has never seen a kept frame"
+                )
             still = self.normalised(self.codec.encode(to_tensor(np.asarray(first_frame)[None])))
             if still.shape[3:] != noise.shape[3:]:
                 raise ValueError(
@@ -135,7 +170,12 @@ class Generator:
         )  # fmt: skip
 
     def path(self, prompts: Sequence[Prompt | str], num_steps: int = STEPS, **options: Any) -> FlowPath:
-        """Sample by Euler's method, and return every point on the way; options as in `sample`, but for method."""
+        """Sample by Euler's method, and return every point on the way.
+
+        Options as in `sample`, but for method and on_step.
+        """
+        if wrong := {"method", "on_step"} & set(options):
+            raise ValueError(f"{wrong.pop()} is for sample: a path is Euler's, and holds every step")
         timesteps, points, velocities = [float(NUM_TIMESTEPS)], [], []
 
         def keep(t: float, z: Tensor, v: Tensor) -> None:
@@ -143,7 +183,7 @@ class Generator:
             points.append(z)
             velocities.append(v)
 
-        noise = options.pop("noise", None)
+        prompts, noise = prompts_of(prompts), options.pop("noise", None)
         noise = self.noise(len(prompts), options.pop("seed", 0)) if noise is None else noise
         self.sample(prompts, num_steps, noise=noise, on_step=keep, **options)
         return FlowPath(timesteps, torch.stack([noise, *points]), torch.stack(velocities))
@@ -155,7 +195,7 @@ class Generator:
     @torch.no_grad()
     def decode(self, z: Tensor) -> list[np.ndarray]:
         """Decode normalised latents (B, C, L, h, w) to clips, each uint8 (T, H, W, 3)."""
-        z = self._checked("z", z) * self._std + self._mean
+        z = (self._checked("z", z) * self._std + self._mean).to(self.codec.dtype)
         clips = [self.codec.decode(part, self.settings.num_frames) for part in z.split(BATCH)]
         return [to_frames(clip[None]) for part in clips for clip in part]
 
@@ -198,9 +238,13 @@ def load_generator(source: str | Path = "lab-generator", vae: Any = None) -> Gen
 
     Raises FileNotFoundError if the folder has no generator.json, ValueError if the VAE does not fit.
     """
+    if not isinstance(source, str | Path) or not str(source):
+        raise ValueError(f"source must be a str or a Path, got {source!r}")
     folder = lab_weights(str(source)) if source in LAB_WEIGHTS else Path(source)
     if not (folder / SETTINGS).is_file():
-        raise FileNotFoundError(f"{folder} holds no generator: there is no {SETTINGS}, which `vae-lab train` writes")
+        hint = f"; {folder / 'model'} has one" if (folder / "model" / SETTINGS).is_file() else ""
+        message = f"{folder} holds no generator: there is no {SETTINGS}, which `vae-lab train` writes"
+        raise FileNotFoundError(message + hint)
     settings, transformer = GeneratorSettings.read(folder / SETTINGS), load(folder)
     if not isinstance(transformer, STDiT3 | DiffusersTransformer):
         raise ValueError(
