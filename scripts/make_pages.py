@@ -15,7 +15,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -65,13 +65,17 @@ class Run(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The first heading, or the file's name if there is none."""
-        return _first_match(r"^# (.+)$", self.notebook) or self.path.stem
+        return title(self.path, self.notebook)
 
     @property
     def question(self) -> str:
         """The bold sentence below the heading, or an empty string."""
         return _first_match(r"\*\*(.+?)\*\*", self.notebook)
+
+
+def title(path: Path, notebook: nbformat.NotebookNode | None = None) -> str:
+    """The first heading of a notebook, or the file's name if there is none."""
+    return _first_match(r"^# (.+)$", notebook or nbformat.read(path, as_version=4)) or path.stem
 
 
 def _first_match(pattern: str, notebook: nbformat.NotebookNode) -> str:
@@ -176,8 +180,8 @@ def fold_checks(notebook: nbformat.NotebookNode) -> None:
             cell.metadata.folded = "all" if sum(len(text.splitlines()) for text in texts) > SHORT else "code"
 
 
-def to_page(run: Run, runs: list[Run]) -> str:
-    """Return the notebook as HTML, with links to the other pages.
+def to_page(run: Run, titles: Mapping[Path, str]) -> str:
+    """Return the notebook as HTML, with links to the pages of all notebooks, whose paths and titles are given.
 
     Raises ValueError, with the notebook's name, for a formula that cannot be converted.
     """
@@ -195,20 +199,21 @@ def to_page(run: Run, runs: list[Run]) -> str:
     exporter = HTMLExporter(template_name="basic", raw_template=TEMPLATE, **hidden)
     body, _ = exporter.from_notebook_node(notebook)
     links = "".join(
-        f"<a href='{_address(other)}'{' aria-current=page' if other is run else ''}>{html.escape(other.title)}</a>"
-        for other in runs
+        f"<a href='{_address(path)}'{' aria-current=page' if path == run.path else ''}>{html.escape(name)}</a>"
+        for path, name in titles.items()
     )
     return _page(run.title, f"<nav><a href='index.html'>vae_lab</a>{links}</nav>{body}", page.script() + "mountAll();")
 
 
-def _address(run: Run) -> str:
-    return quote(f"{run.path.stem}.html")
+def _address(notebook: Path) -> str:
+    return quote(f"{notebook.stem}.html")
 
 
 def index_page(runs: list[Run]) -> str:
     """Return the page that lists all notebooks with their time and memory."""
     cells = [
-        (f"<a href='{_address(run)}'>{html.escape(run.title)}</a>", html.escape(run.question), *run[2:]) for run in runs
+        (f"<a href='{_address(run.path)}'>{html.escape(run.title)}</a>", html.escape(run.question), *run[2:])
+        for run in runs
     ]
     cells.append(("all", "", sum(run.seconds for run in runs), max(run.peak_bytes for run in runs)))
     rows = (
@@ -238,16 +243,12 @@ def _page(title: str, body: str, script: str = "") -> str:
     )
 
 
-def build(
-    notebooks: Path, out: Path, parameters: Mapping[str, Any] | None = None, run: Callable[..., Run] = execute
-) -> list[Run]:
+def build(notebooks: Path, out: Path) -> list[Run]:
     """Execute all notebooks of a folder, and then replace the pages in `out` with theirs.
 
     Args:
         notebooks: the folder; FileNotFoundError if it has no notebooks, ValueError if one is called index.ipynb.
         out: folder for the pages; FileExistsError if it has anything but pages that this function wrote.
-        parameters: set in every notebook that has a cell tagged "parameters".
-        run: executes a notebook with parameters.
     """
     paths = sorted(notebooks.glob("*.ipynb"))
     if not paths:
@@ -256,8 +257,9 @@ def build(
         raise ValueError("a notebook must not be called index.ipynb: index.html lists them all")
     if out.is_symlink() or out.exists() and not (out.is_dir() and all(map(_is_ours, out.iterdir()))):
         raise FileExistsError(f"{out} is not a folder of notebooks' pages only: choose a new folder")
-    runs = [run(path, parameters) for path in tqdm(paths, unit="notebook")]
-    pages = {f"{run.path.stem}.html": to_page(run, runs) for run in runs} | {"index.html": index_page(runs)}
+    runs = [execute(path) for path in tqdm(paths, unit="notebook")]
+    titles = {run.path: run.title for run in runs}
+    pages = {f"{run.path.stem}.html": to_page(run, titles) for run in runs} | {"index.html": index_page(runs)}
     with folder_beside(out) as folder:
         for name, text in pages.items():
             (folder / name).write_text(text, encoding="utf-8")

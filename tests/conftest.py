@@ -2,11 +2,11 @@
 
 import os
 import pickle
+import re
 import shutil
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -67,9 +67,10 @@ def pytest_collection_modifyitems(items):
     """Mark what needs Chromium or the notebooks' pages, and let the longest kinds of tests begin.
 
     pytest-xdist gives the first half of the tests to one of the two processes of `make test`, and lets them steal from
-    each other at the end. So both halves begin with what uses the notebooks' pages, which the processes make together.
-    Then one starts JupyterLab, and the other opens pages without it. Both end with quick tests, so that neither waits
-    for a long one of the other.
+    each other at the end. So both halves begin with notebooks: one with all tests of 00, 02, 04 and so on, the other
+    with those of 01, 03, 05, and neither waits until the other has executed one. Tests of notebooks that name none come
+    next. Then one process starts JupyterLab, and the other opens pages without it. Both end with quick tests, so that
+    neither waits for a long one of the other.
     """
     for item in items:
         for fixture, marker in (("browser", "browser"), ("pages_of_notebooks", "notebook")):
@@ -78,16 +79,18 @@ def pytest_collection_modifyitems(items):
     order = ("notebook", "browser", "slow")
     items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in order])
     kinds = [[item for item in items if item.get_closest_marker(name)] for name in order[:2]]
-    notebooks, pages = kinds[0], [item for item in kinds[1] if item not in kinds[0]]
+    pages = [item for item in kinds[1] if item not in kinds[0]]
     lab = [item for item in pages if "lab" in item.fixturenames]
-    first, second = [*notebooks[::2], *lab], [*notebooks[1::2], *(item for item in pages if item not in lab)]
+    lesson = {item: int(match[1]) for item in kinds[0] if (match := re.search(r"[-\[](\d\d)_", item.name))}
+    even, odd = ([item for item in sorted(lesson, key=lesson.get) if lesson[item] % 2 == i] for i in (0, 1))
+    rest = [item for item in kinds[0] if item not in lesson]
+    first, second = [*even, *rest[::2], *lab], [*odd, *rest[1::2], *(item for item in pages if item not in lab)]
     others = items[len(first) + len(second) :]
     slow = [item for item in others if item.get_closest_marker("slow")]
     first, second = [*first, *slow[: len(slow) // 2]], [*second, *slow[len(slow) // 2 :]]
     quick = others[len(slow) :]
-    left = len(items) // 2 - len(first)
-    if left > 0:
-        items[:] = [*first, *quick[:left], *second, *quick[left:]]
+    left = max(0, len(items) // 2 - len(first))
+    items[:] = [*first, *quick[:left], *second, *quick[left:]]
 
 
 @pytest.fixture(autouse=True)
@@ -108,39 +111,53 @@ def smoke(shared_folder) -> dict:
     return {"smoke": True, "out": str(shared_folder / "ablations")}
 
 
-class NotebookPages(NamedTuple):
-    """What `make notebooks` makes, with `smoke`."""
+class NotebookPages:
+    """What `make notebooks` makes, with `smoke`, one by one: whichever process first needs a notebook executes it.
 
-    folder: Path
-    runs: list
+    The processes share the notebooks, the pages and the failures. None waits for another for longer than one notebook.
+    """
 
+    def __init__(self, folder: Path, parameters: dict):
+        self._folder, self._parameters, self._make_pages = folder, parameters, script("make_pages")
+        self._paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
+        folder.mkdir(exist_ok=True)
 
-@pytest.fixture(scope="session")
-def pages_of_notebooks(shared_folder, smoke) -> NotebookPages:
-    """Made once for all tests. The processes that need them share the notebooks, and failures too."""
-    make_pages = script("make_pages")
-    folder = shared_folder / "site"
-
-    def run(path: Path, parameters: dict, timeout: float = -1):
-        kept = shared_folder / f"{path.stem}.run"
+    def run(self, path: Path, timeout: float = -1):
+        """The executed notebook. filelock.Timeout if another process has executed it for longer than `timeout`."""
+        kept = self._folder / f"{path.stem}.run"
         with FileLock(kept.with_suffix(".lock"), timeout):
             if not kept.exists():
                 try:
                     with forked_kernels():
-                        made = tuple(make_pages.execute(path, parameters))
+                        made = tuple(self._make_pages.execute(path, self._parameters))
                 except Exception:
                     made = traceback.format_exc()
                 kept.write_bytes(pickle.dumps(made))
         made = pickle.loads(kept.read_bytes())
         if isinstance(made, str):
-            pytest.fail(f"the notebooks' pages cannot be made:\n{made}", pytrace=False)
-        return make_pages.Run(*made)
+            pytest.fail(f"the page of {path.name} cannot be made:\n{made}", pytrace=False)
+        return self._make_pages.Run(*made)
 
-    paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    for path in paths:
-        with suppress(Timeout):  # another process executes it
-            run(path, smoke, timeout=0)
-    with FileLock(shared_folder / "site.lock"):
-        if not folder.exists():
-            make_pages.build(ROOT / "notebooks", folder, smoke, run)
-    return NotebookPages(folder, [run(path, smoke) for path in paths])
+    def page(self, stem: str) -> Path:
+        """The page of one notebook, which may lead to pages that are not there yet, or "index", and then all pages."""
+        if stem == "index":
+            for path in self._paths:
+                with suppress(Timeout):  # another process executes it
+                    self.run(path, timeout=0)
+            for path in self._paths:
+                self.page(path.stem)
+            write = lambda: self._make_pages.index_page([self.run(path) for path in self._paths])  # noqa: E731
+        else:
+            run = self.run(ROOT / "notebooks" / f"{stem}.ipynb")
+            titles = {path: self._make_pages.title(path) for path in self._paths}
+            write = lambda: self._make_pages.to_page(run, titles)  # noqa: E731
+        page = self._folder / f"{stem}.html"
+        with FileLock(page.with_suffix(".html.lock")):
+            if not page.exists():
+                page.write_text(write(), encoding="utf-8")
+        return page
+
+
+@pytest.fixture(scope="session")
+def pages_of_notebooks(shared_folder, smoke) -> NotebookPages:
+    return NotebookPages(shared_folder / "site", smoke)

@@ -18,7 +18,7 @@ make_stills = script("make_stills")
 
 @pytest.fixture(params=["light", "dark"])
 def open_notebook(open_page, request, pages_of_notebooks):
-    return lambda stem: open_page(pages_of_notebooks.folder / f"{stem}.html", request.param)
+    return lambda stem: open_page(pages_of_notebooks.page(stem), request.param)
 
 
 @pytest.mark.parametrize("stem", STEMS)
@@ -88,7 +88,7 @@ def test_the_index_lists_and_links_every_notebook(open_notebook):
 def test_without_script_a_page_shows_pictures(browser, pages_of_notebooks):
     context = browser.new_context(java_script_enabled=False, offline=True)
     page = context.new_page()
-    page.goto((pages_of_notebooks.folder / "02_latent_sizes.html").as_uri())
+    page.goto(pages_of_notebooks.page("02_latent_sizes").as_uri())
     image = page.locator("section.vae-lab img")
     assert image.is_visible() and image.get_attribute("alt").startswith("Size explorer: 33x256x256")
     assert "This needs JavaScript to answer." in page.inner_text("section.vae-lab")
@@ -110,7 +110,7 @@ def test_stills_show_what_the_page_shows(open_page, pages_of_notebooks, path):
 
     Notebooks that train, and are cut short here, have the pictures' sizes alone compared.
     """
-    page = open_page(pages_of_notebooks.folder / f"{path.stem}.html", width=make_stills.WINDOW)
+    page = open_page(pages_of_notebooks.page(path.stem), width=make_stills.WINDOW)
     make_stills.fix_letters(page)
     cells, shown = nbformat.read(path, as_version=4).cells, cells_of_pictures(page)
     cut_short = any("parameters" in cell.metadata.get("tags", ()) and "smoke" in cell.source for cell in cells)
@@ -125,7 +125,7 @@ def test_stills_show_what_the_page_shows(open_page, pages_of_notebooks, path):
 
 def test_an_old_picture_is_found(open_page, pages_of_notebooks, monkeypatch):
     """Another frame of a viewer, another picture, other controls. The same in other letters is not old."""
-    page = open_page(pages_of_notebooks.folder / "03_reconstruction.html", width=make_stills.WINDOW)
+    page = open_page(pages_of_notebooks.page("03_reconstruction"), width=make_stills.WINDOW)
     make_stills.fix_letters(page)
     monkeypatch.setattr(make_stills, "SLIDERS", {"03_0": ("Frame", 0)})
     first, other = make_stills.photograph(page, "03_0"), make_stills.photograph(page, "03_1")

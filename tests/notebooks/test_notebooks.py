@@ -76,17 +76,17 @@ def test_solutions_are_right_and_a_second_run_says_the_same(path, pages_of_noteb
     solutions = [cell for cell in notebook.cells if cell.metadata.get("solution")]
     assert [texts(cell) for cell in solutions if not texts(cell)[-1].startswith("✓ ")] == []
     assert len(solutions) >= (4 if path in LESSONS else 0)
-    first = next(run for run in pages_of_notebooks.runs if run.path == path).notebook
+    first = pages_of_notebooks.run(path).notebook
     assert [texts(c) for c in notebook.cells if not c.metadata.get("solution")] == [texts(c) for c in first.cells]
 
 
-def test_notebooks_are_quick_and_small(pages_of_notebooks):
-    for run in pages_of_notebooks.runs:
-        assert run.peak_bytes < 2e9, run.path.name
-        assert run.path.stat().st_size < 200_000, run.path.name
-        page = pages_of_notebooks.folder / f"{run.path.stem}.html"
-        assert page.stat().st_size < 15e6, run.path.name
-        assert "all pictures stay under" not in page.read_text("utf-8"), f"{page.name} leaves frames out"
+@by_name
+def test_notebooks_are_quick_and_small(path, pages_of_notebooks):
+    assert pages_of_notebooks.run(path).peak_bytes < 2e9
+    assert path.stat().st_size < 200_000
+    page = pages_of_notebooks.page(path.stem)
+    assert page.stat().st_size < 15e6
+    assert "all pictures stay under" not in page.read_text("utf-8"), "the page leaves frames out"
 
 
 BREAKAGES = {  # what is broken -> (module, text, broken text, notebook that must notice)
@@ -251,7 +251,7 @@ def test_checks_are_folded_and_stills_are_left_out():
         markdown("![a picture](../docs/images/a.webp)", metadata={"tags": ["still"]}),
     ]
     run = make_pages.Run(ROOT / "a.ipynb", nbformat.v4.new_notebook(cells=cells), 1.0, 1)
-    page = make_pages.to_page(run, [run])
+    page = make_pages.to_page(run, {run.path: run.title})
     _, short, long = page.split("<details")
     folded, open_below = short.split("</details>")
     assert "Check: the code</summary>" in folded and "short" in folded and "line 5" in open_below
