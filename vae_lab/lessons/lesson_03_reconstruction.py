@@ -1,13 +1,13 @@
 """The questions of notebook 03: reconstruction. Right answers come from what the notebook measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from ..figures.style import FULL, SPATIAL_ONLY
 from ..metrics import psnr
-from .quiz import Check, Question, Questions, Verdict, agrees_with, choice, extremes, same
+from .quiz import Check, FunctionQuestion, Question, Questions, Verdict, agrees_with, choice, extremes, same
 
 _NOISE = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) * 2 - 1  # two frames in [-1, 1]
 
@@ -23,6 +23,60 @@ def _which_half(squared_error: Mapping[str, float]) -> Question:
     )
 
 
+def _worst_frame(psnr_by_frame: Sequence[float]) -> Question:
+    """psnr_by_frame: PSNR in dB of each frame of a clip in chunks of 17."""
+    worst, usual = extremes(psnr_by_frame)
+    return Question(
+        worst,
+        f"Frame {worst}: {psnr_by_frame[worst]:.2f} dB. The best, frame {usual}, has {psnr_by_frame[usual]:.2f} dB.",
+        "Step through the frames and read the PSNR below the picture.",
+        [(usual, "That is the best one."), (0, f"Frame 0 has {psnr_by_frame[0]:.2f} dB. There is a worse one.")],
+    )
+
+
+def _padding_of_first_frame(quality: Mapping[int, float]) -> Question:
+    """quality: frames of padding, 0 to 3 -> PSNR of frame 0 in dB, minus that of later frames."""
+    worst = min(quality, key=quality.__getitem__)
+    return Question(
+        worst,
+        f"With {worst} frames of padding, frame 0 is {quality[worst]:+.2f} dB from the later frames; with 3 frames, "
+        f"{quality[3]:+.2f} dB.",
+        "Chunks of 17 frames have 3 frames of padding, and most clips in training had 17.",
+    )
+
+
+def _mend(x: torch.Tensor, before: torch.Tensor, frame: int = 17) -> FunctionQuestion:
+    """Ask for a function that reconstructs the clip x with a better `frame` than in `before`, and no worse others."""
+
+    def quality(y: torch.Tensor) -> torch.Tensor:
+        return psnr(x, y.clamp(-1, 1), data_range=2.0)[0]
+
+    was = quality(before)
+
+    def judge(call: Callable) -> Verdict:
+        y = call("x", x)
+        if not isinstance(y, torch.Tensor) or y.shape != x.shape or y.is_meta:
+            got = tuple(getattr(y, "shape", ())) or type(y).__name__
+            return Verdict(False, f"The result must be a tensor of shape {tuple(x.shape)}, as the clip; got {got}.")
+        now = quality(y)
+        lost, gained = was - now, (now - was)[frame].item()
+        if gained < 3:
+            hint = "Its chunk still gets too little padding, or its first frame shares a latent frame."
+            return Verdict(False, f"Frame {frame} gains {gained:.1f} dB. {hint}")
+        if lost.max() > 0.5:
+            hint = "What did you put beside it?"
+            return Verdict(
+                False, f"Frame {frame} gains {gained:.1f} dB, but frame {lost.argmax()} loses {lost.max():.1f}. {hint}"
+            )
+        return Verdict(
+            True,
+            f"Frame {frame} rises from {was[frame]:.1f} to {now[frame]:.1f} dB; no frame loses more than "
+            f"{max(0, lost.max()):.1f} dB.",
+        )
+
+    return FunctionQuestion(judge)
+
+
 def _best_in_chunk(error_by_place: Sequence[float]) -> Question:
     """error_by_place: mean squared error of the frames at each place of a chunk, relative to the 2D half's."""
     best, worst = extremes(error_by_place)
@@ -33,7 +87,7 @@ def _best_in_chunk(error_by_place: Sequence[float]) -> Question:
         "How many frames share each latent frame?",
         [
             (worst, "That is the worst one."),
-            (len(error_by_place) - 1, "The last frame shares its latent with three others."),
+            (len(error_by_place) - 1, "The last frame shares its latent frame with three others."),
         ],
     )
 
@@ -83,8 +137,11 @@ QUESTIONS: Questions = {
             "The peak is the largest value minus the smallest, 2 here; the mean runs over all channels and pixels."
         ),
     ),
+    "worst frame of the clip": _worst_frame,
     "which half": _which_half,
     "best place in a chunk": _best_in_chunk,
+    "padding and the first frame": _padding_of_first_frame,
+    "mend a short chunk": _mend,
     "jump of a static clip": largest_jump,
     "step of channels": _step_of_channels,
 }

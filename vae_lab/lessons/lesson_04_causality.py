@@ -1,16 +1,18 @@
 """The questions of notebook 04: causality. Right answers come from `shapes` and from what the notebook measured."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from torch import nn
 
 from .. import shapes
 from ..causal_conv import CausalConv3d
-from .quiz import Question, Questions, agrees_with, choice
+from .quiz import FunctionQuestion, Question, Questions, Verdict, agrees_with, choice
 
 _GROUPS = shapes.frame_groups(17)
 _LAST_SEEN = shapes.encoder_last_seen(_GROUPS)
+_GROUPS_19 = shapes.frame_groups(19, micro_frame_size=None)
 
 
 def plant_leak(vae: nn.Module, seed: int = 0) -> str:
@@ -37,36 +39,62 @@ def _layers(num_res_blocks: int = 4, downsample: Sequence[bool] = (False, True, 
     return layers + resnets
 
 
+def _check_frame_norm(call: Callable) -> Verdict:
+    """call(words, norm, x): the reader's function, which is to apply a torch.nn.GroupNorm to each frame alone."""
+    generator = torch.Generator().manual_seed(0)
+    cases = [(1, 2, 1), (2, 2, 3), (2, 4, 5)]  # batch, groups, frames
+    for batch, groups, frames in cases:
+        norm = nn.GroupNorm(groups, 4 * groups)
+        norm.weight.data.copy_(torch.randn(4 * groups, generator=generator))
+        x = torch.randn(batch, 4 * groups, frames, 3, 2, generator=generator)
+        shown = f"x of shape {tuple(x.shape)}"
+        y = call(shown, norm, x)
+        right = torch.stack([norm(frame) for frame in x.unbind(2)], dim=2)
+        if not isinstance(y, torch.Tensor) or y.shape != x.shape or y.is_meta:
+            got = tuple(getattr(y, "shape", ())) or type(y).__name__
+            return Verdict(False, f"{shown}: the result must have the shape of x, got {got}.")
+        if not torch.allclose(y, right, atol=1e-5):
+            hint = (
+                "That is the norm over all frames."
+                if torch.allclose(y, norm(x), atol=1e-5)
+                else ("Which axes do flatten and unflatten join and split?")
+            )
+            return Verdict(False, f"{shown}: the values are not those of each frame normalised alone. {hint}")
+    return Verdict(True, f"Each frame is normalised alone, in all {len(cases)} cases.")
+
+
 _FIELD = shapes.stacked_reach(_layers())
 
 
 QUESTIONS: Questions = {
+    # in a chunk of 19 frames
     "frames latent 2 may see": Question(
-        list(range(_LAST_SEEN[2] + 1)),
-        "Frames 0 to 8: everything up to the end of its own group, frames 5 to 8.",
-        "Latent 2 stands for frames 5 to 8. What may it see before them, and what after?",
-        [(list(_GROUPS[2]), "Those are the frames that it stands for. It may see the past as well."),
-         (list(range(5)), "It may see up to the end of its *own* group, the one that it stands for."),
-         (list(range(12)), "17 frames have three frames of zeros in front: the groups end at 0, 4, 8, ..."),
-         (list(range(17)), "That is the whole chunk, but frame 16 comes later than latent 2.")],
+        list(range(_GROUPS_19[2].stop)),
+        "Frames 0 to 10: everything up to the end of its own group, frames 7 to 10.",
+        "Latent frame 2 stands for frames 7 to 10. What may it see before them, and what after?",
+        [(list(_GROUPS_19[2]), "Those are the frames that it stands for. It may see the past as well."),
+         (list(range(7)), "It may see up to the end of its *own* group, the one that it stands for."),
+         (list(range(12)), "19 frames have one frame of zeros in front: the groups end at 2, 6, 10, ..."),
+         (list(range(9)), "That is right for 17 frames. 19 have only one frame of zeros in front."),
+         (list(range(19)), "That is the whole chunk, but frame 18 comes later than latent frame 2.")],
     ),
-    # the latents of a chunk of 17 frames that move when its last frame changes
+    # the latent frames of a chunk of 17 frames that move when its last frame changes
     "moved by the last frame": lambda moved: Question(
         list(moved),
-        "All 5, even latent 0, which stands for frame 0 alone: it depends on a frame that comes 16 frames later."
-        if len(moved) == len(_GROUPS) else f"The latents {list(moved)}.",
-        "Compare the two latents above, frame by frame.",
-        [([4], "That is how a causal encoder behaves: only the latent that stands for the frame moves."),
-         ([], "The last frame is in the clip, so at least its own latent moves.")],
+        "All 5, even latent frame 0, which stands for frame 0 alone: it depends on a frame that comes 16 frames later."
+        if len(moved) == len(_GROUPS) else f"The latent frames {list(moved)}.",
+        "Compare the two latents, latent frame by latent frame.",
+        [([4], "That is how a causal encoder behaves: only the latent frame that stands for it moves."),
+         ([], "The last frame is in the clip, so at least its own latent frame moves.")],
     ),
     "moved by frame 5": Question(
         [latent for latent, last in enumerate(_LAST_SEEN) if last >= 5],
-        "Latent 2 stands for frame 5; latents 3 and 4 come later and see it in their past. 0 and 1 do not move by a "
+        "Latent frame 2 stands for frame 5; 3 and 4 come later and see it in their past. 0 and 1 do not move by a "
         "single bit.",
-        "Which latents may see frame 5? Those whose group ends at frame 5 or later.",
-        [([2], "That one stands for frame 5. Later latents see it too: it is in their past."),
+        "Which latent frames may see frame 5? Those whose group ends at frame 5 or later.",
+        [([2], "That one stands for frame 5. Later ones see it too: it is in their past."),
          (list(range(5)), "GroupNorm over the whole chunk would do that."),
-         ([1, 2, 3, 4], "Latent 1 stands for frames 1 to 4, and may see nothing after them.")],
+         ([1, 2, 3, 4], "Latent frame 1 stands for frames 1 to 4, and may see nothing after them.")],
     ),
     # class of the first module whose past moved
     "which module": lambda offender: Question(
@@ -77,6 +105,7 @@ QUESTIONS: Questions = {
         [("CausalConv3d", "Notebook 01 has shown that its windows end with the frame's own group."),
          ("SiLU", "It acts on every number separately.")],
     ),
+    "write frame norm": FunctionQuestion(_check_frame_norm),
     # path of the planted module
     "planted convolution": lambda path: Question(
         path,
@@ -97,18 +126,18 @@ QUESTIONS: Questions = {
         _FIELD,
         f"{_FIELD} frames: 1 + 2 + 16 + 16 + 2 + 32 + 4 + 64 + 64.",
         "Go through the layers: each adds 2 times the product of the strides before it. Four levels and a mid block "
-        "have 8 convolutions each, and time is halved after the second and the third level.",
+        "have 8 convolutions each, and time is halved after levels 1 and 2, counted from 0.",
         [(shapes.stacked_reach([(3, 1, 1)] * len(_layers())), "That is with stride 1 everywhere."),
-         (shapes.stacked_reach(_layers(downsample=(True, True, False))), "That halves time after the first and the "
-          "second level; the released flags are (False, True, True)."),
+         (shapes.stacked_reach(_layers(downsample=(True, True, False))), "That halves time after levels 0 "
+          "and 1; the released flags are (False, True, True)."),
          (shapes.stacked_reach(_layers(2)), "Every residual block has two convolutions."),
          (_FIELD - 1, "Do not forget the 1 that the sum begins with."), (17, "That is a chunk.")],
     ),
-    # the latents of 17 frames that move when the last frame changes
+    # the latent frames of 17 frames that move when the last frame changes
     "moved in cogvideox": lambda moved: Question(
         list(moved),
-        f"Latents {list(moved)}: the whole second chunk, of 8 frames, and nothing in the first chunk, of 9.",
-        "The norm pools over the frames of a chunk, and the second chunk has 8 frames, so 2 latents.",
+        f"Latent frames {list(moved)}: the whole second chunk, of 8 frames, and nothing in the first chunk, of 9.",
+        "The norm pools over the frames of a chunk, and the second chunk has 8 frames, so 2 latent frames.",
         [([4], "A causal model would do that, but this one's GroupNorm pools over a chunk's frames."),
          ([0, 1, 2, 3, 4], "The first chunk is encoded before the model sees the second.")],
     ),
