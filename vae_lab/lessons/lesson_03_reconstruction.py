@@ -45,7 +45,7 @@ def _padding_of_first_frame(quality: Mapping[int, float]) -> Question:
     )
 
 
-def _mend(x: torch.Tensor, before: torch.Tensor, frame: int = 17) -> FunctionQuestion:
+def _mend(x: torch.Tensor, before: torch.Tensor, frame: int = 17) -> Check:
     """Ask for a function that reconstructs the clip x with a better `frame` than in `before`, and no worse others."""
 
     def quality(y: torch.Tensor) -> torch.Tensor:
@@ -74,7 +74,7 @@ def _mend(x: torch.Tensor, before: torch.Tensor, frame: int = 17) -> FunctionQue
             f"{max(0, lost.max()):.1f} dB.",
         )
 
-    return FunctionQuestion(judge)
+    return FunctionQuestion(judge).check
 
 
 def _best_in_chunk(error_by_place: Sequence[float]) -> Question:
