@@ -58,6 +58,9 @@ from .equivariance import (
 from .equivariance import (
     latent_equivariance as latent_equivariance,
 )
+from .memory import (
+    peak_memory as peak_memory,
+)
 from .receptive_fields import (
     AxisField as AxisField,
 )
