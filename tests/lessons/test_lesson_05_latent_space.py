@@ -1,6 +1,8 @@
 import math
 
-from tests.helpers.lessons import check_of
+import torch
+
+from tests.helpers.lessons import RIGHT, check_of
 from vae_lab.lessons import question
 
 
@@ -22,3 +24,16 @@ def test_kl_in_bits_is_not_in_nats():
         "With std 1 only the mean is left"
         in check(lambda mean, std: (mean**2 * (1 if std != 1 else 2) + std**2 - 1) / 2 - math.log(std)).message
     )
+
+
+def test_a_preview_has_a_constant_and_the_least_error():
+    check, right = check_of("write a preview"), RIGHT["write a preview"]
+    assert check(lambda cells, colours: right(cells, colours).float()).right is True
+    assert check(lambda cells, colours: right(cells, colours)[:4]).message == (
+        "40 cells: the weights must be a tensor (5, 3), got shape (4, 3). Row 4 is the constant."
+    )
+    assert "got list" in check(lambda cells, colours: [1.0]).message
+    no_constant = check(lambda cells, colours: torch.cat([torch.linalg.pinv(cells) @ colours, torch.zeros(1, 3)]))
+    assert no_constant.right is False and "with the best ones 0.2" in no_constant.message
+    half_of_the_cells = check(lambda cells, colours: right(cells[::2], colours[::2]))
+    assert half_of_the_cells.right is False and "every cell used?" in half_of_the_cells.message

@@ -1,12 +1,13 @@
 """The questions of notebook 05: the latent space. Right answers come from formulas and from what it measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import exp
 
+import torch
 from torch.distributions import Normal, kl_divergence
 
 from .. import shapes
-from .quiz import Question, Questions, agrees_with, choice, extremes, same
+from .quiz import FunctionQuestion, Question, Questions, Verdict, agrees_with, choice, extremes, same
 
 _OWN_FRAMES = [shapes.frame_groups(17)[2][0], shapes.frame_groups(17)[2][-1]]
 
@@ -28,6 +29,26 @@ def _cheapest_movement(losses: Mapping[str, float]) -> Question:
     )
 
 
+def _judge_preview(call: Callable) -> Verdict:
+    """Let the reader's function fit colours of random cells, and compare its weights with the best ones."""
+    random = torch.Generator().manual_seed(0)
+    for num_cells in (40, 1280):
+        cells = torch.randn(num_cells, 4, generator=random) * 2 + torch.tensor([1.0, 0.5, -1.0, 0.0])
+        colours = cells @ torch.randn(4, 3, generator=random) + torch.tensor([0.5, 0.0, -0.5])
+        colours += 0.3 * torch.randn(num_cells, 3, generator=random)
+        ones = torch.cat([cells, torch.ones(num_cells, 1)], dim=1)
+        best, fed = torch.linalg.lstsq(ones, colours).solution, f"{num_cells} cells"
+        found = call(fed, cells, colours)
+        if not isinstance(found, torch.Tensor) or found.shape != (5, 3):
+            what = f"shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
+            return Verdict(False, f"{fed}: the weights must be a tensor (5, 3), got {what}. Row 4 is the constant.")
+        if not torch.allclose(found.to(best), best, atol=1e-3):
+            errors = [(ones @ weights.to(best) - colours).square().mean().sqrt().item() for weights in (found, best)]
+            message = f"{fed}: with your weights the RMS error is {errors[0]:.3f}, with the best ones {errors[1]:.3f}."
+            return Verdict(False, f"{message} Is the constant in row 4, and every cell used?")
+    return Verdict(True, "The weights with the least squared error: 15 numbers that stand for a decoder.")
+
+
 QUESTIONS: Questions = {
     # correlation of each channel with itself one latent frame later
     "channel that forgets fastest": lambda correlation: _channel_of_least(
@@ -36,12 +57,14 @@ QUESTIONS: Questions = {
         "Step through the latent frames: in which channel does a cell change most, compared with how much it varies?",
         "That channel changes least.",
     ),
-    "std after the mistake": Question(
-        9.0,
-        "9: a std of 3 is multiplied by 3 instead of divided. A model that expects a std of 1 gets 9.",
-        "To normalize is to subtract the mean and to divide by latents_std. What does denormalize do?",
-        [(1.0, "That is the std after normalize, but denormalize was called by mistake."),
-         (1 / 3, "That is the std if normalize is called twice."), (3.0, "That is the std of the raw latents.")],
+    "denormalized by mistake": Question(
+        [4.0, 9.0],
+        "Mean 3 * 1 + 1 = 4 and std 3 * 3 = 9: it was multiplied by 3 and 1 was added. The model expects 0 and 1.",
+        "To normalize is to subtract the mean and to divide by the std. What does denormalize do with a mean of 1?",
+        [([0.0, 1.0], "That is what normalize gives, but denormalize was called by mistake."),
+         ([1.0, 3.0], "Those are the raw latents."), ([1.0, 9.0], "The mean is multiplied too, and then 1 is added."),
+         ([3.0, 9.0], "The std is right. To the mean, denormalize adds the stored mean as well."),
+         ([9.0, 4.0], "The two are the other way round.")],
     ),
     # difference of the frames when each channel is set to 0
     "cheapest channel": lambda rms: _channel_of_least(
@@ -68,6 +91,7 @@ QUESTIONS: Questions = {
         [([0, 16], "That was the model whose norm pools over the chunk."),
          (_OWN_FRAMES, "Those are the frames that it stands for. What about later ones?")],
     ),
+    "write a preview": FunctionQuestion(_judge_preview),
     "cheapest movement": _cheapest_movement,
     # RMS distance of each step from the cross-fade of the ends, and RMS distance between the ends
     "halfway between two clips": lambda crossfade, ends: choice(

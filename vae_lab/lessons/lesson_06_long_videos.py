@@ -55,6 +55,14 @@ QUESTIONS: Questions = {
          (0, "68 is divisible by 4, but 17 is not.")],
     ),
     "largest jump of a still": largest_jump,
+    "length of the hidden chunks": Question(
+        13,
+        "13 frames: a still clip repeats after 13 frames, because equal chunks come back equal.",
+        "For which clip are all full chunks the same input, and which frames of the result are then equal?",
+        [(26, "It repeats after 26 frames too, but also after fewer."),
+         (17, "That is the chunk of the released model. This one has another."),
+         (4, "That is the rhythm of frame groups, and it is not exact.")],
+    ),
     "step of a fade": Question(
         1 / 5,
         "1/5: four faded frames lie between black and white, with 1/5, 2/5, 3/5 and 4/5 of white.",
