@@ -423,7 +423,7 @@ for family in (
         },
         source="autoencoder_kl_minimax_h3.py:505", least_cells=2, codec="vae_lab.families.callings.MiniMaxCodec",
         calling="pixels as ImageNet's are normalized: ([0, 1] - mean) / std, one number a channel",
-        chunk=17, time_padding="first frame repeated, in each chunk of 17", norm="group norm, each frame",
+        chunk=17, time_padding="zeros, in each chunk of 17", norm="group norm, each frame",
         encoder_sees=in_chunks(17, PAST), still_exact=False, scaling=MEAN_STD,
         decoder_sees=Reach("its window of 22 frames; windows overlap by 5", _windows),
         parameters=(180.34, 2423.53, 2603.87), findings=("MiniMax-H3 up to 17 frames",),
