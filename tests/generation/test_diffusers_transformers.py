@@ -1,6 +1,7 @@
 """Transformers of diffusers in the place of an STDiT3: called, trained, saved and loaded as it is."""
 
 import dataclasses
+from functools import partial
 
 import diffusers
 import pytest
@@ -146,6 +147,13 @@ def test_a_new_one_has_velocity_0_and_every_weight_learns(name, tmp_path):
         ),
         (lambda: transformer("CogVideoXTransformer3DModel", latent_size=(3, 4)), r"latent_size must be \(L, h, w\)"),
         (lambda: transformer("CogVideoXTransformer3DModel", latent_size=3), r"latent_size must be \(L, h, w\), got 3"),
+        *(
+            (
+                partial(transformer, name, latent_size=(3, 5, 5)),
+                rf"\(3, 5, 5\) must be a multiple of a {name}'s patches",
+            )
+            for name in ARGUMENTS
+        ),
     ],
 )
 def test_what_makes_no_transformer(make, message):

@@ -316,6 +316,13 @@ def test_the_released_layout_is_read(tmp_path, capsys):
     config.write_text(json.dumps(INFO["model"] | released))
     with pytest.warns(UserWarning, match="rope.freqs are not in"):
         assert same(load(tmp_path), load(FOLDER / "checkpoint"))
+    config.unlink()
+    info = inspect(tmp_path / "model.safetensors")  # as the released file, which this one does not fit
+    assert (info.layout, info.class_name) == ("open_sora", "STDiT3") and info.config == {"model_type": "STDiT3"}
+    with pytest.raises(ValueError, match=r"does not fit its architecture\n885 missing keys"):
+        load(tmp_path / "model.safetensors")
+    with pytest.raises(FileNotFoundError, match="has no config.json, so its layout cannot be told"):
+        load(tmp_path)
     for change, message in (
         ({"skip_y_embedder": True}, "skip_y_embedder must be false"),
         ({"window_size": 3}, "STDiT3 has arguments the lab does not know: window_size"),

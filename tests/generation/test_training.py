@@ -220,6 +220,12 @@ def test_guidance_weighs_the_text_against_none(whole):
     v, u = (generator.sample(PROMPTS[:1], 1, noise=noise, guidance=g) - noise for g in (1, 0))
     assert torch.allclose(generator.sample(PROMPTS[:1], 1, noise=noise, guidance=3) - noise, u + 3 * (v - u), atol=1e-5)
     assert not torch.allclose(v, u)
+    assert generator.settings.caption_dropout == 0.1
+    settings = dataclasses.replace(generator.settings, caption_dropout=0.0)
+    other = Generator(generator.transformer, generator.codec.vae, settings)
+    assert torch.equal(other.sample(PROMPTS[:1], 1, noise=noise) - noise, v)
+    with pytest.raises(ValueError, match="guidance must be 1, got 3.0: .* trained with a caption_dropout of 0"):
+        other.sample(PROMPTS[:1], 1, guidance=3)
 
 
 def test_a_first_frame_is_kept(vae, tmp_path):
@@ -346,10 +352,12 @@ def test_what_does_not_fit_is_refused_before_training(vae, tmp_path):
         (dict(model=dict(hiden_size=16)), r"model \(STDiT3\) has no field 'hiden_size'; close matches: hidden_size"),
         (dict(model=dict(in_channels=4)), r"model \(STDiT3\) has no field 'in_channels'"),
         (dict(size=32), "size must be at least 40 for 9 frames of .*, got 32"),
+        (dict(model=dict(hidden_size=18)), r"hidden_size \(18\) must be a multiple of 4"),
         (dict(num_frames=1, keep_first=0.5), r"keep_first \(0.5\) must be 0 for clips of one latent frame"),
     ):
         with pytest.raises(ValueError, match=message):
             train_generator(config_of(vae, **change), tmp_path, progress=False)
+    assert not (tmp_path / "cache").exists()  # no clip was encoded
     with pytest.raises(ValueError, match="vae must encode pixels, .* encodes spatial latents"):
         small_vae().temporal.save_pretrained(tmp_path / "half")
         train_generator(config_of(tmp_path / "half"), tmp_path / "run", progress=False)
@@ -445,6 +453,13 @@ def test_a_file_in_the_place_of_a_folder_is_refused_before_anything_is_loaded(ou
     assert main(["generate", "red disc left", out, "--model", "nowhere"]) == 2
     assert f"OUT ({out}) must be a video or a folder, and lie in one; here is a file" in capsys.readouterr().err
     assert (tmp_path / "here").read_text() == "mine"
+
+
+@pytest.mark.parametrize("part", ['part = "generator"\n', ""])
+def test_a_recipe_with_a_vae_is_of_part_generation(part, tmp_path, capsys):
+    (tmp_path / "a.toml").write_text(f'{part}vae = "lab"\nsteps = 1\nlearning_rate = 1e-3\n')
+    assert main(["train", str(tmp_path / "a.toml"), str(tmp_path / "run")]) == 2
+    assert 'part must be "generation" in a recipe with a vae, that of a generator, got ' in capsys.readouterr().err
 
 
 def test_a_generator_takes_no_folder_of_videos(vae, tmp_path, capsys):

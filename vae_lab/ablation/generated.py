@@ -7,12 +7,11 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..generation.generator import Generator, latent_shape
+from ..generation.generator import Generator
 from ..generation.judge import KINDS, score
-from ..generation.prompted_clips import prompted_clip
 from ..generation.prompts import SLOTS, WORDS, Prompt, all_prompts
 from ..generation.rectified_flow import velocity_in
-from ..generation.training import codec_for, new_transformer, run_folder, train_generator
+from ..generation.training import codec_for, fitting_transformer, new_transformer, run_folder, train_generator
 from ..training.run_folder import read_log
 from .config import GenerationTrialConfig
 
@@ -61,7 +60,5 @@ def training_gflop(config: GenerationTrialConfig, shape: tuple[int, ...]) -> flo
 
 def model_config(config: GenerationTrialConfig) -> dict[str, Any]:
     """Return the full config of a trial's transformer; refuse one that cannot be made, and clips that do not fit."""
-    for prompt in all_prompts():
-        prompted_clip(np.random.default_rng(0), prompt, config.num_frames, config.size)
-    model = new_transformer(config, latent_shape(codec_for(config), config.num_frames, config.size))
+    model = fitting_transformer(config, codec_for(config))
     return {name: value for name, value in model.config.items() if not name.startswith("_")}

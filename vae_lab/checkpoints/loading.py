@@ -241,8 +241,11 @@ def _find_here(source: str, path: Path, variant: str | None) -> _Checkpoint:
 def _local_config(folder: Path, files: list[Path]) -> dict[str, Any]:
     if (folder / "config.json").is_file():
         return read_json(folder / "config.json")
-    if files and any(re.search(r"(^|[./])temporal_vae\.", key) for key in read_headers(files).shapes):
+    keys = read_headers(files).shapes if files else {}
+    if any(re.search(r"(^|[./])temporal_vae\.", key) for key in keys):
         return open_sora.RELEASED_CONFIG
+    if any(re.search(r"(^|[./])temporal_blocks\.\d+\.scale_shift_table$", key) for key in keys):
+        return open_sora_stdit.RELEASED_CONFIG
     if (folder / "model_index.json").is_file():
         raise ValueError(f'{folder} is a whole pipeline: name its VAE with subfolder="vae"')
     raise FileNotFoundError(f"{folder} has no config.json, so its layout cannot be told")

@@ -11,6 +11,7 @@ from typing import Any
 from ..generation.stdit import STDiT3
 
 MODEL_TYPE = "STDiT3"
+RELEASED_CONFIG = {"model_type": MODEL_TYPE}  # the defaults of STDiT3
 STORED_CONSTANTS = ("rope.freqs",)  # a formula gives them, so a file may lack them
 
 # What does not change a prediction: speed, parallelism, and training

@@ -97,6 +97,10 @@ def read_recipe(path: str | Path) -> GenerationConfig | TrainConfig:
     """Read a recipe for `vae-lab train`: of a generator if its `part` is "generation", else of a VAE."""
 
     def build(values: Mapping[str, Any]) -> GenerationConfig | TrainConfig:
+        if "vae" in values and values.get("part") != PART:  # a recipe of a VAE has no such field
+            raise ValueError(
+                f'part must be "{PART}" in a recipe with a vae, that of a generator, got {values.get("part")!r}'
+            )
         return (GenerationConfig if values.get("part") == PART else TrainConfig).from_dict(values)
 
     return from_toml(path, build)

@@ -61,6 +61,12 @@ class DiffusersTransformer(PlainKeys):
             self.transformer = cls(**given, **arguments)
         except Exception as error:  # diffusers raises anything on arguments that do not fit each other
             raise ValueError(f"arguments {dict(arguments)} make no {class_name}: {error}") from error
+        config = self.transformer.config
+        patch = getattr(config, "patch_size_t", None) or 1, config.patch_size, config.patch_size
+        if any(cells % size for cells, size in zip(latent_size, patch, strict=True)):
+            raise ValueError(
+                f"latent_size {tuple(latent_size)} must be a multiple of a {class_name}'s patches, {patch} (L, h, w)"
+            )
 
     def null_caption(self, count: int = 1) -> Tensor:
         """Return the text that says nothing, which takes the place of dropped captions: (count, tokens, channels)."""

@@ -48,6 +48,7 @@ class GeneratorSettings:
     latents_mean: list[float]  # of each channel of the raw latents of the training clips
     latents_std: list[float]
     keep_first: float = 0.0  # share of the training clips that began with a kept frame; above 0, it continues images
+    caption_dropout: float | None = None  # share of them without their text, for guidance; None: not known
 
     def __post_init__(self):
         for name in ("vae", "vae_identity"):
@@ -57,6 +58,8 @@ class GeneratorSettings:
         for name in ("fps", "shift"):
             check_above(name, getattr(self, name), 0)
         check_at_least("keep_first", self.keep_first, 0)
+        if self.caption_dropout is not None:
+            check_at_least("caption_dropout", self.caption_dropout, 0)
         for name in ("latents_mean", "latents_std"):
             if not isinstance(getattr(self, name), list):
                 raise ValueError(f"{name} must be a list of numbers, got {getattr(self, name)!r}")
@@ -141,6 +144,11 @@ class Generator:
         """
         y = embed(prompts, self.transformer.config.caption_channels)
         guidance, nothing = finite("guidance", guidance), self.transformer.null_caption(len(y))
+        if guidance != 1 and self.settings.caption_dropout == 0:
+            raise ValueError(
+                f"guidance must be 1, got {guidance}: it compares with clips without a text, and this generator was "
+                "trained with a caption_dropout of 0"
+            )
         noise = self.noise(len(y), seed) if noise is None else self._checked("noise", noise)
         if len(noise) != len(y):
             raise ValueError(f"noise must be for as many clips as there are prompts, {len(y)}, got {len(noise)}")

@@ -22,8 +22,9 @@ from ..utils.checks import check_known
 from .config import GenerationConfig
 from .data import LatentClips, fingerprint, latent_clips
 from .diffusers_transformers import DiffusersTransformer
-from .generator import Generator, GeneratorSettings, load_generator
-from .prompts import SLOTS, WORDS, embed
+from .generator import Generator, GeneratorSettings, latent_shape, load_generator
+from .prompted_clips import prompted_clip
+from .prompts import SLOTS, WORDS, all_prompts, embed
 from .rectified_flow import add_noise, draw_timesteps, flow_loss, velocity_in
 from .stdit import STDiT3
 
@@ -105,6 +106,20 @@ def new_transformer(config: GenerationConfig, latent_shape: Sequence[int]) -> Tr
     return model
 
 
+def fitting_transformer(config: GenerationConfig, codec: Codec) -> Transformer:
+    """Make the transformer for a config's clips. Raises ValueError if it, or one of the clips, cannot be made."""
+    for prompt in all_prompts():
+        prompted_clip(np.random.default_rng(0), prompt, config.num_frames, config.size)
+    shape = latent_shape(codec, config.num_frames, config.size)
+    if config.keep_first and config.transformer != STDiT3.__name__:
+        raise ValueError(
+            f"keep_first ({config.keep_first}) must be 0 for a {config.transformer}, which keeps no frames"
+        )
+    if config.keep_first and shape[1] < 2:
+        raise ValueError(f"keep_first ({config.keep_first}) must be 0 for clips of one latent frame")
+    return new_transformer(config, shape)
+
+
 class Together:
     """Several optimizers, or several schedules, as one."""
 
@@ -171,10 +186,10 @@ class _Run(ResumableRun):
         saved = self.folder.read(config, accelerator.num_processes, self.made_of)
         if saved is not None and saved["step"] == config.steps and self.folder.model.exists():
             return load_generator(self.folder.model, self.codec.vae)
+        transformer = fitting_transformer(config, self.codec).to(accelerator.device)
         with accelerator.main_process_first(), self.folder.explained(f"fill {self.folder.cache}"):
             clips = latent_clips(config, self.codec, self.folder.cache, self.progress)
         settings, latents = self._settings(clips)
-        transformer = new_transformer(config, latents.shape[1:]).to(accelerator.device)
         self.average = AveragedModel(transformer, multi_avg_fn=partial(move_average, config.ema_decay))
         optimizers = new_optimizers(config, transformer)
         optimizer = Together(optimizers)
@@ -205,12 +220,6 @@ class _Run(ResumableRun):
     def _settings(self, clips: LatentClips) -> tuple[GeneratorSettings, Tensor]:
         """Return what the finished generator must know, and the latents that it learns."""
         config, z = self.config, clips.latents
-        if config.keep_first and config.transformer != STDiT3.__name__:
-            raise ValueError(
-                f"keep_first ({config.keep_first}) must be 0 for a {config.transformer}, which keeps no frames"
-            )
-        if config.keep_first and z.shape[2] < 2:
-            raise ValueError(f"keep_first ({config.keep_first}) must be 0 for clips of one latent frame")
         training = z[: config.clips].double()
         mean, std = training.mean((0, 2, 3, 4)), training.std((0, 2, 3, 4))
         if not config.normalise:
@@ -219,7 +228,7 @@ class _Run(ResumableRun):
         settings = GeneratorSettings(
             vae=config.vae, vae_identity=self.codec.identity(), num_frames=config.num_frames, size=config.size,
             fps=float(config.fps), shift=float(config.shift), latents_mean=mean.tolist(), latents_std=std.tolist(),
-            keep_first=float(config.keep_first),
+            keep_first=float(config.keep_first), caption_dropout=float(config.caption_dropout),
         )  # fmt: skip
         return settings, (z - mean.view(1, -1, 1, 1, 1)) / std.view(1, -1, 1, 1, 1)
 
