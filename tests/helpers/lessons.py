@@ -72,6 +72,13 @@ def fitted(cells, colours):
     return torch.linalg.solve(a.T @ a, a.T @ colours.double())
 
 
+def decoded_in_chunks(half, z, num_frames):
+    """Decode 5 latent frames after another, each to the last frames that its chunk has."""
+    chunks = [half.frames(z[:, :, i : i + 5]) for i in range(0, z.shape[2], 5)]
+    lengths = [17] * (len(chunks) - 1) + [num_frames - 17 * (len(chunks) - 1)]
+    return torch.cat([chunk[:, :, -length:] for chunk, length in zip(chunks, lengths, strict=True)], dim=2)
+
+
 def walked(model, noise, num_steps):
     """Walk by Euler's method from t = 1000 to 0."""
     z = noise
@@ -104,6 +111,9 @@ RIGHT = {  # worked out by hand
     "write time_padding": lambda kernel_size, stride, dilation: dilation * (kernel_size - 1) + 1 - stride,
     "order of F.pad": lambda x, t, h, w: torch.nn.functional.pad(x, (w, w, h, h, t, 0)),
     "latents of 17 frames": 5,
+    "group of latent 0": [0, 1],
+    "place 17 of 21 frames": 20,
+    "write decode in chunks": decoded_in_chunks,
     "latents of 18 frames": 6,
     "latents of 51 frames": (15, 13),
     "frames of latent 5": range(17, 21),

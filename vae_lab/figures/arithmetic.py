@@ -206,7 +206,7 @@ def _half(axis: Axes, centre: float, lines: Sequence[str]) -> None:
     left, right = centre - 1.75, centre + 1.75
     axis.add_artist(Rectangle((left, 1.05), 3.5, 1.9, facecolor="white", edgecolor=LINE, linewidth=1.2))
     axis.text(centre, 2, "\n".join(lines), ha="center", va="center", fontsize=8.5)
-    for name, y, start, stop in (("encode", 0.65, left, right), ("decode", 3.35, right, left)):
+    for name, y, start, stop in (("encode", 0.65, left, right), ("decode", 3.5, right, left)):
         axis.annotate("", (stop, y), (start, y), arrowprops=dict(arrowstyle="->", color=LINE))
         axis.text(centre, y - 0.1, name, ha="center", va="bottom", fontsize=8.5)
 

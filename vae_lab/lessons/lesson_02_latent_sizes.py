@@ -1,7 +1,46 @@
 """The questions of notebook 02: sizes. Right answers and many known mistakes come from `shapes`."""
 
+from collections.abc import Callable
+
+import torch
+
 from .. import shapes
-from .quiz import Question, Questions, agrees_with
+from ..video_vae import VideoVAE
+from .quiz import FunctionQuestion, Question, Questions, Verdict, agrees_with
+
+TINY = dict(block_out_channels=(4, 4, 4, 4), layers_per_block=1, norm_num_groups=2)
+TINY_TEMPORAL = dict(
+    base_channels=4,
+    num_res_blocks=1,
+    channel_multipliers=(1, 1, 2),
+    temporal_downsample=(True, True),
+    norm_num_groups=2,
+)
+
+
+def _judge_decoding(call: Callable) -> Verdict:
+    """Try the reader's decode(half, z, num_frames) against a tiny VideoVAE with chunks of 17 frames."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        vae, lengths = VideoVAE(TINY, TINY_TEMPORAL).eval(), (17, 16, 18, 34, 35, 50)
+        for num_frames in lengths:
+            z = torch.randn(1, 4, shapes.latent_frames(num_frames), 2, 2)
+            right = vae.decode_spatial_latent(z, num_frames).sample
+            words = f"{z.shape[2]} latent frames of {shapes.count(num_frames, 'frame')}"
+            result = call(words, vae.temporal, z, num_frames)
+            frames = result.shape[2] if isinstance(result, torch.Tensor) and result.ndim == 5 else type(result).__name__
+            if frames != num_frames:
+                return Verdict(False, f"{words}: your function gives {frames} frames. Each chunk drops its own front.")
+            try:
+                close = torch.allclose(result, right, atol=1e-4)
+            except Exception:  # any shape, any dtype
+                close = False
+            if not close:
+                return Verdict(
+                    False, f"{words}: the number is right, the frames are not. Which latents belong together?"
+                )
+    return Verdict(True, f"It decodes as the model does, for {', '.join(map(str, lengths))} frames.")
+
 
 QUESTIONS: Questions = {
     "latents of 17 frames": Question(
@@ -11,6 +50,23 @@ QUESTIONS: Questions = {
         [(17 // 4, "That drops a frame. Open-Sora pads instead, so it is ceil(17 / 4)."),
          (17 / 4, "The clip is padded first.")],
     ),
+    "group of latent 0": Question(
+        list(shapes.frame_groups(6)[0]),
+        "Frames 0 and 1: two frames of zeros make 8 frames of 6, and share the first group with frames 0 and 1.",
+        "How many frames of zeros go in front of 6 frames? The first four of all are latent frame 0.",
+        [([0], "That would be right for 5 or 17 frames, which have three frames of zeros in front."),
+         ([0, 1, 2, 3], "That would be right for 8 frames, which need no zeros."),
+         ([0, 1, 2], "One frame of zeros is not enough: 7 is no multiple of 4.")],
+    ),
+    "place 17 of 21 frames": Question(
+        20,
+        "Frame 20. The decoder makes four frames of the last latent frame, 17 to 20. Told 18, it takes the first three "
+        "for padding and drops them. Nothing complains.",
+        "The last latent frame becomes four frames. Told that the last chunk has one frame, which of them are dropped?",
+        [(17, "It drops what stands for padding *in front*: the last of the four frames stays, not the first."),
+         (18, "Three of the four frames are dropped, all in front.")],
+    ),
+    "write decode in chunks": FunctionQuestion(_judge_decoding),
     "latents of 18 frames": Question(
         shapes.latent_frames(18),
         "Six: 18 frames are a chunk of 17 (5 latents) and a chunk of 1 (1 latent).",
