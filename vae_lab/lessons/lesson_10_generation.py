@@ -117,6 +117,13 @@ def _growing(z: Tensor, t: Tensor) -> Tensor:
 _NOISE = torch.randn(2, 1, 1, 1, 2, generator=torch.Generator().manual_seed(0))
 
 QUESTIONS: Questions = {
+    "point at 250": Question(
+        1.25,
+        "1.25: 0.75 * 2 + 0.25 * (-1). At t = 250 a quarter of the way to the noise is behind us.",
+        "A quarter of the way from 2 to -1.",
+        [(-0.25, "That is a quarter of the way from the noise. t = 0 is the data."),
+         (0.75, "That is a quarter of the way's length: from 2 it leads downwards.")],
+    ),
     "one step from noise": choice(
         "the mean clip", ("one clip", "the mean clip", "noise"),
         "The mean of all clips with this prompt: of many possible answers, the mean has the least squared error.",
@@ -143,6 +150,11 @@ QUESTIONS: Questions = {
         "The target is x0 - noise. Which part can the model see at t = 0, and what is the variance of the other one?",
         [(0, "The model sees x0, but the target is x0 - noise."),
          (2, "Half of the target, x0, is in plain sight.")],
+    ),
+    "timesteps of large clips": choice(
+        "towards noise", ("towards noise", "towards data"),
+        "Towards noise: averaged over more cells, a thing is seen through more noise.",
+        "A thing that covers more cells: is it easier or harder to see through noise?",
     ),
     "the worst scale": _worst_scale,
     "exact condition": choice(
