@@ -13,7 +13,17 @@ def test_answers_follow_the_table():
             others = {"better", "worse", "cannot tell", "the same"} - {right}
             assert [question(name, low, high)(other).right for other in others] == [False] * 3
     assert question("compute of early halving", -2.0, -1.0)("more").right is False
+    assert question("symmetric convolutions", -0.1, 0.1)("cannot tell").right is True
     assert question("false alarms", 40)(2).right is True
+
+
+def test_a_chunk_is_rounded_up_before_compressions_are_compared():
+    check = check_of("compression of 8x")
+    assert check(10 / 6).right is True
+    assert check(2).message == (
+        "Not 2. That would be right if 8 divided every chunk. A chunk has 17 frames, and 17 / 8 is rounded up."
+    )
+    assert check(1.8).message.startswith("Not 1.8. That is right in one piece.")
 
 
 def test_own_variants_are_checked_as_an_ablation_would():

@@ -2,20 +2,40 @@
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from .. import shapes
-from .quiz import Question, Questions, choice, extremes
+from ..gaussian import DiagonalGaussian
+from .quiz import Question, Questions, agrees_with, choice, extremes
 
 _LATENTS = shapes.latent_frames(17)
 
 
-def _expensive_channel(cost: Sequence[float]) -> Question:
+def _loss(x: Tensor, y: Tensor, mean: Tensor, std: Tensor, kl_weight: float) -> float:
+    kl = DiagonalGaussian(torch.cat([mean, 2 * std.log()], dim=1)).kl().sum() / mean.numel()
+    return float((y - x).square().mean() + 0.05 * (y - x).abs().mean() + kl_weight * kl)
+
+
+def _loss_case(kl_weight: float, frames: int, latent_frames: int) -> tuple:
+    generator = torch.Generator().manual_seed(frames)
+    x, y = 3 * torch.randn(2, 2, 4, frames, 2, 3, generator=generator)
+    mean, logvar = torch.randn(2, 2, 4, latent_frames, 2, 3, generator=generator)
+    return x, y, mean, (logvar / 2).exp(), kl_weight
+
+
+_LOSS_CASES = [_loss_case(weight, *frames) for weight in (0.0, 2.0) for frames in ((1, 1), (5, 2), (17, 5))]
+
+
+def _least_visible_channel(cost: Sequence[float]) -> Question:
     """cost: for each latent channel, the error of the pixels when only this channel is disturbed."""
     least, most = extremes(cost)
     return Question(
-        most,
-        f"Channel {most}: an error of {cost[most]:.2g} in the pixels, {cost[most] / cost[least]:.1f} times the least.",
+        least,
+        f"Channel {least}: an error of {cost[least]:.2g} in the pixels. In channel {most} the same error of latents "
+        f"costs {cost[most] / cost[least]:.1f} times as much.",
         "In notebook 05, three channels hold the colours of whole cells, and one the detail in them.",
-        [(most + 1, "Count from 0.")],
+        [(least + 1, "Count from 0."), (most, "That is where it matters most.")],
     )
 
 
@@ -34,13 +54,21 @@ QUESTIONS: Questions = {
         ", ".join(f"{name}: {value:.1f} dB" for name, value in through.items()) + ".",
         "One run had to keep an image's temporal latent near its 2D latent, which is what the 2D decoder knows.",
     ),
-    # PSNR of images through the 2D decoder, after the stage with the identity loss and after one without
+    # mean squared distance of images' latents from their 2D latents, at the beginning and the end of a stage without
+    # the identity loss
     "drift": lambda before, after: choice(
-        "better" if after > before else "worse", ("better", "worse"),
-        f"{before:.1f} dB before, {after:.1f} dB after.",
-        "Nothing in the loss asks for it any more.",
+        "larger" if after > before else "smaller", ("larger", "smaller"),
+        f"{before:.4f} before, {after:.4f} after.",
+        "Does anything in the loss still ask for it?",
     ),
-    "expensive channel": _expensive_channel,
+    "write the loss": agrees_with(
+        _loss, _LOSS_CASES, "x of shape {0.shape}, y of shape {1.shape}, mean of shape {2.shape}, kl_weight={4}",
+        lambda x, y, mean, std, kl_weight: (
+            "The weight of the absolute error is 0.05, and that of the KL is 0 here." if not kl_weight else
+            "The KL is the mean of (mean² + std² - 1 - ln std²) / 2 over the elements of mean."
+        ),
+    ),
+    "least visible channel": _least_visible_channel,
     # mean posterior standard deviation, from the smallest weight of KL to the largest
     "sigma": lambda sigmas: choice(
         "up" if sigmas[-1] > sigmas[0] else "down", ("up", "down"),

@@ -82,6 +82,10 @@ QUESTIONS: Questions = {
         _against_base, "time_error", "The question is about the first group of four frames in each chunk.",
         "No clip has frames of zeros; a copy of the first frame is what a still clip would have there.",
     ),
+    "symmetric convolutions": partial(
+        _against_base, "time_error", "They start as the same interpolation, and have few steps to learn more.",
+        "Knowing the next frames can help, but a model must first learn to use them.",
+    ),
     "leak of frame_group": Question(
         0.0,
         "0, to the bit: convolutions that see only the past and norms that see one frame let nothing through.",
@@ -97,7 +101,8 @@ QUESTIONS: Questions = {
         f"{_RATIO_8:.2f}: two chunks of 17 have {shapes.latent_frames(34)} latents with 4x and "
         f"{shapes.latent_frames(34, 8)} with 8x, since 17 / 8 is rounded up to 3.",
         "How many latents does a chunk of 17 frames have with 4x, and how many with 8x?",
-        [(2, "That would be right in one piece. A chunk has 17 frames, and 17 / 8 is rounded up."),
+        [(2, "That would be right if 8 divided every chunk. A chunk has 17 frames, and 17 / 8 is rounded up."),
+         (1.8, "That is right in one piece. Here there are two chunks, and each is rounded up."),
          (8, "That is the ratio of the variant. How does it compare with the base?")],
     ),
     "latents in chunks of 5": Question(
