@@ -114,6 +114,10 @@ def test_stills_show_what_the_page_shows(open_page, pages_of_notebooks, path):
     make_stills.fix_letters(page)
     cells, shown = nbformat.read(path, as_version=4).cells, cells_of_pictures(page)
     cut_short = any("parameters" in cell.metadata.get("tags", ()) and "smoke" in cell.source for cell in cells)
+    viewers = page.locator("section.vae-lab").evaluate_all("(all) => all.map((one) => one.closest('.cell').id)")
+    tagged = [i for i, cell in enumerate(cells) if "still" in cell.metadata.get("tags", ())]
+    followed = {f"cell-id={cells[i - 1].id}" for i in tagged}
+    assert tagged and [viewer for viewer in viewers if viewer not in followed] == []
     for name, text in make_stills.stills(path).items():
         assert len(text) > 20, f"{name} needs an alternative text"
         (still,) = [i for i, cell in enumerate(cells) if f"/{name}.webp)" in cell.source]

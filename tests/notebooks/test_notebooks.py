@@ -77,6 +77,10 @@ def test_solutions_are_right_and_a_second_run_says_the_same(path, pages_of_noteb
     assert [texts(cell) for cell in solutions if not texts(cell)[-1].startswith("✓ ")] == []
     assert len(solutions) >= (4 if path in LESSONS else 0)
     first = pages_of_notebooks.run(path).notebook
+    warned = (
+        output.text for cell in first.cells for output in cell.get("outputs", ()) if output.get("name") == "stderr"
+    )
+    assert [text for text in warned if "Warning" in text] == []
     assert [texts(c) for c in notebook.cells if not c.metadata.get("solution")] == [texts(c) for c in first.cells]
 
 
@@ -166,13 +170,15 @@ def test_parameters_are_set_behind_their_cell():
 
 @by_name
 def test_plain_cells(path):
-    """No classes, no long functions or cells: what is reusable is in the package."""
+    """No classes, no long functions or cells, few imports: what is reusable is in the package."""
+    trees = []
     for source in code(path):
-        assert len(source.splitlines()) <= 25, source
-        for node in ast.walk(ast.parse(source)):
-            assert not isinstance(node, ast.ClassDef)
-            if isinstance(node, ast.FunctionDef):
-                assert node.end_lineno - node.lineno < 15, node.name
+        assert len(source.splitlines()) <= 20, source
+        trees += ast.walk(ast.parse(source))
+    assert not any(isinstance(node, ast.ClassDef) for node in trees)
+    functions = [node for node in trees if isinstance(node, ast.FunctionDef)]
+    assert [node.name for node in functions if node.end_lineno - node.lineno >= 15] == []
+    assert sum(isinstance(node, ast.Import | ast.ImportFrom) for node in trees) <= 4
 
 
 @by_name
@@ -206,7 +212,23 @@ def test_formulas_are_checked_and_predictions_asked(path):
             assert nxt.cell_type == "code" and "answer = ..." in nxt.source and "check(answer)" in nxt.source
             predictions += 1
     assert predictions >= 3
-    assert cells[0].source.startswith(f"# {path.stem[:2]} · ") and "?**" in cells[0].source  # begins with a question
+
+
+@by_name
+def test_all_begin_and_end_alike(path):
+    """With a question, what it needs and how long it takes; and with the answers, and what people asked."""
+    first, *_, last = (cell.source for cell in read(path).cells)
+    assert first.startswith(f"# {path.stem[:2]} · ") and "?**" in first
+    parts = ("**You need**", "**Time**", "**Afterwards you can answer**")
+    assert [part for part in parts if part not in first] == []
+    parts = ("## What you can answer now", "## Questions people ask", *["Next:"][: path != NOTEBOOKS[-1]])
+    assert [part for part in parts if part not in last] == []
+
+
+@lessons
+def test_an_exercise_has_hints_in_two_steps(path):
+    hinted = [cell for cell in read(path).cells if solution_of(cell) and cell.source.count("<summary>Hint ") == 2]
+    assert hinted and all("Hint 1" in cell.source and "Hint 2" in cell.source for cell in hinted)
 
 
 def test_every_lesson_leads_to_the_next():
@@ -221,7 +243,7 @@ def test_the_map_names_every_notebook():
     readme, gallery = ((ROOT / folder / "README.md").read_text() for folder in (".", "notebooks"))
     assert [path.name for path in NOTEBOOKS if f"](notebooks/{path.name})" not in readme] == []
     assert [path.name for path in NOTEBOOKS if f"]({path.name})" not in gallery] == []
-    assert [path.name for path in NOTEBOOKS if f"images/lesson_{path.stem[:2]}.webp" not in gallery] == []
+    assert [path.name for path in NOTEBOOKS if f"images/lessons/{path.stem[:2]}_" not in gallery] == []
 
 
 # ---- the pages -----------------------------------------------------------------------------------------------------
