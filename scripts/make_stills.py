@@ -27,7 +27,9 @@ WINDOW = WIDTH + 55  # its margins and its scroll bar take the rest
 LETTERS = {"DejaVuSans": "letters", "DejaVuSans-Bold": "letters", "DejaVuSansMono": "code"}  # file -> its name in pages
 LIMIT = 1.0  # of `difference`: an older picture has more
 SLIDERS = {  # picture -> the name of a slider and the step where it stands; all others stay as they are at first
-    "03_0": ("Frame", 9),
+    "03_0": ("Frame", 17),  # the first of the second chunk
+    "03_2": ("Frame", 6),  # between two frames that are kept
+    "03_7": ("Frame", 5),
     "05_0": ("Frame", 8),
     "10_1": ("from noise to clip", 5),
 }
