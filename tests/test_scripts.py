@@ -45,3 +45,23 @@ def test_halves_of_finished_runs_become_the_sets(tmp_path, capsys, monkeypatch):
         for half, source in (("spatial", spatial), ("temporal", trained[name])):
             stored = getattr(made, half).state_dict()
             assert all(torch.equal(stored[key], value.half().float()) for key, value in source.state_dict().items())
+
+
+def test_losses_are_compared(monkeypatch, capsys):
+    """The decoder's sensitivities and every loss, on few small clips."""
+    try_losses = script("try_losses")
+    for name, value in {"TRAINED": range(6), "HELD_OUT": range(6, 8), "FRAMES": 5, "SIZE": 16}.items():
+        monkeypatch.setattr(try_losses, name, value)
+    try_losses.main(["--steps", "2", "--seeds", "3"])
+    lines = capsys.readouterr().out.splitlines()
+    names = ["2D", "line", *(f"{name}, seed 3" for name in try_losses.LOSSES)]
+    assert [line.partition(":")[0] for line in lines] == names
+    assert "2D: 0.000, " in lines[0] and len({line.partition(":")[2] for line in lines}) == len(lines)
+
+
+def test_a_number_weighs_what_it_does_to_pixels():
+    """The square of J' v, on average over signs v, is the diagonal of J' J: known for a decoder that is a matrix."""
+    try_losses = script("try_losses")
+    spatial = SimpleNamespace(decode=lambda z: SimpleNamespace(sample=z * torch.tensor([[3.0], [0.5]])))
+    found = [part.square() for part in try_losses.pulled_back(spatial, torch.zeros(2, 2, 4), 0)]
+    assert all(torch.equal(part, torch.tensor([[[9.0] * 4, [0.25] * 4]])) for part in found)
