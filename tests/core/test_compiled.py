@@ -96,7 +96,8 @@ def test_export_for_other_heights_and_widths_and_batches(strict):
 
 @pytest.mark.slow
 def test_inductor():
-    vae, x = small_vae(micro_frame_size=5), torch.rand(1, 3, 6, 16, 16)  # two chunks, and two calls of the 2D half
+    # two chunks and two calls of the 2D half, alike: each other size would be as many kernels more
+    vae, x = small_vae(micro_frame_size=4), torch.rand(1, 3, 8, 16, 16)
     torch.testing.assert_close(torch.compile(vae)(x).sample, vae(x).sample)
 
 

@@ -90,7 +90,7 @@ def test_empty_frames_of_allegro():
 @torch.no_grad()
 def test_tiles_of_allegro():
     """Of three tiles: what the first and the last frame, and the first and the last latent, reach and do not reach."""
-    family, codec, x = FAMILIES["allegro"], codec_of(tiny("allegro")), clip("allegro", 56)
+    family, codec, x = FAMILIES["allegro"], codec_of(tiny_model("allegro")), clip("allegro", 56).float()
     timeline, z = family.timeline(56), codec.encode(x)
     y = codec.decode(z, 56)
     for at in (0, -1):
