@@ -26,6 +26,12 @@ WIDTH = 700  # pixels of a picture, at most
 WINDOW = WIDTH + 55  # its margins and its scroll bar take the rest
 LETTERS = {"DejaVuSans": "letters", "DejaVuSans-Bold": "letters", "DejaVuSansMono": "code"}  # file -> its name in pages
 LIMIT = 1.0  # of `difference`: an older picture has more
+# The heights of lines are no whole pixels, so the text above would blur a viewer more or less
+TO_A_WHOLE_PIXEL = """(viewer) => {
+  Object.assign(viewer.style, { position: "relative", top: 0 });
+  const y = viewer.getBoundingClientRect().top + scrollY;
+  viewer.style.top = `${Math.ceil(y) - y}px`;
+}"""
 SLIDERS = {  # picture -> the name of a slider and the step where it stands; all others stay as they are at first
     "03_0": ("Frame", 17),  # the first of the second chunk
     "03_2": ("Frame", 6),  # between two frames that are kept
@@ -74,6 +80,7 @@ def photograph(page: Page, name: str) -> Image.Image:
             slider, step = SLIDERS[name]
             shown.locator(f"input[aria-label='{slider}']").fill(str(step))
             page.evaluate("document.activeElement.blur()")
+        shown.evaluate(TO_A_WHOLE_PIXEL)
         picture = Image.open(io.BytesIO(shown.screenshot()))
     picture = picture.convert("RGB")
     if picture.width <= WIDTH:
