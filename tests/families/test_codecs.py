@@ -17,6 +17,7 @@ import pytest
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 
+from tests.helpers import small_vae
 from vae_lab import to_frames, to_tensor
 from vae_lab.families import FAMILIES, codec_of, family_of, tiny_model
 from vae_lab.probes import probe
@@ -173,6 +174,14 @@ def test_what_a_record_is_wrong_about_is_said():
         codec = codec_of(getattr(diffusers, family.class_name)(**{**family.tiny, **changes}).eval())
         with pytest.warns(match=f"is no {family.name} as the lab knows it, .*({reason})"):
             assert codec.family is None
+
+
+@pytest.mark.parametrize("halved", [(False, False), (True, False), (True, True, True)])
+def test_a_lab_model_of_another_ratio_is_no_family_and_no_mistake(halved, recwarn):
+    temporal = dict(temporal_downsample=halved, channel_multipliers=(1,) * (len(halved) + 1))
+    codec = codec_of(small_vae(temporal=temporal))
+    assert codec.family is None and codec.temporal_ratio == 2 ** sum(halved) and not recwarn
+    assert codec_of(small_vae()).family.name == "Open-Sora 1.2"
 
 
 @pytest.mark.parametrize("name", ["hunyuanvideo", "cogvideox"])
