@@ -1,5 +1,6 @@
 """The viewers in a live JupyterLab, in a real Chromium."""
 
+import json
 import re
 import shlex
 import shutil
@@ -140,7 +141,8 @@ def test_start_here_plays_under_the_keys(run_all):
     page.wait_for_selector(".vae-lab[data-ready=true]", timeout=120_000)
     frames = read_video(ROOT / "data" / "astronaut.mp4", num_frames=18, size=(128, 128)).frames
     viewer.locator("canvas").first.click()
-    cell = active_cell(page)
+    cell, count = active_cell(page), page.locator(".jp-Notebook .jp-Cell").count()
+    assert count == len(json.loads((ROOT / "notebooks" / "00_start_here.ipynb").read_text("utf-8"))["cells"])
     for key, t in (
         ("ArrowRight", 1),
         ("ArrowRight", 2),
@@ -155,7 +157,7 @@ def test_start_here_plays_under_the_keys(run_all):
     page.keyboard.press("Home")
     for key in ("j", "d", "d", "a", "ArrowDown"):  # JupyterLab's own keys stay out of it
         page.keyboard.press(key)
-    assert active_cell(page) == cell and page.locator(".jp-Notebook .jp-Cell").count() == 12
+    assert active_cell(page) == cell and page.locator(".jp-Notebook .jp-Cell").count() == count
     viewer.locator("button:text-is('2D only')").click()
     assert "difference ×4: 2D only" in viewer.locator("figcaption").all_inner_texts()
     page.keyboard.press(" ")
