@@ -13,8 +13,9 @@ parser.add_argument(
 parser.add_argument("--out", type=Path, default=Path("out/bench.json"), help="default: out/bench.json")
 args = parser.parse_args()
 long = ["--long"] if args.long else []
-runs = [(models, long), (gpu, []), (phases, []), (plans, [])]  # models first: it measures memory before
-if args.long:  # anything is computed
+# models first: it measures memory before anything is computed
+runs = [(models, long), (gpu, []), (phases, []), (plans, [])]
+if args.long:
     runs += [(phases, ["--frames", "1000"]), (frames, []), (cached_latents, []), (streaming, []), (reading, [])]
 else:
     runs += [(cached_latents, ["--rounds", "3", "--steps", "3"]), (streaming, ["--rounds", "3", "--lengths"])]

@@ -13,8 +13,8 @@ from vae_lab.lessons import (
     model_cost,
     moved,
     nearest_kept,
+    noise_clip,
     outputs_that_differ,
-    random_clip,
     seconds_of,
 )
 
@@ -50,7 +50,7 @@ def test_bars_have_names_once_if_they_are_the_same():
 
 def test_lengths():
     assert nearest_kept("mochi", 17) == 19 and nearest_kept("vidtok", 33) == 32 and nearest_kept("wan 2.1", 19) == 17
-    assert random_clip("kandinsky 6 sr", 17).shape == (1, 3, 17, 32, 32)
+    assert noise_clip("kandinsky 6 sr", 17).shape == (1, 3, 17, 32, 32)
     back = {"wan 2.1": "17", "kvae": "-", "open-sora 1.2": "20", "allegro": "black", "kandinsky 6 sr": "21"}
     assert {name: frames_back(name, 20) for name in back} == back
 
@@ -72,7 +72,7 @@ def test_steps_and_moved_frames_of_a_causal_convolution():
 def test_latents_of_bits_are_numbers():
     codec = codec_of(tiny_model("magvit-v2"))
     with torch.no_grad():
-        assert encoded(codec, random_clip("magvit-v2", 5)).unique().numel() > 2
+        assert encoded(codec, noise_clip("magvit-v2", 5)).unique().numel() > 2
 
 
 def test_the_league_puts_the_best_first():
@@ -80,7 +80,7 @@ def test_the_league_puts_the_best_first():
     torch.manual_seed(0)
     with torch.no_grad():
         codecs = {name: codec_of(tiny_model(name)) for name in names}
-        table = league(codecs, {name: random_clip(name, 33) for name in names})
+        table = league(codecs, {name: noise_clip(name, 33) for name in names})
     assert table.index[0] == "EasyAnimate" and table.loc["EasyAnimate"].eq(True).all()
     row = table.loc["Open-Sora 1.2"].to_dict()
     assert [name for name, value in row.items() if value] == ["cut at 17"]

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from tests.helpers.lessons import check_of
-from vae_lab.lessons.quiz import Question, choice, extremes, same
+from vae_lab.lessons.quiz import Question, choice, extremes, is_close, same, shape_of
 
 
 def test_answers_of_the_wrong_kind():
@@ -62,3 +62,11 @@ def test_extremes_are_the_first_of_equal_values():
 
 def test_a_right_answer_is_never_taken_for_a_mistake():
     assert Question(0, "Yes.", "No.", [(0, "The opposite end.")]).check(0).message == "Yes."
+
+
+def test_tensors_are_compared_whatever_the_answer_is():
+    right = torch.tensor([[1.0, 2.0]])
+    assert is_close(right + 5e-5, right) and is_close(right.double(), right) and not is_close(right + 2e-4, right)
+    for wrong in (right[0], right.to("meta"), None, "text", [1.0, 2.0], right.new_tensor([[1.0, float("nan")]])):
+        assert not is_close(wrong, right)
+    assert (shape_of(right), shape_of(None), shape_of(right.to("meta"))) == ("(1, 2)", "NoneType", "(1, 2)")

@@ -116,10 +116,14 @@ def _is_ltx_095(config: Mapping[str, Any]) -> bool:
     return str(next(iter(config.get("down_block_types", ())), "")).startswith("LTXVideo095")
 
 
-def _halves_time_twice(config: Mapping[str, Any], norm: str | None = None) -> bool:
-    """Whether a VideoVAE makes one latent frame of four frames, as its records say, and has this norm (None: any)."""
-    temporal = config.get("temporal_config") or {}
-    return sum(temporal.get("temporal_downsample", (True, True))) == 2 and norm in (None, temporal.get("norm", "group"))
+def _temporal(config: Mapping[str, Any], name: str, default: Any) -> Any:
+    """An entry of the config of a VideoVAE's temporal half."""
+    return (config.get("temporal_config") or {}).get(name, default)
+
+
+def _halves_time_twice(config: Mapping[str, Any]) -> bool:
+    """Whether a VideoVAE makes one latent frame of four frames, as its records say."""
+    return sum(_temporal(config, "temporal_downsample", (True, True))) == 2
 
 
 def _sees_later(config: Mapping[str, Any], default: bool = False) -> bool:
@@ -187,7 +191,7 @@ for family in (
         Law("5 * (T // 17) + ceil((T % 17) / 4)", open_sora_frames, None),
         4, 8, 4, STACK,
         source="Open-Sora v1.2.0, opensora/models/vae/vae.py, VideoAutoencoderPipeline",
-        matches=lambda config: _halves_time_twice(config, "group"),
+        matches=lambda config: _halves_time_twice(config) and _temporal(config, "norm", "group") == "group",
         chunk=17, first_frame="shares its latent with 3 frames of zeros in chunks of 4k + 1", time_padding="zeros",
         norm="group norm over time", encoder_sees=in_chunks(17, CLIP), decoder_sees=in_chunks(17, CLIP),
         still_exact=False, image_is_first_latent=False, scaling="(z - shift) / scale, one number a channel",
@@ -198,7 +202,7 @@ for family in (
         Law("5 * (T // 17) + ceil((T % 17) / 4)", open_sora_frames, None),
         4, 8, 4, {**STACK, "temporal_config": {**STACK["temporal_config"], "norm": "frame_group"}},
         source="vae_lab/video_vae.py, VideoVAE with norm frame_group", parameters=(178.58, 214.76, 393.34),
-        matches=lambda config: _halves_time_twice(config), chunk=17,
+        matches=_halves_time_twice, chunk=17,
         encoder_sees=in_chunks(17, PAST), decoder_sees=in_chunks(17, PAST),
         first_frame="shares its latent with 3 frames of zeros in chunks of 4k + 1", time_padding="zeros",
         still_exact=False, scaling="(z - shift) / scale, one number a channel", calling="decode(z, num_frames)",

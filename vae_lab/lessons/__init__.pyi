@@ -10,8 +10,8 @@ from .lesson_09_families import league as league
 from .lesson_09_families import model_cost as model_cost
 from .lesson_09_families import moved as moved
 from .lesson_09_families import nearest_kept as nearest_kept
+from .lesson_09_families import noise_clip as noise_clip
 from .lesson_09_families import outputs_that_differ as outputs_that_differ
-from .lesson_09_families import random_clip as random_clip
 from .lesson_09_families import seconds_of as seconds_of
 from .lesson_10_generation import drawn_clips as drawn_clips
 from .lesson_10_generation import grain as grain

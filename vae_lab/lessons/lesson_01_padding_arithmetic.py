@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from .. import shapes
 from ..causal_conv import CausalConv3d
-from .quiz import FunctionQuestion, Question, Questions, Verdict, agrees_with
+from .quiz import FunctionQuestion, Question, Questions, Verdict, agrees_with, is_close, shape_of
 
 PADDING = {"time": (2, 0), "height": (1, 1), "width": (3, 3)}  # (in front, behind) for time=2, height=1, width=3
 
@@ -65,16 +65,10 @@ def _judge_convolution(call: Callable) -> Verdict:
             right = conv(x)
         words = f"kernel {kernel_size}, stride {stride}, dilation {dilation}, {frames} frames"
         result = call(words, x, conv.conv.weight.detach().clone(), stride, dilation)
-        if not isinstance(result, torch.Tensor) or result.shape != right.shape:
-            shape = tuple(result.shape) if isinstance(result, torch.Tensor) else type(result).__name__
-            return Verdict(
-                False, f"{words}: the result is {shape}, but it should be {tuple(right.shape)}. How much padding?"
-            )
-        try:
-            close = torch.allclose(result, right, atol=1e-4)
-        except Exception:  # any dtype, any device
-            close = False
-        if not close:
+        if shape_of(result) != shape_of(right):
+            wrong = f"{words}: the result is {shape_of(result)}, but it should be {shape_of(right)}."
+            return Verdict(False, f"{wrong} How much padding?")
+        if not is_close(result, right):
             return Verdict(
                 False, f"{words}: the shape is right, the values are not. On which side, and what, do you pad?"
             )

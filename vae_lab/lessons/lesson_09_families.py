@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..families.codec import Codec
 
 EQUAL = 1e-3  # of the largest value: more than float32 rounds, far less than what is not equal
-_STILL = {"cogvideox": True, "wan 2.1": False, "minimax-h3": False, "hunyuanvideo 1.5": False, "mochi": True}
+_TRIED = ("cogvideox", "wan 2.1", "minimax-h3", "hunyuanvideo 1.5", "mochi")
 _OPEN_SORA, _MINIMAX, _WAN = (FAMILIES[name] for name in ("open-sora 1.2", "minimax-h3", "wan 2.1"))
 _FACTORS = 1.15258426, 0.7  # CogVideoX-2B and 5B: their config.json on the Hub
 
@@ -83,7 +83,7 @@ def encoded(codec: "Codec", x: Tensor) -> Tensor:
     return getattr(posterior, "raw", posterior.mode())
 
 
-def random_clip(family: str, num_frames: int) -> Tensor:
+def noise_clip(family: str, num_frames: int) -> Tensor:
     """Return a clip of noise in [-1, 1], of the nearest length that the family keeps, two cells or 16 pixels wide."""
     side = 2 * max(8, family_named(family).spatial_ratio)
     return torch.rand(1, 3, nearest_kept(family, num_frames), side, side) * 2 - 1
@@ -168,19 +168,19 @@ def _law_hint(num_frames: int) -> str:
 
 
 def _judge_still_test(call: Callable) -> Verdict:
-    for name, still in _STILL.items():
+    for name in _TRIED:
         record, codec = FAMILIES[name], codec_of(tiny_model(name))
-        picture = random_clip(name, 17)[:, :, :1]
+        picture = noise_clip(name, 17)[:, :, :1]
         length = nearest_kept(name, 33)
         words = f"a small {record.name}, {length} frames"
         with torch.no_grad():
             result = call(words, lambda x, codec=codec: encoded(codec, x), picture, length)
         if not isinstance(result, bool):
             return Verdict(False, f"{words}: your function must return True or False; bool(...) makes one of a tensor.")
-        if result != still:
-            how = "all equal but for rounding" if still else "not equal: the padding is seen"
+        if result != record.still_exact:
+            how = "all equal but for rounding" if record.still_exact else "not equal: the padding is seen"
             return Verdict(False, f"{words}: your function says {result}, but the latents are {how}.")
-    return Verdict(True, f"Right for all {len(_STILL)} models: {', '.join(FAMILIES[name].name for name in _STILL)}.")
+    return Verdict(True, f"Right for all {len(_TRIED)} models: {', '.join(FAMILIES[name].name for name in _TRIED)}.")
 
 
 def _first_moved(latent: int) -> Question:

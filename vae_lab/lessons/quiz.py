@@ -130,6 +130,19 @@ def same(answer: Any, right: Any) -> bool:
         return False
 
 
+def is_close(answer: Any, right: Any, atol: float = 1e-4) -> bool:
+    """Whether an answer is a tensor of the right shape, and its values are right but for rounding."""
+    try:
+        return answer.shape == right.shape and bool(((answer - right).abs() <= atol).all())
+    except Exception:  # an answer may be anything: of another type, on the meta device
+        return False
+
+
+def shape_of(answer: Any) -> str:
+    """The shape of a tensor, or the type of anything else."""
+    return str(tuple(answer.shape)) if hasattr(answer, "shape") else type(answer).__name__
+
+
 def choice(right: str, options: Sequence[str], why: str, hint: str) -> Question:
     """A question whose answer is one of a few words; hint: for the other words."""
     words = ", ".join(f'"{option}"' for option in options[:-1])
