@@ -1,11 +1,13 @@
 """The questions of notebook 02: sizes. Right answers and many known mistakes come from `shapes`."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 
 from .. import shapes
 from ..families.codec import tiny_model
+from ..video_vae import VideoVAE
 from .quiz import FunctionQuestion, Question, Questions, Verdict, agrees_with, is_close
 
 
@@ -13,7 +15,8 @@ def _judge_decoding(call: Callable) -> Verdict:
     """Try the reader's decode(half, z, num_frames) against a tiny VideoVAE with chunks of 17 frames."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        vae, lengths = tiny_model("open-sora 1.2"), (17, 16, 18, 34, 35, 50)
+        vae = cast(VideoVAE, tiny_model("open-sora 1.2"))
+        lengths = (17, 16, 18, 34, 35, 50)
         for num_frames in lengths:
             z = torch.randn(1, 4, shapes.latent_frames(num_frames), 2, 2)
             right = vae.decode_spatial_latent(z, num_frames).sample
