@@ -109,3 +109,11 @@ def test_frames_compares_batches_and_tiles(capsys, monkeypatch):
     assert [row["ratio"][0] > 0 for row in rows[:2]] == [True, True] and "1 frames a call" in printed
     whole, tiled = rows[2:]
     assert whole["largest_difference"] == 0 < tiled["largest_difference"] and whole["psnr"] > 20
+
+
+def test_errors_are_the_mean_of_several_clips(monkeypatch):
+    half, way, clip = small_vae().temporal, ("straightforward",), models.clip
+    one, four = (models.errors(half, "temporal", way, clips) for clips in (1, 4))
+    monkeypatch.setattr(models, "clip", lambda *arguments, seed: clip(*arguments, seed=0))
+    assert models.errors(half, "temporal", way, 4)["straightforward"] == pytest.approx(one["straightforward"])
+    assert four != one

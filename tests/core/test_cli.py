@@ -48,6 +48,20 @@ def refused(capsys, *arguments) -> str:
 # ---- reconstruct ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("policy", "spins"), [(None, "5000"), ("PASSIVE", None)])
+def test_how_threads_wait_is_said_before_torch_begins(policy, spins):
+    """torch's OpenMP reads it once, when it is loaded. Whoever has chosen a policy keeps it."""
+    code = """import os, sys
+from vae_lab.__main__ import main
+assert main(["reconstruct", "a.mp4", "out", "--fast", "F4", "--device", "cuda"]) == 2
+print(os.environ.get("GOMP_SPINCOUNT"), "torch" in sys.modules)"""
+    chosen = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    environment = {name: value for name, value in os.environ.items() if name not in chosen}
+    environment |= {"OMP_WAIT_POLICY": policy} if policy else {}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout.split() == [str(spins), "False"], run.stderr
+
+
 def test_reconstruct_writes_everything_and_measures_what_it_says(clip, tmp_path, capsys):
     out = tmp_path / "out"
     with pytest.warns(UserWarning, match="frames of 20x35 are stored as 20x36"):
