@@ -1,48 +1,77 @@
-"""The released halves on a CUDA device, if there is one: float32, bfloat16, channels-last, compiled, as CUDA graphs.
+"""The released model on a CUDA device, if there is one: float32, TF32, bfloat16, channels-last, compiled, CUDA graphs.
 
-Milliseconds of encoding and decoding together, median of the rounds, and times the speed of float32.
+Milliseconds of encoding and decoding by the device's own clock: median (least to largest) of rounds in turn, and times
+the speed of the straightforward way (`measuring.straightforward`) in float32. Errors are the largest difference from
+float64 of what comes back, as a fraction of the largest value. Peaks are above what the device holds before, weights
+included. The first call is in seconds, and compiles.
 """
 
 import argparse
 import statistics
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from .models import clip, make
+from .models import clip, make, within
 
-SIZES = {"temporal": (17, 32, 32), "spatial": (4, 256, 256)}
-
-
-def ways(part: str, model: str, size: tuple[int, int, int], device: str) -> dict[str, Callable[[], Any]]:
-    """Name -> a function that encodes and decodes on the device."""
-    three = torch.channels_last_3d if part == "temporal" else torch.channels_last
-
-    def way(dtype: torch.dtype, last: bool = False, mode: str | None = None) -> Callable[[], Any]:
-        vae, x = make(part, model).to(device, dtype), clip(part, size).to(device, dtype)
-        if last:
-            vae = vae.to(memory_format=three)
-            x = x.to(memory_format=torch.channels_last_3d)
-
-        def run(x: torch.Tensor) -> torch.Tensor:
-            z = vae.encode(x).latent_dist.mode()
-            return vae.decode(z).sample
-
-        compiled = torch.compile(run, mode=mode) if mode else run
-        return lambda: compiled(x)
-
-    half = torch.bfloat16
-    return {
-        "float32": way(torch.float32),
-        "bfloat16": way(half),
-        "bfloat16, channels-last": way(half, True),
-        "bfloat16, compiled": way(half, mode="default"),
-        "bfloat16, CUDA graphs": way(half, mode="reduce-overhead"),
-    }
+SIZES = {"temporal": (17, 32, 32), "spatial": (4, 256, 256), "stack": (17, 256, 256)}
+HALF = torch.bfloat16
 
 
-@torch.no_grad()
+class Way(NamedTuple):
+    """How a model runs."""
+
+    dtype: torch.dtype = torch.float32
+    within: str = "exact"  # a way of `models`
+    tf32: bool = False  # whether convolutions round to 10 bits, torch's default
+    channels_last: bool = False
+    micro_batch_size: int | None = 4  # of the 2D half
+    compiled: str | None = None  # torch.compile's mode
+
+
+WAYS = {
+    "straightforward, float32": Way(within="straightforward"),
+    "float32": Way(),
+    "TF32": Way(tf32=True),
+    'fast("bf16")': Way(within="bf16", tf32=True),
+    "bfloat16": Way(HALF),
+    "bfloat16, all frames a call": Way(HALF, micro_batch_size=None),
+    "bfloat16, channels-last": Way(HALF, channels_last=True),
+    "bfloat16, compiled": Way(HALF, compiled="default"),
+    "bfloat16, channels-last, compiled": Way(HALF, channels_last=True, compiled="default"),
+    "bfloat16, CUDA graphs": Way(HALF, compiled="reduce-overhead"),
+}
+
+
+def round_trip(way: Way, vae: Any, x: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Return a function that encodes and decodes x, after vae has become what the way asks for."""
+    vae, x = vae.to(x.device, way.dtype), x.to(way.dtype)
+    if way.channels_last:
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        for module in vae.modules():
+            if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d):
+                two = isinstance(module, torch.nn.Conv2d)
+                module.to(memory_format=torch.channels_last if two else torch.channels_last_3d)
+    for module in vae.modules():
+        if "micro_batch_size" in getattr(module, "config", ()):
+            module.register_to_config(micro_batch_size=way.micro_batch_size)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        z = vae.encode(x).latent_dist.mode()
+        return vae.decode(z, num_frames=x.shape[2]).sample
+
+    call, used = torch.compile(run, mode=way.compiled, dynamic=False) if way.compiled else run, within(vae, way.within)
+
+    def call_so() -> torch.Tensor:
+        torch.backends.cudnn.allow_tf32 = way.tf32
+        with torch.no_grad(), used():
+            return call(x)
+
+    return call_so
+
+
 def milliseconds(run: Callable[[], Any]) -> float:
     """By the device's own clock."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -53,27 +82,70 @@ def milliseconds(run: Callable[[], Any]) -> float:
     return begin.elapsed_time(end)
 
 
-def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
+def peak(run: Callable[[], Any]) -> float:
+    """MiB above what the device holds before."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def measured(part: str, ways: dict[str, Way], rounds: int) -> list[dict[str, Any]]:
+    """A row for each way."""
+    x = clip(part, SIZES[part], torch.float64).cuda()
+    truth = round_trip(Way(torch.float64), make(part, "released", "cuda"), x)()
+    runs, rows = {}, []
+    for name, way in ways.items():
+        runs[name] = run = round_trip(way, make(part, "released", "cuda"), x)
+        begin = time.perf_counter()
+        error = float((run().double() - truth).abs().max() / truth.abs().max())
+        first = time.perf_counter() - begin
+        run()  # CUDA graphs are recorded in the second call
+        row = dict(
+            part=part, size="x".join(map(str, SIZES[part])), way=name, error=error, first_s=first, peak=peak(run)
+        )
+        rows.append(row)
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(-1, rounds):
+        for name, run in runs.items():
+            took = milliseconds(run)
+            if number >= 0:
+                times[name].append(took)
+    base = statistics.median(times[next(iter(ways))])
+    for row in rows:
+        ms = [statistics.median(times[row["way"]]), min(times[row["way"]]), max(times[row["way"]])]
+        row.update(ms=ms, speed=base / ms[0])
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows of one part as text."""
+    layout = "  {:<34}{:>26}{:>7}{:>10}{:>10}{:>9}"
+    lines = [f"{rows[0]['part']}, released, {rows[0]['size']}"]
+    lines.append(layout.format("", "ms", "speed", "error", "peak MiB", "first s"))
+    for row in rows:
+        ms = "{:.2f} ({:.2f} to {:.2f})".format(*row["ms"])
+        cells = ms, f"{row['speed']:.2f}", f"{row['error']:.1e}", f"{row['peak']:.0f}", f"{row['first_s']:.1f}"
+        lines.append(layout.format(row["way"], *cells))
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args(argv)
     if not torch.cuda.is_available():
         print("no CUDA device: nothing measured")
         return {}
-    found: dict[str, dict[str, float]] = {}
-    for part, size in SIZES.items():
-        runs = ways(part, "released", size, "cuda")
-        times: dict[str, list[float]] = {name: [] for name in runs}
-        for number in range(-3, args.rounds):
-            for name, run in runs.items():
-                took = milliseconds(run)
-                if number >= 0:  # the first rounds compile and warm up
-                    times[name].append(took)
-        found[part] = {name: statistics.median(values) for name, values in times.items()}
-        for name, value in found[part].items():
-            speed = found[part]["float32"] / value
-            print(f"  {part} {'x'.join(map(str, size))}, {name:<24}{value:9.2f} ms, {speed:.2f} times the speed")
-    return found
+    device, rows = torch.cuda.get_device_name(), []
+    print(f"  {device}, torch {torch.__version__}")
+    for part in SIZES:
+        ways = {name: way for name, way in WAYS.items() if part != "stack" or not way.compiled}  # it would take minutes
+        ways = {name: way for name, way in ways.items() if part != "temporal" or way.micro_batch_size}
+        rows += (made := measured(part, ways, args.rounds))
+        print(table(made), flush=True)
+    return dict(device=device, rows=rows)
 
 
 if __name__ == "__main__":

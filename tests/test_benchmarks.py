@@ -81,17 +81,24 @@ def test_phases_times_a_reconstruction(capsys):
     assert "frames a second" in capsys.readouterr().out
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:TF32")  # of torch's compiler, at the first import
 def test_without_a_gpu_nothing_is_measured_on_it(capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu.main([]) == {} and "no CUDA device" in capsys.readouterr().out
+
+
+def test_what_a_gpu_would_run_gives_the_clip_back():
     small = small_vae(temporal=dict(norm="frame_group"), micro_frame_size=None)
-    halves = {"temporal": small.temporal, "spatial": small.spatial}
-    monkeypatch.setattr(gpu, "make", lambda part, _: copy.deepcopy(halves[part]))
-    for part, size in (("temporal", (5, 4, 4)), ("spatial", (2, 16, 16))):
-        runs = gpu.ways(part, "", size, "cpu")
-        with torch.no_grad():
-            assert [run().shape[2:] for name, run in runs.items() if "," not in name] == 2 * [size]
+    for vae, size in ((small.temporal, (5, 4, 4)), (small.spatial, (6, 16, 16)), (small, (5, 16, 16))):
+        x = models.clip("temporal" if vae is small.temporal else "spatial", size, torch.float64)
+        found = {
+            name: gpu.round_trip(way, copy.deepcopy(vae), x)()
+            for name, way in gpu.WAYS.items()
+            if way.within != "bf16" and not way.compiled
+        }
+        truth = gpu.round_trip(gpu.Way(torch.float64), copy.deepcopy(vae), x)()
+        for name, y in found.items():
+            assert y.shape == truth.shape and y.dtype == gpu.WAYS[name].dtype
+            assert (y - truth).abs().max() < (0.3 if y.dtype == torch.bfloat16 else 1e-5) * truth.abs().max(), name
 
 
 def test_plans_are_compared_with_what_happens(tmp_path, capsys, monkeypatch):

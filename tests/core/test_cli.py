@@ -126,10 +126,12 @@ def test_fast_modes_of_the_command_line_are_those_of_models(clip, tmp_path, caps
     for mode in MODES:
         assert build_parser().parse_args(["reconstruct", "a", "b", "--fast", mode]).fast == mode
     arguments = ["reconstruct", str(clip), str(tmp_path), "--fast"]
-    assert "--fast needs --device cpu, got 'cuda'" in refused(capsys, *arguments, "--device", "cuda")
+    assert "--fast F4 needs --device cpu, got 'cuda'; --fast bf16 does not" in refused(
+        capsys, *arguments, "--device", "cuda"
+    )
     message = "--fast cannot be used with lab-magvit: vae must be a SpatialVAE, a TemporalVAE or a VideoVAE"
     assert message in refused(capsys, *arguments, "--model", "lab-magvit")
-    assert "float32 weights on the CPU" in refused(capsys, *arguments, "--dtype", "float64")
+    assert "float32 weights on a CPU" in refused(capsys, *arguments, "--dtype", "float64")
 
 
 def test_names_with_dollars_and_braces(clip, tmp_path, capsys):

@@ -132,6 +132,8 @@ class Generator:
     ) -> Tensor:
         """Generate normalised latents (B, C, L, h, w), one clip for each prompt. Equal arguments give equal bits.
 
+        They are computed where the transformer is; it and the VAE may be on different devices.
+
         Args:
             num_steps, guidance, method, on_step: as in `rectified_flow.sample`.
             seed: see `noise`. noise: in place of the seed.
@@ -142,14 +144,15 @@ class Generator:
         Raises ValueError for unknown words, for a first frame that the generator cannot continue, and for what
         `rectified_flow.sample` refuses.
         """
-        y = embed(prompts, self.transformer.config.caption_channels)
+        device = next(self.transformer.parameters()).device
+        y = embed(prompts, self.transformer.config.caption_channels).to(device)
         guidance, nothing = finite("guidance", guidance), self.transformer.null_caption(len(y))
         if guidance != 1 and self.settings.caption_dropout == 0:
             raise ValueError(
                 f"guidance must be 1, got {guidance}: it compares with clips without a text, and this generator was "
                 "trained with a caption_dropout of 0"
             )
-        noise = self.noise(len(y), seed) if noise is None else self._checked("noise", noise)
+        noise = (self.noise(len(y), seed) if noise is None else self._checked("noise", noise)).to(device)
         if len(noise) != len(y):
             raise ValueError(f"noise must be for as many clips as there are prompts, {len(y)}, got {len(noise)}")
         keep = edit = None
@@ -159,7 +162,8 @@ class Generator:
                     "first_frame needs a generator that was trained with keep_first above 0 in its recipe; this one "
                     "has never seen a kept frame"
                 )
-            still = self.normalised(self.codec.encode(to_tensor(np.asarray(first_frame)[None])))
+            image = to_tensor(np.asarray(first_frame)[None]).to(self.codec.device)
+            still = self.normalised(self.codec.encode(image)).to(device)
             if still.shape[3:] != noise.shape[3:]:
                 raise ValueError(
                     f"first_frame must be {self.settings.size} pixels high and wide, got {first_frame.shape[:2]}"
@@ -194,7 +198,7 @@ class Generator:
         prompts, noise = prompts_of(prompts), options.pop("noise", None)
         noise = self.noise(len(prompts), options.pop("seed", 0)) if noise is None else noise
         self.sample(prompts, num_steps, noise=noise, on_step=keep, **options)
-        return FlowPath(timesteps, torch.stack([noise, *points]), torch.stack(velocities))
+        return FlowPath(timesteps, torch.stack([noise.to(points[0].device), *points]), torch.stack(velocities))
 
     def generate(self, prompts: Sequence[Prompt | str], num_steps: int = STEPS, **options: Any) -> list[np.ndarray]:
         """Generate a clip, uint8 (T, H, W, 3), for each prompt; options as in `sample`."""
@@ -203,13 +207,14 @@ class Generator:
     @torch.no_grad()
     def decode(self, z: Tensor) -> list[np.ndarray]:
         """Decode normalised latents (B, C, L, h, w) to clips, each uint8 (T, H, W, 3)."""
-        z = (self._checked("z", z) * self._std + self._mean).to(self.codec.dtype)
+        z = self._checked("z", z)
+        z = (z * self._std.to(z.device) + self._mean.to(z.device)).to(self.codec.device, self.codec.dtype)
         clips = [self.codec.decode(part, self.settings.num_frames) for part in z.split(BATCH)]
         return [to_frames(clip[None]) for part in clips for clip in part]
 
     def normalised(self, z: Tensor) -> Tensor:
         """Normalise raw latents (B, C, L, h, w) of the VAE by the statistics of the training clips."""
-        return (z - self._mean) / self._std
+        return (z - self._mean.to(z.device)) / self._std.to(z.device)
 
     @property
     def _size(self) -> dict[str, Any]:

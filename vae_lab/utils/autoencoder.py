@@ -78,12 +78,13 @@ class Autoencoder(PlainKeys, AutoencoderMixin):
     def fast(self, mode: str = "F4") -> Fast:
         """Compute large convolutions in less time and with more rounding, within `with vae.fast():`.
 
-        mode: "F4", "F2" or "bf16" (`utils.fast.MODES`), with errors of up to 1e-5, 3e-6 and 3e-2 of the largest value.
+        mode: "F4", "F2" or "bf16" (`utils.fast.MODES`), with errors of up to 1e-5, 3e-6 (5e-6 without AVX-512)
+          and 3e-2 of the largest value. On a CUDA device, "bf16" alone.
         Gradients are refused within it; other threads, copies of the model and compiled code compute as usual.
         `fast = vae.fast()` can be entered more than once, and then transforms weights only once.
 
-        Raises ValueError as `Fast` does: for training mode, weights that are not float32 on the CPU, and bf16 without
-        a processor that has it.
+        Raises ValueError as `Fast` does: for training mode, weights that are not float32 on a CPU or on one CUDA
+        device, and bf16 without a processor or a device that has it.
         """
         return Fast(self, mode)
 

@@ -106,19 +106,24 @@ def _by_shortcut(conv: Conv2d | Conv3d, x: Tensor, front: int = 0) -> Tensor | N
 
 
 def onednn_takes(x: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN's operator can be called: on float32 on a CPU, and only if nothing but autograd follows x.
+    """Whether oneDNN's operator can be called: for what is `plain`, on a CPU."""
+    backend = torch.backends.mkldnn  # which compilers must not meet: they are found first
+    return plain(x, weight) and x.device.type == "cpu" and backend.is_available() and bool(backend.enabled)
+
+
+def plain(x: Tensor, weight: Tensor) -> bool:
+    """Whether x and the weight are float32 on a CPU or one CUDA device, and nothing but autograd follows x.
 
     Compilers, autocast, forward-mode derivatives and what counts operations know only torch's convolution.
     """
     return (
         not torch.compiler.is_compiling()
-        and x.device.type == weight.device.type == "cpu"
+        and x.device == weight.device
+        and x.device.type in ("cpu", "cuda")
         and x.dtype == weight.dtype == torch.float32
         and type(x) is Tensor
-        and torch.backends.mkldnn.is_available()
-        and bool(torch.backends.mkldnn.enabled)
         and not torch.jit.is_tracing()
-        and not torch.is_autocast_enabled("cpu")
+        and not torch.is_autocast_enabled(x.device.type)
         and not torch._C._len_torch_dispatch_stack()
         and torch._C._functorch.peek_interpreter_stack() is None
         and forward_ad.unpack_dual(x).tangent is None

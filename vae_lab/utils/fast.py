@@ -17,7 +17,7 @@ from diffusers.models import resnet
 from torch import Tensor, nn
 
 from .checks import check_one_of
-from .convolutions import Conv2d, Conv3d, Shortcut, onednn_takes, shortcuts
+from .convolutions import Conv2d, Conv3d, Shortcut, onednn_takes, plain, shortcuts
 from .upsampling import Upsample2D
 from .winograd import kernel_at_points, winograd
 from .wrapping import unwrapped
@@ -38,11 +38,13 @@ class Mode(NamedTuple):
 MODES: Mapping[str, Mode] = MappingProxyType(
     {
         "F4": Mode("Winograd's F(4, 3)", 1e-5, 4, 128),
-        "F2": Mode("Winograd's F(2, 3)", 3e-6, 2, 128),
+        "F2": Mode("Winograd's F(2, 3)", 3e-6 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 5e-6, 2, 128),
         "bf16": Mode("bfloat16", 3e-2, None, 16),
     }
 )
-"""Modes, by the name that `fast` takes. Errors are those of tests and of `python -m benchmarks.models`."""
+"""Modes, by the name that `fast` takes. Errors are those of tests and of `python -m benchmarks.models`.
+
+Without AVX-512, oneDNN adds products up in another order, which rounds more: F2 was seen with 4.0e-6 on AVX2."""
 
 
 class Fast:
@@ -51,9 +53,11 @@ class Fast:
     Transformed weights are kept from one use to the next, and freed with this object. They take 4 (F4), 1.8 (F2) or 0.5
     (bf16) times the memory of the weights themselves, and are made again if the weights change.
 
-    Raises ValueError for a model in training mode, one that is compiled, one whose weights are not float32 on the CPU,
-    and for bf16 on a processor that has no instructions for it. Without oneDNN on an x86 processor, nothing is faster:
-    a warning says so, and `mode` is None.
+    A model on a CUDA device has "bf16" alone.
+
+    Raises ValueError for a model in training mode, one that is compiled, one whose weights are not float32 on a CPU or
+    on one CUDA device, for F4 and F2 on a CUDA device, and for bf16 on a processor or a device that has no instructions
+    for it. Without oneDNN on an x86 processor, nothing is faster: a warning says so, and `mode` is None.
     """
 
     def __init__(self, vae: nn.Module, mode: str = "F4"):
@@ -61,14 +65,21 @@ class Fast:
         if mode not in getattr(vae, "fast_modes", ()):
             name = type(vae).__name__
             raise ValueError(f"vae must be a SpatialVAE, a TemporalVAE or a VideoVAE for fast mode, got a {name}")
-        _check_model(vae)
-        if mode == "bf16" and not has_bf16():
+        device = _checked_device(vae)
+        if device.type == "cuda":
+            if mode != "bf16":
+                raise ValueError(
+                    f'mode must be "bf16" on {device}, got "{mode}": only CPUs have Winograd\'s method here'
+                )
+            if not torch.cuda.is_bf16_supported(including_emulation=False):
+                raise ValueError(f'mode "bf16" needs a device that multiplies bfloat16, which {device} does not')
+        elif mode == "bf16" and not has_bf16():
             raise ValueError(
                 'mode must be "F4" or "F2" on this processor, got "bf16": without AVX-512 BF16 or AMX it would be '
                 "slower than float32"
             )
         self.mode: str | None = mode
-        if not has_onednn():
+        if device.type == "cpu" and not has_onednn():
             warnings.warn(
                 "fast mode needs oneDNN on an x86 processor, which this torch or machine does not have: results and "
                 "times are those without it",
@@ -117,16 +128,19 @@ def has_bf16() -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
-def _check_model(vae: nn.Module) -> None:
+def _checked_device(vae: nn.Module) -> torch.device:
     if unwrapped(vae) is not vae or any("_orig_mod" in module._modules for module in vae.modules()):
         raise ValueError("vae must not be compiled or wrapped in fast mode: compilers know only torch's convolution")
     if vae.training:
         raise ValueError("vae must be in eval mode for fast mode, got one in training mode: call vae.eval() first")
+    device = next(vae.parameters()).device
     for name, weight in vae.named_parameters():
-        if weight.dtype != torch.float32 or weight.device.type != "cpu":
+        if weight.dtype != torch.float32 or weight.device != device or device.type not in ("cpu", "cuda"):
             raise ValueError(
-                f"vae must have float32 weights on the CPU in fast mode, got {weight.dtype} on {weight.device}: {name}"
+                "vae must have float32 weights on a CPU or on one CUDA device in fast mode, got "
+                f"{weight.dtype} on {weight.device}: {name}"
             )
+    return device
 
 
 class _ResnetBlock2D(resnet.ResnetBlock2D):
@@ -164,7 +178,8 @@ class _Layer:
             raise ValueError("vae must be in eval mode for fast mode, got one in training mode: call vae.eval() first")
         if torch.is_grad_enabled() and (x.requires_grad or conv.weight.requires_grad):
             raise ValueError("fast mode computes no gradients: use torch.no_grad(), or leave fast mode")
-        if self.mode is None or not onednn_takes(x, conv.weight):
+        takes = plain if x.is_cuda else onednn_takes
+        if self.mode is None or not takes(x, conv.weight):
             return None
         if isinstance(conv, Conv3d) and conv.output_frames(x.shape[2], front) < 1:
             return None  # to be refused as usual
@@ -182,6 +197,8 @@ class _Layer:
 
     def _direct(self, x: Tensor, weight: Tensor, bias: Tensor | None, front: int) -> Tensor:
         conv, padding = self.conv, list(map(int, self.conv.padding))
+        if x.is_cuda:
+            return conv._conv_forward(F.pad(x, (0, 0, 0, 0, front, 0)) if front else x, weight, bias)
         length = slice(None)
         if isinstance(conv, Conv3d):
             length, padding[0] = slice(conv.output_frames(x.shape[2], front)), padding[0] + front
