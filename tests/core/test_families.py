@@ -6,6 +6,7 @@ import diffusers
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.helpers import small_vae
 from tests.helpers.families import cogvideox, hunyuan, wan
@@ -180,6 +181,18 @@ def test_changed_models_keep_device_dtype_mode_and_buffers_and_make_no_weights(c
     assert other.temporal is vae.temporal and other.spatial is vae.spatial and other.scale.is_meta
     assert other.shift is vae.shift if change == "with_chunk" else other.shift.is_meta
     assert vae.config.micro_frame_size == 17 and vae.shift.flatten().tolist() == [7] * 4
+
+
+def test_without_weights_all_frames_are_one_call_and_operations_are_as_many(monkeypatch):
+    vae, x, calls = small_vae().to("meta"), torch.zeros(1, 3, 20, 16, 16, device="meta"), []
+    encode = diffusers.AutoencoderKL.encode
+    monkeypatch.setattr(diffusers.AutoencoderKL, "encode", lambda self, x: calls.append(len(x)) or encode(self, x))
+    with torch.no_grad(), FlopCounterMode(display=False) as in_fours:
+        shape = codec_of(vae).encode(x).shape
+    with FlopCounterMode(display=False) as at_once:
+        assert codec_of(vae).encoded_shape(x.shape) == shape
+    assert calls == [4] * 5 + [20] and vae.spatial.config.micro_batch_size == 4
+    assert at_once.get_total_flops() == in_fours.get_total_flops() > 0
 
 
 def test_identity_follows_class_config_and_weights():

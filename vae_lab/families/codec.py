@@ -691,6 +691,14 @@ class _Lab(Codec):
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
         return self.vae.decode(z, num_frames).sample
 
+    @cached_property
+    def _without_weights(self) -> "Codec | None":
+        codec = super()._without_weights
+        for module in codec.vae.modules() if codec else ():
+            if isinstance(module, SpatialVAE):  # there is no memory to save, so it takes all frames at once
+                module.register_to_config(micro_batch_size=None)
+        return codec
+
 
 @register(SpatialVAE)
 class _Spatial(_Lab):
