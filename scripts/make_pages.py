@@ -17,7 +17,7 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 from tqdm import tqdm
@@ -83,21 +83,12 @@ def _first_match(pattern: str, notebook: nbformat.NotebookNode) -> str:
     return match[1].splitlines()[0] if match else ""
 
 
-def set_parameters(notebook: nbformat.NotebookNode, parameters: Mapping[str, Any]) -> None:
-    """Insert a cell that sets these names after the cell tagged "parameters". A notebook without one stays as it is."""
-    tagged = [i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ())]
-    if tagged and parameters:
-        source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-        notebook.cells.insert(tagged[0] + 1, nbformat.v4.new_code_cell(source))
-
-
-def execute(path: Path, parameters: Mapping[str, Any] | None = None) -> Run:
-    """Run a notebook in a new kernel, with `parameters` set if it has a cell tagged "parameters".
+def execute(path: Path, notebook: nbformat.NotebookNode | None = None) -> Run:
+    """Run a notebook in a new kernel: the file's, or what was read from it and then changed.
 
     Raises nbclient's CellExecutionError if a cell fails.
     """
-    notebook = nbformat.read(path, as_version=4)
-    set_parameters(notebook, parameters or {})
+    notebook = notebook or nbformat.read(path, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(MEASURE))  # removed again below
     quiet = ["--log-level=40"]  # the kernel must not warn that it listens on this machine
     resources = {"metadata": {"path": str(path.parent)}}

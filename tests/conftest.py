@@ -1,21 +1,16 @@
 """Fixtures: the golden model, a browser, the notebooks' pages."""
 
 import os
-import pickle
 import re
 import shutil
-import traceback
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock, Timeout
 from hypothesis import settings
 
-from tests.helpers import GOLDEN, ROOT, script
+from tests.helpers import GOLDEN, ROOT
 from tests.helpers.browser import offline_pages
-from tests.helpers.processes import forked_kernels
 from vae_lab import VideoVAE, load
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # every process has a core of its own, and so have those that it starts
@@ -70,12 +65,14 @@ def pytest_collection_modifyitems(items):
     each other at the end. So both halves begin with notebooks: one with all tests of 00, 02, 04 and so on, the other
     with those of 01, 03, 05, and neither waits until the other has executed one. Tests of notebooks that name none come
     next. Then one process starts JupyterLab, and the other opens pages without it. Both end with quick tests, so that
-    neither waits for a long one of the other.
+    neither waits for a long one of the other. Last comes what needs all notebooks.
     """
     for item in items:
         for fixture, marker in (("browser", "browser"), ("pages_of_notebooks", "notebook")):
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)
+    needing_all = [item for item in items if "index_of_notebooks" in getattr(item, "fixturenames", ())]
+    items[:] = [item for item in items if item not in needing_all]
     order = ("notebook", "browser", "slow")
     items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in order])
     kinds = [[item for item in items if item.get_closest_marker(name)] for name in order[:2]]
@@ -90,7 +87,7 @@ def pytest_collection_modifyitems(items):
     first, second = [*first, *slow[: len(slow) // 2]], [*second, *slow[len(slow) // 2 :]]
     quick = others[len(slow) :]
     left = max(0, len(items) // 2 - len(first))
-    items[:] = [*first, *quick[:left], *second, *quick[left:]]
+    items[:] = [*first, *quick[:left], *second, *quick[left:], *needing_all]
 
 
 @pytest.fixture(autouse=True)
@@ -111,53 +108,14 @@ def smoke(shared_folder) -> dict:
     return {"smoke": True, "out": str(shared_folder / "ablations")}
 
 
-class NotebookPages:
-    """What `make notebooks` makes, with `smoke`, one by one: whichever process first needs a notebook executes it.
+@pytest.fixture(scope="session")
+def pages_of_notebooks(shared_folder, smoke):
+    from tests.helpers.notebooks import NotebookPages
 
-    The processes share the notebooks, the pages and the failures. None waits for another for longer than one notebook.
-    """
-
-    def __init__(self, folder: Path, parameters: dict):
-        self._folder, self._parameters, self._make_pages = folder, parameters, script("make_pages")
-        self._paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
-        folder.mkdir(exist_ok=True)
-
-    def run(self, path: Path, timeout: float = -1):
-        """The executed notebook. filelock.Timeout if another process has executed it for longer than `timeout`."""
-        kept = self._folder / f"{path.stem}.run"
-        with FileLock(kept.with_suffix(".lock"), timeout):
-            if not kept.exists():
-                try:
-                    with forked_kernels():
-                        made = tuple(self._make_pages.execute(path, self._parameters))
-                except Exception:
-                    made = traceback.format_exc()
-                kept.write_bytes(pickle.dumps(made))
-        made = pickle.loads(kept.read_bytes())
-        if isinstance(made, str):
-            pytest.fail(f"the page of {path.name} cannot be made:\n{made}", pytrace=False)
-        return self._make_pages.Run(*made)
-
-    def page(self, stem: str) -> Path:
-        """The page of one notebook, which may lead to pages that are not there yet, or "index", and then all pages."""
-        if stem == "index":
-            for path in self._paths:
-                with suppress(Timeout):  # another process executes it
-                    self.run(path, timeout=0)
-            for path in self._paths:
-                self.page(path.stem)
-            write = lambda: self._make_pages.index_page([self.run(path) for path in self._paths])  # noqa: E731
-        else:
-            run = self.run(ROOT / "notebooks" / f"{stem}.ipynb")
-            titles = {path: self._make_pages.title(path) for path in self._paths}
-            write = lambda: self._make_pages.to_page(run, titles)  # noqa: E731
-        page = self._folder / f"{stem}.html"
-        with FileLock(page.with_suffix(".html.lock")):
-            if not page.exists():
-                page.write_text(write(), encoding="utf-8")
-        return page
+    return NotebookPages(shared_folder / "site", smoke)
 
 
 @pytest.fixture(scope="session")
-def pages_of_notebooks(shared_folder, smoke) -> NotebookPages:
-    return NotebookPages(shared_folder / "site", smoke)
+def index_of_notebooks(pages_of_notebooks) -> Path:
+    """The page that lists all notebooks. It needs all of them, so tests with it come last."""
+    return pages_of_notebooks.page("index")

@@ -71,8 +71,9 @@ def test_viewers_of_one_page_are_independent(open_notebook):
     assert first.get_attribute("data-frame") == "32" and second.get_attribute("data-frame") == "0"
 
 
-def test_the_index_lists_and_links_every_notebook(open_notebook):
-    page = open_notebook("index")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_index_lists_and_links_every_notebook(open_page, index_of_notebooks, scheme):
+    page = open_page(index_of_notebooks, scheme)
     rows = page.locator("table.index tr").all()
     assert len(rows) == 2 + len(STEMS)
     for row in rows[1:]:

@@ -1,10 +1,11 @@
 """The notebooks: they run, their solutions are right, a broken library breaks them, and they stay plain."""
 
 import ast
+import dis
 import importlib
 import json
-import re
 import shutil
+from types import CodeType
 
 import nbformat
 import pytest
@@ -13,6 +14,7 @@ from nbclient.exceptions import CellExecutionError
 
 import vae_lab
 from tests.helpers import ROOT, script
+from tests.helpers.notebooks import insert_solutions, read, set_parameters, solution_of
 from tests.helpers.processes import forked_kernels
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -20,10 +22,6 @@ make_pages = script("make_pages")
 LESSONS = [path for path in NOTEBOOKS if not path.stem.startswith("00")]
 by_name = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-
-
-def read(path) -> nbformat.NotebookNode:
-    return nbformat.read(path, as_version=4)
 
 
 def code(path) -> list[str]:
@@ -39,18 +37,6 @@ def execute(notebook, path, **options) -> None:
         client.execute(**options)
 
 
-def solution_of(cell) -> str | None:
-    """The Python of the folded solution that a Markdown cell holds. Hints may be folded beside it, without Python."""
-    if cell.cell_type != "markdown" or "<details>" not in cell.source:
-        return None
-    folded = dict(re.findall(r"<details>\s*<summary>(.*?)</summary>(.*?)</details>", cell.source, re.S))
-    assert cell.source.count("<details") == len(folded) and set(folded) <= {"Hint 1", "Hint 2", "Solution"}, cell.source
-    found = {name: re.findall(r"```python\n(.*?)```", text, re.S) for name, text in folded.items()}
-    (solution,) = found.pop("Solution")
-    assert not any(found.values()), "a hint must not hold Python that nothing runs"
-    return solution
-
-
 def texts(cell) -> list[str]:
     """What a cell prints, as one text (how it is cut up is chance), and then the texts of its results. What it says on
     stderr is left out: there it waits for another process.
@@ -64,24 +50,82 @@ def texts(cell) -> list[str]:
 
 
 @by_name
-def test_solutions_are_right_and_a_second_run_says_the_same(path, pages_of_notebooks, smoke):
-    """Every solution is run after its question. All other cells print what they print in the run for the pages."""
-    notebook = read(path)
-    make_pages.set_parameters(notebook, smoke)
-    for cell in list(notebook.cells):
-        if solution := solution_of(cell):
-            inserted = nbformat.v4.new_code_cell(solution, metadata={"solution": True})
-            notebook.cells.insert(notebook.cells.index(cell) + 1, inserted)
-    execute(notebook, path)
-    solutions = [cell for cell in notebook.cells if cell.metadata.get("solution")]
+def test_solutions_are_right(path, pages_of_notebooks):
+    """Every solution is run after its question. No cell warns."""
+    run, solutions = pages_of_notebooks.executed(path)
     assert [texts(cell) for cell in solutions if not texts(cell)[-1].startswith("✓ ")] == []
+    assert [cell.source for cell in solutions] == list(filter(None, map(solution_of, read(path).cells)))
     assert len(solutions) >= (4 if path in LESSONS else 0)
-    first = pages_of_notebooks.run(path).notebook
-    warned = (
-        output.text for cell in first.cells for output in cell.get("outputs", ()) if output.get("name") == "stderr"
-    )
-    assert [text for text in warned if "Warning" in text] == []
-    assert [texts(c) for c in notebook.cells if not c.metadata.get("solution")] == [texts(c) for c in first.cells]
+    outputs = (output for cell in [*run.notebook.cells, *solutions] for output in cell.get("outputs", ()))
+    assert [output.text for output in outputs if output.get("name") == "stderr" and "Warning" in output.text] == []
+
+
+@pytest.mark.notebook
+def test_the_same_twice(pages_of_notebooks):
+    """A notebook whose solutions nobody runs prints what it prints in the run with them."""
+    notebook, run = read(NOTEBOOKS[0]), pages_of_notebooks.run(NOTEBOOKS[0])
+    execute(notebook, NOTEBOOKS[0])
+    assert [texts(cell) for cell in notebook.cells] == [texts(cell) for cell in run.notebook.cells]
+
+
+@pytest.mark.notebook
+def test_a_solution_changes_no_draw_after_it(tmp_path):
+    draw = "print(random.random(), numpy.random.rand(), numpy.random.randn(), torch.rand(1).item())"
+    seed = "import random, numpy, torch\nrandom.seed(0), numpy.random.seed(0), torch.manual_seed(0);"
+    solution = f"<details><summary>Solution</summary>\n\n```python\n{draw}\n```\n</details>"
+    code, markdown = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+    notebook = nbformat.v4.new_notebook(cells=[code(seed), markdown(solution), code(draw), code(draw)])
+    insert_solutions(notebook)
+    execute(notebook, tmp_path / "draws.ipynb")
+    *_, solved, _, first, second = (texts(cell)[0] for cell in notebook.cells)
+    assert solved == first != second
+
+
+def uses_of(code: CodeType | str) -> list[tuple[str, str]]:
+    """(name, "read" or "bound") for each use of a global name, in order. Functions read where they are defined."""
+    if isinstance(code, str):
+        code = compile("\n".join(line for line in code.splitlines() if line[:1] != "%"), "cell", "exec")
+    uses: list[tuple[str, str]] = []
+    for step in dis.get_instructions(code):
+        if isinstance(step.argval, CodeType):
+            uses += uses_of(step.argval)
+        elif step.opname in ("LOAD_NAME", "LOAD_GLOBAL"):
+            uses.append((step.argval, "read"))
+        elif step.opname in ("STORE_NAME", "STORE_GLOBAL"):
+            uses.append((step.argval, "bound"))
+    return uses
+
+
+def changed_and_read(cells) -> list[str]:
+    """Names that a solution binds and a later cell of code reads, though no cell binds them anew before."""
+    found, changed = [], set()
+    for cell in cells:
+        if cell.cell_type == "code":
+            for name, use in uses_of(cell.source):
+                found += [name] if use == "read" and name in changed else []
+                changed -= {name} if use == "bound" else set()
+        elif solution := solution_of(cell):
+            changed |= {name for name, use in uses_of(solution) if use == "bound"}
+    return found
+
+
+@by_name
+def test_a_solution_changes_no_name_that_a_later_cell_reads(path):
+    assert changed_and_read(read(path).cells) == []
+
+
+@pytest.mark.parametrize(
+    ("later", "found"),
+    [
+        ("print(x)", ["x"]), ("x += 1", ["x"]), ("def later():\n    return x", ["x"]), ("[x for _ in y]", ["x"]),
+        ("x = 1\nprint(x)", []), ("for x in y:\n    print(x)", []), ("import x\nx.y", []), ("y = lambda x: x", []),
+        ("from y import f\nf(1)", []), ("f(1)", ["f"]),
+    ],
+)  # fmt: skip
+def test_a_name_that_a_solution_changes_is_found(later, found):
+    solution = "<details><summary>Solution</summary>\n\n```python\nx = 1\ndef f(z):\n    y = z\n```\n</details>"
+    code, markdown = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+    assert changed_and_read([code("print(x, f)"), markdown(solution), code("y = [1]"), code(later)]) == found
 
 
 @by_name
@@ -158,10 +202,10 @@ def test_a_broken_library_breaks_a_notebook(name, tmp_path, monkeypatch):
 def test_parameters_are_set_behind_their_cell():
     cells = [nbformat.v4.new_code_cell(source) for source in ("a = 1", "b = 2", "c = a")]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    make_pages.set_parameters(notebook, {"a": 5})
+    set_parameters(notebook, {"a": 5})
     assert len(notebook.cells) == 3  # none is tagged
     cells[1].metadata["tags"] = ["parameters"]
-    make_pages.set_parameters(notebook, {"b": "x", "n": 3})
+    set_parameters(notebook, {"b": "x", "n": 3})
     assert [cell.source for cell in notebook.cells] == ["a = 1", "b = 2", "b = 'x'\nn = 3", "c = a"]
 
 
