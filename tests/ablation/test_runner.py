@@ -4,6 +4,8 @@ import dataclasses
 import datetime
 import json
 import os
+import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,16 +72,18 @@ def quick_workers():
         yield
 
 
-@pytest.fixture(scope="module")
-def spatial(tmp_path_factory) -> Path:
+@pytest.fixture(scope="session")
+def spatial(shared_folder) -> Path:
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("spatial")
+    folder = shared_folder / "spatial"
     config = dict(SMALL_SPATIAL, norm_num_groups=1, mid_block_add_attention=False, scaling_factor=1.0)
-    SpatialVAE(**config).save_pretrained(folder)
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            SpatialVAE(**config).save_pretrained(folder)
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def base(spatial) -> TrialConfig:
     stage = Stage(name="latents", steps=3, learning_rate=1e-3, target="latents", batch_size=2, num_frames=(2, 6))
     return TrialConfig(
@@ -88,11 +92,21 @@ def base(spatial) -> TrialConfig:
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def finished(base, tmp_path_factory):
-    """(folder, what came out): two seeds, and a variant that fails."""
-    out = tmp_path_factory.mktemp("finished")
-    return out, run_ablation(base, VARIANTS | FAILS, (0, 1), out, progress=False)
+@pytest.fixture(scope="session")
+def finished_once(base, shared_folder) -> tuple[Path, Path]:
+    """(folder, the file of what came out): whichever process first needs the ablation runs it."""
+    out, kept = shared_folder / "finished", shared_folder / "finished.pickle"
+    with FileLock(kept.with_suffix(".lock")):
+        if not kept.exists():
+            kept.write_bytes(pickle.dumps(run_ablation(base, VARIANTS | FAILS, (0, 1), out, progress=False)))
+    return out, kept
+
+
+@pytest.fixture
+def finished(finished_once, tmp_path_factory):
+    """(folder, what came out): two seeds, and a variant that fails. The folder is the test's own copy."""
+    out, kept = finished_once
+    return shutil.copytree(out, tmp_path_factory.mktemp("finished") / "out"), pickle.loads(kept.read_bytes())
 
 
 def numbers(result) -> pd.DataFrame:
@@ -225,9 +239,12 @@ def test_killed_while_a_model_is_removed_there_is_no_half_of_it(finished, base, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_a_trial_that_asks_to_exit_has_failed(base, tmp_path, n_jobs):
+def test_a_trial_that_asks_to_exit_has_failed(finished, base, n_jobs):
+    """Those after it are run."""
+    out, _ = finished
     quits = {"perceptual": "tests.helpers.deadly:Quits", "perceptual_weight": 1.0}
-    result = run_ablation(base, {"quits": quits} | VARIANTS, (0,), tmp_path, n_jobs=n_jobs, progress=False)
+    variants = {"quits": quits, "after it": {"kl_weight": 1.0}, "last": {"micro_frame_size": 3}}
+    result = run_ablation(base, variants, (0,), out, n_jobs=n_jobs, progress=False)
     assert result.failed["error"].tolist() == ["SystemExit: 0"]
     assert result.trials["psnr"].notna().sum() == 3
 
@@ -553,13 +570,9 @@ TRIAL = dict(key="{key}", config={}, metrics={}, frames={}, error="", traceback=
 def test_a_damaged_trial_is_named(finished, base, text):
     out, result = finished
     path = out / "trials" / f"{result.trials['key'][0]}.json"
-    whole = path.read_text()
     path.write_text(text.replace("{key}", path.stem))
-    try:
-        with pytest.raises(ValueError, match=f"{path.name} is damaged .* remove it to run the trial again"):
-            run_ablation(base, VARIANTS, (0, 1), out, progress=False)
-    finally:
-        path.write_text(whole)
+    with pytest.raises(ValueError, match=f"{path.name} is damaged .* remove it to run the trial again"):
+        run_ablation(base, VARIANTS, (0, 1), out, progress=False)
 
 
 def test_more_that_is_refused(base, tmp_path):
@@ -658,15 +671,15 @@ def test_files_that_are_refused(tmp_path, text, message):
 @pytest.mark.slow
 def test_the_command_tells_of_failed_trials(finished, spatial, tmp_path, capsys):
     out, _ = finished
-    (tmp_path / "mine.toml").write_text(
-        TOML.format(spatial=spatial) + '[variants.mirrored]\nmodel.time_pad_mode = "reflect"\n'
-    )
+    text, failing = TOML.format(spatial=spatial), '[variants.mirrored]\nmodel.time_pad_mode = "reflect"\n'
+    (tmp_path / "mine.toml").write_text(text + failing)
     assert main(["ablate", str(tmp_path / "mine.toml"), str(out), "--jobs", "1"]) == 1
     printed = capsys.readouterr()
     assert printed.out.startswith("Ablation: the base and 3 variants, 2 seeds, 2 failed trials\n")
     assert 'vae-lab ablate: mirrored, seed 0: ValueError: time_pad_mode "reflect"' in printed.err
     assert printed.err.endswith("failed trials are kept as they are; --retry-failed runs them again\n")
     assert pd.read_csv(out / "mine" / "table.csv")["variant"].nunique() == 4
+    (tmp_path / "mine.toml").write_text(text[: text.index("[variants")].replace("[0, 1]", "[0]") + failing)
     assert main(["ablate", str(tmp_path / "mine.toml"), str(tmp_path), "--jobs", "1", "--scale", "0.5"]) == 1
     assert (tmp_path / "mine_x0.5" / "table.csv").exists()  # beside the tables of other scales
     assert main(["ablate", str(tmp_path / "nothing.toml")]) == 2
