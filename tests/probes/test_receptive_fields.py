@@ -114,6 +114,16 @@ def test_both_operators_of_a_convolution_in_float32_are_followed(flag):
     assert [values(axis) for axis in found[:3]] == [(9, 9, False), (3, 3, False), (1, 1, False)]
 
 
+@pytest.mark.parametrize("flag", [True, False])
+@pytest.mark.filterwarnings("ignore:TF32")
+def test_frames_that_a_causal_convolution_cuts_off_are_no_upsampling(flag):
+    """9 frames, of which oneDNN makes 11, become 18, and not 22."""
+    before, after = CausalConv3d(1, 2, (3, 1, 1)), CausalConv3d(1, 1, (3, 1, 1))
+    doubled = lambda x: after(before(x).transpose(1, 2).flatten(1, 2)[:, None])  # noqa: E731
+    with torch.backends.mkldnn.flags(enabled=flag):
+        assert values(receptive_field(doubled, torch.rand(1, 1, 9, 3, 3)).time) == (4, 4, False)
+
+
 def test_gradients_are_found_under_no_grad():
     x = clip(9, channels=1).requires_grad_()
     with torch.no_grad():

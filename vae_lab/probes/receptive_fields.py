@@ -189,6 +189,7 @@ class _Trace(TorchFunctionMode):
         self.lost = [""] * 3  # the first reason why an axis cannot be followed
         self.weights: set[tuple[int, int]] = set()  # (data pointer, axis) of kernels that reach along the axis
         self.shape: torch.Size | None = None  # of the last tensor whose axes are known
+        self.uncut: torch.Tensor | None = None  # what the last mkldnn_convolution made
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -200,6 +201,9 @@ class _Trace(TorchFunctionMode):
         elif name == "mkldnn_convolution":  # of our CausalConv3d
             x, weight, bias, padding, stride, dilation, groups = args
             self._convolution("conv3d", result, x, weight, bias, stride, padding, dilation, groups)
+            self.uncut = result
+        elif name == "__getitem__" and first is self.uncut:  # it pads both ends, and cuts the frames behind off
+            self.steps[0][-1] = self.steps[0][-1]._replace(outputs=result.shape[2])
         elif name == "group_norm":  # over all axes but the first two: with four axes, within a frame
             self.shape = first.shape if first.ndim > 3 else self.shape
             self._tokens(name, first.shape[0], first.shape[2:].numel())
