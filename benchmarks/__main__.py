@@ -14,7 +14,7 @@ parser.add_argument("--out", type=Path, default=Path("out/bench.json"), help="de
 args = parser.parse_args()
 long = ["--long"] if args.long else []
 # models first: it measures memory before anything is computed
-runs = [(models, long), (gpu, []), (phases, []), (plans, [])]
+runs = [(models, long), (gpu, long), (phases, []), (plans, [])]
 if args.long:
     runs += [(phases, ["--frames", "1000"]), (frames, []), (cached_latents, []), (streaming, []), (reading, [])]
 else:

@@ -134,6 +134,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--long", action="store_true", help="the halves compiled too, which takes minutes")
     args = parser.parse_args(argv)
     if not torch.cuda.is_available():
         print("no CUDA device: nothing measured")
@@ -141,9 +142,13 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     device, rows = torch.cuda.get_device_name(), []
     print(f"  {device}, torch {torch.__version__}")
     for part in SIZES:
-        ways = {name: way for name, way in WAYS.items() if part != "stack" or not way.compiled}  # it would take minutes
-        ways = {name: way for name, way in ways.items() if part != "temporal" or way.micro_batch_size}
-        rows += (made := measured(part, ways, args.rounds))
+        compiled, frames_apart = args.long and part != "stack", part != "temporal"
+        fitting = {
+            name: way
+            for name, way in WAYS.items()
+            if (compiled or not way.compiled) and (frames_apart or way.micro_batch_size)
+        }
+        rows += (made := measured(part, fitting, args.rounds))
         print(table(made), flush=True)
     return dict(device=device, rows=rows)
 

@@ -243,7 +243,7 @@ def _fast(args: argparse.Namespace, vae: Any) -> AbstractContextManager:
     from .utils.fast import Fast
 
     try:
-        return Fast(vae, args.fast)
+        return Fast(vae.to(args.device), args.fast)  # it is for the weights where they are
     except ValueError as error:
         raise ValueError(f"--fast cannot be used with {args.model}: {error}") from error
 
@@ -283,7 +283,7 @@ def reconstruct(args: argparse.Namespace) -> int:
     from .reconstruct.summary import describe
 
     vae = _load(args, args.model)
-    fast = _fast(args, vae if args.fast is None else vae.to(args.device))
+    fast = _fast(args, vae)
     title = f"{args.input.name} through {args.model}".encode(errors="replace").decode()  # names may hold any bytes
     try:
         with fast:

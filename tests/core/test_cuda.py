@@ -1,4 +1,4 @@
-"""On a CUDA device, where there is one: the golden values, fast mode and a generator."""
+"""On a CUDA device, where there is one: the golden values, every family, fast mode and a generator."""
 
 import copy
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.helpers import small_vae
+from vae_lab.families import FAMILIES, codec_of, tiny_model
 from vae_lab.generation import load_generator
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -27,6 +28,18 @@ def error(found: torch.Tensor, truth: torch.Tensor) -> float:
 def test_golden_values_hold(golden_vae, golden_cases, frames):
     x, recon = (golden_cases[f"T{frames}.{name}"] for name in ("x", "recon"))
     assert error(copy.deepcopy(golden_vae).cuda().reconstruct(x.cuda()).sample, recon) < 1e-5
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_computes_as_on_the_cpu(name):
+    family = FAMILIES[name]
+    side, num_frames = 128 if name == "allegro" else 4 * family.spatial_ratio, family.nearest_legal(9)[-1]
+    x = torch.rand(1, 3, num_frames, side, side) * 2 - 1
+    usual, other = codec_of(tiny_model(name)), codec_of(tiny_model(name).cuda())
+    with torch.no_grad():
+        z = usual.encode(x)
+        assert error(other.encode(x.cuda()), z) < 3e-5
+        assert error(other.decode(z.cuda(), num_frames), usual.decode(z, num_frames)) < 3e-5
 
 
 def test_fast_mode_is_bf16():

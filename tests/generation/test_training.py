@@ -204,6 +204,14 @@ def test_equal_seeds_give_equal_bits(whole):
     assert len(score(PROMPTS, a).readings) == 3
 
 
+def test_samples_are_where_the_transformer_is(whole):
+    """The device "meta" has shapes alone, and refuses to compute with tensors of the CPU as any other device does."""
+    generator = load_generator(whole[0] / "model")
+    generator.transformer.to("meta")
+    path = generator.path(PROMPTS, 2, guidance=2.0, noise=generator.noise(3))
+    assert path.points.device.type == generator.sample(PROMPTS, 2).device.type == "meta"
+
+
 def test_a_path_ends_where_a_sample_does(whole):
     _, generator, _ = whole
     path = generator.path(PROMPTS, 4, seed=3)

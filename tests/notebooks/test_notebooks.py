@@ -97,7 +97,7 @@ def uses_of(code: CodeType | str) -> list[tuple[str, str]]:
 
 
 def changed_and_read(cells) -> list[str]:
-    """Names that a solution binds and a later cell of code reads, though no cell binds them anew before."""
+    """Names that a solution binds and a later cell of code reads, though no cell in between binds them again."""
     found, changed = [], set()
     for cell in cells:
         if cell.cell_type == "code":

@@ -107,7 +107,8 @@ def _by_shortcut(conv: Conv2d | Conv3d, x: Tensor, front: int = 0) -> Tensor | N
 
 def onednn_takes(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN's operator can be called: for what is `plain`, on a CPU."""
-    backend = torch.backends.mkldnn  # which compilers must not meet: they are found first
+    backend = torch.backends.mkldnn
+    # `plain` first: it is False for compilers, which cannot trace is_available
     return plain(x, weight) and x.device.type == "cpu" and backend.is_available() and bool(backend.enabled)
 
 

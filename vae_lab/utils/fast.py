@@ -44,7 +44,8 @@ MODES: Mapping[str, Mode] = MappingProxyType(
 )
 """Modes, by the name that `fast` takes. Errors are those of tests and of `python -m benchmarks.models`.
 
-Without AVX-512, oneDNN adds products up in another order, which rounds more: F2 was seen with 4.0e-6 on AVX2."""
+F2 was seen with 4.0e-6 on a processor with AVX2 and without AVX-512, presumably because oneDNN adds products up in
+another order there."""
 
 
 class Fast:
