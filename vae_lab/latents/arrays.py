@@ -1,14 +1,12 @@
 """Checks of raw latents (1, C, L, h, w), and of numbers for each of their channels."""
 
-from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..utils.checks import NotFiniteError
+from ..utils.checks import NotFiniteError, plain
 
 LARGEST = float(np.finfo(np.float32).max)  # of a latent: its fourth power, for the kurtosis, is finite in float64
 
@@ -63,21 +61,9 @@ def check_editable(z: Tensor, **others: Tensor) -> None:
 
 
 def check_shape_of(z: Tensor, other: Tensor, name: str = "other") -> None:
+    """Refuse latents whose shape is not that of z."""
     if other.shape != z.shape:
         raise ValueError(f"{name} must have the shape of z, {tuple(z.shape)}, got {tuple(other.shape)}")
-
-
-def plain(value: Any) -> Any:
-    """Turn numbers and arrays of numpy and torch, tuples and mappings into JSON's types; other values stay."""
-    if isinstance(value, np.ndarray | np.generic | Tensor):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {key: plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return value
-    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def per_channel(name: str, values: float | Sequence[float] | Tensor | np.ndarray, channels: int) -> np.ndarray:

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..utils.checks import finite, index_of, integer_within
-from .arrays import check_editable, per_channel, plain
+from ..utils.checks import finite, index_of, integer_within, plain
+from .arrays import check_editable, per_channel
 from .statistics import channel_moments
 
 Arguments = ParamSpec("Arguments")

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..families.codec import Codec
-from ..latents.arrays import plain
 from ..latents.edits import Edit, forms, requested
 from ..latents.effects import Effect, decoded_by, effect_of, footprint_of
+from ..utils.checks import plain
 from ..utils.text import count
 from ..video.frames import to_frames
 from .pictures import PictureBudget, Thinning, as_text, webp
@@ -47,7 +47,7 @@ class LatentAnswers:
         for request in requests:
             if not isinstance(request, Mapping):
                 raise ValueError(f"edits must be dicts, each with an operation and what it takes, got {request!r}")
-            checked.append(plain(request))
+            checked.append(_as_sent(request))
             try:
                 self._edited(checked[-1])
             except ValueError as error:
@@ -73,7 +73,7 @@ class LatentAnswers:
     def answer(self, request: EditRequest) -> dict[str, Any]:
         """Return the message to the browser: request, answer, decoded frames (once) and note; or request and error."""
         try:
-            request = plain(request)
+            request = _as_sent(request)
             return self._answer(request)
         except (Exception, KeyboardInterrupt) as error:  # models raise anything; the reader who asked sees it
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
@@ -153,6 +153,11 @@ class LatentAnswers:
             dropped = f"A saved page leaves out {count(self._dropped, 'earlier answer')}"
             notes.append(f"{dropped}, so that all stays under {max_bytes / 1e6:.3g} MB (max_bytes).")
         self._changes["note"] = " ".join(filter(None, notes))
+
+
+def _as_sent(request: EditRequest) -> dict[str, Any]:
+    """Return a request as the browser sends it: Python's numbers, and lists for tuples."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in plain(request).items()}
 
 
 def _size(answer: dict[str, Any]) -> int:
