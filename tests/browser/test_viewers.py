@@ -339,6 +339,9 @@ def test_size_explorer_says_what_shapes_says(open_viewer):
             assert {int(cell.get_attribute("data-frame")) for cell in lit if cell.get_attribute("data-frame")} == set(
                 group
             )
+    for channels, compression in ((4, "163.2"), (8, "81.6")):
+        page = open_viewer(explore_sizes(channels=channels))
+        assert lines(page)["compression"] == f"{compression} numbers become one"
 
 
 def test_size_explorer_says_what_families_say(open_viewer):

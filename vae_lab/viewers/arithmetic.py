@@ -1,4 +1,4 @@
-"""Explorers of padding and sizes: the browser looks every answer up in tables that the library's formulas made."""
+"""Explorers of padding and sizes: the browser looks both up in tables that the library's formulas made."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -88,7 +88,7 @@ def _sources(mode: str, num_frames: int, padding: int) -> list[int | None]:
 
 
 def size_table(channels: int = LATENT_CHANNELS) -> dict[str, Any]:
-    """Tabulate chunks, groups of frames, latent sizes and compression, for every length, chunk and temporal ratio.
+    """Tabulate chunks, padding, groups of frames and latent sizes, for every length, chunk and temporal ratio.
 
     channels: of latents by Open-Sora's law.
     """
@@ -96,11 +96,6 @@ def size_table(channels: int = LATENT_CHANNELS) -> dict[str, Any]:
     families, laws = family_table()
     used = {family["chunk"] for family in families} - {*CHUNKS}
     chunks = {"null" if chunk is None else str(chunk): chunk for chunk in (*CHUNKS, *used)}  # keys as JSON writes them
-
-    def compression(t: int, ratio: int, chunk: int | None) -> float:
-        size = (t, SPATIAL_RATIO, SPATIAL_RATIO)  # height and width cancel out
-        latent = shapes.latent_size(size, ratio, micro_frame_size=chunk)
-        return shapes.compression_ratio(size, latent, latent_channels=channels)
 
     return {
         "limits": _sliders(SIZE_LIMITS),
@@ -110,14 +105,9 @@ def size_table(channels: int = LATENT_CHANNELS) -> dict[str, Any]:
         "tables": {
             str(ratio): {
                 "padding": [shapes.front_padding(t, ratio) for t in frames],
-                "latents": [shapes.latent_frames(t, ratio, None) for t in frames],
                 "starts": [[group.start for group in shapes.frame_groups(t, ratio, None)] for t in frames],
             }
             for ratio in {*RATIOS, *(family["ratio"] for family in families)}
-        },
-        "compression": {
-            key: {str(ratio): [compression(t, ratio, chunk) for t in frames] for ratio in RATIOS}
-            for key, chunk in chunks.items()
         },
         "families": families,
         "laws": laws,

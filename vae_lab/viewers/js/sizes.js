@@ -1,4 +1,5 @@
-// Which frames go into which latent frame. Every number comes from tables that Python made with vae_lab.shapes.
+// Which frames go into which latent frame. Sizes come from tables that Python made with vae_lab.shapes; compression and
+// memory follow from them.
 function mountSizes(root, data) {
   const state = { ...data.start };
   let room = 0, hovered = null;
@@ -144,7 +145,7 @@ function mountSizes(root, data) {
     const cell = family?.cell ?? data.spatialRatio, channels = family?.channels ?? data.latentChannels;
     const [h, w] = [height, width].map((side) => data.latentSides[cell][side / data.spatialRatio - 1]);
     line("latent size", `${channels} channels × ${total} × ${h} × ${w}, for 3 × ${frames} × ${height} × ${width} (channels × frames × height × width)`);
-    const numbers = family ? (3 * frames * height * width) / (channels * total * h * w) : data.compression[chunk][ratio][frames - 1];
+    const numbers = (3 * frames * height * width) / (channels * total * h * w);
     line("compression", `${numbers.toFixed(1)} numbers become one`);
     const clip = data.bytes * 3 * frames * height * width, latent = data.bytes * channels * total * h * w;
     const batch = Math.min(frames, data.decoder.frames);
