@@ -7,6 +7,7 @@ import pytest
 
 from tests.helpers.video import CLIP, LONG, encode
 from vae_lab import iter_video, read_video, write_video
+from vae_lab.video import decoding
 from vae_lab.video.colours import Converter
 from vae_lab.video.decoding import count_frames
 from vae_lab.video.reading import scan_video
@@ -133,6 +134,19 @@ def test_a_stream_that_begins_late(tmp_path):
     sound = b"\x2e" + bytes(100)  # MP3, in a tag of sound
     path.write_bytes(path.read_bytes() + b"\x08" + len(sound).to_bytes(3, "big") + bytes(7) + sound + bytes(4))
     assert len(read_video(path)) == 24 and count_frames(path) == 24
+
+
+def test_files_that_are_refused_are_closed(tmp_path, monkeypatch):
+    """Also while the error, whose traceback holds what was opened, is still in use."""
+    opened, real = [], decoding._open
+    monkeypatch.setattr(decoding, "_open", lambda path: opened.append(real(path)) or opened[-1])
+    (tmp_path / "a.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"/>')
+    for read in (read_video, scan_video, count_frames):
+        with pytest.raises(ValueError, match="a.svg cannot be decoded") as refused:
+            read(tmp_path / "a.svg")
+        with pytest.raises(AssertionError, match="Container is not open"):
+            opened.pop().seek(0)
+        assert refused.tb
 
 
 def test_what_has_no_decoder_is_refused_in_these_words(tmp_path):

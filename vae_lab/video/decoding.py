@@ -55,7 +55,8 @@ def iter_stream(path: Path, window: Window) -> Iterator[Shown]:
         # with several it is chance what they make of it.
         for here, careful in [(place, False)] * (place is not None) + [(None, False), (None, True)]:
             try:
-                with _Video(path, notes, careful) as video:
+                with _open(path) as container:
+                    video = _Video(path, container, notes, careful)
                     for frame in video.frames(here, number, last):
                         number, last = number + 1, frame.pts
                         yield video.show(frame, size, pixels)
@@ -114,10 +115,9 @@ def _video_streams(container, path: Path) -> list:
 class _Video:
     """A video file while it is decoded. careful: slowly, but so that damaged packets cost their frames only."""
 
-    def __init__(self, path: Path, notes: list[str], careful: bool):
-        self.path, self.notes, self.careful = path, notes, careful
-        self.container = _open(path)
-        self.stream, *others = _video_streams(self.container, path)
+    def __init__(self, path: Path, container, notes: list[str], careful: bool):
+        self.path, self.container, self.notes, self.careful = path, container, notes, careful
+        self.stream, *others = _video_streams(container, path)
         if others:
             self._note(f"{1 + len(others)} video streams: number {self.stream.index} is read")
         self.stream.thread_type = "NONE" if careful else "AUTO"
@@ -133,12 +133,6 @@ class _Video:
         self.decoded: dict[int | None, bool] = {}  # time stamp of a frame -> whether it is damaged
         self.failed: list[int] = []  # numbers of packets
         self.start = _Place(0, -(1 << 63), 0, 0, 0)  # where decoding began
-
-    def __enter__(self) -> "_Video":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.container.close()
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
