@@ -78,7 +78,9 @@ class Converter:
             matrix = APPROXIMATED[colorspace][1]
         else:
             matrix = MATRICES.get(colorspace, Colorspace.ITU709 if frame.height >= HD_HEIGHT else Colorspace.ITU601)
-        if _is_deep_full_range(frame):  # swscale takes 1023 of 10 bits for 1020: through its limited range it does not
+        is_yuv = len(frame.format.components) >= 3 and not frame.format.is_rgb
+        if is_yuv and frame.color_range == ColorRange.JPEG and bits > 8:
+            # swscale takes 1023 of 10 bits for 1020: through its limited range it does not
             to: dict[str, Any] = dict(format="yuv444p16le", dst_colorspace=matrix, dst_color_range=ColorRange.MPEG)
             frame = third.reformat(frame, src_colorspace=matrix, interpolation=ACCURATE, threads=threads, **to)
         planar = first.reformat(frame, format="gbrp", src_colorspace=matrix, interpolation=ACCURATE, threads=threads)
@@ -102,11 +104,6 @@ def _levels(bits: int, limited: bool = False) -> np.ndarray:
     values = np.arange(1 << bits)
     levels = (values / (1 << bits - 8) - 16) * (255 / 219) if limited else values * (255 / ((1 << bits) - 1))
     return levels.round().clip(0, 255).astype(np.uint8)
-
-
-def _is_deep_full_range(frame) -> bool:
-    is_yuv = len(frame.format.components) >= 3 and not frame.format.is_rgb
-    return is_yuv and frame.color_range == ColorRange.JPEG and frame.format.components[0].bits > 8
 
 
 def orientation(matrix: tuple[int, ...] | None) -> tuple[bool, bool, bool] | None:

@@ -32,7 +32,9 @@ def is_cut_off(path: Path, container, stream) -> bool:
         if name == "avi":
             return any(kind == b"movi" and stop > end + 1 for kind, stop in _lists(file, end))
         if "matroska" in name:
-            return _is_cut_off_matroska(file, end)
+            # A cut between clusters shows in the size of the segment.
+            *_, (kind, _, stop, limit) = [(SEGMENT, 0, 0, 0), *_elements(file, end)]
+            return kind in (SEGMENT, CLUSTER) and max(limit, stop) > end
     return False
 
 
@@ -127,12 +129,6 @@ def write_display_size(path: Path, pixel_aspect: Fraction) -> None:
             file.write(zlib.crc32(content[6:]).to_bytes(4, "little"))
 
 
-def _is_cut_off_matroska(file: BinaryIO, end: int) -> bool:
-    """Walk over the children of the segment. A cut between clusters shows in the size of the segment."""
-    *_, (kind, _, stop, limit) = [(SEGMENT, 0, 0, 0), *_elements(file, end)]
-    return kind in (SEGMENT, CLUSTER) and max(limit, stop) > end
-
-
 def _elements(file: BinaryIO, end: int, offset: int | None = None) -> Iterator[tuple[int, int, int, int]]:
     """Yield (ID, first byte, end, end of the segment) of the children of the segment, or of those from `offset` on.
 
@@ -141,7 +137,9 @@ def _elements(file: BinaryIO, end: int, offset: int | None = None) -> Iterator[t
     limit, at = (0, 0) if offset is None else (end, offset)
     while at < min(end, limit or end):
         file.seek(at)
-        kind, size, start = _element(file)
+        _, kind = _number(file)
+        size, _ = _number(file)
+        start = file.tell()  # of the content
         if kind is None or size is None or (not limit and kind not in (EBML_HEADER, SEGMENT)):
             return
         if kind == SEGMENT:
@@ -149,13 +147,6 @@ def _elements(file: BinaryIO, end: int, offset: int | None = None) -> Iterator[t
         else:
             at = start + size
             yield kind, start, at, limit
-
-
-def _element(file: BinaryIO) -> tuple[int | None, int | None, int]:
-    """Read an EBML element's ID and size, None if they are unknown. Return also where its content begins."""
-    _, kind = _number(file)
-    size, _ = _number(file)
-    return kind, size, file.tell()
 
 
 def _number(file: BinaryIO, at: int | None = None) -> tuple[int | None, int | None]:
