@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import median
+from timeit import repeat, timeit
 from typing import Any, NamedTuple
 
 import torch
@@ -88,16 +89,10 @@ def clip_cost(vae: VideoVAE, size: Sequence[int]) -> Cost:
 
 def _tried(call: Callable[[], Any], before: int | None) -> _Part:
     """Call more than once: the first call needs the memory, the others tell the time."""
-
-    def seconds() -> float:
-        begin = time.perf_counter()
-        call()
-        return time.perf_counter() - begin
-
     if before is not None:
         PEAK_RESET.write_text("5")
-    calls = max(1, min(7, int(0.5 / seconds())))  # half a second of short calls
-    return _Part(median(seconds() for _ in range(calls)), max(0, (_in_use("VmHWM") or 0) - (before or 0)))
+    calls = max(1, min(7, int(0.5 / timeit(call, number=1))))  # half a second of short calls
+    return _Part(median(repeat(call, repeat=calls, number=1)), max(0, (_in_use("VmHWM") or 0) - (before or 0)))
 
 
 def _in_use(name: str) -> int | None:
