@@ -46,7 +46,7 @@ class Plan:
     def __post_init__(self):
         check_above("gain", self.gain, 0)
         self.start, self.num_frames, self.gain = plain([self.start, self.num_frames, self.gain])
-        self.size = plain(check_window(self.start, self.num_frames, self.size))
+        self.size = check_window(self.start, self.num_frames, self.size)
         if self.size is not None:
             check_sides("size", self.size)
         if str(self.device) != "cpu":  # torch takes seconds to import
@@ -86,7 +86,7 @@ class Plan:
         if t < total:
             raise SourceError(f"ended after {count(t, 'frame')}, but {total} were counted before")
 
-    def ticks(self, stop: int, first: int = 0) -> list[int]:
+    def ticks(self, first: int, stop: int) -> list[int]:
         """When frames `first` to `stop` - 1 are shown, in ticks of `video.writing`."""
         return [ticks(t, self.info.fps, self.info.times) for t in range(first, stop)]
 

@@ -212,7 +212,7 @@ class _Job:
         the executors is one thread, which finds the memory that it freed before.
         """
         fps, aspect = self.plan.info.fps, self.plan.info.pixel_aspect
-        (start,) = self.plan.ticks(first + 1, first)
+        (start,) = self.plan.ticks(first, first + 1)
         writing: list[Future] = []
         quality: list[Future] = []
         with (
@@ -226,7 +226,7 @@ class _Job:
                     _finish(writing)
                     outputs, error = piece.outputs, error_map(original, piece.outputs[FULL], self.plan.gain)
                     panels = dict(zip(self.pictures.panels, [original, *outputs.values(), error], strict=True))
-                    ticks = [tick - start for tick in self.plan.ticks(first + len(original), first)]
+                    ticks = [tick - start for tick in self.plan.ticks(first, first + len(original))]
                     quality.append(others.submit(getattr, piece, "quality"))
                     del piece  # its tensors are not needed any longer when its quality is known
                     writing = [
@@ -261,7 +261,7 @@ class _Job:
         return f"the first {count(done, 'frame')} of the reconstruction are in {partial}; {self.work.kept()}"
 
     def _join(self, name: str, path: Path, num_frames: int) -> None:
-        join_videos([segment / name for segment in self.work.segments], path, self.plan.ticks(num_frames))
+        join_videos([segment / name for segment in self.work.segments], path, self.plan.ticks(0, num_frames))
 
     def write_outputs(self, summary: ClipSummary, title: str) -> None:
         """Join the segments, draw the rest, and move all of it into the folder."""
