@@ -68,6 +68,12 @@ def test_iter_and_scan_give_what_read_gives(tmp_path):
         scan_video(tmp_path / "images", 5, 5)
     with pytest.raises(ValueError, match="num_frames must be at least 1, got 0"):  # at once, not at the first frame
         iter_video(source, 0, 0)
+    with pytest.raises(FileNotFoundError, match="no file or folder at"):
+        iter_video(tmp_path / "nothing.mp4")
+    (tmp_path / "text.mp4").write_text("just some text")
+    broken = iter_video(tmp_path / "text.mp4")
+    with pytest.raises(ValueError, match="text.mp4 is not a video that FFmpeg can read"):
+        next(broken)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi"])

@@ -70,7 +70,8 @@ def iter_video(
 ) -> Iterator[np.ndarray]:
     """Iterate over the frames of `read_video`, uint8 (H, W, 3), in memory that does not grow with their number.
 
-    Arguments and errors are those of `read_video`. Wrong arguments raise at once, a wrong source when it is read.
+    Arguments and errors are those of `read_video`. Wrong arguments, and a source that is not there, raise at once; one
+    that cannot be read raises when its frames are asked for.
     """
     size = check_window(start, num_frames, size)
     return (shown.frame for shown in _read(source, Window(start, num_frames, size, [], strict, pixels=True)))
