@@ -108,6 +108,11 @@ def contents(out: Path) -> dict[str, object]:
 # ---- the same as in memory -----------------------------------------------------------------------------------------
 
 
+def test_what_is_no_clip_is_refused():
+    with pytest.raises(ValueError, match="clip must be a Clip, as read_video returns one, got ndarray"):
+        reconstruct(small_vae(), LONG.frames)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["stream", "chunks", "whole", "spatial"])
 def test_file_to_file_gives_what_memory_gives(name, models, source, tmp_path, small_segments):

@@ -24,6 +24,14 @@ def test_to_tensor_refuses_other_arrays(frames):
         to_tensor(frames)
 
 
+@pytest.mark.parametrize("thing", [[[0, 1]], None, "clip.mp4"])
+def test_what_is_no_array_is_refused_by_its_type(thing):
+    with pytest.raises(ValueError, match=f"frames must be uint8 .*, got {type(thing).__name__}"):
+        to_tensor(thing)
+    with pytest.raises(ValueError, match=rf"x must be one clip of shape \(1, 3, T, H, W\), got {type(thing).__name__}"):
+        to_frames(thing)
+
+
 def test_to_frames_refuses_other_tensors():
     for x in (torch.zeros(2, 3, 1, 4, 4), torch.zeros(1, 4, 1, 4, 4), torch.zeros(3, 1, 4, 4)):
         with pytest.raises(ValueError, match=r"x must be one clip of shape \(1, 3, T, H, W\), got"):

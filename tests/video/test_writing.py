@@ -90,6 +90,9 @@ def test_write_refuses(tmp_path):
             write_video(tmp_path / path, CLIP.frames, **arguments)
     with pytest.raises(ValueError, match=r"frames must be uint8 \(T, H, W, 3\)"):
         write_video(tmp_path / "clip.mp4", CLIP.frames / 255)
+    for frames, got in ((CLIP, "an iterable of .H, W, 3., got Clip"), (None, "got NoneType"), ([[0, 1]], "got list")):
+        with pytest.raises(ValueError, match=rf"frames must be uint8 \(T, H, W, 3\), .*{got}"):
+            write_video(tmp_path / "clip.mp4", frames)
     with pytest.raises(ValueError, match="frames must hold at least one frame"):
         write_video(tmp_path / "clip.mp4", [])
     with pytest.raises(ValueError, match="frame 1 is 40x64, the ones before 48x64"):

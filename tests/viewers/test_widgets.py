@@ -241,6 +241,7 @@ def test_training_view_draws_when_it_is_time_and_at_the_end():
     ("call", "message"),
     [
         (lambda: compare_frames({}), "videos must hold at least one clip"),
+        (lambda: compare_frames(CLIP), "videos must be a dict, title -> clip, got Clip"),
         (lambda: compare_frames({"a": [1]}), "'a' must be a tensor, frames uint8 .T, H, W, 3. or a Clip, got list"),
         (lambda: compare_frames({"a": CLIP.frames.astype(float)}), "frames must be uint8"),
         (

@@ -44,6 +44,8 @@ def reconstruct(
     The model takes the clip piece by piece if it can, see `RoundTrip`. The clip and its reconstruction are in memory;
     `reconstruct_file` keeps neither. model: its name in the report. progress: wraps the list of pieces, as tqdm does.
     """
+    if not isinstance(clip, Clip):
+        raise ValueError(f"clip must be a Clip, as read_video returns one, got {type(clip).__name__}")
     num_frames, height, width, _ = clip.frames.shape
     trip = RoundTrip(vae, num_frames, height, width, device)
     parts = progress(np.split(clip.frames, np.cumsum(trip.lengths)[:-1]))

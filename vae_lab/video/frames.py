@@ -33,7 +33,8 @@ def check_frames(frames: np.ndarray) -> None:
     """Refuse anything but uint8 (T, H, W, 3) with at least one frame and one pixel."""
     shape, dtype = getattr(frames, "shape", None), getattr(frames, "dtype", None)
     if shape is None or len(shape) != 4 or shape[3] != 3 or 0 in shape or dtype != np.uint8:
-        raise ValueError(f"frames must be uint8 (T, H, W, 3), at least one, got {dtype} {shape}")
+        got = type(frames).__name__ if shape is None else f"{dtype} {shape}"
+        raise ValueError(f"frames must be uint8 (T, H, W, 3), at least one, got {got}")
 
 
 def check_size(size: Sequence[int]) -> tuple[int, int]:
@@ -56,8 +57,10 @@ def to_frames(x: "Tensor") -> np.ndarray:
 
     The inverse of `to_tensor` for every uint8 value. Pass one clip of a batch: x[:1].
     """
-    if x.ndim != 5 or x.shape[0] != 1 or x.shape[1] != 3:
-        raise ValueError(f"x must be one clip of shape (1, 3, T, H, W), got {tuple(x.shape)}")
+    shape = getattr(x, "shape", None)
+    if shape is None or len(shape) != 5 or shape[0] != 1 or shape[1] != 3:
+        got = type(x).__name__ if shape is None else tuple(shape)
+        raise ValueError(f"x must be one clip of shape (1, 3, T, H, W), got {got}")
     check_video("x", x)
     frames = x.detach()[0].float().add(1).mul(127.5).round().clamp(0, 255)
     return np.ascontiguousarray(frames.permute(1, 2, 3, 0).byte().cpu().numpy())

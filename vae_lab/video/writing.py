@@ -57,6 +57,9 @@ def write_video(
     pixel_aspect = _check_pixel_aspect(pixel_aspect, suffix)
     if isinstance(frames, np.ndarray):
         check_frames(frames)
+    elif not isinstance(frames, Iterable):
+        kinds = "uint8 (T, H, W, 3), or an iterable of (H, W, 3)"
+        raise ValueError(f"frames must be {kinds}, got {type(frames).__name__}")
     if times is not None:
         times = check_times(times, suffix, len(frames) if isinstance(frames, np.ndarray) else None)
     frames = iter(frames)
@@ -101,7 +104,7 @@ def _check_pixel_aspect(pixel_aspect: Fraction | float, suffix: str) -> Fraction
 def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     shape = None
     for t, frame in enumerate(frames):
-        check_frames(frame[None])
+        check_frames(frame[None] if isinstance(frame, np.ndarray) else frame)
         shape = shape or frame.shape
         if frame.shape != shape:
             raise ValueError(f"frame {t} is {frame.shape[0]}x{frame.shape[1]}, the ones before {shape[0]}x{shape[1]}")

@@ -39,6 +39,8 @@ def compare_frames(
         fps: speed of Play. first_frame: number of the first frame in its file.
         max_bytes: of the viewer; frames are left out or shrunk to stay below it, and the viewer says so.
     """
+    if not isinstance(videos, Mapping):
+        raise ValueError(f"videos must be a dict, title -> clip, got {type(videos).__name__}")
     if not videos:
         raise ValueError("videos must hold at least one clip")
     clips = {name: clip_frames(name, video) for name, video in videos.items()}
