@@ -128,6 +128,13 @@ def test_what_is_kept_fits():
     assert sum(map(len, data["panels"][0]["views"][0]["images"])) <= 35_000 and len(data["frames"]) == 9
 
 
+def test_panels_of_latents_with_one_name_keep_their_own_views():
+    first, second = ([View("PCA", title, FRAMES[:5] + shift)] for shift, title in ((0, "one"), (50, "another")))
+    data = player_data([*panels_of({"a": FRAMES}), Panel("latent", first, True), Panel("latent", second, True)], 24)
+    (one,), (another,) = (panel["views"] for panel in data["panels"] if panel["latent"])
+    assert (one["title"], another["title"]) == ("one", "another") and one["images"] != another["images"]
+
+
 def test_titles_cannot_fill_in_other_places():
     data = player_data(panels_of({"{{data}}<!--<script>": FRAMES[:1]}), 24)
     text = "".join(pages.page_parts("{{script}} {{data}}", pages.section_parts(data)))

@@ -190,16 +190,17 @@ def player_data(
     """
     clips = [view.frames for panel in panels if not panel.latent for view in panel.views]
     budget = budget or PictureBudget(MAX_PAGE_BYTES)
-    for_frames, left_out, latents = budget.left - budget.share(1 / 2), [], {}
+    for_frames, left_out, latents = budget.left - budget.share(1 / 2), [], []
     for panel in panels:
         if panel.latent:
-            latents[panel.name], names = budget.latents(panel.views, budget.left - for_frames)
+            kept, names = budget.latents(panel.views, budget.left - for_frames)
+            latents.append(kept)
             left_out += names
     images, thinning = budget.frames(clips, budget.left)
-    pictures, data = iter(images), []
+    of_latents, pictures, data = iter(latents), iter(images), []
     for panel in panels:
         if panel.latent:
-            views = latents[panel.name]
+            views = next(of_latents)
         else:
             views = [
                 view_data(name, title, next(pictures), frames.shape[1:3], thinning.shrink)
