@@ -29,10 +29,10 @@ def error_map(x: np.ndarray, y: np.ndarray, gain: float = ERROR_GAIN) -> np.ndar
     if x.shape != y.shape:
         raise ValueError(f"x and y must have the same shape, got {x.shape} and {y.shape}")
     error = np.abs(x.astype(np.int16) - y).mean(axis=3) * gain
-    return _colour_scale("error")[np.clip(np.rint(error), 0, 255).astype(np.uint8)]
+    return colour_scale("error")[np.clip(np.rint(error), 0, 255).astype(np.uint8)]
 
 
-def _colour_scale(name: str) -> np.ndarray:
+def colour_scale(name: str) -> np.ndarray:
     """uint8 (256, 3): from black through a colour of COLOURS to white, with rising luminance."""
     stops = np.array([(0, 0, 0), [int(COLOURS[name][i : i + 2], 16) for i in (1, 3, 5)], (255, 255, 255)])
     scale = [np.interp(np.arange(256), (0, 150, 255), channel) for channel in stops.T]
@@ -61,7 +61,7 @@ def latent_pictures(latent: np.ndarray) -> dict[str, np.ndarray]:
         signs = np.sign(np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1))
         components = ((directions * signs) @ centred).reshape(3, *latent.shape[1:])
         pictures["PCA"] = np.stack([_to_bytes(component) for component in components], -1)
-    scale = _colour_scale("latent")
+    scale = colour_scale("latent")
     for index, channel in enumerate(latent):
         pictures[f"channel {index} ({channel.min():.1f} to {channel.max():.1f})"] = scale[_to_bytes(channel)]
     return pictures

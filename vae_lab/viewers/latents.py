@@ -12,7 +12,7 @@ import traitlets
 from torch import Tensor
 
 from ..families.codec import Codec, codec_of
-from ..figures.frames import ERROR_GAIN, error_map
+from ..figures.frames import ERROR_GAIN, colour_scale
 from ..figures.latents import latent_filmstrip
 from ..figures.style import COLOURS, OTHER_COLOURS
 from ..latents.arrays import check_latent, check_shape_of
@@ -31,8 +31,7 @@ from .widgets import Viewer
 MOST_FRAMES = 256  # for one latent frame: eight times the ratio of any known model
 NUMBERS = 200_000  # bytes of pictures.ROOM for statistics; the picture and the script have the rest
 GAINS = (1, ERROR_GAIN, 16, 64)  # of differences, to choose from
-LEVELS = np.arange(256, dtype=np.uint8)[None, None, :, None].repeat(3, axis=3)
-ERROR_SCALE = error_map(np.zeros_like(LEVELS), LEVELS, gain=1)[0, 0]  # (256, 3): the colour of each level
+ERROR_SCALE = colour_scale("error")  # (256, 3): the colour of each level
 NO_DECODER = "Nothing decodes these latents here: give explore_latents a vae to edit them and see the frames."
 
 

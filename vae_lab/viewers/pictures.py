@@ -25,12 +25,11 @@ FEWEST_FRAMES = 8  # frames are left out until so few remain, then they are shru
 
 
 class Curve(NamedTuple):
-    """A number for every frame, drawn under the panels."""
+    """PSNR of every frame in dB, drawn under the panels."""
 
     name: str
     values: Sequence[float]
     colour: str
-    unit: str = "dB"
 
 
 class View(NamedTuple):
@@ -43,10 +42,10 @@ class View(NamedTuple):
 
 def latent_views(values: np.ndarray, prefix: str = "") -> list[View]:
     """Return PCA and every channel of latents (C, L, h, w) as views, whose titles begin with `prefix`."""
-    pictures = latent_pictures(values)
-    names = ["PCA", *(f"channel {channel}" for channel in range(len(values)))][-len(pictures) :]
-    named = zip(names, pictures.items(), strict=True)
-    return [View(name, prefix + short_numbers(title), frames) for name, (title, frames) in named]
+    return [
+        View(title.partition(" (")[0], prefix + short_numbers(title), frames)
+        for title, frames in latent_pictures(values).items()
+    ]
 
 
 class Panel(NamedTuple):
@@ -245,6 +244,6 @@ def assemble(
             for t in range(0, num_frames, stride)
         ],
         "panels": list(panels),
-        "curves": [{"name": c.name, "colour": c.colour, "unit": c.unit} for c in curves],
+        "curves": [{"name": c.name, "colour": c.colour} for c in curves],
         "latentColour": COLOURS["latent"],
     }

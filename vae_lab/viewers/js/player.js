@@ -64,7 +64,7 @@ function mountPlayer(root, data) {
         shape(plot, "text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, String(tick));
       }
       const note = starts.length ? "; dashed: a chunk begins" : "";
-      shape(plot, "text", { x: LEFT, y: TOP - 9 }, `${data.curves[0].unit === "dB" ? "PSNR in dB" : data.curves[0].unit}, over frames t${note}`);
+      shape(plot, "text", { x: LEFT, y: TOP - 9 }, `PSNR in dB, over frames t${note}`);
       data.curves.forEach((curve, c) => {
         let path = "", pen = "M";
         data.frames.forEach((frame, i) => {
@@ -120,7 +120,7 @@ function mountPlayer(root, data) {
     if (frame.latent !== null) swatch(caption, data.latentColour, `latent frame ${frame.latent}`);
     data.curves.forEach((curve, c) => {
       const value = frame.values[c];
-      swatch(caption, curve.colour, `${curve.name} ${value === null ? "identical" : value.toFixed(2) + " " + curve.unit}`);
+      swatch(caption, curve.colour, `${curve.name} ${value === null ? "identical" : value.toFixed(2) + " dB"}`);
     });
     cursor?.setAttribute("x1", x(index));
     cursor?.setAttribute("x2", x(index));
