@@ -29,7 +29,7 @@ function sliderControl(parent, name, { min, max, step = 1, value }, input) {
   return range;
 }
 
-// Buttons, one of them pressed. options: [[value, text], ...]; `choose` is called with the value.
+// A list to choose from. options: [[value, text], ...]; `choose` is called with the value, as text.
 function selectControl(parent, name, options, value, choose) {
   const control = element(parent, "label", { class: "control" }, name);
   const select = element(control, "select");
@@ -39,6 +39,7 @@ function selectControl(parent, name, options, value, choose) {
   return control;
 }
 
+// Buttons, one of them pressed. options: [[value, text], ...]; `choose` is called with the value.
 function choiceControl(parent, name, options, value, choose) {
   const control = element(parent, "span", { class: "control" }, name);
   const group = element(control, "span", { class: "choice", role: "group", "aria-label": name || options[0][1] });
@@ -69,9 +70,30 @@ function bytesOf(base64) {
   return Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
 }
 
-// A lossless WebP picture in base64, decoded once.
-function decodePicture(image) {
-  return createImageBitmap(new Blob([bytesOf(image)], { type: "image/webp" }), { colorSpaceConversion: "none" });
+// Decodes lossless WebP pictures in base64, in lists and lists of lists as they are given.
+function decodeAll(images) {
+  if (Array.isArray(images)) return Promise.all(images.map(decodeAll));
+  return createImageBitmap(new Blob([bytesOf(images)], { type: "image/webp" }), { colorSpaceConversion: "none" });
+}
+
+// A row of a table: a name, and a text inside an element `tag` if one is given.
+function tableLine(table, name, text, tag) {
+  const row = element(table, "tr");
+  element(row, "th", {}, name);
+  const cell = element(row, "td", { "data-line": name });
+  if (tag) element(cell, tag, {}, text);
+  else cell.textContent = text;
+}
+
+// Left and right arrow, Home and End go through numbered things. `choose` is called with a number, also beyond their ends.
+function onRowKeys(root, current, choose) {
+  root.addEventListener("keydown", (event) => {
+    if (event.target !== root || event.altKey || event.ctrlKey || event.metaKey) return;
+    const next = { ArrowLeft: current() - 1, ArrowRight: current() + 1, Home: 0, End: Infinity }[event.key];
+    if (next === undefined) return;
+    choose(next);
+    event.preventDefault();
+  });
 }
 
 // Make `root` the viewer that data.kind names. link: to the kernel, if there is one. Returns {ready, close}.

@@ -110,8 +110,7 @@ function mountFlow(root, data) {
   layout();
   show(0, 0);
 
-  const each = (list, then) => Promise.all(list.map(then));
-  const ready = each(data.panels, (panel) => each(panel.images, (clip) => each(clip, decodePicture))).then((decoded) => {
+  const ready = decodeAll(data.panels.map((panel) => panel.images)).then((decoded) => {
     bitmaps = decoded;
     show(point, frame);
     root.dataset.ready = "true";

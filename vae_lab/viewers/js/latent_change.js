@@ -143,9 +143,9 @@ function latentChange(lab, section) {
   async function showAnswer(answer, key) {
     if (original?.source !== changes.decoded) {
       original = { source: changes.decoded, pictures: null };
-      original.ready = Promise.all(changes.decoded.images.map(decodePicture));
+      original.ready = decodeAll(changes.decoded.images);
     }
-    if (drawn?.answer !== answer) drawn = { answer, pictures: null, ready: Promise.all(answer.images.map(decodePicture)) };
+    if (drawn?.answer !== answer) drawn = { answer, pictures: null, ready: decodeAll(answer.images) };
     const [base, mine] = [original, drawn];
     base.pictures ??= await base.ready;
     mine.pictures ??= await mine.ready;

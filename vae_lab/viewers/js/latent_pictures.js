@@ -110,8 +110,7 @@ function latentPictures(lab, section) {
     if (film.scrollWidth > film.clientWidth) film.scrollLeft = current.offsetLeft - film.clientWidth / 2;
   }
 
-  const each = (list, then) => Promise.all(list.map(then));
-  const ready = Promise.all([each(data.latents, (view) => each(view.images, decodePicture)), each(data.frames?.images ?? [], decodePicture)]).then(([latents, frames]) => {
+  const ready = decodeAll([data.latents.map((view) => view.images), data.frames?.images ?? []]).then(([latents, frames]) => {
     bitmaps = { latents, frames };
     for (const [v, l, canvas] of strips) put(canvas, latents[v][l]);
     for (const [t, canvas] of thumbs) put(canvas, frames[keptBy(t)]);

@@ -154,13 +154,7 @@ function mountPadding(root, data) {
 
   function formula(rows, padding, summary, unseen) {
     const { kernel: k, stride: s, dilation: d, frames: t, mode } = state;
-    const line = (name, text, tag = "td") => {
-      const row = element(lines, "tr");
-      element(row, "th", {}, name);
-      const cell = element(row, "td", { "data-line": name });
-      if (tag === "td") cell.textContent = text;
-      else element(cell, tag, {}, text);
-    };
+    const line = (...of) => tableLine(lines, ...of);
     line("padding in front", `d·(k − 1) + (1 − s) = ${d}·(${k} − 1) + (1 − ${s}) = ${padding}`);
     const chain = rows.length > 2 ? `;  layer by layer ${rows.map((row) => row.size).join(" → ")}` : "";
     line("outputs", `⌊(T + padding − d·(k − 1) − 1) / s⌋ + 1 = ⌊(${t} + ${padding} − ${d}·(${k} − 1) − 1) / ${s}⌋ + 1 = ${rows[1].size}${chain}`);
@@ -185,15 +179,7 @@ function mountPadding(root, data) {
     const at = cellAt(event);
     if (at?.row === state.layers) { state.output = at.cell; hovered = null; draw(); }
   });
-  root.addEventListener("keydown", (event) => {
-    if (event.target !== root || event.altKey || event.ctrlKey || event.metaKey) return;
-    const next = { ArrowLeft: state.output - 1, ArrowRight: state.output + 1, Home: 0, End: Infinity }[event.key];
-    if (next === undefined) return;
-    hovered = null;
-    state.output = next;
-    draw();
-    event.preventDefault();
-  });
+  onRowKeys(root, () => state.output, (next) => { hovered = null; state.output = next; draw(); });
   const close = onWidth(root, (width) => { room = width; draw(); });
   root.dataset.ready = "true";
   return { ready: Promise.resolve(), close };

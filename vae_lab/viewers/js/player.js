@@ -152,8 +152,7 @@ function mountPlayer(root, data) {
   layout();
   show(0);
 
-  const each = (list, then) => Promise.all(list.map(then));
-  const ready = each(data.panels, (panel) => each(panel.views, (view) => each(view.images, decodePicture))).then((decoded) => {
+  const ready = decodeAll(data.panels.map((panel) => panel.views.map((view) => view.images))).then((decoded) => {
     bitmaps = decoded;
     show(index);
     root.dataset.ready = "true";

@@ -117,13 +117,7 @@ function mountSizes(root, data) {
     svg.setAttribute("width", room);
     svg.setAttribute("height", 114);
 
-    const line = (name, text, tag) => {
-      const row = element(lines, "tr");
-      element(row, "th", {}, name);
-      const cell = element(row, "td", { "data-line": name });
-      if (tag) element(cell, tag, {}, text);
-      else cell.textContent = text;
-    };
+    const line = (...of) => tableLine(lines, ...of);
     if (refusal) {
       line("note", `${family.name} ${refusal}`);
       line("latent frames", `${family.formula}: ${law.latents[frames - 1] ?? "none"}`);
@@ -165,15 +159,7 @@ function mountSizes(root, data) {
   svg.addEventListener("mouseover", (event) => hover(latentAt(event)));
   svg.addEventListener("mouseleave", () => hover(null));
   svg.addEventListener("click", (event) => { const at = latentAt(event); if (at !== null) { state.latent = at; draw(); } });
-  root.addEventListener("keydown", (event) => {
-    if (event.target !== root || event.altKey || event.ctrlKey || event.metaKey) return;
-    const next = { ArrowLeft: state.latent - 1, ArrowRight: state.latent + 1, Home: 0, End: Infinity }[event.key];
-    if (next === undefined) return;
-    hovered = null;
-    state.latent = next;
-    draw();
-    event.preventDefault();
-  });
+  onRowKeys(root, () => state.latent, (next) => { hovered = null; state.latent = next; draw(); });
   const close = onWidth(root, (width) => { room = width; draw(); });
   root.dataset.ready = "true";
   return { ready: Promise.resolve(), close };
