@@ -15,8 +15,7 @@ import torch
 
 from tests.helpers import ROOT, script
 from vae_lab.cli import build_parser
-from vae_lab.families import FAMILIES
-from vae_lab.families import codec as codecs
+from vae_lab.families import FAMILIES, codec as codecs
 from vae_lab.families.sizes import size_rows
 from vae_lab.latents.edits import EDITS
 from vae_lab.metrics import FRAME_METRICS

@@ -22,8 +22,7 @@ from filelock import FileLock
 from tests.helpers import ROOT, SMALL_SPATIAL, deadly, processes
 from vae_lab import SpatialVAE, photo_clip, write_video
 from vae_lab.__main__ import main
-from vae_lab.ablation import plan as ablation_plan
-from vae_lab.ablation import runner as ablation
+from vae_lab.ablation import plan as ablation_plan, runner as ablation
 from vae_lab.ablation.config import TrialConfig
 from vae_lab.ablation.metrics import METRICS
 from vae_lab.ablation.runner import AblationError, read_ablation_file, run_ablation

@@ -1,7 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from vae_lab import CausalConv3d
 from vae_lab.shapes import conv_output_size, time_padding

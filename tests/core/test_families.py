@@ -11,8 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.helpers import small_vae
 from tests.helpers.families import cogvideox, hunyuan, wan
 from vae_lab import SpatialVAE, TemporalVAE, VideoVAE
-from vae_lab.families import Codec, class_named, codec_of, maps_of, register
-from vae_lab.families import codec as codecs
+from vae_lab.families import Codec, class_named, codec as codecs, codec_of, maps_of, register
 from vae_lab.shapes import Timeline, encoder_last_seen, frame_groups
 
 X = torch.rand(1, 3, 18, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1

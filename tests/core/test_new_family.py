@@ -23,12 +23,12 @@ from vae_lab.families import (
     Law,
     Reach,
     add_family,
+    codec as codecs,
     codec_of,
     maps_of,
     register,
     tiny_model,
 )
-from vae_lab.families import codec as codecs
 from vae_lab.probes.report import probe
 from vae_lab.reconstruct import reconstruct
 from vae_lab.shapes import Timeline

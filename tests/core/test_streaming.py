@@ -2,8 +2,7 @@ import io
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from tests.helpers import ROOT, SMALL_TEMPORAL, small_vae
 from vae_lab import SpatialVAE, StreamingDecoder, StreamingEncoder, TemporalVAE, load, read_video, to_tensor

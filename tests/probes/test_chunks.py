@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tests.helpers.probes import clip, drifting, encoder, small
 from vae_lab.probes.chunks import PlanResult, chunk_invariance, periodogram

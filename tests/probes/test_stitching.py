@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from vae_lab.families import FAMILIES, tiny_model
 from vae_lab.probes.stitching import diffusers_stitch_error, diffusers_tiling, stitch_error

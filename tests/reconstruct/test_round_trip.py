@@ -8,8 +8,7 @@ from torch import nn
 from tests.helpers import small_vae
 from tests.helpers.video import LONG
 from vae_lab import DiagonalGaussian
-from vae_lab.families import Codec, Streams, register
-from vae_lab.families import codec as codecs
+from vae_lab.families import Codec, Streams, codec as codecs, register
 from vae_lab.reconstruct.round_trip import RoundTrip
 
 

@@ -1,14 +1,15 @@
-from .plan import OUTPUTS as OUTPUTS
-from .plan import PARTIAL as PARTIAL
-from .plan import Plan as Plan
-from .plan import prepare_folder as prepare_folder
+from .plan import OUTPUTS as OUTPUTS, PARTIAL as PARTIAL, Plan as Plan, prepare_folder as prepare_folder
 from .round_trip import RoundTrip as RoundTrip
-from .run import StoppedError as StoppedError
-from .run import reconstruct as reconstruct
-from .run import reconstruct_file as reconstruct_file
-from .run import run_plan as run_plan
-from .summary import ClipSummary as ClipSummary
-from .summary import Quality as Quality
-from .summary import Report as Report
-from .summary import describe as describe
-from .summary import to_json as to_json
+from .run import (
+    StoppedError as StoppedError,
+    reconstruct as reconstruct,
+    reconstruct_file as reconstruct_file,
+    run_plan as run_plan,
+)
+from .summary import (
+    ClipSummary as ClipSummary,
+    Quality as Quality,
+    Report as Report,
+    describe as describe,
+    to_json as to_json,
+)
