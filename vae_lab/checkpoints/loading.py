@@ -253,10 +253,12 @@ def _local_config(folder: Path, files: list[Path]) -> dict[str, Any]:
 
 def _recognise(config: Mapping[str, Any], source: str | Path) -> tuple[str, type[ModelMixin]]:
     """The layout of a checkpoint and the class of its model."""
-    if open_sora.is_open_sora(config):
+    architectures = config.get("architectures")
+    types = [config.get("model_type"), *(architectures if isinstance(architectures, list) else ())]
+    if open_sora.MODEL_TYPE in types:
         return "open_sora", VideoVAE
     name = config.get("_class_name")
-    if name is None and open_sora_stdit.is_stdit(config):
+    if name is None and open_sora_stdit.MODEL_TYPE in types:
         return "open_sora", STDiT3
     transformers = {cls.__name__: cls for cls in (STDiT3, DiffusersTransformer)}
     cls = transformers.get(str(name)) or class_named(name)

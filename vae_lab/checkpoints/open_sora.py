@@ -65,12 +65,6 @@ def to_open_sora_key(key: str, num_levels: int) -> str:
     raise KeyError(f"Open-Sora's layout has no key for {key!r}")
 
 
-def is_open_sora(config: Mapping[str, Any]) -> bool:
-    """Return whether a config.json belongs to Open-Sora's video VAE."""
-    architectures = config.get("architectures")
-    return config.get("model_type") == MODEL_TYPE or (isinstance(architectures, list) and MODEL_TYPE in architectures)
-
-
 def to_config(config: Mapping[str, Any], spatial_config: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Translate Open-Sora's config.json to the arguments of VideoVAE.
 

@@ -23,12 +23,6 @@ _NOT_ARCHITECTURE = {
 }  # fmt: skip
 
 
-def is_stdit(config: Mapping[str, Any]) -> bool:
-    """Return whether a config.json belongs to Open-Sora's STDiT3."""
-    architectures = config.get("architectures")
-    return config.get("model_type") == MODEL_TYPE or (isinstance(architectures, list) and MODEL_TYPE in architectures)
-
-
 def to_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Translate Open-Sora's config.json to the arguments of STDiT3. Raises ValueError for one that is not known."""
     arguments = set(signature(STDiT3).parameters)
