@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from huggingface_hub import HfApi, errors, hf_hub_download
 from safetensors import SafetensorError, safe_open
 
 from ..utils.files import check_kind, read_text
@@ -217,8 +218,6 @@ class Hub(NamedTuple):
 
     def fetch(self, filename: str) -> Path | None:
         """Return the path of a file in the local cache, downloading it if needed; None if the repository lacks it."""
-        from huggingface_hub import hf_hub_download
-
         where = self._asdict()
         with self._errors(filename):
             return Path(hf_hub_download(where.pop("repo_id"), filename, **where))
@@ -230,8 +229,6 @@ class Hub(NamedTuple):
         folder: where the repository's files lie in the cache; without the Hub's list, these are the names.
         download: download the file at once, or take it from the cache.
         """
-        from huggingface_hub import HfApi, errors
-
         not_cached = None
         for name in usual_names(layout, variant):
             try:
@@ -277,8 +274,6 @@ class Hub(NamedTuple):
 
     def read_headers(self, names: list[str]) -> Headers:
         """Return names, shapes and dtypes, from the first bytes of each safetensors file."""
-        from huggingface_hub import HfApi
-
         tensors: dict[str, Any] = {}
         for name in names:
             with self._errors(name):
@@ -291,8 +286,6 @@ class Hub(NamedTuple):
         return f"{self.subfolder}/{name}" if self.subfolder else name
 
     def _exists(self, name: str) -> bool:
-        from huggingface_hub import HfApi
-
         with self._errors(name):
             return HfApi().file_exists(self.repo_id, self._path(name), revision=self.revision)
         return False
@@ -300,8 +293,6 @@ class Hub(NamedTuple):
     @contextmanager
     def _errors(self, filename: str) -> Iterator[None]:
         """Turn the Hub's errors into ones that say what failed. A file that the repository lacks is no error here."""
-        from huggingface_hub import errors
-
         try:
             yield
         except errors.LocalEntryNotFoundError as error:
