@@ -13,7 +13,7 @@ from ..shapes import Timeline
 from ..utils.checks import check_text, positive_int
 from ..utils.text import count, nearest
 
-LONGEST_SEARCH = 200  # frames: every family keeps a length within this many of any other
+LONGEST_SEARCH = 200  # frames: a kept length is looked for this far around, and a reach is told by a clip this long
 
 
 @dataclass(frozen=True)
@@ -228,22 +228,17 @@ class Family:
         num_frames = positive_int("num_frames", num_frames)
         if self.is_legal(num_frames):
             return f"keeps {count(num_frames, 'frame')}"
-        latents, back, blank = (
-            self.latent_frames(num_frames),
-            self.decoded_frames(num_frames),
-            self.law.blank(num_frames),
-        )
         frames = count(num_frames, "frame")
-        if back is None:
+        latents, back = self.latent_frames(num_frames), self.decoded_frames(num_frames)
+        if latents is None:
             what = f"fails on {frames}"
-            if latents is not None:
-                what = f"encodes {frames} to {count(latents, 'latent frame')}, which it does not decode"
+        elif back is None:
+            what = f"encodes {frames} to {count(latents, 'latent frame')}, which it does not decode"
+        elif back > num_frames:
+            what = f"returns {count(back, 'frame')} for {num_frames}"
         else:
-            what = (
-                f"returns {count(back, 'frame')} for {num_frames}"
-                if back > num_frames
-                else f"returns {back} of {frames}"
-            )
-            what += f", {blank} of them black" if blank else ""
+            what = f"returns {back} of {frames}"
+        if back is not None and (blank := self.law.blank(num_frames)):
+            what += f", {blank} of them black"
         kept = self.nearest_legal(num_frames)
         return f"{what}; {nearest(kept)}" if kept else f"{what}, and keeps no length near it"
