@@ -8,6 +8,7 @@ Sources: the classes of diffusers 0.42.1, and the lab's own.
 
 import difflib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..shapes import latent_frames as open_sora_frames
@@ -74,16 +75,20 @@ def _out_of_tiles(frame: int, num_frames: int) -> range:
     return range(max(0, 12 * first - 3), min(num_frames, 12 * last + 17))
 
 
-def _into_allegro(frame: int, num_frames: int) -> range:
-    """Allegro's encoder: tiles of 24 frames each 16. Of the 2 latents that two tiles share, the second is a fade."""
-    first, last = max(0, -(-(frame // 4 - 5) // 4)), max(0, frame // 4 - 1) // 4
-    return range(16 * first, min(num_frames, 16 * last + 24))
+def _overlapping(length: int, step: int, group: int = 1) -> Callable[[int, int], range]:
+    """What tiles of `length` frames each `step` see. What two tiles share is a fade, but for its first `group` frames.
 
+    Allegro's encoder has tiles of 24 frames each 16: of the 2 latents that two tiles share, the second is a fade. Its
+    decoder has tiles of 6 latents each 4: of the 8 frames that two tiles share, 7 are a fade. MiniMax-H3's decoder has
+    a window of 22 frames each 17: two windows share 5 frames.
+    """
 
-def _out_of_allegro(frame: int, num_frames: int) -> range:
-    """Allegro's decoder: tiles of 6 latents each 4. Of the 8 frames that two tiles share, 7 are a fade."""
-    first, last = max(0, -(-(frame - 23) // 16)), max(0, frame - 1) // 16
-    return range(16 * first, min(num_frames, 16 * last + 24))
+    def frames(frame: int, num_frames: int) -> range:
+        place, places, stride = frame // group, length // group, step // group
+        first, last = max(0, -(-(place - places + 1) // stride)), max(0, place - 1) // stride
+        return range(first * step, min(num_frames, last * step + length))
+
+    return frames
 
 
 def _segments(longer: Callable[[int], int | None]) -> Law:
@@ -95,21 +100,6 @@ def _segments(longer: Callable[[int], int | None]) -> Law:
         return None if num_frames in (2, 3, 4) else (num_frames - 1) // 4 + 1
 
     return Law("(T - 1) // 4 + 1", latents, lambda latents: 4 * (latents - 1) + 1)
-
-
-def _kvae() -> Law:
-    whole = _segments(lambda num_frames: None)
-    return Law(whole.formula, whole.latents, lambda n: 4 * (n - 1) + 1 - 3 * (n > 2 and n % 4 == 2))
-
-
-def _vidtok(frame: int, num_frames: int) -> range:
-    return range(min(num_frames, frame + 4 if frame else 1))
-
-
-def _windows(frame: int, num_frames: int) -> range:
-    """MiniMax-H3's decoder: a window of 22 frames each 17. Two windows share 5 frames: a fade."""
-    first, last = max(0, -(-(frame - 21) // 17)), max(0, frame - 1) // 17
-    return range(17 * first, min(num_frames, 17 * last + 22))
 
 
 def _is_ltx_095(config: Mapping[str, Any]) -> bool:
@@ -334,8 +324,8 @@ for family in (
         source="autoencoder_kl_allegro.py:676",
         codec="vae_lab.families.callings.AllegroCodec", first_frame="as any other",
         time_padding="both ends repeated", norm="group norm over time",
-        encoder_sees=Reach("its tile: 24 frames, a new one every 16; tiles fade", _into_allegro),
-        decoder_sees=Reach("its tile: 24 frames, a new one every 16; tiles fade", _out_of_allegro),
+        encoder_sees=Reach("its tile: 24 frames, a new one every 16; tiles fade", _overlapping(24, 16, group=4)),
+        decoder_sees=Reach("its tile: 24 frames, a new one every 16; tiles fade", _overlapping(24, 16)),
         still_exact=False, image_is_first_latent=None, scaling="z * scaling_factor (0.13)",
         sizes=lambda height, width: height >= 320 <= width and (height - 320) % 200 == 0 == (width - 320) % 240,
         calling="tiles of 24x320x320 only: height 320 + 200k, width 320 + 240k; decodes to (B, T, C, H, W)",
@@ -363,7 +353,7 @@ for family in (
         {"ch": 8, "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1},
         source="autoencoder_vidtok.py:938", matches=lambda config: config.get("is_causal", True),
         codec="vae_lab.families.callings.VidTokCodec", norm="layer norm over channels",
-        decoder_sees=Reach("the past and, after frame 0, 3 more frames", _vidtok),
+        decoder_sees=Reach("the past and, after frame 0, 3 more frames", lambda t, n: range(min(n, t + 4 if t else 1))),
         scaling=NO_SCALING, calling="forward repeats the first frame 3 times before encode; decode returns a tensor",
         parameters=(69.26, 88.19, 157.45), findings=("VidTok's tiles",),
     ),
@@ -403,7 +393,8 @@ for family in (
         parameters=(78.68, 259.04, 337.74), findings=("Qwen-Image 2.1 on clips",),
     ),
     _video(
-        "KVAE", "diffusers.AutoencoderKLKVAEVideo", _kvae(), 4, 8, 16,
+        "KVAE", "diffusers.AutoencoderKLKVAEVideo",
+        replace(_segments(lambda t: None), decoded=lambda n: 4 * (n - 1) + 1 - 3 * (n > 2 and n % 4 == 2)), 4, 8, 16,
         {"ch": 32, "ch_mult": (1, 1, 1, 1), "num_res_blocks": 1, "z_channels": 4},
         source="autoencoder_kl_kvae_video.py:707", norm="group norm over segments of 17, then 16 frames",
         encoder_sees=segments(17, 16), decoder_sees=segments(17, 16), image_is_first_latent=False, scaling=NO_SCALING,
@@ -436,7 +427,7 @@ for family in (
         calling="pixels as ImageNet's are normalized: ([0, 1] - mean) / std, one number a channel",
         chunk=17, time_padding="zeros, in each chunk of 17", norm="group norm, each frame",
         encoder_sees=in_chunks(17, PAST), still_exact=False, scaling=MEAN_STD,
-        decoder_sees=Reach("its window of 22 frames; windows overlap by 5", _windows),
+        decoder_sees=Reach("its window of 22 frames; windows overlap by 5", _overlapping(22, 17)),
         parameters=(180.34, 2423.53, 2603.87), findings=("MiniMax-H3 up to 17 frames",),
     ),
     _video(
@@ -511,7 +502,8 @@ def latent_size(family: str, num_frames: int, height: int, width: int) -> tuple[
     >>> latent_size("mochi", 49, 480, 720)
     (9, 60, 90)
     """
-    record, ratio = family_named(family), family_named(family).spatial_ratio
+    record = family_named(family)
+    ratio = record.spatial_ratio
     height, width = positive_int("height", height), positive_int("width", width)
     for name, pixels in (("height", height), ("width", width)):
         if pixels % ratio or pixels < record.least_cells * ratio:
@@ -522,7 +514,7 @@ def latent_size(family: str, num_frames: int, height: int, width: int) -> tuple[
     latents = record.latent_frames(num_frames)
     if latents is None:
         raise ValueError(f"{record.name} {record.fate(num_frames)}")
-    return latents, height // record.spatial_ratio, width // record.spatial_ratio
+    return latents, height // ratio, width // ratio
 
 
 def nearest_legal_frames(family: str, num_frames: int) -> tuple[int, ...]:
@@ -531,7 +523,7 @@ def nearest_legal_frames(family: str, num_frames: int) -> tuple[int, ...]:
     >>> nearest_legal_frames("cogvideox", 20), nearest_legal_frames("wan 2.1", 17)
     ((17, 24), (17,))
     """
-    return family_named(family).nearest_legal(positive_int("num_frames", num_frames))
+    return family_named(family).nearest_legal(num_frames)
 
 
 def frame_groups(family: str, num_frames: int) -> list[range]:
