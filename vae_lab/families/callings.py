@@ -92,8 +92,7 @@ class CosmosCodec(Codec):
 
     def _frames(self, channels: int) -> tuple[Tensor, Tensor] | None:
         """Mean and std, each (C, 16, 1, 1)."""
-        given = [numbers(name, self.config.get(name) or ()) for name in ("latents_mean", "latents_std")]
-        mean, std = given
+        mean, std = (numbers(name, self.config.get(name) or ()) for name in ("latents_mean", "latents_std"))
         if not len(mean) or len(mean) != len(std) or len(mean) % positive_int("channels", channels):
             return None
         return mean.view(channels, -1, 1, 1), std.view(channels, -1, 1, 1)

@@ -21,14 +21,14 @@ import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from importlib import import_module
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, islice, pairwise
+from pkgutil import resolve_name
 from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
+import diffusers
 import torch
 from accelerate.utils.modeling import get_state_dict_offloaded_model
-from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from ..gaussian import at_least_float32
@@ -146,9 +146,8 @@ class Codec:
     @property
     def in_channels(self) -> int:
         """Channels of the clips that the model encodes."""
-        return (
-            self.config.get("out_channels") or self.config.get("in_channels") or 3
-        )  # Mochi's in_channels are features
+        config = self.config
+        return config.get("out_channels") or config.get("in_channels") or 3  # Mochi's in_channels are features
 
     @property
     def _measured(self) -> _Measured:
@@ -308,18 +307,18 @@ class Codec:
 
     def nearest_lengths(self, x: Tensor) -> list[int]:
         """Return the nearest lengths, below and above, that the model keeps for clips like x, found without weights."""
-        found = []
+        found: list[int] = []
         for lengths in (range(x.shape[2], 0, -1), range(x.shape[2] + 1, x.shape[2] + TRIED)):
-            for num_frames in lengths:
-                shape = (1, x.shape[1], num_frames, *x.shape[3:])
-                try:
-                    z = self.encoded_shape(shape)
-                    if z is not None and self.decoded_shape(z, num_frames) == shape:
-                        found.append(num_frames)
-                        break
-                except ValueError:
-                    continue
+            found += islice((n for n in lengths if self._keeps((1, x.shape[1], n, *x.shape[3:]))), 1)
         return found
+
+    def _keeps(self, shape: tuple[int, ...]) -> bool:
+        """Whether a clip of this shape comes back in it; False too if that cannot be found without weights."""
+        try:
+            z = self.encoded_shape(shape)
+            return z is not None and self.decoded_shape(z, shape[2]) == shape
+        except ValueError:  # the model does not take it
+            return False
 
     def too_small(self, x: Tensor) -> str:
         """Say so if the model takes clips like x of two latent cells or more a side, which some need for padding."""
@@ -328,12 +327,7 @@ class Codec:
         shape = (*x.shape[:3], *(max(side, least) for side in x.shape[3:]))
         if shape == x.shape or any(side % ratio for side in x.shape[3:]):
             return ""
-        try:
-            z = self.encoded_shape(shape)
-            fits = z is not None and self.decoded_shape(z, x.shape[2]) == shape
-        except ValueError:
-            fits = False
-        return f"height and width must be at least {least}, two latent cells" if fits else ""
+        return f"height and width must be at least {least}, two latent cells" if self._keeps(shape) else ""
 
     def _advice(self, x: Tensor) -> str:
         if self.family and self.family.is_legal(x.shape[2]):
@@ -380,10 +374,9 @@ class Codec:
             del self._without_weights  # some classes stay broken after a length that they refuse
             if isinstance(error, NotImplementedError) or "meta" in str(error):
                 return None
-            what, reason = "clips", first_line(error)
-            verb = "decode" if method == "decode" else "encode"
+            verb, what, reason = "encode", "clips", first_line(error)
             if method == "decode":
-                what, reason = "latents", self._why_not(shape) or reason
+                verb, what, reason = "decode", "latents", self._why_not(shape) or reason
             raise ValueError(
                 f"vae must {verb} {what} of shape {tuple(shape)}, but {self.name} fails on them: {reason}"
             ) from None
@@ -407,7 +400,7 @@ class Codec:
         """A Codec of a copy of the model on the meta device; None if the model cannot be copied."""
         modules: list[nn.Module] = list(getattr(self.vae, "modules", list)())
         hooked = any(hasattr(module, "_diffusers_hook") or hasattr(module, "_hf_hook") for module in modules)
-        if hooked and isinstance(self.vae, ModelMixin):
+        if hooked and isinstance(self.vae, diffusers.ModelMixin):
             with torch.device("meta"):  # a copy would have the hooks too, which move real weights
                 return type(self)(type(self.vae).from_config(self.vae.config).to(self.dtype).eval())
         return self._copy(lambda value: torch.empty_like(value, device="meta", requires_grad=False))
@@ -469,8 +462,7 @@ class Codec:
 
     def _why_in_one_piece(self) -> str:
         """Say why the model takes a clip in one piece."""
-        seen = (("latent", "encoder_sees"), ("decoded frame", "decoder_sees"))
-        for what, name in seen:
+        for what, name in (("latent", "encoder_sees"), ("decoded frame", "decoder_sees")):
             reach = getattr(self.family, name, None)
             if reach and reach.whole:
                 return f"each {what} depends on {reach.text}"
@@ -608,16 +600,11 @@ def register(cls: type) -> Callable[[type[Codec]], type[Codec]]:
 
 
 def _imported(path: str | type) -> Any:
-    if not isinstance(path, str):
-        return path
-    module, _, name = path.rpartition(".")
-    return getattr(import_module(module), name)
+    return resolve_name(":".join(path.rsplit(".", 1))) if isinstance(path, str) else path
 
 
 def class_named(name: object) -> type | None:
     """Return the class of that name: registered, of a known family, or one of diffusers' autoencoders; None if none."""
-    import diffusers
-
     if not isinstance(name, str):
         return None
     if name in _REGISTERED:
@@ -637,7 +624,7 @@ def tiny_model(family: str, seed: int = 0) -> nn.Module:
         torch.manual_seed(torch_seed(seed))
         try:
             cls = _imported(record.cls)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f"the class of {record.name}, {record.cls}, cannot be imported: {error}") from error
         try:
             vae = cls(**record.tiny).eval()
@@ -723,10 +710,6 @@ class _Temporal(_Lab):
 @register(TemporalVAE)
 class _TemporalAlone(_Temporal):
     takes = "spatial latents"
-
-    @property
-    def in_channels(self) -> int:
-        return self.vae.config.in_channels
 
     def note_frame_norms(self) -> None:
         self.vae.register_to_config(norm="frame_group")
