@@ -15,10 +15,11 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.configuration_utils import register_to_config
 from diffusers.utils.torch_utils import randn_tensor
 
 from tests.helpers import small_vae
-from vae_lab import to_frames, to_tensor
+from vae_lab import DiagonalGaussian, to_frames, to_tensor
 from vae_lab.families import FAMILIES, codec_of, family_of, tiny_model
 from vae_lab.probes import probe
 from vae_lab.reconstruct import reconstruct
@@ -208,6 +209,32 @@ def test_models_whose_weights_accelerate_keeps_elsewhere(name, tmp_path):
     clip = Clip(to_frames(x.clamp(-1, 1)), 24.0)
     assert np.array_equal(reconstruct(vae, clip).sample, reconstruct(expected.vae, clip).sample)
     assert probe(vae, length, 32).notes.keys() <= {"chunks"}
+
+
+class Scheduled(diffusers.ModelMixin, diffusers.ConfigMixin):
+    """A video VAE whose constructor reads numbers from a tensor, as schedules of drop rates do: it needs memory."""
+
+    @register_to_config
+    def __init__(self):
+        super().__init__()
+        first, last = torch.linspace(0, 0.1, 2).tolist()
+        self.analysis = torch.nn.Sequential(torch.nn.Conv3d(3, 8, 1), torch.nn.Dropout(first))
+        self.synthesis = torch.nn.Sequential(torch.nn.Conv3d(4, 3, 1), torch.nn.Dropout(last))
+
+    def encode(self, x):
+        return SimpleNamespace(latent_dist=DiagonalGaussian(self.analysis(x)))
+
+    def decode(self, z):
+        return SimpleNamespace(sample=self.synthesis(z))
+
+
+@torch.no_grad()
+def test_an_offloaded_model_that_cannot_be_made_without_memory():
+    vae, x = Scheduled().eval(), noise(1, 3, 2, 4, 4)
+    expected = codec_of(vae).reconstruct(x).sample
+    accelerate.cpu_offload(vae, torch.device("cpu"))
+    assert codec_of(vae).encoded_shape(x.shape) is None
+    assert torch.equal(codec_of(vae).reconstruct(x).sample, expected)
 
 
 # ---- streams -------------------------------------------------------------------------------------------------------

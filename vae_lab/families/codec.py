@@ -20,6 +20,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import accumulate, chain, islice, pairwise
 from pkgutil import resolve_name
@@ -401,8 +402,9 @@ class Codec:
         modules: list[nn.Module] = list(getattr(self.vae, "modules", list)())
         hooked = any(hasattr(module, "_diffusers_hook") or hasattr(module, "_hf_hook") for module in modules)
         if hooked and isinstance(self.vae, diffusers.ModelMixin):
-            with torch.device("meta"):  # a copy would have the hooks too, which move real weights
+            with suppress(Exception), torch.device("meta"):  # a copy would have the hooks too, which move real weights
                 return type(self)(type(self.vae).from_config(self.vae.config).to(self.dtype).eval())
+            return None
         return self._copy(lambda value: torch.empty_like(value, device="meta", requires_grad=False))
 
     def fresh(self) -> "Codec":
