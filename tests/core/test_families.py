@@ -233,6 +233,14 @@ def test_a_class_of_no_library_works_once_it_is_registered(registry):
     assert class_named("Doubling") is Doubling
 
 
+def test_a_class_without_a_config_is_measured_once(registry, monkeypatch):
+    measure, measured = Codec._measure, []
+    monkeypatch.setattr(Codec, "_measure", lambda *args: measured.append(args) or measure(*args))
+    register(Doubling)(DoublingCodec)
+    model = Doubling()
+    assert codec_of(model).latent_channels == codec_of(model).fresh().latent_channels == 3 and len(measured) == 1
+
+
 def test_a_family_may_have_a_law_of_frames_that_no_formula_knows(registry):
     @register(Doubling)
     class Lawful(DoublingCodec):

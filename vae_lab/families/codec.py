@@ -24,6 +24,7 @@ from contextlib import suppress
 from functools import cached_property
 from itertools import accumulate, chain, islice, pairwise
 from pkgutil import resolve_name
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -49,6 +50,7 @@ from .table import FAMILIES, family_named
 TRIED = 40  # frames beyond a refused length among which one that the model keeps is looked for
 
 
+_NO_CONFIG: Mapping[str, Any] = MappingProxyType({})  # the same one each time, by which `_MEASURED` knows a model
 _RATIOS = "spatial_compression_ratio", "temporal_compression_ratio"  # attributes that some classes have; some are wrong
 _MEASURED: "WeakKeyDictionary[nn.Module, tuple[Mapping, Family | None, _Measured]]"
 _MEASURED = WeakKeyDictionary()  # model -> its config and family, and what `Codec._measured` measured of it
@@ -120,7 +122,7 @@ class Codec:
     @property
     def config(self) -> Mapping[str, Any]:
         """The model's config; empty if it has none."""
-        return getattr(self.vae, "config", {})
+        return getattr(self.vae, "config", _NO_CONFIG)
 
     @property
     def device(self) -> torch.device:
