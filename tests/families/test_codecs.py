@@ -237,6 +237,15 @@ def test_an_offloaded_model_that_cannot_be_made_without_memory():
     assert torch.equal(codec_of(vae).reconstruct(x).sample, expected)
 
 
+@torch.no_grad()
+def test_a_clip_is_searched_for_what_is_not_finite_once(monkeypatch):
+    codec, x, seen, isfinite = codec_of(tiny_model("wan 2.1")), noise(1, 3, 5, 16, 16), [], torch.isfinite
+    monkeypatch.setattr(torch, "isfinite", lambda x: seen.append(x.shape) or isfinite(x))
+    codec.reconstruct(x)
+    codec.stream(5).encoder.encode(x)
+    assert seen == [x.shape] * 2
+
+
 # ---- streams -------------------------------------------------------------------------------------------------------
 
 EXACT = {"cogvideox": 25, "kandinsky 6 sr": 25, "minimax-h3": 39}  # frames: units of every kind

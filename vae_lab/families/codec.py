@@ -263,10 +263,11 @@ class Codec:
         Raises ValueError if the model fails on it, or does not keep its shape. The error names the nearest lengths that
         it keeps, or the smallest size that it takes.
         """
-        check_video("x", x, self.in_channels if self.family else None)
-        self.check_length(x.shape[2])
         if self.family:
             self.check_clip(x)
+        else:
+            check_video("x", x)
+        self.check_length(x.shape[2])
         try:
             z = self.encode(x)
             y = self.decode(z, x.shape[2])

@@ -86,12 +86,8 @@ class UnitStream:
             raise ValueError(f"state contradicts itself: what waits must be fewer than {due} of shape {shape} each")
         self._unit, self._shape, self._waiting, self._memory = unit, shape, waiting, memory
 
-    def _feed(self, name: str, x: Tensor, channels: int) -> list[Any]:
+    def _feed(self, name: str, x: Tensor) -> list[Any]:
         """Take inputs and return the outputs of the units that they complete. An exception changes nothing."""
-        if self.takes == "frame":
-            self.codec.check_clip(x)
-        check_video(name, x, channels)
-        check_dtype(name, x, self.codec.dtype)
         if self._shape not in (None, _frame(x)):
             began = f"(B, C, H, W) {self._shape}, got {_frame(x)}"
             raise ValueError(f"{name} must have the shape that the stream began with, {began}")
@@ -125,8 +121,9 @@ class UnitEncoder(UnitStream):
     @torch.no_grad()
     def encode(self, x: Tensor) -> AutoencoderKLOutput:
         """Encode the next frames (B, 3, T, H, W) in [-1, 1] to the posterior of the latents that they complete."""
+        self.codec.check_clip(x)
         before = self.state_dict()
-        posteriors = self._feed("x", x, self.codec.in_channels)
+        posteriors = self._feed("x", x)
         if not posteriors:
             like = self.codec.trial_posterior((*x.shape[:2], self._lengths[0], *x.shape[3:]))
             if like is None:
@@ -146,7 +143,9 @@ class UnitDecoder(UnitStream):
     @torch.no_grad()
     def decode(self, z: Tensor) -> DecoderOutput:
         """Decode the next raw latents (B, C, L, h, w): `.sample` is the frames (B, 3, T, H, W) that they complete."""
-        outputs = self._feed("z", z, self.codec.latent_channels)
+        check_video("z", z, self.codec.latent_channels)
+        check_dtype("z", z, self.codec.dtype)
+        outputs = self._feed("z", z)
         ratio = self.codec.spatial_ratio or 1
         none = (len(z), self.codec.in_channels, 0, *(side * ratio for side in z.shape[3:]))
         return DecoderOutput(sample=torch.cat(outputs, dim=2) if outputs else z.new_zeros(none))
