@@ -243,6 +243,7 @@ def made_up(**changes):
             "Made up fails on 8 frames, and keeps no length near it",
         ),
         (lambda: tiny_model(made_up()), "the class of Made up, elsewhere.MadeUp, cannot be imported"),
+        (lambda: tiny_model(made_up(cls="no path.")), "the class of Made up, no path., cannot be imported"),
         (
             lambda: tiny_model(made_up(cls="diffusers.AutoencoderKLMochi", tiny={"layers": 1})),
             "tiny of Made up makes no AutoencoderKLMochi: .*layers",
