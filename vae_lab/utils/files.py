@@ -157,17 +157,15 @@ def locked(
     """
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout as error:
         if refusal is not None:
             raise refusal from error
         if on_wait is not None:
             on_wait()
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def hash_weights(digest: "_Hash", weights: Mapping[str, "Tensor"]) -> None:
