@@ -303,15 +303,17 @@ def reconstruct(args: argparse.Namespace) -> int:
 def sizes(args: argparse.Namespace) -> int:
     """`vae-lab sizes`."""
     given = vars(args)
-    if args.family is not None:
+    if args.family is not None or args.plan is not None:
+        what = "--plan, whose model" if args.family is None else "--family, which"
         for name in ("chunk", "temporal_ratio", "channels"):
             if name in given:
-                raise ValueError(f"--{name.replace('_', '-')} cannot be used with --family, which has its own")
+                raise ValueError(f"--{name.replace('_', '-')} cannot be used with {what} has its own")
+    if args.family is not None:
         if args.plan is not None:
             raise ValueError("--plan cannot be used with --family: it tries a model, and a family has no weights")
         return _sizes_of(args.family, args.size)
     if args.plan is not None:
-        return _plan(args.plan, args.size, given)
+        return _plan(args.plan, args.size)
     num_frames, height, width = args.size
     ratio, chunk = given.get("temporal_ratio", shapes.TEMPORAL_RATIO), given.get("chunk", shapes.MICRO_FRAME_SIZE)
     channels = given.get("channels", shapes.LATENT_CHANNELS)
@@ -344,12 +346,8 @@ def sizes(args: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(source: str, size: Sequence[int], given: Mapping[str, Any]) -> int:
+def _plan(source: str, size: Sequence[int]) -> int:
     """`vae-lab sizes --plan`."""
-    for name in ("chunk", "temporal_ratio", "channels"):
-        if name in given:
-            raise ValueError(f"--{name.replace('_', '-')} cannot be used with --plan, whose model has its own")
-
     from .checkpoints.loading import load
     from .reconstruct.cost import clip_cost
 
