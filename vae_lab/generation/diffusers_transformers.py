@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import diffusers
@@ -163,22 +162,20 @@ def _allegro(transformer: Any, x: Tensor, timestep: Tensor, y: Tensor) -> Tensor
     return transformer(x, y, timestep, image_rotary_emb=(made[:3], tuple(places))).sample
 
 
-TRANSFORMERS: Mapping[str, Kind] = MappingProxyType(
-    {
-        "LatteTransformer3DModel": Kind(
-            _latte_sizes,
-            _latte,
-            dict(
-                patch_size=2,
-                norm_type="ada_norm_single",
-                norm_elementwise_affine=False,
-                attention_bias=True,
-                norm_eps=1e-6,
-                activation_fn="gelu-approximate",
-            ),
+TRANSFORMERS: Mapping[str, Kind] = {
+    "LatteTransformer3DModel": Kind(
+        _latte_sizes,
+        _latte,
+        dict(
+            patch_size=2,
+            norm_type="ada_norm_single",
+            norm_elementwise_affine=False,
+            attention_bias=True,
+            norm_eps=1e-6,
+            activation_fn="gelu-approximate",
         ),
-        "CogVideoXTransformer3DModel": Kind(_cogvideox_sizes, _cogvideox, {}),
-        "AllegroTransformer3DModel": Kind(_allegro_sizes, _allegro, {}),
-    }
-)
+    ),
+    "CogVideoXTransformer3DModel": Kind(_cogvideox_sizes, _cogvideox, {}),
+    "AllegroTransformer3DModel": Kind(_allegro_sizes, _allegro, {}),
+}
 """Classes of diffusers that can be trained: name -> how to make and call them."""

@@ -8,7 +8,6 @@ import platform
 import warnings
 from collections.abc import Mapping
 from contextvars import Token
-from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -35,13 +34,11 @@ class Mode(NamedTuple):
     """Convolutions with fewer input or output channels are computed as usual: they would gain nothing."""
 
 
-MODES: Mapping[str, Mode] = MappingProxyType(
-    {
-        "F4": Mode("Winograd's F(4, 3)", 1e-5, 4, 128),
-        "F2": Mode("Winograd's F(2, 3)", 3e-6 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 5e-6, 2, 128),
-        "bf16": Mode("bfloat16", 3e-2, None, 16),
-    }
-)
+MODES: Mapping[str, Mode] = {
+    "F4": Mode("Winograd's F(4, 3)", 1e-5, 4, 128),
+    "F2": Mode("Winograd's F(2, 3)", 3e-6 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 5e-6, 2, 128),
+    "bf16": Mode("bfloat16", 3e-2, None, 16),
+}
 """Modes, by the name that `fast` takes. Errors are those of tests and of `python -m benchmarks.models`.
 
 F2 was seen with 4.0e-6 on a processor with AVX2 and without AVX-512, presumably because oneDNN adds products up in
