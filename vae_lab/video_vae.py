@@ -5,7 +5,7 @@ Source: Open-Sora v1.2.0, `opensora/models/vae/vae.py`.
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from .spatial_vae import TILE, SpatialVAE
 from .temporal_vae import TemporalVAE, check_num_frames
 from .utils.autoencoder import Autoencoder, coding
 from .utils.checks import check_above, check_video, finite, plain, positive_int, waiting_once
+from .utils.wrapping import PreciseBuffers
 
 # Mean and standard deviation of each channel of the released model's latents: shift and scale in its config.json
 SHIFT = (-0.10, 0.34, 0.27, 0.98)
@@ -39,7 +40,7 @@ class Reconstruction(NamedTuple):
     """Scaled latents (B, C, T, h, w) of the 2D half."""
 
 
-class VideoVAE(Autoencoder):
+class VideoVAE(PreciseBuffers, Autoencoder):
     """Open-Sora 1.2's video VAE: pixels (B, 3, T, H, W) in [-1, 1] <-> latents (B, C, L, h, w).
 
     The defaults are the released architecture, 393,341,007 parameters, with random weights; `load` reads trained ones.
@@ -110,15 +111,6 @@ class VideoVAE(Autoencoder):
         other.shift = _per_channel("latents_mean", latents_mean, channels).to(**kind)
         other.scale = _per_channel("latents_std", latents_std, channels).to(**kind)
         return other
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Self:
-        """Apply what `to`, `half` and the like do, but keep shift and scale in at least float32."""
-        before = dict(self._buffers)
-        super()._apply(*args, **kwargs)
-        for name, value in self._buffers.items():
-            if value.dtype.itemsize < 4:
-                self._buffers[name] = before[name].to(value.device, torch.float32)
-        return self
 
     def register_to_config(self, **config: Any) -> None:
         """Change entries of the config. What diffusers' pipelines read there besides them are attributes of it."""

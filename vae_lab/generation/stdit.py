@@ -21,7 +21,7 @@ et al. 2024, arXiv 2401.03048), the rotation from RoFormer (Su et al. 2021, arXi
 import sys
 from collections.abc import Sequence
 from math import inf, log, prod, sqrt
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from ..gaussian import at_least_float32
 from ..utils.checks import check_above, check_one_of, check_video, plain, positive_int, repeated_number
-from ..utils.wrapping import PlainKeys
+from ..utils.wrapping import PlainKeys, PreciseBuffers
 from .rectified_flow import check_mask, has_values, numbers, timesteps_of
 
 ATTENTIONS = ("factorised", "full")
@@ -364,21 +364,16 @@ class FinalLayer(nn.Module):
         return self.norm(x) * (1 + scale) + shift
 
 
-class Rotation(nn.Module):
-    """Angles of rotary positions, (T, head size): two neighbouring channels turn by frame * freqs, in radians."""
+class Rotation(PreciseBuffers, nn.Module):
+    """Angles of rotary positions, (T, head size): two neighbouring channels turn by frame * freqs, in radians.
+
+    The angles stay at least float32 in a model of half precision.
+    """
 
     def __init__(self, head_size: int):
         super().__init__()
         self.freqs: Tensor
         self.register_buffer("freqs", 1 / THETA ** (torch.arange(0, head_size, 2) / head_size))
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Self:
-        """Apply what `to`, `half` and the like do, but keep the angles in at least float32."""
-        before = self.freqs
-        super()._apply(*args, **kwargs)
-        if self.freqs.dtype.itemsize < 4:
-            self.freqs = before.to(self.freqs.device, torch.float32)
-        return self
 
     def forward(self, frames: int) -> Tensor:
         steps = torch.arange(frames, device=self.freqs.device, dtype=self.freqs.dtype)

@@ -1,8 +1,9 @@
-"""Modules that torch wraps in others: `torch.compile`, DataParallel and DistributedDataParallel."""
+"""Modules that torch wraps in others (`torch.compile`, DataParallel and DistributedDataParallel), or casts."""
 
 from itertools import chain
-from typing import Any
+from typing import Any, Self
 
+import torch
 from diffusers import ConfigMixin, ModelMixin
 from torch import nn
 
@@ -24,6 +25,21 @@ def unwrapped(model: Any) -> Any:
 def plain_key(key: str) -> str:
     """Return the name that a parameter of a compiled module has without compilation."""
     return key.replace("_orig_mod.", "")
+
+
+class PreciseBuffers:
+    """Before a module's class: its own buffers stay at least float32 when its parameters become half precision."""
+
+    _buffers: dict[str, Any]
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        """Apply what `to`, `half` and the like do, but keep the buffers in at least float32."""
+        before = dict(self._buffers)
+        super()._apply(*args, **kwargs)  # type: ignore[misc]  # of nn.Module
+        for name, value in self._buffers.items():
+            if value.dtype.itemsize < 4:
+                self._buffers[name] = before[name].to(value.device, torch.float32)
+        return self
 
 
 class PlainKeys(ModelMixin, ConfigMixin):
