@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .shapes import MICRO_FRAME_SIZE, TEMPORAL_RATIO, chunk_lengths
-from .utils.checks import check_above, check_video, positive_int
+from .utils.checks import check_above, check_multiples, check_video, positive_int
 
 DATA_RANGE = 2.0  # largest less smallest value of pixels in [-1, 1]
 SSIM_WINDOW = 11  # Wang et al. 2004, "Image quality assessment": an 11x11 Gaussian window, sigma 1.5
@@ -122,9 +122,7 @@ def bicubic_round_trip(x: Tensor, factor: int = 8) -> Tensor:
     """
     check_video("x", x)
     factor = positive_int("factor", factor)
-    for name, size in (("height", x.shape[3]), ("width", x.shape[4])):
-        if size % factor:
-            raise ValueError(f"{name} ({size}) must be a multiple of factor ({factor})")
+    check_multiples(x.shape[3:], factor, "factor")
     frames = x.transpose(1, 2).flatten(0, 1)
     small = F.interpolate(frames, (x.shape[3] // factor, x.shape[4] // factor), mode="bicubic", antialias=True)
     return F.interpolate(small, frames.shape[2:], mode="bicubic").unflatten(0, (x.shape[0], -1)).transpose(1, 2)

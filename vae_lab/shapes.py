@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
 
-from .utils.checks import integer_within, positive_int
+from .utils.checks import check_multiples, integer_within, positive_int
 from .utils.text import count as count  # public here: the notebooks print sizes with it
 
 MICRO_FRAME_SIZE = 17  # Open-Sora 1.2 encodes 17 frames at a time (`micro_frame_size` of the released config.json)
@@ -192,9 +192,7 @@ def latent_size(
         raise ValueError(f"size must be (T, H, W), got {tuple(size)}")
     num_frames, height, width = map(positive_int, ("num_frames", "height", "width"), size)
     spatial_ratio = positive_int("spatial_ratio", spatial_ratio)
-    for name, value in (("height", height), ("width", width)):
-        if value % spatial_ratio:
-            raise ValueError(f"{name} ({value}) must be a multiple of {spatial_ratio}")
+    check_multiples((height, width), spatial_ratio)
     return latent_frames(num_frames, temporal_ratio, micro_frame_size), height // spatial_ratio, width // spatial_ratio
 
 

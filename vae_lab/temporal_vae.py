@@ -20,7 +20,7 @@ from .causal_conv import CausalConv3d
 from .gaussian import DiagonalGaussian
 from .shapes import frame_range, front_padding, latent_size
 from .utils.autoencoder import Autoencoder, coding
-from .utils.checks import check_one_of, check_video, is_number, positive_int
+from .utils.checks import check_flag, check_one_of, check_video, is_number, positive_int
 from .utils.text import span
 
 NORMS = ("group", "frame_group")
@@ -293,12 +293,6 @@ class TemporalVAE(Autoencoder):
     def frames(self, z: Tensor, convolve: Convolve = at_once) -> Tensor:
         """Run the network of `decode`: each latent -> `temporal_compression_ratio` frames, padding included."""
         return self.decoder(convolve(self.post_quant_conv, z), convolve)
-
-
-def check_flag(name: str, flag: object) -> None:
-    """Refuse anything but True and False."""
-    if not isinstance(flag, bool):
-        raise ValueError(f"{name} must be True or False, got {flag!r}")
 
 
 def level_widths(

@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 
 from tests.helpers import ROOT
-from vae_lab.utils.checks import check_above, check_at_least, check_one_of, check_text, finite, index_of, integer_within
+from vae_lab.utils.checks import (
+    check_above,
+    check_at_least,
+    check_flag,
+    check_multiples,
+    check_one_of,
+    check_text,
+    finite,
+    index_of,
+    integer_within,
+)
 
 
 def test_numbers_come_back_as_python_numbers():
@@ -33,6 +43,9 @@ def test_numbers_come_back_as_python_numbers():
         (check_above, ("gain", "much", 0), "gain must be above 0 and finite, got much"),
         (check_text, ("name", ""), "name must be a non-empty string, got ''"),
         (check_one_of, ("half", "third", ("a", "b")), "half must be one of a, b, got 'third'"),
+        (check_flag, ("causal", 1), "causal must be True or False, got 1"),
+        (check_multiples, ((16, 12), 8), "width (12) must be a multiple of 8"),
+        (check_multiples, ((12, 16), 8, "ratio"), "height (12) must be a multiple of ratio (8)"),
     ],
 )
 def test_refused_values(check, arguments, message):

@@ -38,7 +38,7 @@ from ..shapes import Timeline
 from ..spatial_vae import SpatialVAE
 from ..streaming import StreamingDecoder, StreamingEncoder
 from ..temporal_vae import TemporalVAE
-from ..utils.checks import check_dtype, check_video, positive_int, torch_seed
+from ..utils.checks import check_dtype, check_multiples, check_video, positive_int, torch_seed
 from ..utils.files import hash_weights
 from ..utils.text import count, first_line, nearest
 from ..utils.wrapping import plain_key, unwrapped
@@ -288,10 +288,7 @@ class Codec:
         """Refuse a clip of channels, a dtype or a size that classes fail on: some of them stay broken afterwards."""
         check_video("x", x, self.in_channels)
         check_dtype("x", x, self.dtype)
-        for name, side in zip(("height", "width"), x.shape[3:], strict=True):
-            if side % (self.spatial_ratio or 1):
-                ratio = f"{self.name}'s spatial ratio ({self.spatial_ratio})"
-                raise ValueError(f"{name} ({side}) must be a multiple of {ratio}")
+        check_multiples(x.shape[3:], self.spatial_ratio or 1, f"{self.name}'s spatial ratio")
 
     def check_length(self, num_frames: int) -> None:
         """Raise ValueError if the family is known not to keep clips of that length; it names the nearest kept ones."""

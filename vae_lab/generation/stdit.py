@@ -30,7 +30,7 @@ from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from torch import Tensor, nn
 
 from ..gaussian import at_least_float32
-from ..utils.checks import check_above, check_one_of, check_video, plain, positive_int, repeated_number
+from ..utils.checks import check_above, check_flag, check_one_of, check_video, plain, positive_int, repeated_number
 from ..utils.wrapping import PlainKeys, PreciseBuffers
 from .rectified_flow import check_mask, has_values, numbers, timesteps_of
 
@@ -85,8 +85,7 @@ class STDiT3(PlainKeys):
         for name, value in sizes.items():
             positive_int(name, value)
         for name, value in dict(pred_sigma=pred_sigma, qk_norm=qk_norm).items():
-            if type(value) is not bool:
-                raise ValueError(f"{name} must be True or False, got {value!r}")
+            check_flag(name, value)
         if not isinstance(plain(patch_size), list | tuple) or len(patch_size) != 3 or patch_size[0] != 1:
             raise ValueError(f"patch_size must be (1, height, width), got {patch_size!r}")
         for size in patch_size:

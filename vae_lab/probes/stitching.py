@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..figures import probes as pictures
-from ..utils.checks import check_one_of, positive_int
+from ..utils.checks import check_multiples, check_one_of, positive_int
 from ..utils.tables import DataFrame, Figure, table_of
 from ..utils.text import first_line
 from ..video.frames import check_size
@@ -156,9 +156,7 @@ def stitch_error(
     output is not (1, 3, T, H, W), or not finite.
     """
     check_one_of("direction", direction, DIRECTIONS)
-    for name, side in zip(("height", "width"), check_size(size), strict=True):
-        if side % positive_int("ratio", ratio):
-            raise ValueError(f"{name} ({side}) must be a multiple of ratio ({ratio})")
+    check_multiples(check_size(size), positive_int("ratio", ratio), "ratio")
     if (positive_int("num_frames", num_frames) - 1) % positive_int("temporal_ratio", temporal_ratio):
         raise ValueError(f"num_frames - 1 ({num_frames - 1}) must be a multiple of temporal_ratio ({temporal_ratio})")
     latents = (num_frames - 1) // temporal_ratio + 1, size[0] // ratio, size[1] // ratio

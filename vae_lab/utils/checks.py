@@ -98,6 +98,19 @@ def check_text(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a non-empty string, got {value!r}")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Refuse anything but True and False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
+def check_multiples(size: Iterable[int], divisor: int, what: str = "") -> None:
+    """Refuse a size (height, width) unless both are multiples of a number, which the error calls `what`."""
+    for name, side in zip(("height", "width"), size, strict=True):
+        if side % divisor:
+            raise ValueError(f"{name} ({side}) must be a multiple of {f'{what} ({divisor})' if what else divisor}")
+
+
 def check_one_of(name: str, value: Any, allowed: Iterable[str]) -> None:
     """Refuse a value that is not among the allowed ones."""
     allowed = tuple(allowed)
