@@ -1,1 +1,4 @@
-"""Private helpers that several wings share. None of them imports torch or numpy until it is called."""
+"""Private helpers that several wings share.
+
+`checks`, `exit_codes`, `extras`, `files`, `tables` and `text` import neither torch nor numpy until they are called.
+"""
