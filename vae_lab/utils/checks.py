@@ -192,6 +192,6 @@ def waiting_once(function: Callable[Arguments, Result]) -> Callable[Arguments, R
 def _refuse_infinite(checks: Sequence[tuple[str, tuple[int, ...], "Tensor"]]) -> None:
     import torch
 
-    if checks and not torch.stack([finite.to(checks[0][2].device) for _, _, finite in checks]).all():
-        name, shape = next((name, shape) for name, shape, finite in checks if not finite)
+    if checks and not torch.stack([passed.to(checks[0][2].device) for _, _, passed in checks]).all():
+        name, shape = next((name, shape) for name, shape, passed in checks if not passed)
         raise NotFiniteError(f"{name} must be finite, got NaN or infinity (shape {shape})")

@@ -56,9 +56,9 @@ class PlainKeys(ModelMixin, ConfigMixin):
         """Return the state as torch does, with plain keys."""
         state, prefix = super().state_dict(*args, **kwargs), kwargs.get("prefix", "")
         for key in [key for key in state if key.startswith(prefix)]:
-            plain = prefix + plain_key(key[len(prefix) :])
-            if plain != key:
-                state[plain] = state.pop(key)
+            name = prefix + plain_key(key[len(prefix) :])
+            if name != key:
+                state[name] = state.pop(key)
         return state
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
