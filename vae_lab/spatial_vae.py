@@ -132,9 +132,8 @@ class SpatialVAE(Autoencoder):
             raise ValueError(f"num_frames ({num_frames}) must equal the {z.shape[2]} latent frames of a 2D VAE")
         z = z / self.config.scaling_factor
         cell = self.spatial_compression_ratio
-        return DecoderOutput(
-            sample=self._frame_by_frame(lambda frames: self.autoencoder.decode(frames).sample, z, cell)
-        )
+        y = self._frame_by_frame(lambda frames: self.autoencoder.decode(frames).sample, z, cell)
+        return DecoderOutput(sample=y)
 
     def frames_at_once(self, height: int, width: int, itemsize: int = 4) -> int | None:
         """Return how many frames of H x W pixels one call of the 2D VAE takes on a CPU; None: all.

@@ -18,9 +18,7 @@ from torch import Tensor
 POINTS: dict[int, tuple[float, ...]] = {2: (1.0,), 4: (0.5**0.5, 2.0**0.5)}
 """m -> the positive points: beside 0 and infinity, each stands for itself and its negative. For F(4, 3), the square
 roots of 1/2 and 2 have less than half the rounding error of the usual 1 and 2."""
-SCRATCH = (
-    6 * 2**20
-)  # bytes of products for each frame of a kernel that a strip holds, if that is a row of tiles or more
+SCRATCH = 6 * 2**20  # bytes of products a strip holds for each frame of a kernel, if that is a row of tiles or more
 SUMMED = 256  # channels that oneDNN adds up in one go: longer sums in float32 lose digits, shorter ones take time
 FEWEST = 64  # tiles from which on oneDNN reads kernels of one frame in the order in which they are packed
 
