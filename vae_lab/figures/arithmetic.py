@@ -2,22 +2,17 @@
 displayed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..shapes import chunk_lengths, conv_output_size, frame_groups, front_padding, time_padding
 from ..utils.checks import check_one_of, integer_within, positive_int
+from ..utils.tables import Axes, Figure
 from ..utils.text import count
 from .style import COLOURS, LINE, new_axis, new_figure, show_image, styled
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 NUMPY_PAD: dict[str, Any] = {"constant": "constant", "replicate": "edge", "reflect": "reflect"}
 """torch's name of a padding mode -> numpy's."""

@@ -2,16 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle, pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..utils.tables import Figure, SubFigure
 from ..video.frames import check_frames
 from .style import COLOURS, OTHER_COLOURS, mark_borders, new_axis, new_figure, show_image, styled
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure, SubFigure
 
 ERROR_GAIN = 4  # differences are multiplied by this before they are shown
 LABEL_HEIGHT = 20  # pixels
@@ -108,7 +105,7 @@ def evenly_chosen(num_frames: int, at_most: int = 6) -> list[int]:
 
 
 def picture_grid(
-    figure: "Figure | SubFigure",
+    figure: Figure | SubFigure,
     rows: Mapping[str, np.ndarray | Sequence[np.ndarray]],
     titles: Sequence[str] = (),
     captions: Mapping[str, Sequence[str]] | None = None,
@@ -137,7 +134,7 @@ def contact_sheet(
     columns: int = 6,
     first_frame: int = 0,
     numbers: Sequence[int] | None = None,
-) -> "Figure":
+) -> Figure:
     """Draw evenly chosen frames side by side, one row for each clip, with their numbers above.
 
     Args:
@@ -174,7 +171,7 @@ def frame_curves(
     ylabel: str,
     colours: Mapping[str, str] | None = None,
     chunk_starts: Sequence[int] = (),
-) -> "Figure":
+) -> Figure:
     """Draw numbers over frames, or over places in a chunk, counted from 0.
 
     curves: name -> one value for each frame. colours: name -> key of COLOURS; the other curves take OTHER_COLOURS.
@@ -193,7 +190,7 @@ def frame_curves(
 @styled
 def training_picture(
     log: Sequence[Mapping], panels: Mapping[str, np.ndarray] | None = None, columns: int = 6
-) -> "Figure":
+) -> Figure:
     """Draw loss and PSNR over the steps of a training, and how a clip is reconstructed at present.
 
     log: rows as `training.run_folder.read_log` returns them; dashed lines mark where a stage begins.

@@ -3,22 +3,16 @@
 COLOURS has none for single channels: they take their colours from a scale, which is numbered beside the picture.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ..utils.tables import Axes, Axis, Figure, SubFigure
 from ..utils.text import count, span
 from .frames import ERROR_GAIN, error_map, evenly_chosen, latent_pictures, picture_grid
 from .style import COLOURS, LINE, OTHER_COLOURS, WIDTH, colour_map, new_axis, new_figure, show_image, styled
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure, SubFigure
 
 PIXELS = "RMS difference\n(pixels in [-1, 1])"
 

@@ -2,15 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..utils.tables import DataFrame, Figure
 from .style import COLOURS, LINE, OTHER_COLOURS, colour_map, mark_borders, new_axis, new_figure, show_image, styled
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from pandas import DataFrame
 
 DECADES = 8  # a logarithmic scale spans at most this many; smaller values are drawn at its lower end
 
@@ -25,7 +21,7 @@ def _log_limits(values: np.ndarray) -> tuple[float, float]:
 @styled
 def dependency_heatmap(
     matrix: np.ndarray, last_seen: Sequence[int] | None = None, quantity: str = "largest change", title: str = ""
-) -> "Figure":
+) -> Figure:
     """Draw which input frame affects which output frame, and how strongly. Exact zeros stay white.
 
     matrix: (input frames, output frames), not negative. quantity: what its numbers are, with their unit.
@@ -61,7 +57,7 @@ def dependency_heatmap(
 
 
 @styled
-def chunk_differences(differences: Mapping[str, np.ndarray], reference: str) -> "Figure":
+def chunk_differences(differences: Mapping[str, np.ndarray], reference: str) -> Figure:
     """Draw how far the result of each plan of chunks is from that of the first plan, for each output frame.
 
     differences: plan -> the largest difference of each output frame; zeros are not drawn. reference: the first plan.
@@ -82,7 +78,7 @@ def chunk_differences(differences: Mapping[str, np.ndarray], reference: str) -> 
 
 
 @styled
-def module_changes(changes: Mapping[str, float]) -> "Figure":
+def module_changes(changes: Mapping[str, float]) -> Figure:
     """Draw how far each offending module moved its past, in the order in which the modules ran.
 
     changes: name -> the largest change of an output frame that must not change.
@@ -109,7 +105,7 @@ def receptive_field_mass(
     share: float = 0.99,
     chunk: int | None = None,
     title: str = "",
-) -> "Figure":
+) -> Figure:
     """Draw how the gradient of one output is spread over the input frames, rows or columns.
 
     Args:
@@ -144,7 +140,7 @@ def seam_curves(
     by_place: np.ndarray,
     noun: str = "frame",
     spectrum: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
-) -> "Figure":
+) -> Figure:
     """Draw errors at the borders of chunks: along the clip, by place in the chunk, and over frequency.
 
     Args:
@@ -181,7 +177,7 @@ def seam_curves(
 
 
 @styled
-def static_changes(mean: np.ndarray, largest: np.ndarray, starts: Sequence[int] = (0,)) -> "Figure":
+def static_changes(mean: np.ndarray, largest: np.ndarray, starts: Sequence[int] = (0,)) -> Figure:
     """Draw how much each output frame of a still clip differs from the frame before.
 
     mean, largest: (T - 1,) absolute changes, from frame 0 to 1 first. starts: where chunks begin; dashed lines.
@@ -201,7 +197,7 @@ def static_changes(mean: np.ndarray, largest: np.ndarray, starts: Sequence[int] 
 @styled
 def misplacement_maps(
     maps: Mapping[str, np.ndarray], noun: str = "latent", over_time: np.ndarray | None = None
-) -> "Figure":
+) -> Figure:
     """Draw how far each sample lies from its place, one map for each axis; all share one scale from 0.
 
     maps: axis -> (H, W) absolute misplacement along it, in latent samples. noun: a sample of them, "latent" or "pixel".
@@ -228,7 +224,7 @@ def misplacement_maps(
 
 
 @styled
-def reach_grid(panels: Mapping[str, tuple[Sequence[range], Sequence[range]]], columns: int = 5) -> "Figure":
+def reach_grid(panels: Mapping[str, tuple[Sequence[range], Sequence[range]]], columns: int = 5) -> Figure:
     """Draw which frames each latent frame depends on, one small picture for each encoder.
 
     panels: title -> (seen, groups): for each latent frame the frames that it depends on, and those that it stands for.
@@ -260,7 +256,7 @@ def reach_grid(panels: Mapping[str, tuple[Sequence[range], Sequence[range]]], co
 
 
 @styled
-def property_grid(table: "DataFrame") -> "Figure":
+def property_grid(table: DataFrame) -> Figure:
     """Draw a table of yes and no: a coloured cell for each. Missing values stay empty.
 
     table: bool or None, one row for each model, one column for each property.

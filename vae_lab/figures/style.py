@@ -4,18 +4,13 @@ The colours are from Okabe and Ito's colour-blind safe set ("Color Universal Des
 and on dark ground.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.image import AxesImage
+from ..utils.tables import Axes, AxesImage, Figure
 
 COLOURS = {
     "input": "#0072B2",  # input frames: blue

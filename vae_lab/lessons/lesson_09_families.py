@@ -2,22 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..families.codec import codec_of, tiny_model
+from ..families.codec import Codec, codec_of, tiny_model
 from ..families.table import FAMILIES, family_named
 from ..figures.style import COLOURS, OTHER_COLOURS, new_figure, styled
-from ..utils.tables import Figure
+from ..utils.tables import DataFrame, Figure
 from .quiz import FunctionQuestion, Question, Questions, Verdict, agrees_with, choice
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-    from ..families.codec import Codec
 
 EQUAL = 1e-3  # of the largest value: more than float32 rounds, far less than what is not equal
 _TRIED = ("cogvideox", "wan 2.1", "minimax-h3", "hunyuanvideo 1.5", "mochi")
@@ -77,7 +72,7 @@ def cost_bars(panels: Mapping[str, Mapping[str, float]], height: float, own: int
     return figure
 
 
-def encoded(codec: "Codec", x: Tensor) -> Tensor:
+def encoded(codec: Codec, x: Tensor) -> Tensor:
     """Return the mode of the latents of clips x; of MAGVIT-v2, the numbers before they become bits."""
     posterior = codec.posterior(x)
     return getattr(posterior, "raw", posterior.mode())
@@ -106,7 +101,7 @@ def begins(a: Tensor, b: Tensor) -> bool:
     return bool((a - b[:, :, : a.shape[2]]).abs().max() < EQUAL * b.abs().max())
 
 
-def league_row(family: str, codec: "Codec", x: Tensor) -> dict[str, bool | None]:
+def league_row(family: str, codec: Codec, x: Tensor) -> dict[str, bool | None]:
     """Put the seven questions of the league table to a model with a clip x; None: the question cannot be put to it."""
     record, num_frames = family_named(family), x.shape[2]
     groups, short = record.timeline(num_frames).groups, nearest_kept(family, 17)
@@ -135,7 +130,7 @@ def league_row(family: str, codec: "Codec", x: Tensor) -> dict[str, bool | None]
     }  # fmt: skip
 
 
-def league(codecs: Mapping[str, "Codec"], clips: Mapping[str, Tensor]) -> "DataFrame":
+def league(codecs: Mapping[str, Codec], clips: Mapping[str, Tensor]) -> DataFrame:
     """Put the questions to each model, by the name of its family: a row for each, those with most "yes" first."""
     import pandas as pd
 

@@ -2,26 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..families.codec import Codec
 from ..figures.frames import picture_grid
 from ..figures.style import new_figure, styled
 from ..generation.prompted_clips import BACKGROUND, MARGIN, prompted_clip
 from ..generation.prompts import Prompt
 from ..generation.rectified_flow import sample
+from ..generation.stdit import STDiT3
 from ..metrics import rms
 from ..utils.tables import Figure
 from ..video.frames import to_tensor
 from .quiz import Question, Questions, agrees_with, choice
-
-if TYPE_CHECKING:
-    from ..families.codec import Codec
-    from ..generation.stdit import STDiT3
 
 BATCH = 16  # clips that the VAE encodes at a time
 PIXELS_PER_CELL = 8
@@ -35,7 +33,7 @@ def drawn_clips(prompts: Sequence[Prompt | str], num_frames: int = 17, seed: int
 
 
 @torch.no_grad()
-def raw_latents(codec: "Codec", x: Tensor) -> Tensor:
+def raw_latents(codec: Codec, x: Tensor) -> Tensor:
     """Encode clips (N, 3, T, H, W), a few at a time: raw latents (N, C, L, h, w)."""
     return torch.cat([codec.encode(part) for part in x.split(BATCH)])
 
@@ -62,7 +60,7 @@ def sample_grid(images: Mapping[str, Sequence[np.ndarray]], prompts: Sequence[Pr
     return figure
 
 
-def transformer_flops(model: "STDiT3", latent_size: tuple[int, int, int]) -> int:
+def transformer_flops(model: STDiT3, latent_size: tuple[int, int, int]) -> int:
     """Count the floating point operations of one call for a latent (L, h, w), without computing: on the meta device."""
     config = model.config
     x = torch.zeros(1, config.in_channels, *latent_size, device="meta")
@@ -73,7 +71,7 @@ def transformer_flops(model: "STDiT3", latent_size: tuple[int, int, int]) -> int
     return counter.get_total_flops()
 
 
-def without_temporal_blocks(model: "STDiT3") -> "STDiT3":
+def without_temporal_blocks(model: STDiT3) -> STDiT3:
     """Return a copy whose temporal blocks change nothing, as those of a new model: their last layers are 0."""
     model = deepcopy(model)
     blocks: Any = model.temporal_blocks

@@ -1,13 +1,17 @@
-"""Results as tables, and the types of results whose libraries are imported when they are first needed."""
+"""Results as tables, and the types of results and pictures whose libraries are imported when they are first needed."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.axis import Axis as Axis
     from matplotlib.figure import Figure as Figure
+    from matplotlib.figure import SubFigure as SubFigure
+    from matplotlib.image import AxesImage as AxesImage
     from pandas import DataFrame as DataFrame
-else:  # each takes half a second
-    DataFrame = Figure = Any
+else:  # each library takes half a second
+    Axes = AxesImage = Axis = DataFrame = Figure = SubFigure = Any
 
 
 def table_of(columns: Mapping[Any, Any], rows: str, labels: Iterable | None = None) -> DataFrame:
