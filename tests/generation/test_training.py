@@ -245,6 +245,8 @@ def test_a_first_frame_is_kept(vae, tmp_path):
     assert torch.allclose(z[:, :, :1], whole_clip[:, :, :1].expand(3, -1, -1, -1, -1), atol=1e-3)  # the VAE is causal
     with pytest.raises(ValueError, match=r"first_frame must be 48 pixels high and wide, got \(32, 32\)"):
         generator.sample(PROMPTS, 4, first_frame=clip[0, :32, :32])
+    with pytest.raises(ValueError, match=r"first_frame must be 48 pixels high and wide, got \(32, 32\)"):
+        generator.sample(PROMPTS, 4, first_frame=list(clip[0, :32, :32]))
     assert generator.settings.keep_first == load_generator(tmp_path / "model").settings.keep_first == 0.5
 
 

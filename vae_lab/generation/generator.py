@@ -162,12 +162,12 @@ class Generator:
                     "first_frame needs a generator that was trained with keep_first above 0 in its recipe; this one "
                     "has never seen a kept frame"
                 )
-            image = to_tensor(np.asarray(first_frame)[None]).to(self.codec.device)
+            frame = np.asarray(first_frame)
+            image = to_tensor(frame[None]).to(self.codec.device)
             still = self.normalised(self.codec.encode(image)).to(device)
             if still.shape[3:] != noise.shape[3:]:
-                raise ValueError(
-                    f"first_frame must be {self.settings.size} pixels high and wide, got {first_frame.shape[:2]}"
-                )
+                side = self.settings.size
+                raise ValueError(f"first_frame must be {side} pixels high and wide, got {frame.shape[:2]}")
             keep = torch.zeros_like(noise)
             keep[:, :, :1] = still
             edit = torch.ones(len(y), noise.shape[2])
