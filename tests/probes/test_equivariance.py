@@ -72,8 +72,9 @@ def test_a_map_without_error_loses_nothing():
     result = latent_equivariance(lambda x: x, lambda z: z, smooth(), 1)
     assert list(result.movements) == list(MOVEMENTS)
     assert all(moved.loss == 0 and moved.apart == math.inf for moved in result.movements.values())
-    assert list(result.table.columns) == ["through_pixels", "through_latents", "apart", "loss"]
-    assert list(result.table.index) == list(MOVEMENTS)
+    table = result.table()
+    assert list(table.columns) == ["through_pixels", "through_latents", "apart", "loss"]
+    assert list(table.index) == list(MOVEMENTS)
     assert "  shift by a cell: +0.0 dB lost" in repr(result)
 
 

@@ -62,9 +62,8 @@ class LatentEquivariance(NamedTuple):
 
     movements: dict[str, Moved]
 
-    @property
     def table(self) -> DataFrame:
-        """One row for each movement."""
+        """Return one row for each movement."""
         moved = self.movements.values()
         columns = {name: [getattr(one, name) for one in moved] for name in (*Moved._fields, "loss")}
         return table_of(columns, "movement", self.movements)
