@@ -42,6 +42,11 @@ def test_verdicts(metric, low, high, said):
     assert verdict(metric, low, high) == said
 
 
+def test_a_verdict_on_no_metric_is_refused():
+    with pytest.raises(ValueError, match="metric must be one of time_error, psnr, .*, held_out_loss, got 'x'"):
+        verdict("x", 0.1, 0.2)
+
+
 def test_a_difference_that_can_be_told():
     # differences 0.1, 0.2, 0.3: 0.2 ± 4.3027 * 0.1 / sqrt(3) = 0.2484; with a tenth of the spread: 0.0248
     values = {"wide": [1.1, 2.2, 3.3], "middle": [1.17, 2.2, 3.23], "narrow": [1.19, 2.2, 3.21]}

@@ -208,6 +208,9 @@ def test_scores_print_and_tabulate():
     assert (
         read_clip(spoiled("empty")).describe().startswith("no constant colour of no constant shape, no clear direction")
     )
+    for ask in (scores.right, scores.share):
+        with pytest.raises(ValueError, match="kind must be one of colour, shape, .*, one object, got 'colours'"):
+            ask("colours")
     with pytest.raises(ValueError, match="prompts and clips must be as many, got 2 and 0"):
         score(prompts, [])
     with pytest.raises(ValueError, match=r"frames must be uint8 \(T, H, W, 3\)"):

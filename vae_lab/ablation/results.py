@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from ..figures.style import COLOURS, LINE, OTHER_COLOURS, new_axis, new_figure, styled
-from ..utils.checks import check_known
+from ..utils.checks import check_known, check_one_of
 from ..utils.files import write_beside
 from ..utils.tables import Figure
 from ..utils.text import count
@@ -217,7 +217,9 @@ def interval(ablation: Ablation, variant: str, metric: str) -> tuple[float, floa
 
 def verdict(metric: str, low: float, high: float) -> str:
     """Return what the interval of a difference from the base says, such as "better" (see `Metric.verdict`)."""
-    return (METRICS | GENERATION_METRICS)[metric].verdict(low, high)
+    known = METRICS | GENERATION_METRICS
+    check_one_of("metric", metric, known)
+    return known[metric].verdict(low, high)
 
 
 def say(ablation: Ablation, *metrics: str) -> Prose:

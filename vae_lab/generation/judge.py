@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from ..utils.checks import check_one_of
 from ..utils.tables import DataFrame, table_of
 from ..utils.text import count
 from ..video.frames import check_frames
@@ -60,10 +61,10 @@ class Scores(NamedTuple):
 
     def right(self, kind: str) -> list[bool]:
         """Say for each clip whether its "colour", "shape", "direction", "speed" or "one object" is right."""
-        pairs = list(zip(self.prompts, self.readings, strict=True))
+        check_one_of("kind", kind, KINDS)
+        pairs = zip(self.prompts, self.readings, strict=True)
         if kind == "speed":
-            asked = [SPEEDS[prompt.speed] for prompt in self.prompts]
-            return [abs(r.speed / a - 1) <= SPEED_TOLERANCE for a, r in zip(asked, self.readings, strict=True)]
+            return [abs(reading.speed / SPEEDS[prompt.speed] - 1) <= SPEED_TOLERANCE for prompt, reading in pairs]
         if kind == "one object":
             return [reading.one_object for reading in self.readings]
         return [getattr(prompt, kind) == getattr(reading, kind) for prompt, reading in pairs]
@@ -75,8 +76,8 @@ class Scores(NamedTuple):
     @property
     def relative_speed(self) -> float:
         """The mean of each clip's speed divided by the asked one; 1 is right."""
-        asked = [SPEEDS[prompt.speed] for prompt in self.prompts]
-        return float(np.mean([r.speed / a for a, r in zip(asked, self.readings, strict=True)]))
+        pairs = zip(self.prompts, self.readings, strict=True)
+        return float(np.mean([reading.speed / SPEEDS[prompt.speed] for prompt, reading in pairs]))
 
     def table(self) -> DataFrame:
         """Return a row for each clip: its prompt, what it shows, and whether each of these is right."""
@@ -121,7 +122,7 @@ def read_clip(frames: np.ndarray) -> Reading:
         y, x = np.nonzero(mask)
         centres.append((x.mean(), y.mean()))
         colours[_colour(pixels[t][mask].mean(0))] += 1
-        shapes[_shape(saturation[t], mask)] += 1
+        shapes["bar" if elongation(saturation[t], mask) > ELONGATION else "disc"] += 1
     velocity, straightness = _line(np.array(times), np.array(centres))
     speed = float(np.hypot(*velocity))
     return Reading(
@@ -154,10 +155,6 @@ def _colour(mean: np.ndarray) -> str:
         return hue / np.linalg.norm(hue)
 
     return max(COLOURS, key=lambda name: direction(mean) @ direction(np.array(COLOURS[name])))
-
-
-def _shape(saturation: np.ndarray, mask: np.ndarray) -> str:
-    return "bar" if elongation(saturation, mask) > ELONGATION else "disc"
 
 
 def elongation(saturation: np.ndarray, mask: np.ndarray) -> float:
