@@ -80,7 +80,11 @@ def test_it_is_trained_saved_and_loaded_as_an_stdit3_is(name, tmp_path):
     assert same(weights(again), weights(generator))
     info = inspect(tmp_path / "run" / "model")
     assert (info.layout, info.class_name, bool(info.differences)) == ("vae_lab", "DiffusersTransformer", False)
-    assert type(load(tmp_path / "run" / "model")) is DiffusersTransformer
+    readers = (load, lambda folder: diffusers.AutoModel.from_pretrained(str(folder)))
+    for read in readers:
+        other = read(tmp_path / "run" / "model")
+        assert type(other) is DiffusersTransformer
+        assert all(map(torch.equal, other.state_dict().values(), generator.transformer.state_dict().values()))
     clips = again.generate(["red disc left"], 2, guidance=2.0)
     assert (
         clips[0].shape == (9, 48, 48, 3)
@@ -144,6 +148,14 @@ def test_a_new_one_has_velocity_0_and_every_weight_learns(name, tmp_path):
         (
             lambda: DiffusersTransformer("LatteTransformer3DModel", arguments=dict(patch_size=0), **SIZES),
             "make no LatteTransformer3DModel: ",
+        ),
+        (
+            lambda: transformer("CogVideoXTransformer3DModel", model_max_length=0),
+            "model_max_length must be at least 1, got 0",
+        ),
+        (
+            lambda: transformer("LatteTransformer3DModel", model_max_length="4"),
+            "model_max_length must be an integer of at least 1, got '4'",
         ),
         (lambda: transformer("CogVideoXTransformer3DModel", latent_size=(3, 4)), r"latent_size must be \(L, h, w\)"),
         (lambda: transformer("CogVideoXTransformer3DModel", latent_size=3), r"latent_size must be \(L, h, w\), got 3"),

@@ -46,7 +46,8 @@ class DiffusersTransformer(PlainKeys):
         check_one_of("class_name", class_name, TRANSFORMERS)
         if not isinstance(plain(latent_size), list | tuple) or len(latent_size) != 3:
             raise ValueError(f"latent_size must be (L, h, w), got {latent_size!r}")
-        for name, value in dict(in_channels=in_channels, caption_channels=caption_channels).items():
+        sizes = dict(in_channels=in_channels, caption_channels=caption_channels, model_max_length=model_max_length)
+        for name, value in sizes.items():
             positive_int(name, value)
         for value in latent_size:
             positive_int("latent_size", value)

@@ -18,7 +18,6 @@ the cross-attention are from PixArt-alpha (Chen et al. 2023, arXiv 2310.00426), 
 et al. 2024, arXiv 2401.03048), the rotation from RoFormer (Su et al. 2021, arXiv 2104.09864).
 """
 
-import sys
 from collections.abc import Sequence
 from math import inf, log, prod, sqrt
 from typing import Any
@@ -214,10 +213,6 @@ class STDiT3(PlainKeys):
                 raise ValueError("y_mask must leave each text at least one token; null_caption stands for no text")
             y_mask = y_mask[:, None, None]
         return self.y_embedder(y.to(self.dtype)), y_mask
-
-
-if "diffusers" in sys.modules:  # where AutoModel finds a class by the name in a config; it has no `register`
-    sys.modules["diffusers"].STDiT3 = STDiT3  # type: ignore[attr-defined]
 
 
 class Block(nn.Module):

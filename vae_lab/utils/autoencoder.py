@@ -1,6 +1,5 @@
 """What the lab's VAEs share: the interface that diffusers' pipelines and tools expect of a VAE."""
 
-import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import Parameter, signature
@@ -68,12 +67,6 @@ class Autoencoder(PlainKeys, AutoencoderMixin):
     use_slicing = False
     fast_modes: tuple[str, ...] = tuple(MODES)
     """What `fast` takes for this class."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
-            # where diffusers' AutoModel finds a class by the name in a config; it has no `register`
-            setattr(sys.modules["diffusers"], cls.__name__, cls)
 
     def fast(self, mode: str = "F4") -> Fast:
         """Compute large convolutions in less time and with more rounding, within `with vae.fast():`.

@@ -1,5 +1,6 @@
 """Modules that torch wraps in others (`torch.compile`, DataParallel and DistributedDataParallel), or casts."""
 
+import sys
 from itertools import chain
 from typing import Any, Self
 
@@ -45,8 +46,15 @@ class PreciseBuffers:
 class PlainKeys(ModelMixin, ConfigMixin):
     """A diffusers model whose state has the same keys whether its parts are compiled or not; it loads both kinds.
 
-    Its config holds Python's numbers, which JSON can hold, whatever it is made with.
+    Its config holds Python's numbers, which JSON can hold, whatever it is made with. diffusers' AutoModel finds it if
+    it is one of the lab's.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
+            # where AutoModel finds a class by the name in a config; it has no `register`
+            setattr(sys.modules["diffusers"], cls.__name__, cls)
 
     def register_to_config(self, **config: Any) -> None:
         """Change entries of the config."""
