@@ -52,11 +52,10 @@ class DiffusersTransformer(PlainKeys):
         for value in latent_size:
             positive_int("latent_size", value)
         self._kind = TRANSFORMERS[class_name]
-        cls, given = getattr(diffusers, class_name), self._kind.sizes(self.config)
-        check_known(
-            f"arguments ({class_name})", arguments or {}, [n for n in signature(cls).parameters if n not in given]
-        )
-        arguments = {**self._kind.usual, **(arguments or {})}
+        cls, arguments = getattr(diffusers, class_name), arguments or {}
+        given = dict(in_channels=in_channels, out_channels=in_channels) | self._kind.sizes(self.config)
+        check_known(f"arguments ({class_name})", arguments, [n for n in signature(cls).parameters if n not in given])
+        arguments = {**self._kind.usual, **arguments}
         try:
             self.transformer = cls(**given, **arguments)
         except Exception as error:  # diffusers raises anything on arguments that do not fit each other
@@ -111,7 +110,7 @@ class Kind(NamedTuple):
     """How a class of diffusers is made for latents of a size, and called."""
 
     sizes: Callable[[Any], dict[str, Any]]
-    """The config of a DiffusersTransformer -> the arguments that the sizes decide."""
+    """The config of a DiffusersTransformer -> the arguments that the sizes decide, beside the channels."""
     call: Callable[[Any, Tensor, Tensor, Tensor], Tensor]
     """(transformer, x (B, C, L, h, w), timestep (B,), y (B, N, channels)) -> velocity (B, C, L, h, w)."""
     usual: Mapping[str, Any]
@@ -122,11 +121,7 @@ def _latte_sizes(config: Any) -> dict[str, Any]:
     frames, height, width = config.latent_size
     if height != width:
         raise ValueError(f"latent_size of a LatteTransformer3DModel must be square, got {height}x{width}")
-    text = dict(caption_channels=config.caption_channels)
-    return (
-        dict(in_channels=config.in_channels, out_channels=config.in_channels, sample_size=height, video_length=frames)
-        | text
-    )
+    return dict(sample_size=height, video_length=frames, caption_channels=config.caption_channels)
 
 
 def _latte(transformer: Any, x: Tensor, timestep: Tensor, y: Tensor) -> Tensor:
@@ -137,7 +132,7 @@ def _cogvideox_sizes(config: Any) -> dict[str, Any]:
     frames, height, width = config.latent_size
     text = dict(text_embed_dim=config.caption_channels, max_text_seq_length=config.model_max_length)
     clip = dict(temporal_compression_ratio=1, sample_frames=frames, sample_height=height, sample_width=width)
-    return dict(in_channels=config.in_channels, out_channels=config.in_channels) | clip | text
+    return clip | text
 
 
 def _cogvideox(transformer: Any, x: Tensor, timestep: Tensor, y: Tensor) -> Tensor:
@@ -147,8 +142,7 @@ def _cogvideox(transformer: Any, x: Tensor, timestep: Tensor, y: Tensor) -> Tens
 def _allegro_sizes(config: Any) -> dict[str, Any]:
     frames, height, width = config.latent_size
     clip = dict(sample_frames=frames, sample_height=height, sample_width=width)
-    text = dict(caption_channels=config.caption_channels)
-    return dict(in_channels=config.in_channels, out_channels=config.in_channels) | clip | text
+    return clip | dict(caption_channels=config.caption_channels)
 
 
 def _allegro(transformer: Any, x: Tensor, timestep: Tensor, y: Tensor) -> Tensor:
