@@ -211,7 +211,7 @@ def diffusers_tiling(vae, direction: str = "encode", axis: str = "space") -> Til
         square = f"{_folded(vae)}x{_folded(vae)} pixels"
         rule = 'only direction "encode" can be scored'
         raise ValueError(f"{type(vae).__name__} unfolds channels into {square} after its decoder; {rule}")
-    pictures = not any(isinstance(module, nn.Conv3d) for module in vae.modules())  # a 2D VAE takes (B, C, H, W)
+    is_2d = not any(isinstance(module, nn.Conv3d) for module in vae.modules())  # a 2D VAE takes (B, C, H, W)
     returns_cache = "conv_cache" in signature(getattr(vae, part).forward).parameters
 
     class Ideal(nn.Module):
@@ -220,7 +220,7 @@ def diffusers_tiling(vae, direction: str = "encode", axis: str = "space") -> Til
             self.function = function
 
         def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor | tuple[Tensor, None]:  # no caches, no embeddings
-            y = self.function(x.unsqueeze(2)).squeeze(2) if pictures else self.function(x)
+            y = self.function(x.unsqueeze(2)).squeeze(2) if is_2d else self.function(x)
             return (y, None) if returns_cache else y
 
     def tiled(function: Function, x: Tensor) -> Tensor:
@@ -228,14 +228,14 @@ def diffusers_tiling(vae, direction: str = "encode", axis: str = "space") -> Til
         vars(stand)[part] = Ideal(function)  # an attribute of the copy alone, found before the module of that name
         if getattr(vae, conv, None) is not None:
             vars(stand)[conv] = nn.Identity()
-        method, x = getattr(stand, name), x.squeeze(2) if pictures else x
+        method, x = getattr(stand, name), x.squeeze(2) if is_2d else x
         try:
             output = method(x, temb=None) if "temb" in signature(method).parameters else method(x)
         except Exception as error:  # whatever code that is under test raises
             reason = first_line(error)
             raise ValueError(f"{type(vae).__name__}.{name} fails on {tuple(x.shape)}: {reason}") from error
         output = getattr(output, "sample", getattr(output, "latent", output))
-        return output.unsqueeze(2) if pictures else output
+        return output.unsqueeze(2) if is_2d else output
 
     return tiled
 
