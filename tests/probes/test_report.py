@@ -4,10 +4,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
 
 from tests.helpers import small_vae
 from tests.helpers.families import cogvideox, wan
-from vae_lab import synthetic_clip, write_video
+from vae_lab import DiagonalGaussian, synthetic_clip, write_video
 from vae_lab.__main__ import main
 from vae_lab.families import codec_of
 from vae_lab.figures.frames import frame_curves
@@ -90,6 +94,27 @@ def test_each_measurement_stands_alone(monkeypatch):
     assert report.notes == {"spoiled": reason} and report.leaks is not None
     copied = codec_of(vae).fresh().vae
     assert vae.encoder is not None and all(map(torch.Tensor.is_set_to, copied.parameters(), vae.parameters()))
+
+
+class Opaque(ModelMixin, ConfigMixin):
+    """A VAE without a record that cannot run without values, so that nobody knows which lengths it keeps."""
+
+    @register_to_config
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.ones(1))
+
+    def encode(self, x):
+        assert x.isfinite().all().item()
+        return AutoencoderKLOutput(latent_dist=DiagonalGaussian(torch.cat([self.gain * x] * 2, dim=1)))
+
+    def decode(self, z):
+        return DecoderOutput(sample=z / self.gain)
+
+
+def test_a_model_of_unknown_lengths_is_not_cut():
+    notes = probe(Opaque(), num_frames=5, size=16).notes
+    assert notes["chunks"] == "it is unknown which lengths Opaque keeps, and so where a clip can be cut"
 
 
 def test_progress_sees_every_measurement_and_gradients_stay_as_they_were():

@@ -228,11 +228,10 @@ def _describe_fields(results: dict[str, Any]) -> dict[str, str]:
 def _chunks(subject: Subject) -> dict[str, Any]:
     whole = codec_of(subject.codec.with_chunk(None))
     subject = subject._replace(codec=whole)
-    total = sum(subject.lengths)
-    cuts = [
-        same_latents(whole, subject.chunk),
-        same_latents(whole, whole.kept_lengths(subject.chunk // 2 + 1)[0], total),
-    ]
+    total, shorter = sum(subject.lengths), whole.kept_lengths(subject.chunk // 2 + 1)
+    if not shorter:
+        raise ValueError(f"it is unknown which lengths {whole.name} keeps, and so where a clip can be cut")
+    cuts = same_latents(whole, subject.chunk), same_latents(whole, shorter[0], total)
     plans = {tuple(cut.lengths): cut for cut in cuts if cut}
 
     def encode(x: Tensor, lengths: tuple[int, ...]) -> Tensor:
