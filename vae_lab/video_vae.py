@@ -20,7 +20,7 @@ from .spatial_vae import TILE, SpatialVAE
 from .temporal_vae import TemporalVAE, check_num_frames
 from .utils.autoencoder import Autoencoder, coding
 from .utils.checks import check_above, check_video, finite, plain, positive_int, waiting_once
-from .utils.wrapping import PreciseBuffers
+from .utils.wrapping import PreciseBuffers, arguments_of
 
 # Mean and standard deviation of each channel of the released model's latents: shift and scale in its config.json
 SHIFT = (-0.10, 0.34, 0.27, 0.98)
@@ -89,7 +89,7 @@ class VideoVAE(PreciseBuffers, Autoencoder):
         """
         with torch.device("meta"):  # no memory or time for weights that are replaced at once
             # by keyword: diffusers' from_config takes positional arguments for defaults, and drops them
-            vae = cls(spatial_config=_arguments(spatial), temporal_config=_arguments(temporal), **config)
+            vae = cls(**_configs(spatial, temporal), **config)
         vae.spatial, vae.temporal = spatial, temporal
         return vae.with_statistics(vae.config.latents_mean, vae.config.latents_std)
 
@@ -105,7 +105,7 @@ class VideoVAE(PreciseBuffers, Autoencoder):
         Its config names every argument of both halves, so that other defaults would not change what is saved.
         """
         channels, weight = self.temporal.config.latent_channels, next(self.temporal.parameters())
-        halves = dict(spatial_config=_arguments(self.spatial), temporal_config=_arguments(self.temporal))
+        halves = _configs(self.spatial, self.temporal)
         other = with_config(self, latents_mean=latents_mean, latents_std=latents_std, **halves)
         kind = dict(device=weight.device, dtype=torch.promote_types(weight.dtype, torch.float32))
         other.shift = _per_channel("latents_mean", latents_mean, channels).to(**kind)
@@ -251,5 +251,5 @@ def _per_channel(name: str, values: Sequence[float], channels: int) -> Tensor:
     return torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1, 1)
 
 
-def _arguments(half: SpatialVAE | TemporalVAE) -> dict[str, Any]:
-    return {key: value for key, value in half.config.items() if not key.startswith("_")}
+def _configs(spatial: SpatialVAE, temporal: TemporalVAE) -> dict[str, Any]:
+    return dict(spatial_config=arguments_of(spatial.config), temporal_config=arguments_of(temporal.config))

@@ -13,6 +13,7 @@ from ..generation.prompts import SLOTS, WORDS, Prompt, all_prompts
 from ..generation.rectified_flow import velocity_in
 from ..generation.training import codec_for, fitting_transformer, new_transformer, run_folder, train_generator
 from ..training.run_folder import read_log
+from ..utils.wrapping import arguments_of
 from .config import GenerationTrialConfig
 
 NOISE_SEED = 1_000_000  # of the measured clips, the same for every trial
@@ -60,5 +61,4 @@ def training_gflop(config: GenerationTrialConfig, shape: tuple[int, ...]) -> flo
 
 def model_config(config: GenerationTrialConfig) -> dict[str, Any]:
     """Return the full config of a trial's transformer; refuse one that cannot be made, and clips that do not fit."""
-    model = fitting_transformer(config, codec_for(config))
-    return {name: value for name, value in model.config.items() if not name.startswith("_")}
+    return arguments_of(fitting_transformer(config, codec_for(config)).config)

@@ -26,6 +26,7 @@ from ..training.loop import train
 from ..training.losses import Objective, kl_per_element
 from ..training.models import check_sizes, new_parts, stack
 from ..utils.files import locked
+from ..utils.wrapping import arguments_of
 from ..video.clips import HELD_OUT_PHOTOS, photo_clip, synthetic_clip
 from ..video.frames import to_tensor
 from . import generated
@@ -206,4 +207,4 @@ def model_config(config: AnyTrialConfig) -> dict[str, Any]:
         return generated.model_config(config)
     half, spatial = new_parts(config)
     check_sizes(replace(config, size=config.measured_size), half, spatial, "measured_size")
-    return {name: value for name, value in half.config.items() if not name.startswith("_")}
+    return arguments_of(half.config)

@@ -41,7 +41,7 @@ from ..temporal_vae import TemporalVAE
 from ..utils.checks import check_dtype, check_multiples, check_video, positive_int, torch_seed
 from ..utils.files import hash_weights
 from ..utils.text import count, first_line, nearest
-from ..utils.wrapping import plain_key, unwrapped
+from ..utils.wrapping import arguments_of, plain_key, unwrapped
 from ..video_vae import VideoVAE, with_config
 from .records import Family
 from .streams import UnitDecoder, UnitEncoder, Units
@@ -526,8 +526,8 @@ class Codec:
 
     def identity(self) -> str:
         """Return a hash of the class, the dtype, the config and every weight."""
-        config = {name: value for name, value in self.config.items() if not name.startswith("_")}
-        digest = hashlib.sha256(json.dumps([self.name, str(self.dtype), config], default=str, sort_keys=True).encode())
+        what = [self.name, str(self.dtype), arguments_of(self.config)]
+        digest = hashlib.sha256(json.dumps(what, default=str, sort_keys=True).encode())
         state = get_state_dict_offloaded_model(self.vae) if self.offloaded else self.vae.state_dict()
         hash_weights(digest, {plain_key(name): value for name, value in state.items()})
         return digest.hexdigest()

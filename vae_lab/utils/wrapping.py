@@ -1,6 +1,7 @@
 """Modules that torch wraps in others (`torch.compile`, DataParallel and DistributedDataParallel), or casts."""
 
 import sys
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any, Self
 
@@ -41,6 +42,11 @@ class PreciseBuffers:
             if value.dtype.itemsize < 4:
                 self._buffers[name] = before[name].to(value.device, torch.float32)
         return self
+
+
+def arguments_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments in the config of a diffusers model, without what diffusers adds, such as `_class_name`."""
+    return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
 class PlainKeys(ModelMixin, ConfigMixin):
