@@ -151,23 +151,14 @@ def new_optimizers(config: GenerationConfig, transformer: Transformer) -> list[t
 
     Muon: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon. All singular values of its steps are equal.
     """
-    named = dict(transformer.named_parameters())
-    matrices = {
-        name
-        for name, p in named.items()
-        if p.ndim == 2 and "blocks." in name and not name.endswith("scale_shift_table")
-    }
-    if config.muon_learning_rate is None:
-        matrices = set()
-    rest = [p for name, p in named.items() if name not in matrices]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(rest, config.learning_rate, weight_decay=config.weight_decay)
-    ]
-    if matrices:
-        rate = cast(float, config.muon_learning_rate)
-        muon = [named[name] for name in sorted(matrices)]
-        optimizers.append(torch.optim.Muon(muon, rate, weight_decay=config.weight_decay))
-    return optimizers
+    weights, rate, decay = dict(transformer.named_parameters()), config.muon_learning_rate, config.weight_decay
+    muon: list[torch.optim.Optimizer] = []
+    if rate is not None:
+        # sorted, as the states of the weights are in checkpoints
+        of_blocks = sorted(name for name, p in weights.items() if p.ndim == 2 and "blocks." in name)
+        matrices = [weights.pop(name) for name in of_blocks if not name.endswith("scale_shift_table")]
+        muon = [torch.optim.Muon(matrices, rate, weight_decay=decay)] if matrices else []
+    return [torch.optim.AdamW(weights.values(), config.learning_rate, weight_decay=decay), *muon]
 
 
 class _Run(ResumableRun):
@@ -195,15 +186,8 @@ class _Run(ResumableRun):
         optimizer = Together(optimizers)
         factor = partial(learning_rate_factor, config)
         schedule = Together([torch.optim.lr_scheduler.LambdaLR(part, factor) for part in optimizers])
-        if saved is not None:
-            transformer.load_state_dict(saved["transformer"])
-            self.average.load_state_dict(saved["average"])
-            optimizer.load_state_dict(saved["optimizer"])
-            schedule.load_state_dict(saved["schedule"])
-            self.step, self.seconds, self.log = saved["step"], saved["seconds"], saved["log"]
-        if accelerator.is_main_process:
-            self.folder.write_log(self.log)
         self.trained = transformer
+        self.resume(saved, **self.state(optimizer, schedule))
         self.latents, self.texts = latents.to(accelerator.device), embed(clips.prompts).to(accelerator.device)
         model, *parts = accelerator.prepare(transformer, *optimizers)
         self._train(model.train(), Together(parts), schedule)
@@ -242,7 +226,7 @@ class _Run(ResumableRun):
     def _loss(self, model) -> dict[str, Tensor]:
         """The loss of this step's batch: all processes draw the same whole batch, and each takes its part."""
         config, accelerator = self.config, self.accelerator
-        draw = self._generator(STEP_KEY, self.step)
+        draw = self._random(STEP_KEY, self.step)
         total = config.batch_size * accelerator.num_processes
         here = slice(accelerator.process_index * config.batch_size, (accelerator.process_index + 1) * config.batch_size)
         numbers = torch.randint(config.clips, (total,), generator=draw)[here]
@@ -276,15 +260,15 @@ class _Run(ResumableRun):
         config, count = self.config, self.config.held_out_clips
         numbers = torch.arange(config.clips, config.clips + count)
         timestep = (torch.arange(count) + 0.5) / count * 1000
-        timestep = timestep[torch.randperm(count, generator=self._generator(MEASURE_KEY, 0))]
-        noise = torch.randn(count, *self.latents.shape[1:], generator=self._generator(MEASURE_KEY, 1))
+        timestep = timestep[torch.randperm(count, generator=self._random(MEASURE_KEY, 0))]
+        noise = torch.randn(count, *self.latents.shape[1:], generator=self._random(MEASURE_KEY, 1))
         no = torch.zeros(count, dtype=torch.bool)
         return {"held_out_loss": self._losses(self._averaged.eval(), numbers, timestep, noise, no, no).mean().item()}
 
     def _seed(self, *key: int) -> int:
         return int(np.random.default_rng([self.config.seed, *key]).integers(1 << 62))
 
-    def _generator(self, *key: int) -> torch.Generator:
+    def _random(self, *key: int) -> torch.Generator:
         return torch.Generator().manual_seed(self._seed(*key))
 
     def state(self, optimizer, schedule) -> dict[str, Any]:

@@ -99,14 +99,9 @@ class _Run(ResumableRun):
     def train(self) -> nn.Module:
         config, accelerator = self.config, self.accelerator
         saved = self.folder.read(config, accelerator.num_processes, self.made_of)
-        if saved is not None:
-            self.trained.load_state_dict(saved["half"])
-            self.average.load_state_dict(saved["average"])
-            self.step, self.seconds, self.log = saved["step"], saved["seconds"], saved["log"]
-            if self.step == config.steps and self.folder.model.exists():
-                return load(self.folder.model)
-        if accelerator.is_main_process:
-            self.folder.write_log(self.log)
+        if saved is not None and saved["step"] == config.steps and self.folder.model.exists():
+            return load(self.folder.model)
+        self.resume(saved, half=self.trained, average=self.average)
         with accelerator.main_process_first(), self.folder.explained(f"fill {self.folder.cache}"):
             self.inputs.fill_cache(self.folder.cache, self.progress)  # the other processes find it filled
         self.measured = self.inputs.measured()

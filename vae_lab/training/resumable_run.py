@@ -3,7 +3,7 @@
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -34,7 +34,7 @@ class ResumableRun(ABC):
 
     trained: Any  # the model whose weights change
     average: AveragedModel  # the moving average of its weights
-    made_of: Any  # a fingerprint of the data and the frozen models; a run on others is refused
+    made_of: str  # a fingerprint of the data and the frozen models; a run on others is refused
 
     def __init__(
         self, config: Any, folder: RunFolder, accelerator: Accelerator, watch: Callable | None, progress: bool
@@ -55,6 +55,18 @@ class ResumableRun(ABC):
     @abstractmethod
     def report(self) -> Any:
         """Return the argument of `watch`."""
+
+    def resume(self, saved: Mapping[str, Any] | None, **parts: Any) -> None:
+        """Continue after a checkpoint, if there is one, and write the log up to its step.
+
+        parts: by their names in the checkpoint, the objects that get their states back.
+        """
+        if saved is not None:
+            for name, part in parts.items():
+                part.load_state_dict(saved[name])
+            self.step, self.seconds, self.log = saved["step"], saved["seconds"], saved["log"]
+        if self.accelerator.is_main_process:
+            self.folder.write_log(self.log)
 
     def start_clock(self) -> None:
         """Count the seconds of training from now on."""
@@ -144,12 +156,10 @@ def check_environment(precision: str) -> None:
 
     precision: of this training. The "no" that `accelerate launch` passes on without being asked does not count.
     """
+    harmless = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1", "ACCELERATE_MIXED_PRECISION": precision}
     for name in ACCELERATE_VARIABLES:
         value = os.environ.get(name, "")
-        harmless = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1", "ACCELERATE_MIXED_PRECISION": precision}.get(
-            name, ""
-        )
-        if value.strip().lower() not in {harmless, "", "no", "0", "false", "off", "f", "n"}:
+        if value.strip().lower() not in {harmless.get(name, ""), "", "no", "0", "false", "off", "f", "n"}:
             raise ValueError(
                 f"the environment variable {name} ({value!r}) would change what is trained, which the config alone "
                 "decides: unset it, or leave this option out of `accelerate launch` and its config file"
