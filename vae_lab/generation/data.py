@@ -49,13 +49,11 @@ def latent_clips(config: GenerationConfig, codec: Codec, cache: Path, progress: 
     cache.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock")):  # another run that shares the folder waits, then finds the file
         if not path.exists():
-            starts = tqdm(range(0, len(prompts), BATCH), "latents", unit="batch", disable=not progress)
-            parts = []
-            for start in starts:
-                numbers = range(start, min(start + BATCH, len(prompts)))
+            batches, parts = torch.arange(len(prompts)).split(BATCH), []
+            for numbers in tqdm(batches, "latents", unit="batch", disable=not progress):
                 drawn = [
                     prompted_clip(np.random.default_rng([config.seed, i]), prompts[i], config.num_frames, config.size)
-                    for i in numbers
+                    for i in numbers.tolist()
                 ]
                 x = torch.cat([to_tensor(frames) for frames in drawn]).to(codec.device, codec.dtype)
                 parts.append(codec.encode(x).float().cpu())

@@ -173,8 +173,10 @@ class Generator:
             edit = torch.ones(len(y), noise.shape[2])
             edit[:, 0] = 0
 
+        size = dict(fps=self.settings.fps, height=self.settings.size, width=self.settings.size)
+
         def model(text: Tensor) -> Callable[..., Any]:
-            return lambda z, t, x_mask=None: self.transformer(z, t, text, x_mask=x_mask, **self._size)
+            return lambda z, t, x_mask=None: self.transformer(z, t, text, x_mask=x_mask, **size)
 
         return sample(
             model(y), noise, num_steps, shift=self.settings.shift, method=method, guidance=guidance,
@@ -188,17 +190,13 @@ class Generator:
         """
         if wrong := {"method", "on_step"} & set(options):
             raise ValueError(f"{wrong.pop()} is for sample: a path is Euler's, and holds every step")
-        timesteps, points, velocities = [float(NUM_TIMESTEPS)], [], []
-
-        def keep(t: float, z: Tensor, v: Tensor) -> None:
-            timesteps.append(t)
-            points.append(z)
-            velocities.append(v)
-
+        steps: list[tuple[float, Tensor, Tensor]] = []
         prompts, noise = prompts_of(prompts), options.pop("noise", None)
         noise = self.noise(len(prompts), options.pop("seed", 0)) if noise is None else noise
-        self.sample(prompts, num_steps, noise=noise, on_step=keep, **options)
-        return FlowPath(timesteps, torch.stack([noise.to(points[0].device), *points]), torch.stack(velocities))
+        self.sample(prompts, num_steps, noise=noise, on_step=lambda *step: steps.append(step), **options)
+        timesteps, points, velocities = zip(*steps, strict=True)
+        points = noise.to(points[0].device), *points
+        return FlowPath([float(NUM_TIMESTEPS), *timesteps], torch.stack(points), torch.stack(velocities))
 
     def generate(self, prompts: Sequence[Prompt | str], num_steps: int = STEPS, **options: Any) -> list[np.ndarray]:
         """Generate a clip, uint8 (T, H, W, 3), for each prompt; options as in `sample`."""
@@ -215,10 +213,6 @@ class Generator:
     def normalised(self, z: Tensor) -> Tensor:
         """Normalise raw latents (B, C, L, h, w) of the VAE by the statistics of the training clips."""
         return (z - self._mean.to(z.device)) / self._std.to(z.device)
-
-    @property
-    def _size(self) -> dict[str, Any]:
-        return dict(fps=self.settings.fps, height=self.settings.size, width=self.settings.size)
 
     def _checked(self, name: str, z: Tensor) -> Tensor:
         check_video(name, z)

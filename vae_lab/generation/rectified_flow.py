@@ -19,15 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ..utils.checks import (
-    check_above,
-    check_one_of,
-    check_video,
-    finite,
-    plain,
-    positive_int,
-    repeated_number,
-)
+from ..utils.checks import check_above, check_one_of, check_video, finite, plain, positive_int, repeated_number
 
 NUM_TIMESTEPS = 1000  # the timestep of pure noise
 BASE_SIDE = 512  # pixels: an image of 512x512 keeps its timesteps
@@ -118,8 +110,6 @@ def timestep_shift(num_frames: Any, height: Any, width: Any, *, scale: float = 1
     """
     num_frames = positive_int("num_frames", repeated_number("num_frames", num_frames))
     height, width = repeated_number("height", height), repeated_number("width", width)
-    for name, side in (("height", height), ("width", width)):
-        check_above(name, side, 0)
     check_above("scale", scale, 0)
     n = 1 if num_frames == 1 else num_frames // CHUNK * CHUNK_LATENTS
     if n == 0 and not quirks:
