@@ -7,7 +7,7 @@ import torch
 
 from ..figures.style import FULL, SPATIAL_ONLY
 from ..metrics import psnr
-from .quiz import Check, FunctionQuestion, Question, Questions, Verdict, agrees_with, choice, extremes, same
+from .quiz import Check, FunctionQuestion, Question, Questions, Verdict, agrees_with, choice, index_of_least, same
 
 _NOISE = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)) * 2 - 1  # two frames in [-1, 1]
 
@@ -20,17 +20,6 @@ def _which_half(squared_error: Mapping[str, float]) -> Question:
         ("2D", "temporal"),
         f"The 2D half alone already makes {share:.0%} of the squared error.",
         f"Look at the two PSNRs: {SPATIAL_ONLY} already has {share:.0%} of the squared error.",
-    )
-
-
-def _worst_frame(psnr_by_frame: Sequence[float]) -> Question:
-    """psnr_by_frame: PSNR in dB of each frame of a clip in chunks of 17."""
-    worst, usual = extremes(psnr_by_frame)
-    return Question(
-        worst,
-        f"Frame {worst}: {psnr_by_frame[worst]:.2f} dB. The best, frame {usual}, has {psnr_by_frame[usual]:.2f} dB.",
-        "Step through the frames and read the PSNR below the picture.",
-        [(usual, "That is the best one."), (0, f"Frame 0 has {psnr_by_frame[0]:.2f} dB. There is a worse one.")],
     )
 
 
@@ -75,21 +64,6 @@ def _mend(x: torch.Tensor, before: torch.Tensor, frame: int = 17) -> Check:
         )
 
     return FunctionQuestion(judge).check
-
-
-def _best_in_chunk(error_by_place: Sequence[float]) -> Question:
-    """error_by_place: mean squared error of the frames at each place of a chunk, relative to the 2D half's."""
-    best, worst = extremes(error_by_place)
-    return Question(
-        best,
-        f"Place {best} has {error_by_place[best]:.2f} times the error of 2D only; place {worst} has most, "
-        f"{error_by_place[worst]:.2f} times.",
-        "How many frames share each latent frame?",
-        [
-            (worst, "That is the worst one."),
-            (len(error_by_place) - 1, "The last frame shares its latent frame with three others."),
-        ],
-    )
 
 
 def largest_jump(change: Sequence[float], starts: Sequence[int] = (0, 17)) -> Check:
@@ -137,9 +111,23 @@ QUESTIONS: Questions = {
             "The peak is the largest value minus the smallest, 2 here; the mean runs over all channels and pixels."
         ),
     ),
-    "worst frame of the clip": _worst_frame,
+    # PSNR in dB of each frame of a clip in chunks of 17
+    "worst frame of the clip": lambda psnr_by_frame: index_of_least(
+        psnr_by_frame,
+        "Frame {}: {:.2f} dB. The best, frame {}, has {:.2f} dB.",
+        "Step through the frames and read the PSNR below the picture.",
+        "That is the best one.",
+        (0, f"Frame 0 has {psnr_by_frame[0]:.2f} dB. There is a worse one."),
+    ),
     "which half": _which_half,
-    "best place in a chunk": _best_in_chunk,
+    # mean squared error of the frames at each place of a chunk, relative to the 2D half's
+    "best place in a chunk": lambda error_by_place: index_of_least(
+        error_by_place,
+        "Place {} has {:.2f} times the error of 2D only; place {} has most, {:.2f} times.",
+        "How many frames share each latent frame?",
+        "That is the worst one.",
+        (len(error_by_place) - 1, "The last frame shares its latent frame with three others."),
+    ),
     "padding and the first frame": _padding_of_first_frame,
     "mend a short chunk": _mend,
     "jump of a static clip": largest_jump,

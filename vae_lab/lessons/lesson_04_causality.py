@@ -26,8 +26,7 @@ def plant_leak(vae: nn.Module, seed: int = 0) -> str:
     causal = modules[path].conv
     planted = nn.Conv3d(causal.in_channels, causal.out_channels, 3, padding=1, bias=causal.bias is not None)
     planted.to(causal.weight).load_state_dict(causal.state_dict())
-    block, _, name = path.rpartition(".")
-    setattr(vae.get_submodule(block), name, planted.train(causal.training))
+    vae.set_submodule(path, planted.train(causal.training))
     return path
 
 

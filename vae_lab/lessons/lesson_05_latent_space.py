@@ -1,21 +1,15 @@
 """The questions of notebook 05: the latent space. Right answers come from formulas and from what it measured."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from math import exp
 
 import torch
 from torch.distributions import Normal, kl_divergence
 
 from .. import shapes
-from .quiz import FunctionQuestion, Question, Questions, Verdict, agrees_with, choice, extremes, same
+from .quiz import FunctionQuestion, Question, Questions, Verdict, agrees_with, choice, index_of_least, same
 
 _OWN_FRAMES = [shapes.frame_groups(17)[2][0], shapes.frame_groups(17)[2][-1]]
-
-
-def _channel_of_least(values: Sequence[float], why: str, hint: str, mistake: str) -> Question:
-    """Ask for the channel with the least value. why: format of that channel, its value, and the same of the most."""
-    least, most = extremes(values)
-    return Question(least, why.format(least, values[least], most, values[most]), hint, [(most, mistake)])
 
 
 def _cheapest_movement(losses: Mapping[str, float]) -> Question:
@@ -51,7 +45,7 @@ def _judge_preview(call: Callable) -> Verdict:
 
 QUESTIONS: Questions = {
     # correlation of each channel with itself one latent frame later
-    "channel that forgets fastest": lambda correlation: _channel_of_least(
+    "channel that forgets fastest": lambda correlation: index_of_least(
         correlation,
         "Channel {}: its correlation with itself one latent frame later is {:.2f}. Channel {} has {:.2f}.",
         "Step through the latent frames: in which channel does a cell change most, compared with how much it varies?",
@@ -67,7 +61,7 @@ QUESTIONS: Questions = {
          ([9.0, 4.0], "The two are the other way round.")],
     ),
     # difference of the frames when each channel is set to 0
-    "cheapest channel": lambda rms: _channel_of_least(
+    "cheapest channel": lambda rms: index_of_least(
         rms,
         "Channel {}: without it the frames change by an RMS of {:.2f}, without channel {} by {:.2f}.",
         "Its std does not tell you. Which channel differs from the others in the correlation matrix and over time?",

@@ -1,11 +1,12 @@
 """The questions and helpers of notebook 09: families. Answers come from the families' records and what it measured."""
 
-import time
+import timeit
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..families.codec import Codec, codec_of, tiny_model
@@ -35,24 +36,16 @@ def model_cost(model: nn.Module, *runs: tuple) -> tuple[float, float, float]:
     def note(module: nn.Module, inputs: Any, y: Any) -> None:
         sizes.extend([y.numel()] if torch.is_tensor(y) else [])
 
-    hooks = [module.register_forward_hook(note) for module in model.modules()]
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with register_module_forward_hook(note), FlopCounterMode(display=False) as counter, torch.no_grad():
         for run, *arguments in runs:
             run(*arguments)
-    for hook in hooks:
-        hook.remove()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return parameters / 1e6, counter.get_total_flops() / 1e9, 4 * max(sizes) / 1e6
 
 
 def seconds_of(run: Callable[[], Any], times: int = 2) -> float:
     """Return the seconds of the quickest of a few runs: the first one also prepares the kernels."""
-    measured = []
-    for _ in range(times):
-        start = time.perf_counter()
-        run()
-        measured.append(time.perf_counter() - start)
-    return min(measured)
+    return min(timeit.repeat(run, repeat=times, number=1))
 
 
 @styled
@@ -156,12 +149,6 @@ def outputs_that_differ(layers: Iterable[tuple[int, int]]) -> int:
     return differ
 
 
-def _law_hint(num_frames: int) -> str:
-    if num_frames == 1:
-        return "A single frame is a picture: 1."
-    return "Each chunk of 17 frames, the last one filled up, has 5 latents; the last 3 of all are dropped."
-
-
 def _judge_still_test(call: Callable) -> Verdict:
     for name in _TRIED:
         record, codec = FAMILIES[name], codec_of(tiny_model(name))
@@ -176,15 +163,6 @@ def _judge_still_test(call: Callable) -> Verdict:
             how = "all equal but for rounding" if record.still_exact else "not equal: the padding is seen"
             return Verdict(False, f"{words}: your function says {result}, but the latents are {how}.")
     return Verdict(True, f"Right for all {len(_TRIED)} models: {', '.join(FAMILIES[name].name for name in _TRIED)}.")
-
-
-def _first_moved(latent: int) -> Question:
-    return Question(
-        latent,
-        f"Latent {latent}: the norms take their statistics over all 17 frames, so nothing is final before the last.",
-        "Do the norms wait for the last frame?",
-        [(4, "That is what the convolutions alone would do. The norms see all frames.")],
-    )
 
 
 _STACK: Sequence[tuple[int, int]] = ((3, 1), (3, 2), (3, 1))
@@ -220,7 +198,13 @@ QUESTIONS: Questions = {
          (6, "That is three layers of stride 1. The second one has a stride of 2.")],
     ),
     "write the still test": FunctionQuestion(_judge_still_test),
-    "moved in hunyuanvideo": _first_moved,
+    # the first latent that moves with the last frame
+    "moved in hunyuanvideo": lambda latent: Question(
+        latent,
+        f"Latent {latent}: the norms take their statistics over all 17 frames, so nothing is final before the last.",
+        "Do the norms wait for the last frame?",
+        [(4, "That is what the convolutions alone would do. The norms see all frames.")],
+    ),
     "std with the other factor": Question(
         _FACTORS[1] / _FACTORS[0],
         f"{_FACTORS[1] / _FACTORS[0]:.3f}: the latents are multiplied by 0.7 instead of 1.15258426.",
@@ -246,7 +230,10 @@ QUESTIONS: Questions = {
         lambda num_frames: _MINIMAX.latent_frames(num_frames),
         [(n,) for n in (1, 2, 17, 18, 22, 34, 35, 39, 51, 52, 85, 86)],
         "num_frames={}",
-        _law_hint,
+        lambda num_frames: (
+            "A single frame is a picture: 1." if num_frames == 1 else
+            "Each chunk of 17 frames, the last one filled up, has 5 latents; the last 3 of all are dropped."
+        ),
     ),
     "bits per pixel": Question(
         12 / 64,

@@ -82,26 +82,6 @@ def without_temporal_blocks(model: STDiT3) -> STDiT3:
     return model
 
 
-def _where_it_bends(bend: Mapping[str, float]) -> Question:
-    """bend: "noise", "middle" and "clip" -> how far the velocity is from the straight way there."""
-    right = max(bend, key=lambda name: bend[name])
-    measured = ", ".join(f"{name} {value:.2f}" for name, value in bend.items())
-    return choice(
-        right, tuple(bend), f"Share of the velocity that leads away from the straight line: {measured}.",
-        "Where does the model know least about the clip that will come out?",
-    )  # fmt: skip
-
-
-def _worst_scale(colours: Mapping[str, float]) -> Question:
-    """colours: how latents were scaled -> share of samples with the right colour."""
-    worst = min(colours, key=lambda name: colours[name])
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in colours.items())
-    return choice(
-        worst, tuple(colours), f"Right colours: {shares}.",
-        "Noise always has a standard deviation of 1. Which latents does it drown?",
-    )  # fmt: skip
-
-
 def _pairs(frames: int, places: int) -> float:
     """How many times as many pairs full attention has as factorised attention, in a pair of blocks."""
     tokens = frames * places
@@ -127,7 +107,13 @@ QUESTIONS: Questions = {
         "The mean of all clips with this prompt: of many possible answers, the mean has the least squared error.",
         "From pure noise many clips are possible. Which single answer has the least squared error against all of them?",
     ),
-    "where the flow bends": _where_it_bends,
+    # "noise", "middle" and "clip" -> how far the velocity is from the straight way there
+    "where the flow bends": lambda bend: choice(
+        max(bend, key=bend.get), tuple(bend),
+        "Share of the velocity that leads away from the straight line: "
+        + ", ".join(f"{name} {value:.2f}" for name, value in bend.items()) + ".",
+        "Where does the model know least about the clip that will come out?",
+    ),
     "error of Euler": Question(
         2,
         "2: Euler's method has order 1, so half the step makes half the error.",
@@ -154,7 +140,12 @@ QUESTIONS: Questions = {
         "Towards noise: averaged over more cells, a thing is seen through more noise.",
         "A thing that covers more cells: is it easier or harder to see through noise?",
     ),
-    "the worst scale": _worst_scale,
+    # how latents were scaled -> share of samples with the right colour
+    "the worst scale": lambda colours: choice(
+        min(colours, key=colours.get), tuple(colours),
+        f"Right colours: {', '.join(f'{name} {share:.0%}' for name, share in colours.items())}.",
+        "Noise always has a standard deviation of 1. Which latents does it drown?",
+    ),
     "exact condition": choice(
         "lab-frame-group", ("lab", "lab-frame-group"),
         "Its norms see one frame at a time, and its convolutions look back only: frame 0 never hears of later ones.",

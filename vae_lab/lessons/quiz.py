@@ -155,6 +155,16 @@ def extremes(values: Sequence[float]) -> tuple[int, int]:
     return int(np.argmin(values)), int(np.argmax(values))
 
 
+def index_of_least(values: Sequence[float], why: str, hint: str, most: str, *mistakes: tuple[int, str]) -> Question:
+    """Ask for the index of the least value. why: format of that index, its value, and the same of the largest one.
+
+    hint: for wrong answers. most: a better one for the index of the largest value. mistakes: others, with their hints.
+    """
+    least, largest = extremes(values)
+    why = why.format(least, values[least], largest, values[largest])
+    return Question(least, why, hint, [(largest, most), *mistakes])
+
+
 def agrees_with(expected: Callable, cases: Sequence[tuple], words: str, hint: Callable[..., str]) -> FunctionQuestion:
     """Ask for a function that does what the library's `expected` does with the arguments of each case.
 
