@@ -86,6 +86,7 @@ def test_a_map_without_error_loses_nothing():
         (dict(movements={"far": Movement(right=9)}), "movement 'far' leaves nothing of the frame inside"),
         (dict(movements={"none": Movement(scale=0)}), "scale of movement 'none' must be above 0 and finite, got 0"),
         (dict(movements={"odd": Movement(turn=math.inf)}), "turn of movement 'odd' must be a finite number, got inf"),
+        (dict(movements={"huge": Movement(turn=10**400)}), "turn of movement 'huge' must be a finite number, got 1000"),
         (dict(decode=lambda z: z), r"decode\(encode\(x\)\) must have the shape of x, \(1, 3, 2, 32, 32\), got"),
         (dict(data_range=0), "data_range must be above 0 and finite, got 0"),
     ],

@@ -1,10 +1,10 @@
 """Whether a video VAE is causal, and how to make it so."""
 
-from contextlib import ExitStack
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ..families.codec import codec_of
 from ..families.maps import Maps, maps_of
@@ -96,15 +96,12 @@ def make_causal(vae, num_frames: int = 17, size: int = 16) -> MadeCausal:
 
 def _norms_over_time(vae: nn.Module, maps: Maps) -> list[str]:
     """Paths of the GroupNorms that are given a clip, (B, C, T, H, W), when the model encodes or decodes."""
-    norms = {module: path for path, module in vae.named_modules() if isinstance(module, nn.GroupNorm)}
     pooling = set()
 
-    def record(norm: nn.Module, inputs: tuple) -> None:
-        if inputs[0].ndim == 5 and not isinstance(norm, FrameGroupNorm):
-            pooling.add(norm)
+    def record(module: nn.Module, inputs: tuple) -> None:
+        if isinstance(module, nn.GroupNorm) and not isinstance(module, FrameGroupNorm) and inputs[0].ndim == 5:
+            pooling.add(module)
 
-    with ExitStack() as hooks, torch.no_grad():
-        for norm in norms:
-            hooks.enter_context(norm.register_forward_pre_hook(record))
+    with register_module_forward_pre_hook(record), torch.no_grad():
         maps.decode(maps.encode(maps.x))
-    return [path for norm, path in norms.items() if norm in pooling]
+    return [path for path, module in vae.named_modules() if module in pooling]

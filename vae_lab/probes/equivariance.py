@@ -5,7 +5,7 @@ once for all places. The comparison is made in pixels, because distances between
 """
 
 from collections.abc import Mapping
-from math import cos, isfinite, radians, sin
+from math import cos, radians, sin
 from typing import NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..metrics import DATA_RANGE, psnr_of_rms, rms
-from ..utils.checks import check_above, check_video, is_number, positive_int
+from ..utils.checks import check_above, check_video, finite, positive_int
 from ..utils.tables import DataFrame, table_of
 from .maps import VideoMap, apply_map
 
@@ -132,8 +132,7 @@ def latent_equivariance(
 
 def _check(name: str, movement: Movement) -> None:
     for field, value in zip(Movement._fields, movement, strict=True):
-        if not is_number(value) or not isfinite(value):
-            raise ValueError(f"{field} of movement {name!r} must be a finite number, got {value!r}")
+        finite(f"{field} of movement {name!r}", value)
     check_above(f"scale of movement {name!r}", movement.scale, 0)
 
 

@@ -65,13 +65,16 @@ class Cut(NamedTuple):
     lengths: list[int]  # frames in each piece
     lead: int  # frames before each piece but the first that are encoded with it: their latents are not the piece's
 
-    def encode(self, encode: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Encode each piece alone, and return the latents of the clip x."""
-        latents, stop = [], 0
+    def pieces(self) -> Iterator[tuple[int, int, int]]:
+        """Yield each piece: its first frame, its end, and the frames before it that are encoded with it."""
+        stop = 0
         for length in self.lengths:
             start, stop = stop, stop + length
-            lead = self.lead if start else 0
-            latents.append(encode(x[:, :, start - lead : stop])[:, :, lead:])
+            yield start, stop, self.lead if start else 0
+
+    def encode(self, encode: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Encode each piece alone, and return the latents of the clip x."""
+        latents = [encode(x[:, :, start - lead : stop])[:, :, lead:] for start, stop, lead in self.pieces()]
         return torch.cat(latents, dim=2)
 
 
@@ -93,16 +96,14 @@ def same_latents(codec: Codec, length: int, total: int | None = None) -> Cut | N
 
 
 def _fits(codec: Codec, cut: Cut) -> bool:
-    groups, stop = [], 0
+    groups, total = [], sum(cut.lengths)
     try:
-        for length in cut.lengths:
-            start, stop = stop, stop + length
-            lead = cut.lead if start else 0
-            own = codec.timeline(length + lead).groups[lead:]
+        for start, stop, lead in cut.pieces():
+            own = codec.timeline(stop - start + lead).groups[lead:]
             groups += [range(group.start + start - lead, group.stop + start - lead) for group in own]
-        kept = {length + cut.lead for length in cut.lengths[1:]} | {cut.lengths[0], stop}
+        kept = {length + cut.lead for length in cut.lengths[1:]} | {cut.lengths[0], total}
         unknown_law = not codec.family and any(length not in codec.kept_lengths(length) for length in kept)
-        return groups == codec.timeline(stop).groups and not unknown_law
+        return groups == codec.timeline(total).groups and not unknown_law
     except ValueError:
         return False
 
