@@ -23,6 +23,8 @@ from vae_lab.generation import (
     velocity,
     velocity_in,
 )
+from vae_lab.generation.config import SAMPLINGS as NAMES
+from vae_lab.generation.rectified_flow import SAMPLINGS
 
 CASES = load_file(GOLDEN / "stdit" / "cases.safetensors")
 INFO = json.loads((GOLDEN / "stdit" / "cases.json").read_text())
@@ -136,6 +138,10 @@ def test_scaling_latents_is_a_shift():
     u, scale, shift = torch.linspace(0.05, 0.95, 19, dtype=torch.float64), 2.5, 3.0
     moved, other = shift_timestep(u * 1000, shift) / 1000, shift_timestep(u * 1000, shift / scale) / 1000
     assert torch.allclose(scale * (1 - moved) / moved, (1 - other) / other)
+
+
+def test_a_recipe_draws_timesteps_as_the_flow_does():
+    assert NAMES == SAMPLINGS
 
 
 def test_drawn_timesteps_have_their_distribution():
