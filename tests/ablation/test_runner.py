@@ -508,7 +508,7 @@ def test_a_second_ablation_in_the_folder_waits(finished, base, capsys):
         ({"a": {"model": {"is_causal": "false"}}}, "variant 'a' cannot be built: is_causal must be True or False, got"),
         ({"a": {"model": {"temporal_downsample": ["no", "yes"]}}}, "temporal_downsample must be True or False, got"),
         ({"a": {"measured_size": 20}}, r"variant 'a' cannot be built: measured_size \(20\) must be a multiple of the"),
-        ({"a": {"cached_clips": 1.5}}, "variant 'a': cached_clips must be an integer of at least 0 .*, got 1.5"),
+        ({"a": {"cached_clips": 1.5}}, "variant 'a': cached_clips must be an integer from 0 to .*, got 1.5"),
         ({"a": {"image_fraction": "0.3"}}, "variant 'a': image_fraction must be a number of at least 0, got '0.3'"),
         ({"a": {"spatial": 5}}, "variant 'a': spatial must be a non-empty string, got 5"),
         ({"a": {"stages": []}}, "variant 'a': stages must hold at least one Stage"),

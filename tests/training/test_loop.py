@@ -351,7 +351,7 @@ def test_a_full_disk_stops_with_the_last_good_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(seed=-1), "seed must be an integer of at least 0"),
+        (dict(seed=-1), "seed must be an integer from 0 to 9223372036854775807, got -1"),
         (
             dict(model=TEMPORAL | dict(base_chanels=8)),
             r"model \(TemporalVAE\) has no field 'base_chanels'; close matches: base_c",

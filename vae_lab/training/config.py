@@ -15,6 +15,7 @@ from ..utils.checks import (
     check_known,
     check_one_of,
     check_text,
+    integer_within,
     is_number,
     plain,
     positive_int,
@@ -79,9 +80,29 @@ class Stage:
         object.__setattr__(self, "num_frames", tuple(pair))
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What a run of a training is made from, in plain values, in Python or in a TOML file."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, which JSON can hold and `from_dict` reads."""
+        return plain_values(vars(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build from plain values. Unknown fields raise ValueError with close matches."""
+        check_fields(cls, values)
+        return cls(**values)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Self:
+        """Build from a TOML file. Errors name the file."""
+        return from_toml(path, cls.from_dict)
+
+
 @reads_half
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(RunConfig):
     """Everything that decides the trained weights, and four settings (RUNTIME_FIELDS) that do not.
 
     Each loss is a mean over the elements of the batch (the KL: of its latents), so the balance of their weights does
@@ -132,9 +153,7 @@ class TrainConfig:
         for name in ("size", "checkpoint_every", "log_every", "measure_every"):
             positive_int(name, getattr(self, name))
         for name in ("cached_clips", "warmup_steps", "workers", "seed"):
-            value = getattr(self, name)
-            if type(value) is not int or not 0 <= value < 1 << 63:
-                raise ValueError(f"{name} must be an integer of at least 0 and below 2**63, got {value!r}")
+            integer_within(name, getattr(self, name), 0, (1 << 63) - 1)
         for name in ("mse_weight", "l1_weight", "kl_weight", "perceptual_weight", "weight_decay", "image_fraction",
                      "ema_decay"):  # fmt: skip
             check_at_least(name, getattr(self, name), 0)
@@ -165,13 +184,12 @@ class TrainConfig:
         """Steps of all stages together."""
         return sum(stage.steps for stage in self.stages)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, which JSON can hold and `TrainConfig.from_dict` reads."""
-        return plain_values(vars(self))
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from plain values. Unknown fields raise ValueError with close matches."""
+        """Build from plain values, with a table of its own for each stage ([[stages]] in TOML).
+
+        Unknown fields raise ValueError with close matches.
+        """
         check_fields(cls, renamed(values))
         stages = values["stages"]
         if not isinstance(stages, list | tuple) or not all(isinstance(stage, Mapping) for stage in stages):
@@ -180,18 +198,13 @@ class TrainConfig:
             check_fields(Stage, stage)
         return cls(**{**values, "stages": tuple(Stage(**stage) for stage in stages)})
 
-    @classmethod
-    def from_toml(cls, path: str | Path) -> Self:
-        """Build from a TOML file with a [[stages]] table for each stage. Errors name the file."""
-        return from_toml(path, cls.from_dict)
-
 
 def from_toml(path: str | Path, build: Callable[[dict[str, Any]], Config]) -> Config:
     """Build a config from the values in a TOML file. Errors name the file."""
     text = read_text(path)
     try:
         return build(tomllib.loads(text))
-    except (ValueError, TypeError, RecursionError) as error:  # TOMLDecodeError is a ValueError
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # TOMLDecodeError is a ValueError
         raise ValueError(f"{path}: {error}") from error
 
 
