@@ -4,7 +4,6 @@ Every finished trial is saved. An interrupted ablation resumes after the last on
 """
 
 import sys
-import tomllib
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -15,10 +14,11 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..training.config import from_toml
 from ..utils import exit_codes
 from ..utils.checks import check_above, check_known
 from ..utils.extras import needs_extra
-from ..utils.files import locked, read_text
+from ..utils.files import locked
 from ..utils.text import first_line
 from .config import AnyTrialConfig, GenerationTrialConfig, trial_config
 from .fingerprints import code_version, key_of
@@ -113,17 +113,16 @@ def read_ablation_file(path: str | Path, scale: float = 1.0) -> dict[str, Any]:
     scale: factor on the SCALED fields in base and variants: 5 for five times the training.
     """
     check_above("scale", scale, 0)
-    text = read_text(path)
-    try:
-        values = tomllib.loads(text)
+
+    def build(values: dict[str, Any]) -> dict[str, Any]:
         check_known("an ablation", values, ("seeds", "base", "variants"))
         for name in ("base", "variants"):
             if not isinstance(values.get(name), dict):
                 raise ValueError(f"an ablation needs a table [{name}]")
         scaled = {name: _scaled(name, values[name], scale) for name in ("base", "variants")}
         return values | scaled | {"base": trial_config(scaled["base"])}
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # errors of TOML are ValueErrors
-        raise ValueError(f"{path}: {error}") from error
+
+    return from_toml(path, build)
 
 
 def _scaled(name: str, value: Any, scale: float) -> Any:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any
 
-from ..training.config import TrainConfig, check_fields, from_toml, make_plain, plain_values
+from ..training.config import RunConfig, TrainConfig, from_toml, make_plain
 from ..utils.checks import check_above, check_at_least, check_one_of, check_text, integer_within, positive_int
 
 PART = "generation"
@@ -16,7 +16,7 @@ MOST_CLIPS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationConfig:
+class GenerationConfig(RunConfig):
     """Everything that decides the trained weights, and three settings (`checkpoint_every` …) that do not."""
 
     part: str = PART  # tells a recipe of a generator from one of a VAE
@@ -76,21 +76,6 @@ class GenerationConfig:
         check_one_of("mixed_precision", self.mixed_precision, ("auto", "no", "bf16", "fp16"))
         if type(self.normalise) is not bool:
             raise ValueError(f"normalise must be true or false, got {self.normalise!r}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, which JSON can hold and `from_dict` reads."""
-        return plain_values(vars(self))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from plain values. Unknown fields raise ValueError with close matches."""
-        check_fields(cls, values)
-        return cls(**values)
-
-    @classmethod
-    def from_toml(cls, path: str | Path) -> Self:
-        """Build from a TOML file. Errors name the file."""
-        return from_toml(path, cls.from_dict)
 
 
 def read_recipe(path: str | Path) -> GenerationConfig | TrainConfig:

@@ -5,22 +5,15 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from ..utils.files import check_kind, folder_beside, locked, reason, save_state, write_beside
-from .config import RUNTIME_FIELDS, renamed
+from .config import RUNTIME_FIELDS, RunConfig, renamed
 
 FIELDS = ("step", "stage", "loss", "mse", "l1", "kl", "identity", "perceptual", "psnr", "learning_rate", "grad_norm",
           "seconds")  # fmt: skip
-
-
-class Config(Protocol):
-    """What a run is made from, such as a TrainConfig."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, which JSON can hold."""
 
 
 class TrainingError(RuntimeError):
@@ -58,7 +51,7 @@ class RunFolder:
         with locked(self.path / ".lock", refusal=TrainingError(f"another training is at work in {self.path}")):
             yield
 
-    def read(self, config: Config, processes: int, made_of: str) -> dict[str, Any] | None:
+    def read(self, config: RunConfig, processes: int, made_of: str) -> dict[str, Any] | None:
         """Read the checkpoint to resume from; None before the first one. Refuse the folder of another run."""
         if not self.checkpoint.exists():
             return None
@@ -85,7 +78,7 @@ class RunFolder:
         except expected as error:
             raise TrainingError(f"could not {task} ({reason(error)}); {self.last_good()}") from error
 
-    def write(self, config: Config, state: dict[str, Any]) -> None:
+    def write(self, config: RunConfig, state: dict[str, Any]) -> None:
         """Replace the config, the checkpoint, and the log up to this step."""
         values = config.to_dict()
         with self.explained(f"write the checkpoint of step {state['step']} to {self.path}"):
