@@ -1,4 +1,4 @@
-"""Write docs/api.md from the fronts (`*.pyi`) and the docstrings of the package: `python scripts/make_api_page.py`.
+"""Write docs/api.md from package interfaces (`*.pyi`) and docstrings: `python scripts/make_api_page.py`.
 
 Nothing is imported: names, signatures and docstrings are read from the source.
 """
@@ -11,15 +11,15 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vae_lab"
 PAGE = ROOT / "docs" / "api.md"
 # In the order in which docs/design.md reads them
-CORE = ("shapes", "causal_conv", "gaussian", "spatial_vae", "temporal_vae", "video_vae", "magvit_v2")
-CORE += ("streaming", "metrics")
-WINGS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))
+CORE = ("shapes", "causal_conv", "gaussian", "spatial_vae", "temporal_vae", "video_vae", "streaming")
+CORE += ("magvit_v2", "metrics")
+SUBPACKAGES = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.pyi"))
 HEAD = """# API
 
 *Which public names are there, and where?*
 
-`python scripts/make_api_page.py` writes this page from the docstrings. `help(name)` shows the whole docstring, and the
-links lead to the source.
+`.venv/bin/python scripts/make_api_page.py` writes this page from the docstrings. `help(name)` shows the whole docstring,
+and the links lead to the source.
 """
 
 
@@ -28,13 +28,13 @@ def parse(path: Path) -> ast.Module:
 
 
 def module_path(folder: Path, dotted: str) -> Path:
-    """The file of a module that a front in `folder` imports from."""
+    """The file of a module that the package interface of `folder` imports from."""
     path = folder.joinpath(*dotted.split(".")) if dotted else folder
     return path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
 
 
-def names_of_front(folder: Path) -> list[tuple[str, Path]]:
-    """(public name, file of the module that owns it), in the order of the front."""
+def interface_names(folder: Path) -> list[tuple[str, Path]]:
+    """(public name, file of the module that owns it), in the order of the package interface."""
     found = []
     for node in parse(folder / "__init__.pyi").body:
         if not isinstance(node, ast.ImportFrom):
@@ -42,7 +42,7 @@ def names_of_front(folder: Path) -> list[tuple[str, Path]]:
         for alias in node.names:
             path = module_path(folder, node.module or alias.name)
             if path.name == "__init__.py" and path.with_suffix(".pyi").is_file() and node.module:
-                path = dict(names_of_front(path.parent))[alias.name]  # a front that passes a wing's name on
+                path = dict(interface_names(path.parent))[alias.name]  # a name that is passed on
             found.append((alias.asname or alias.name, path))
     return found
 
@@ -103,15 +103,15 @@ def table(names: list[tuple[str, Path]]) -> str:
 
 def page() -> str:
     """The whole page."""
-    top = [(name, path) for name, path in names_of_front(PACKAGE) if path.name != "__init__.py" and name not in CORE]
+    top = [(name, path) for name, path in interface_names(PACKAGE) if path.name != "__init__.py" and name not in CORE]
     parts = [HEAD, "## `vae_lab`\n\nThe names used most, importable from `vae_lab` itself.\n", table(top), ""]
     modules = [PACKAGE / f"{name}.py" for name in CORE]
     for path in modules:
         parts += [f"## `vae_lab.{path.stem}`\n", first_paragraph(path), ""]
         parts += [table([(name, path) for name in public_names(path)]), ""]
-    for wing in WINGS:
-        names = [(name, path) for name, path in names_of_front(PACKAGE / wing) if path.stem != name]
-        parts += [f"## `vae_lab.{wing}`\n", first_paragraph(PACKAGE / wing / "__init__.py"), "", table(names), ""]
+    for folder in SUBPACKAGES:
+        names = [(name, path) for name, path in interface_names(PACKAGE / folder) if path.stem != name]
+        parts += [f"## `vae_lab.{folder}`\n", first_paragraph(PACKAGE / folder / "__init__.py"), "", table(names), ""]
     return "\n".join(parts).rstrip() + "\n"
 
 

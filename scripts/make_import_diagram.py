@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vae_lab"
 PAGE = ROOT / "docs" / "design.md"
 MODELS = ("causal_conv", "gaussian", "spatial_vae", "temporal_vae", "video_vae", "streaming", "magvit_v2")
-# Modules of the wing `generation` that know no VAE
+# Modules of the subpackage `generation` that know no VAE
 FLOW = ("rectified_flow", "stdit", "diffusers_transformers")
 PROMPTS = ("judge", "prompted_clips", "prompts")
 TITLES = {"models": "the models", "model_probes": "probes.causality, probes.report"}
@@ -34,7 +34,7 @@ def room(module: tuple[str, ...]) -> str:
 
 
 def imports() -> networkx.DiGraph:
-    """An arrow from each node to each other node that it imports from. Fronts and `__main__` are left out."""
+    """An arrow from each node to each other node that it imports from. `__init__` and `__main__` are left out."""
     graph = networkx.DiGraph()
     for path in PACKAGE.rglob("*.py"):
         module = path.relative_to(PACKAGE).with_suffix("").parts

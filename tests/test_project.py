@@ -1,4 +1,4 @@
-"""What holds the project together: packages, floors, types, the wheel, notebooks without outputs."""
+"""What holds the project together: packages, layers, types, the wheel, notebooks without outputs."""
 
 import ast
 import json
@@ -122,22 +122,22 @@ def test_the_house_is_small_seen_from_above():
     assert len([path for path in inside if path.suffix == ".py"]) <= 12
 
 
-def test_every_module_stands_on_a_floor():
+def test_every_module_is_in_a_layer():
     """A module that no layer names would be free to import anything. A contract of their own holds the probes."""
     (layers,) = (contract["layers"] for contract in TOOLS["importlinter"]["contracts"] if contract["type"] == "layers")
-    floors = {name for layer in layers for name in layer.split(" | ")}
-    fronts = {f"vae_lab.{path.parent.name}" for path in (ROOT / "vae_lab").glob("*/__init__.py")} | {"vae_lab"}
+    named = {name for layer in layers for name in layer.split(" | ")}
+    interfaces = {f"vae_lab.{path.parent.name}" for path in (ROOT / "vae_lab").glob("*/__init__.py")} | {"vae_lab"}
     modules = {dotted(path) for path in MODULES}
-    inside = {name for name in modules if any(name == floor or name.startswith(f"{floor}.") for floor in floors)}
-    assert {name for name in modules - inside - fronts if not name.startswith("vae_lab.probes.")} == set()
-    assert floors <= modules  # none that is gone
+    inside = {name for name in modules if any(name == layer or name.startswith(f"{layer}.") for layer in named)}
+    assert {name for name in modules - inside - interfaces if not name.startswith("vae_lab.probes.")} == set()
+    assert named <= modules  # none that is gone
 
 
-def test_tests_mirror_the_wings():
-    wings = {path.parent.name for path in (ROOT / "vae_lab").glob("*/__init__.py")}
+def test_tests_mirror_the_subpackages():
+    subpackages = {path.parent.name for path in (ROOT / "vae_lab").glob("*/__init__.py")}
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
-    assert wings - {"utils"} <= folders
-    assert folders <= wings | {"core", "browser", "notebooks"}
+    assert subpackages - {"utils"} <= folders
+    assert folders <= subpackages | {"core", "browser", "notebooks"}
 
 
 def public_functions(path):

@@ -94,8 +94,8 @@ def test_imports_are_followed_into_packages(tmp_path, monkeypatch):
         assert code_version("wing.start") != before
 
 
-def test_names_of_fronts_are_followed_to_their_homes(tmp_path, monkeypatch):
-    """A front loads its names lazily, so its code does not show where they are; its stub does."""
+def test_names_of_interfaces_are_followed_to_their_homes(tmp_path, monkeypatch):
+    """A package interface loads its names lazily, so its code does not show where they are; its stub does."""
     sources = {
         "wing/start.py": "from ..front import f\nfrom .. import top\n",
         "wing/uses_a_front.py": "from .. import front\nfront.g()\n",
@@ -123,7 +123,7 @@ def test_names_of_fronts_are_followed_to_their_homes(tmp_path, monkeypatch):
 
 
 def test_a_trial_needs_no_front():
-    """Each module of a trial imports from the module that owns a name: fronts count for their own code alone."""
+    """Each module of a trial imports from the module that defines a name: interfaces count for their own code alone."""
     modules = fingerprints._with_imports("ablation.trial")
     assert {"ablation.trial", "ablation.metrics", "families", "training.loop", "training.synthetic"} <= set(modules)
     wings = {name.partition(".")[0] for name in modules}

@@ -15,10 +15,10 @@ PACKAGE = __name__.partition(".")[0]
 
 @cache
 def code_version(module: str, libraries: Sequence[str] = ()) -> str:
-    """Hash a module ("wing.module"), all modules of the package that it needs, and versions of libraries: 12 digits.
+    """Hash a module ("folder.module"), all modules of the package that it needs, and versions of libraries: 12 digits.
 
     Comments, docstrings and layout do not count, nor do modules that only draw (`figures`, and names that end in it).
-    Imports are followed wherever they stand in a module; a name that comes from a front is looked up in its stub.
+    Imports are followed wherever they stand in a module; names of a package interface are looked up in its stub.
     Raises ValueError if there is no such module, or a module imports the package by its absolute name.
     """
     digest = hashlib.sha256()
@@ -45,7 +45,7 @@ def key_of(*parts: Any) -> str:
 
 
 def _with_imports(module: str) -> dict[str, ast.Module]:
-    """Return the syntax trees of a module ("wing.module") and of all modules that it needs, by their dotted names."""
+    """Return the syntax trees of a module ("folder.module") and of all modules that it needs, by their dotted names."""
     if _path_of(module) is None:
         raise ValueError(f"module must be one of {FOLDER.name}, by its dotted name in it, got {module!r}")
     trees: dict[str, ast.Module] = {}
@@ -87,7 +87,8 @@ def _imports(tree: ast.Module, package: str) -> list[tuple[str, str, str]]:
 def _modules_behind(base: str, name: str) -> list[str]:
     """Return the modules that an import needs: its base, and the module that it names or the home of the name.
 
-    The stub of a front, whose code loads names lazily, has their homes. A front that is imported whole needs them all.
+    The stub of a package interface, whose code loads names lazily, has their homes. One that is imported whole needs
+    them all.
     """
     whole = f"{base}.{name}".strip(".")
     front = whole if _path_of(whole) else base

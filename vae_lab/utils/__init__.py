@@ -1,4 +1,4 @@
-"""Private helpers that several wings share.
+"""Private helpers that several subpackages share.
 
 `checks`, `exit_codes`, `extras`, `files`, `tables` and `text` import neither torch nor numpy until they are called.
 """
