@@ -18,8 +18,8 @@ HEAD = """# API
 
 *Which public names are there, and where?*
 
-`.venv/bin/python scripts/make_api_page.py` writes this page from the docstrings. `help(name)` shows the whole docstring,
-and the links lead to the source.
+`.venv/bin/python scripts/make_api_page.py` writes this page from the docstrings. `help(name)` shows the whole
+docstring, and the links lead to the source.
 """
 
 

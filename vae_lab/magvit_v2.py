@@ -24,9 +24,9 @@ from .temporal_vae import Layers, level_widths
 from .utils.autoencoder import Autoencoder, coding
 from .utils.checks import check_above, check_one_of, check_video, integer_within, positive_int
 
-MOST_BITS = 24  # the entropy loss has one probability for each of the 2**bits codes
+MOST_BITS = 24  # largest number of bits: the entropy loss has one probability for each of the 2**bits codes
 COMMITMENT_WEIGHT, ENTROPY_WEIGHT, TEMPERATURE = 0.25, 0.1, 0.01  # of LookupFreeQuantizer in quantizer.py
-LOG_EPS = 1e-5  # in the logarithm of the mean probability, in the same file
+LOG_EPS = 1e-5  # added to the mean probability before its logarithm, as in quantizer.py
 
 
 class Downsampler(nn.Module):

@@ -18,7 +18,7 @@ from .utils.text import count as count  # public here: the notebooks print sizes
 
 MICRO_FRAME_SIZE = 17  # Open-Sora 1.2 encodes 17 frames at a time (`micro_frame_size` of the released config.json)
 TEMPORAL_RATIO = 4  # frames per latent frame: two of the three temporal_downsample flags are set
-LATENT_CHANNELS = 4  # of the released temporal half, as of its 2D half
+LATENT_CHANNELS = 4  # channels of latents, of the released 2D half and of the released temporal half alike
 SPATIAL_RATIO = 8  # pixels per latent cell and axis: SDXL's 2D VAE halves height and width three times
 
 

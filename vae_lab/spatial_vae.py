@@ -17,7 +17,7 @@ from .utils.autoencoder import Autoencoder, coding
 from .utils.checks import check_above, check_video, positive_int
 from .utils.upsampling import quicken_upsampling
 
-MOST_BYTES = 12 * 2**20  # of a tensor on a CPU: larger ones take memory that the system has to clear, again and again
+MOST_BYTES = 12 * 2**20  # most bytes of a tensor on a CPU: larger ones take memory that the system clears each time
 TILE = 512  # pixels: the frames that Stable Diffusion's VAE, whose architecture this is, was made for
 
 

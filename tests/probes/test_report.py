@@ -143,7 +143,7 @@ def test_a_model_that_is_none():
 
 
 class Brightness(NamedTuple):
-    """What `brightness` returns."""
+    """The result of `brightness`."""
 
     shift: np.ndarray
     """(T,) mean of each frame of f(x), minus that of x."""

@@ -34,7 +34,7 @@ class Metric(NamedTuple):
         return self.directions[low < 0] if low > 0 or high < 0 else UNDECIDED
 
 
-METRICS = {  # a metric that does not apply to a model is NaN
+METRICS = {  # the metrics of a trial that trains a VAE; one that does not apply to a model is NaN
     "time_error": Metric(
         "time error",
         "RMS error of 2D latents that went through the temporal half, in their standard deviations: what compressing "
@@ -70,7 +70,7 @@ METRICS = {  # a metric that does not apply to a model is NaN
         "training", "floating point operations of the training, forward and backward, in 1e9", "GFLOP"
     ),
 }
-GENERATION_METRICS = {  # of trials that train a generator; the judge (`generation.judge`) reads its clips
+GENERATION_METRICS = {  # the metrics of a trial that trains a generator; the judge (`generation.judge`) reads its clips
     "score": Metric("score", "mean of the five shares below", better=1, one="everything right"),
     "colour": Metric("right colours", "share of clips", better=1, one="all clips"),
     "shape": Metric("right shapes", "share of clips", better=1, one="all clips"),
@@ -86,4 +86,4 @@ GENERATION_METRICS = {  # of trials that train a generator; the judge (`generati
     "parameters": METRICS["parameters"],
     "training_gflop": METRICS["training_gflop"],
 }
-METRICS_BY_FRAME = ("time_error", "psnr")  # also measured frame by frame
+METRICS_BY_FRAME = ("time_error", "psnr")  # those of METRICS that are also measured frame by frame

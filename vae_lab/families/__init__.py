@@ -1,4 +1,4 @@
-"""One door for every video VAE: what is known of its family, and a Codec with the same methods for every class."""
+"""One interface for every video VAE: what is known of its family, and a Codec with the same methods for every class."""
 
 from lazy_loader import attach_stub
 

@@ -1,4 +1,4 @@
-"""One door for every video VAE: a Codec has the same methods, whatever class the model is of.
+"""One interface for every video VAE: a Codec has the same methods, whatever class the model is of.
 
     codec = codec_of(vae)                     # one of the lab's models, of diffusers' classes, or of registered ones
     z = codec.encode(x)                       # the mode of the latents; codec.posterior(x) is their distribution

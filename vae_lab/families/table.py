@@ -142,8 +142,7 @@ def _video(*arguments: Any, **facts: Any) -> Family:
 
 OCTETS = Reach("the past and all of its segment (8 frames; the first one has 9 in clips of 8k + 1)", _octets)
 
-FAMILIES: dict[str, Family] = {}
-"""Every known family, by its name in lower case."""
+FAMILIES: dict[str, Family] = {}  # every known family, by its name in lower case; `add_family` adds to it
 
 
 def _path(cls: str | type) -> str:

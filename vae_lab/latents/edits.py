@@ -147,7 +147,7 @@ class Edit:
         return {"name": self.name, "label": self.label, "controls": controls, "needs": next(filter(None, needs), "")}
 
 
-EDITS: dict[str, Edit] = {}
+EDITS: dict[str, Edit] = {}  # every edit by its name; `edit` adds to it
 
 
 def edit(

@@ -278,5 +278,5 @@ def footprint_of(before: Tensor, after: Tensor, cell: Sequence[int], share: floa
     return CellFootprint((latent_frame, row, column), difference, float(share))
 
 
-Paint = CellFootprint  # its former name
-paint = cell_footprint  # its former name
+Paint = CellFootprint  # former name of `CellFootprint`
+paint = cell_footprint  # former name of `cell_footprint`

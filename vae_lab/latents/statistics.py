@@ -158,7 +158,7 @@ def temporal_spectrum(z: Tensor | np.ndarray) -> Spectrum:
     return Spectrum(frequency, power, weight, np.zeros(len(values)), "cycles per latent frame")
 
 
-MOST_LOGVAR = 174  # exp(174 / 2) is within float32
+MOST_LOGVAR = 174  # largest log variance: exp(174 / 2) is within float32
 ACTIVE_VARIANCE = 0.01  # Burda, Grosse, Salakhutdinov 2016, arXiv:1509.00519, section 5.2: active above this
 
 
@@ -250,10 +250,10 @@ MISTAKES["multiplied"] = MISTAKES["denormalised"]  # one clip hardly tells the t
 # with their shift and scale, Open-Sora's, or the scale of SD, SDXL, SD 3, FLUX, CogVideoX or HunyuanVideo. With
 # Open-Sora's shift and scale 28 of the 59 normalised ones are noticed and 21 of the denormalised ones; with the lab's
 # own scale, below 2, none and 7.
-FITS = 0.35  # mean over the channels of the other hypothesis, at most
-BETTER = 0.5  # by how much it must beat "raw": mean over the channels, at least
-BETTER_EVERYWHERE = 0.1  # and in each channel
-BETTER_WIDER = 0.2  # instead of BETTER if it assumes a larger std than "raw" in each channel
+FITS = 0.35  # nats: largest divergence of a `decisive` hypothesis, mean over the channels
+BETTER = 0.5  # nats by which a `decisive` hypothesis must beat "raw", mean over the channels
+BETTER_EVERYWHERE = 0.1  # nats by which a `decisive` hypothesis must beat "raw" in each channel
+BETTER_WIDER = 0.2  # nats, instead of BETTER, for a hypothesis with a larger std than "raw" in each channel
 
 
 class ScaleCheck(NamedTuple):

@@ -34,7 +34,7 @@ class Offender(NamedTuple):
 
 
 class LeakAttribution(NamedTuple):
-    """What `attribute_leak` returns."""
+    """The result of `attribute_leak`."""
 
     offenders: tuple[Offender, ...]  # in the order in which they ran
     frame: int  # the first input frame that was changed

@@ -28,7 +28,7 @@ class Leaks(NamedTuple):
 
 
 class MadeCausal(NamedTuple):
-    """What `make_causal` returns."""
+    """The result of `make_causal`."""
 
     replaced: list[str]  # paths of the norms that now take their statistics frame by frame
     before: Leaks

@@ -102,7 +102,7 @@ class PlanResult(NamedTuple):
 
 
 class ChunkInvariance(NamedTuple):
-    """What `chunk_invariance` returns."""
+    """The result of `chunk_invariance`."""
 
     plans: tuple[PlanResult, ...]  # the others are compared with the first one
     tolerance: float  # as a share of the first plan's largest absolute value

@@ -19,7 +19,7 @@ PROJECTIONS = 2  # random directions for each output frame: in a single one, gra
 
 
 class FrameDependency(NamedTuple):
-    """What `frame_dependency` returns."""
+    """The result of `frame_dependency`."""
 
     matrix: np.ndarray  # (input frames, output frames): how strongly one moves the other; exactly 0 if not at all
     method: str  # "perturbation" or "gradient"
@@ -69,7 +69,7 @@ class FrameDependency(NamedTuple):
 
 
 class FutureLeak(NamedTuple):
-    """What `future_leak` returns."""
+    """The result of `future_leak`."""
 
     leaks: bool
     largest: float  # the largest effect of an input frame on an output frame that must not see it; exactly 0: no leak

@@ -58,7 +58,7 @@ class Moved(NamedTuple):
 
 
 class LatentEquivariance(NamedTuple):
-    """What `latent_equivariance` returns."""
+    """The result of `latent_equivariance`."""
 
     movements: dict[str, Moved]
 

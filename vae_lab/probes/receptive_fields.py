@@ -55,7 +55,7 @@ class AxisField(NamedTuple):
 
 
 class ReceptiveField(NamedTuple):
-    """What `receptive_field` returns."""
+    """The result of `receptive_field`."""
 
     time: AxisField
     height: AxisField

@@ -119,7 +119,7 @@ class Probe(NamedTuple):
 
 
 class ProbeReport(NamedTuple):
-    """What `probe` returns. A result is None if it could not be measured; `notes` has the reason.
+    """The result of `probe`. A result is None if it could not be measured; `notes` has the reason.
 
     fields: what a latent of the encoder sees, in frames; what a frame of the decoder sees, in latents. If the model has
     halves, only the half that compresses time is measured, without chunks.

@@ -23,7 +23,7 @@ from .maps import AXES
 
 
 class SeamProfile(NamedTuple):
-    """What `seam_profile` returns: two curves along the axis, and the borders on it."""
+    """The result of `seam_profile`: two curves along the axis, and the borders on it."""
 
     error: np.ndarray  # (N,) root mean square of y - x in each sample, in units of the clip
     jump: np.ndarray  # (N - 1,) root mean square change of y - x from sample i to sample i + 1
@@ -147,7 +147,7 @@ class SeamProfile(NamedTuple):
 
 
 class StaticVideo(NamedTuple):
-    """What `static_video_test` returns: how much the output moves for a clip in which nothing moves."""
+    """The result of `static_video_test`: how much the output moves for a clip in which nothing moves."""
 
     mean: np.ndarray  # (T - 1,) mean absolute change from frame t to frame t + 1 of the output, in its units
     largest: np.ndarray  # (T - 1,) largest absolute change of one number

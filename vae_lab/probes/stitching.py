@@ -29,7 +29,7 @@ Tiled = Callable[[Function, Tensor], Tensor]
 
 
 class StitchError(NamedTuple):
-    """What `stitch_error` returns: how far each sample of the output is from its place.
+    """The result of `stitch_error`: how far each sample of the output is from its place.
 
     error: (3, T, H, W) misplacement of the output along time, height and width, in latent frames, rows and columns. A
     sample with a value above 0 belongs further on. An output of the wrong size is compared where the sizes overlap.

@@ -12,7 +12,7 @@ from ..utils.checks import check_video, positive_int
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEFAULT_FPS = 24.0  # of images, which have no rate
+DEFAULT_FPS = 24.0  # frames per second given to images, which have no rate
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from ..utils.files import write_beside
 from ..video.frames import to_frames
 from . import page
 
-MAX_PICTURE_BYTES = 150_000  # of the PNG, so that its base64 and the script stay within pictures.ROOM
+MAX_PICTURE_BYTES = 150_000  # largest PNG, in bytes: its base64 and the script stay within pictures.ROOM
 
 
 class Viewer(anywidget.AnyWidget):
