@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..utils.checks import NotFiniteError, plain
 
-LARGEST = float(np.finfo(np.float32).max)  # largest value in a latent: its fourth power, for the kurtosis, is finite in float64
+LARGEST = float(np.finfo(np.float32).max)  # largest value in a latent: its fourth power (kurtosis) is finite in float64
 
 
 def check_latent(z: Tensor | np.ndarray, name: str = "z") -> np.ndarray:
