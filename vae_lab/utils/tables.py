@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Axes
     from matplotlib.axis import Axis as Axis
-    from matplotlib.figure import Figure as Figure
-    from matplotlib.figure import SubFigure as SubFigure
+    from matplotlib.figure import Figure as Figure, SubFigure as SubFigure
     from matplotlib.image import AxesImage as AxesImage
     from pandas import DataFrame as DataFrame
 else:  # each library takes half a second
