@@ -233,12 +233,67 @@ def test_a_class_of_no_library_works_once_it_is_registered(registry):
     assert class_named("Doubling") is Doubling
 
 
-def test_a_class_without_a_config_is_measured_once(registry, monkeypatch):
-    measure, measured = Codec._measure, []
-    monkeypatch.setattr(Codec, "_measure", lambda *args: measured.append(args) or measure(*args))
+@pytest.fixture
+def measured(monkeypatch):
+    """The models whose shapes are measured in a test, which finds nothing known."""
+    measure, models = Codec._measure, []
+    monkeypatch.setattr(codecs, "_MEASURED_ALIKE", {})
+    monkeypatch.setattr(Codec, "_measure", lambda codec, family: models.append(codec.vae) or measure(codec, family))
+    return models
+
+
+def test_a_class_without_a_config_is_measured_once(registry, measured):
     register(Doubling)(DoublingCodec)
     model = Doubling()
-    assert codec_of(model).latent_channels == codec_of(model).fresh().latent_channels == 3 and len(measured) == 1
+    assert codec_of(model).latent_channels == codec_of(model).fresh().latent_channels == 3 and measured == [model]
+
+
+def test_models_that_are_alike_are_measured_once(measured):
+    one, other = wan(), wan().train()
+    assert codec_of(one).spatial_ratio == codec_of(other).spatial_ratio == 8 and measured == [one]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda vae: vae.register_to_config(scale_factor_spatial=4),
+        lambda vae: setattr(vae.quant_conv, "stride", (1, 2, 2)),
+        lambda vae: setattr(vae.quant_conv, "weight", nn.Parameter(torch.ones(12, 8, 1, 1, 1))),
+        lambda vae: setattr(vae, "post_quant_conv", nn.Identity()),
+        lambda vae: setattr(vae, "encode", lambda x: type(vae).encode(vae, x[..., ::2])),
+        lambda vae: setattr(vae, "__class__", type("Other", (type(vae),), {})),
+    ],
+    ids=["config", "a number", "a shape", "a part", "a function", "the class"],
+)
+def test_models_that_differ_in_what_may_decide_shapes_are_measured_each(change, monkeypatch):
+    measured = []
+    unknown = codecs._Measured(None, None, None)
+    monkeypatch.setattr(Codec, "_measure", lambda codec, family: measured.append(codec.vae) or unknown)
+    monkeypatch.setattr(codecs, "_MEASURED_ALIKE", {})
+    models = wan(), wan(), wan()
+    change(models[1])
+    assert [codec_of(model).spatial_ratio for model in models] == [None] * 3 and measured == [*models[:2]]
+
+
+def test_each_model_of_which_a_record_is_wrong_warns():
+    for _ in range(2):
+        vae = wan()
+        vae.quant_conv.stride = (2, 1, 1)
+        with pytest.warns(match="is no Wan 2.1 as the lab knows it, .* makes"):
+            assert codec_of(vae).family is None
+
+
+def test_the_labs_own_classes_say_their_shapes_themselves_and_those_derived_are_measured(measured):
+    vae = small_vae()
+    for model, spatial, temporal, channels in ((vae, 8, 4, 4), (vae.spatial, 8, 1, 4), (vae.temporal, 1, 4, 4)):
+        codec = codec_of(model)
+        assert (codec.spatial_ratio, codec.temporal_ratio, codec.latent_channels) == (spatial, temporal, channels)
+        assert not measured and Codec._measure(codec, codec.family) == codec._measured and measured.pop() is model
+    for part in ("spatial", "temporal"):
+        other = small_vae()
+        half = getattr(other, part)
+        half.__class__ = type("Derived", (type(half),), {})
+        assert codec_of(other).spatial_ratio == 8 and measured.pop() is other
 
 
 def test_a_family_may_have_a_law_of_frames_that_no_formula_knows(registry):

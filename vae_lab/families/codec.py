@@ -54,6 +54,8 @@ _NO_CONFIG: Mapping[str, Any] = MappingProxyType({})  # the same one each time, 
 _RATIOS = "spatial_compression_ratio", "temporal_compression_ratio"  # attributes that some classes have; some are wrong
 _MEASURED: "WeakKeyDictionary[nn.Module, tuple[Mapping, Family | None, _Measured]]"
 _MEASURED = WeakKeyDictionary()  # model -> its config and family, and what `Codec._measured` measured of it
+_MEASURED_ALIKE: "dict[tuple, tuple[Family | None, _Measured]]" = {}  # the same, by what decides a model's shapes
+_PLAIN = bool | int | float | str | tuple | list  # attributes of modules that may decide shapes
 
 
 class _Measured(NamedTuple):
@@ -61,6 +63,7 @@ class _Measured(NamedTuple):
     spatial_ratio: int | None
     temporal_ratio: int | None
     channels: int | None = None  # of latents
+    mistake: str = ""  # what the family's record is wrong about
 
 
 class LatentAndSample(NamedTuple):
@@ -160,8 +163,29 @@ class Codec:
             return self._measure(family)
         known = _MEASURED.get(self.vae)
         if known is None or known[0] is not self.config or known[1] is not family:
-            known = _MEASURED[self.vae] = self.config, family, self._measure(family)
+            known = _MEASURED[self.vae] = self.config, family, self._measured_alike(family)
+            if known[2].mistake:
+                warnings.warn(known[2].mistake, stacklevel=2)
         return known[2]
+
+    def _measured_alike(self, family: Family | None) -> _Measured:
+        """What was measured of the first model of the same code, config and shapes of weights, if it has a config."""
+        if not isinstance(self.vae, diffusers.ConfigMixin):
+            return self._measure(family)
+        numbers: list[Any] = [sorted(arguments_of(self.config).items())]
+        types: dict[type, int] = {}
+        for name, module in self.vae.named_modules():
+            values = [item for item in vars(module).items() if isinstance(item[1], _PLAIN) and item[0] != "training"]
+            numbers.append((name, types.setdefault(type(module), len(types)), values))
+        weights = chain(self.vae.named_parameters(), self.vae.named_buffers())
+        numbers += [(name, tuple(value.shape)) for name, value in weights]
+        code = (getattr(self.vae, name, None) for name in ("encode", "decode"))
+        functions = (getattr(method, "__func__", method) for method in code)
+        key = type(self), *types, *functions, hashlib.sha256(repr(numbers).encode()).digest()
+        known = _MEASURED_ALIKE.get(key)
+        if known is None or known[0] is not family:
+            known = _MEASURED_ALIKE[key] = family, self._measure(family)
+        return known[1]
 
     def _measure(self, family: Family | None) -> _Measured:
         """Encode clips on meta tensors, and decode one. A family whose record is wrong about it is dropped."""
@@ -186,13 +210,13 @@ class Codec:
                 wrong = str(error)
         if family and wrong:
             what = f"this {self.name} is no {family.name} as the lab knows it"
-            warnings.warn(f"{what}, so nothing is taken from that record: {wrong}", stacklevel=2)
-            return self._measure(None)
+            mistake = f"{what}, so nothing is taken from that record: {wrong}"
+            return self._measure(None)._replace(mistake=mistake)
         if not made:
             if family:
                 return _Measured(family, family.spatial_ratio, family.temporal_ratio, None)
-            told = (self.config[n] if n in self.config else getattr(self.vae, n, None) for n in _RATIOS)
-            return _Measured(None, *told)
+            told = [self.config[n] if n in self.config else getattr(self.vae, n, None) for n in _RATIOS]
+            return _Measured(None, told[0], told[1])
         *_, z = made.values()
         if family:
             return _Measured(family, pixels // z[-1], family.temporal_ratio, z[1])
@@ -679,6 +703,14 @@ class _Lab(Codec):
 
     def decode(self, z: Tensor, num_frames: int) -> Tensor:
         return self.vae.decode(z, num_frames).sample
+
+    def _measure(self, family: Family | None) -> _Measured:
+        """Return what the lab's own classes say of themselves. Classes derived from them are measured."""
+        halves = [getattr(self.vae, name, self.vae) for name in ("spatial", "temporal")]
+        if any(type(part) not in (SpatialVAE, TemporalVAE, VideoVAE) for part in (self.vae, *halves)):
+            return super()._measure(family)
+        spatial, temporal = (getattr(self.vae, f"{name}_compression_ratio", 1) for name in ("spatial", "temporal"))
+        return _Measured(family, spatial, temporal, halves[1].config.latent_channels)
 
     @cached_property
     def _without_weights(self) -> "Codec | None":
