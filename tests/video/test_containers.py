@@ -56,6 +56,17 @@ def test_a_torn_index_costs_no_frames(tmp_path, suffix):
     assert len(read_video(path)) == 40
 
 
+@pytest.mark.parametrize("numbers", [b"\xbf\x84\xd7\x04\x80\x80", b"\xec\x84\xd7\x81\x07\x00"])
+def test_a_check_sum_is_no_track(tmp_path, numbers):
+    """One file in 256 has a check sum that begins as a track's number does."""
+    path = encode(tmp_path / "clip.mkv", FRAMES, "ffv1", "bgr0")
+    content = path.read_bytes()
+    start = content.index(b"\xbf\x84", content[:1000].rindex(b"\x16\x54\xae\x6b"))  # of the tracks
+    path.write_bytes(content[:start] + numbers + content[start + 6 :])
+    clip = read_video(path)
+    assert len(clip) == 40 and not clip.notes
+
+
 def test_dropped_frames_of_an_avi(tmp_path):
     encode(tmp_path / "clip.avi", FRAMES[:20], "mpeg4", pts=[*range(10), *range(14, 24)])
     assert len(read_video(tmp_path / "clip.avi")) == 20

@@ -77,9 +77,9 @@ def has_lost_packets(path: Path, container) -> bool:
         elements = list(_elements(file, size))
         for kind, start, stop, _ in elements:
             if kind == TRACKS:
-                for _, first, last, _ in _elements(file, stop, start):
-                    numbers = [field for field in _elements(file, last, first) if field[0] == TRACK_NUMBER]
-                    tracks |= {_integer(file, first, last) for _, first, last, _ in numbers}
+                for child, first, last, _ in _elements(file, stop, start):
+                    fields = _elements(file, last, first) if child == TRACK else ()  # there may be a check sum, too
+                    tracks |= {_integer(file, *field[1:3]) for field in fields if field[0] == TRACK_NUMBER}
             elif kind == CLUSTER:
                 end = start
                 for child, first, end, _ in _elements(file, stop, start):
@@ -164,4 +164,4 @@ def _number(file: BinaryIO, at: int | None = None) -> tuple[int | None, int | No
 
 def _integer(file: BinaryIO, start: int, stop: int) -> int:
     file.seek(start)
-    return int.from_bytes(file.read(stop - start), "big")
+    return int.from_bytes(file.read(min(stop - start, 8)), "big")  # longer ones are not allowed: RFC 8794, 7.2
