@@ -58,7 +58,7 @@ class PlainKeys(ModelMixin, ConfigMixin):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.__module__.partition(".")[0] == __name__.partition(".")[0]:
+        if cls.__module__.partition(".")[0] == __name__.partition(".")[0] and "__init__" in vars(cls):  # no base class
             # where AutoModel finds a class by the name in a config; it has no `register`
             setattr(sys.modules["diffusers"], cls.__name__, cls)
 
