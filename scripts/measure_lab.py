@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from vae_lab import load, photo_clip, psnr, read_video, ssim, synthetic_clip, to_tensor
 from vae_lab.metrics import bicubic_round_trip, linear_in_time
@@ -49,14 +50,17 @@ def clips(name: str) -> Iterator[np.ndarray]:
             yield photo_clip(name, 3 * NUM_FRAMES, (SIZE, SIZE), seed=seed).frames[NUM_FRAMES : 2 * NUM_FRAMES]
 
 
+@torch.no_grad()
 def measure(name: str, vaes: dict) -> dict[str, dict[str, float]]:
+    spatial = next(iter(vaes.values())).spatial  # the same in all sets
     rows = {"psnr": {key: [] for key in COLUMNS}, "ssim": {key: [] for key in COLUMNS}}
     for frames in clips(name):
         x = to_tensor(frames)
-        outputs = {"bicubic": bicubic_round_trip(x)}
+        spatial_latent = spatial.encode(x).latent_dist.mode()
+        outputs = {"bicubic": bicubic_round_trip(x), "2D": spatial.decode(spatial_latent).sample}
         for key, vae in vaes.items():
-            result = vae.reconstruct(x)
-            outputs[key], outputs["2D"] = result.sample, result.spatial_only
+            latent = vae.encode_spatial_latent(spatial_latent).latent_dist.mode()
+            outputs[key] = vae.decode(latent, len(frames)).sample
         outputs["line"] = linear_in_time(outputs["2D"])
         for key in COLUMNS:
             y = outputs[key]

@@ -40,12 +40,10 @@ def measure(vae: VideoVAE) -> dict[str, float]:
     leak = leaks(maps_of(vae, CHUNK)).encoder
     clips = [read_video(DATA / f"{name}.mp4", 0, NUM_FRAMES, (SIZE, SIZE)).frames for name in CLIPS]
     x = torch.cat([to_tensor(frames) for frames in clips])
-    y = torch.cat([vae.reconstruct(clip).sample for clip in x.split(1)])
+    y = torch.cat([vae(clip).sample for clip in x.split(1)])
     seams = seam_profile(x, y.clamp(-1, 1), CHUNK)
     photos = [photo_clip(name, 1, (SIZE, SIZE), start=STILL, stop=STILL).frames for name in HELD_OUT_PHOTOS]
-    still = static_video_test(
-        lambda clip: vae.reconstruct(clip).sample, torch.cat(list(map(to_tensor, photos))), NUM_FRAMES, CHUNK
-    )
+    still = static_video_test(lambda clip: vae(clip).sample, torch.cat(list(map(to_tensor, photos))), NUM_FRAMES, CHUNK)
     values = (
         leak.largest / leak.largest_allowed,
         seams.ratio,
