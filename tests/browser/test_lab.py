@@ -63,6 +63,16 @@ later.precompute([{"operation": "amplify", "channel": np.int64(3), "factor": np.
 ]
 
 
+# `jupyter lab`, with kernels that are forked
+FORKING = """import runpy, sys
+from jupyterlab.labapp import main
+del sys.argv[0]
+helpers = runpy.run_path(sys.argv[0])
+with helpers["forked_kernels"]():
+    helpers["ensure_running"]()
+    sys.exit(main())"""
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, browser):
     """Address of a JupyterLab over a copy of the notebooks, and the copy's folder."""
@@ -85,7 +95,7 @@ def lab(tmp_path_factory, browser):
         "--no-browser", "--allow-root", "--LabApp.news_url=None",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     )  # fmt: skip
-    command = [sys.executable, "-m", "jupyter", "lab", *options]
+    command = [sys.executable, "-c", FORKING, str(ROOT / "tests" / "helpers" / "processes.py"), *options]
     with (
         open(folder / "server.log", "w") as log,
         subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as server,

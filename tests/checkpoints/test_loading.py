@@ -3,14 +3,13 @@ import os
 import pickle
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.helpers import GOLDEN, SMALL_SPATIAL, small_vae
+from tests.helpers import GOLDEN, SMALL_SPATIAL, processes, small_vae
 from tests.helpers.families import wan
 from tests.helpers.hub import serve
 from vae_lab import SpatialVAE, TemporalVAE, VideoVAE, load
@@ -389,9 +388,11 @@ def test_dtype_changes_the_weights_and_not_the_config():
 
 def on_the_hub(hub, home: Path, code: str, **environment) -> subprocess.CompletedProcess:
     """Run Python against a hub with an empty cache in `home`, as a user would: the endpoint is read at import."""
-    environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"} | environment
-    command = [sys.executable, "-c", f"from vae_lab import load\nfrom vae_lab.checkpoints import inspect\n{code}"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    home.mkdir(exist_ok=True)
+    environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"} | environment
+    return processes.python(
+        f"from vae_lab import load\nfrom vae_lab.checkpoints import inspect\n{code}", environment, home
+    )
 
 
 def asked(hub) -> list[str]:

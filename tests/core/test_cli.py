@@ -222,9 +222,9 @@ def test_stopping_leaves_nothing_half_written(tmp_path, number, code):
     printed = tmp_path / "printed"
     lines = "import sys\nsys.stdout.reconfigure(line_buffering=True)"
     process = processes.start(["reconstruct", source, out, *MODEL], printed, before=lines)
-    while process.is_alive() and not (printed.exists() and printed.read_text().startswith("model")):  # until it works
+    while process.is_alive() and not (out / ".reconstruct").is_dir():  # until it works
         time.sleep(0.01)
-    time.sleep(0.5)
+    time.sleep(0.2)
     os.kill(process.pid, number)
     process.join(60)
     assert process.exitcode == code

@@ -88,8 +88,7 @@ def test_clips_of_several_sizes(dynamic):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strict", [True, False])
-def test_export_for_other_heights_and_widths_and_batches(strict):
+def test_export_for_other_heights_and_widths_and_batches():
     dim = torch.export.Dim
     vae = two_levels()
     vae.spatial.register_to_config(micro_batch_size=None)
@@ -98,18 +97,19 @@ def test_export_for_other_heights_and_widths_and_batches(strict):
         3: 2 * dim("height", max=64),
         4: 2 * dim("width", max=64),
     }
-    exported = torch.export.export(vae, (torch.rand(2, 3, 7, 4, 4),), dynamic_shapes=(shapes,), strict=strict)
+    exported = torch.export.export(vae, (torch.rand(2, 3, 7, 4, 4),), dynamic_shapes=(shapes,))
     x = torch.rand(3, 3, 7, 6, 8)
     torch.testing.assert_close(exported.module()(x).sample, vae(x).sample)
-    exported = torch.export.export(vae, (x,), dynamic_shapes=({2: dim.AUTO},), strict=strict)
+    exported = torch.export.export(vae, (x,), dynamic_shapes=({2: dim.AUTO},))
     assert torch.equal(exported.module()(x).sample, vae(x).sample)  # the number of frames is a constant
 
 
 @pytest.mark.slow
-def test_inductor():
-    # two chunks and two calls of the 2D half, alike: each other size would be as many kernels more
-    vae, x = two_levels(), torch.rand(1, 3, 8, 4, 4)
-    torch.testing.assert_close(torch.compile(vae)(x).sample, vae(x).sample)
+def test_inductor(monkeypatch):
+    """Of the temporal half: C++ for each kernel takes long. Graphs of the whole are those of the tests above."""
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # others would be processes that import torch
+    half, x = two_levels().temporal, torch.rand(1, 4, 4, 4, 4)
+    torch.testing.assert_close(torch.compile(half, fullgraph=True)(x).sample, half(x).sample)
 
 
 WRAPPERS = {

@@ -6,6 +6,7 @@
 import os
 import resource
 import signal
+import subprocess
 import sys
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -55,6 +56,29 @@ def _main(arguments: list[str], printed: Path, largest_file: int | None, before:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     exec(before, {})
     sys.exit(main(arguments))
+
+
+def python(code: str, environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess:
+    """Run Python under more variables of the environment. `folder` keeps what it prints.
+
+    huggingface_hub, which reads them when it is imported, is imported by the code.
+    """
+    printed = [folder / f"{name}.{len(list(folder.glob('*.out')))}.out" for name in ("stdout", "stderr")]
+    process = _FORKS.Process(target=_python, args=(code, environment, printed))
+    process.start()
+    process.join(120)
+    assert process.exitcode is not None, f"{code!r} takes more than two minutes"
+    return subprocess.CompletedProcess(code, process.exitcode, *(file.read_text() for file in printed))
+
+
+def _python(code: str, environment: dict[str, str], printed: list[Path]) -> None:
+    for descriptor, path in enumerate(printed, 1):
+        with path.open("w") as file:
+            os.dup2(file.fileno(), descriptor)
+    os.environ.update(environment)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]:
+        del sys.modules[name]
+    exec(code, {"__name__": "__main__"})
 
 
 @contextmanager
