@@ -125,8 +125,8 @@ def kernel_at_points(weight: Tensor, m: int) -> Kernel:
     points, g = (m + 2) ** 2, matrices(m).g.to(weight.device)
     parts = []
     for part in weight.split(SUMMED, dim=1):
-        at = (part.reshape(-1, 9).double() @ torch.kron(g, g).T).to(weight.dtype)
-        at = at.view(*part.shape[:3], points).permute(3, 0, 1, 2).reshape(points * outputs, -1, length, 1)
+        at = (torch.kron(g, g) @ part.reshape(-1, 9).double().T).to(weight.dtype)
+        at = at.view(points * outputs, -1, length, 1)
         size = [1, points * part.shape[1], 8, 64]  # of typical inputs: what is packed fits all
         parts.append(torch.ops.mkldnn._reorder_convolution_weight(at, (0, 0), (1, 1), (1, 1), points, size))
     return Kernel(m, tuple(parts), tuple(weight.shape))
