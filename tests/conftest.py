@@ -1,8 +1,10 @@
-"""Fixtures: the golden model, a browser, the notebooks' pages."""
+"""Fixtures: the golden model, a browser, the notebooks' pages. And which tests are slow, and in which order all run."""
 
+import json
 import os
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,10 @@ from hypothesis import settings
 from tests.helpers import GOLDEN, ROOT
 from tests.helpers.browser import offline_pages
 from vae_lab import VideoVAE, load
+
+DURATIONS = ROOT / "tests" / "durations.json"  # of SLOW tests, by their names: `pytest --keep-durations` writes it
+SLOW = 0.25  # seconds on two cores from which on `make check` leaves a test out
+_TOOK: Counter[str] = Counter()
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # every process has a core of its own, and so have those that it starts
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -23,6 +29,20 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.g
 # No deadline: the first call of a shape is slow. In CI the examples are the same every time.
 settings.register_profile("lab", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("lab")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--keep-durations", action="store_true", help="write which tests are slow to tests/durations.json")
+
+
+def pytest_runtest_logreport(report):
+    _TOOK[report.nodeid] += report.duration
+
+
+def pytest_sessionfinish(session):
+    if session.config.getoption("--keep-durations") and not hasattr(session.config, "workerinput"):
+        slow = {name: round(seconds, 2) for name, seconds in sorted(_TOOK.items()) if seconds >= SLOW}
+        DURATIONS.write_text(json.dumps(slow, indent=0, ensure_ascii=False) + "\n", "utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +79,7 @@ def open_page(browser):
 
 
 def pytest_collection_modifyitems(items):
-    """Mark what needs Chromium or the notebooks' pages, and let the longest kinds of tests begin.
+    """Mark what is slow or needs Chromium or the notebooks' pages, and let the longest kinds of tests begin.
 
     pytest-xdist gives the first half of the tests to one of the two processes of `make test`, and lets them steal from
     each other at the end. So both halves begin with notebooks: one with all tests of 00, 02, 04 and so on, the other
@@ -67,7 +87,10 @@ def pytest_collection_modifyitems(items):
     next. Then one process starts JupyterLab, and the other opens pages without it. Both end with quick tests, so that
     neither waits for a long one of the other. Last comes what needs all notebooks.
     """
+    took = json.loads(DURATIONS.read_text("utf-8"))
     for item in items:
+        if item.nodeid in took:
+            item.add_marker("slow")
         for fixture, marker in (("browser", "browser"), ("pages_of_notebooks", "notebook")):
             if fixture in getattr(item, "fixturenames", ()):
                 item.add_marker(marker)

@@ -12,7 +12,6 @@ from tests.helpers.training import TEMPORAL, spatial_config
 from vae_lab.training.loop import train
 
 
-@pytest.mark.slow
 def test_cached_latents_prints_a_ratio(tmp_path, capsys):
     train(spatial_config(2), tmp_path / "spatial", progress=False)
     model = "".join(f"{key} = {str(value).lower()}\n" for key, value in TEMPORAL.items())
@@ -27,7 +26,6 @@ def test_cached_latents_prints_a_ratio(tmp_path, capsys):
     assert ratio > 0 and f"cached latents: {ratio:.1f} times the steps per second" in printed
 
 
-@pytest.mark.slow
 def test_streaming_prints_a_ratio_and_peaks(tmp_path, capsys):
     small_vae(temporal=dict(norm="frame_group")).save_pretrained(tmp_path)
     sizes = ["--rounds", "2", "--frames", "8", "--size", "8", "--piece", "4", "--lengths", "5", "9"]
@@ -37,7 +35,6 @@ def test_streaming_prints_a_ratio_and_peaks(tmp_path, capsys):
     assert "9 frames streamed: peak" in printed and "memory: " in printed
 
 
-@pytest.mark.slow
 def test_reading_prints_a_ratio_for_each_size(capsys):
     ratio = reading.main(["--rounds", "1", "--pixels", "1"])
     printed = capsys.readouterr().out
@@ -55,7 +52,6 @@ def test_straightforward_computes_the_same_in_another_way():
     hook.remove()
 
 
-@pytest.mark.slow
 def test_models_measures_and_prints_every_way(capsys, monkeypatch):
     sizes = dict(rounds=1, peaks=True)
     ways = ("straightforward", "exact", "F4", *models.PEERS)
@@ -74,7 +70,6 @@ def test_models_measures_and_prints_every_way(capsys, monkeypatch):
     assert json.loads(json.dumps(found)) == found
 
 
-@pytest.mark.slow
 def test_phases_times_a_reconstruction(capsys):
     found = phases.main(["--frames", "3"])
     assert found["frames"] == 3 and all(value > 0 for value in found.values())
@@ -108,7 +103,6 @@ def test_plans_are_compared_with_what_happens(tmp_path, capsys, monkeypatch):
     assert all(ratio > 0 for ratio in found["5x16x16"].values()) and "(5, 16, 16): encode " in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_frames_compares_batches_and_tiles(capsys, monkeypatch):
     monkeypatch.setattr(frames, "BATCHES", {(2, 32, 32): (2, 1)})
     monkeypatch.setattr(frames, "TILES", (96,))

@@ -72,7 +72,6 @@ def test_the_front_page_is_short():
     assert len(text.split()) <= 900
 
 
-@pytest.mark.slow
 def test_the_front_page_shows_what_the_demo_prints(tmp_path):
     """The words are exact, the numbers to a thousandth: the last digits may differ from CPU to CPU."""
     makefile, text = ((ROOT / name).read_text("utf-8") for name in ("Makefile", "README.md"))
@@ -147,7 +146,6 @@ def examples(page: Path) -> list[str]:
     return [body for language, body in FENCE.findall(text) if language == "python"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if examples(page)], ids=lambda page: page.name)
 def test_examples_run_in_order(page, workplace):
     names: dict = {"__name__": "__main__"}

@@ -116,6 +116,14 @@ def test_constraints_pin_what_is_installed_with_dev():
 # ---- the house -----------------------------------------------------------------------------------------------------
 
 
+def test_tests_that_were_measured_as_slow_are_there():
+    slow = json.loads((ROOT / "tests" / "durations.json").read_text("utf-8"))
+    functions = {tuple(re.match(r"(tests/.+\.py)::(?:\w+::)*(\w+)", name).groups()) for name in slow if name[0] == "t"}
+    assert len(functions) > 100
+    gone = [(path, name) for path, name in functions if f"def {name}(" not in (ROOT / path).read_text("utf-8")]
+    assert not gone, "run pytest --keep-durations"
+
+
 def test_the_house_is_small_seen_from_above():
     inside = [path for path in (ROOT / "vae_lab").iterdir() if path.name != "__pycache__"]
     assert len([path for path in inside if path.is_dir()]) <= 13
@@ -209,7 +217,6 @@ def outside(installed, *command: str) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.mark.slow
 def test_the_wheel_carries_weights_scripts_and_types(installed):
     inside = {str(path.relative_to(installed / "packages")) for path in (installed / "packages/vae_lab").rglob("*")}
     tracked = {str(path.relative_to(ROOT)) for path in TRACKED if path.is_relative_to(ROOT / "vae_lab")}
@@ -218,7 +225,6 @@ def test_the_wheel_carries_weights_scripts_and_types(installed):
     assert "vae_lab/py.typed" in inside
 
 
-@pytest.mark.slow
 def test_the_wheel_works_without_extras_and_outside_the_repository(installed):
     names = tuple(LAB_WEIGHTS)
     code = f"from vae_lab import load\nprint(*(type(load(name)).__name__ for name in {names}))"
@@ -241,7 +247,6 @@ def test_the_wheel_works_without_extras_and_outside_the_repository(installed):
     assert result.returncode == 0 and (installed / "out" / "index.html").exists(), result.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "extra"),
     [
@@ -255,7 +260,6 @@ def test_what_is_missing_names_its_extra(installed, code, extra):
     assert re.search(rf"MissingExtraError: \w+ is not installed: run pip install 'vae_lab\[{extra}\]'", result.stderr)
 
 
-@pytest.mark.slow
 def test_the_command_line_names_the_extra(installed):
     result = outside(installed, "-m", "vae_lab", "ablate", str(ROOT / "data" / "ablations" / "padding.toml"))
     assert result.returncode == 2

@@ -4,7 +4,6 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 import torch
 from safetensors.torch import save_file
 
@@ -12,7 +11,6 @@ from tests.helpers import ROOT, script, small_vae
 from vae_lab import load, read_video
 
 
-@pytest.mark.slow
 def test_the_clips_are_what_their_script_makes():
     for name, make in script("make_clips").CLIPS.items():
         stored, made = read_video(ROOT / "data" / name).frames, make().frames

@@ -119,7 +119,6 @@ def trial_files(out: Path) -> dict[str, str]:
 # ---- what comes out ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_every_variant_and_seed_is_a_row(finished):
     _, result = finished
     assert list(zip(result.trials["variant"], result.trials["seed"], strict=True)) == [
@@ -185,7 +184,6 @@ def test_reading_needs_no_torch(finished, base):
     assert result.stdout.split() == ["False", "False"], result.stderr
 
 
-@pytest.mark.slow
 def test_two_runs_are_the_same_to_the_bit_alone_or_side_by_side(finished, base, tmp_path):
     _, result = finished
     again = run_ablation(base, VARIANTS | FAILS, (1,), tmp_path, n_jobs=2, progress=False)
@@ -215,7 +213,6 @@ def test_models_are_removed_in_the_end_unless_kept(finished, base, tmp_path):
     assert models(tmp_path) == 1
 
 
-@pytest.mark.slow
 def test_killed_while_a_model_is_removed_there_is_no_half_of_it(finished, base, tmp_path, monkeypatch):
     """A later variant with the same training would take it for a whole one."""
     out, _ = finished
@@ -236,7 +233,6 @@ def test_killed_while_a_model_is_removed_there_is_no_half_of_it(finished, base, 
     assert not list((tmp_path / "scratch" / "trainings").iterdir())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_trial_that_asks_to_exit_has_failed(finished, base, n_jobs):
     """Those after it are run."""
@@ -268,7 +264,6 @@ def test_other_content_is_another_trial(finished, base, tmp_path):
     assert set(again.trials["key"]).isdisjoint(result.trials["key"])
 
 
-@pytest.mark.slow
 def test_what_a_checkpoint_is_said_to_be_and_clips_of_the_same_size_count_too(base, tmp_path):
     """A weight file means what the config.json beside it says; a changed video need not change its size."""
     folder, videos = tmp_path / "spatial", tmp_path / "videos"
@@ -300,7 +295,6 @@ def test_what_a_checkpoint_is_said_to_be_and_clips_of_the_same_size_count_too(ba
         run_ablation(trial, {"a": {"kl_weight": 1.0}}, (0,), videos / "out", data=tmp_path / "link")
 
 
-@pytest.mark.slow
 def test_paths_are_those_of_the_caller(base, tmp_path, monkeypatch):
     """A worker that is in another folder reads what the caller means."""
     variants, found = {"chunks of 5": VARIANTS["chunks of 5"]}, []
@@ -315,7 +309,6 @@ def test_paths_are_those_of_the_caller(base, tmp_path, monkeypatch):
     assert found[0] == found[1] != found[2] == found[3]
 
 
-@pytest.mark.slow
 def test_threads_take_turns(finished, base, tmp_path):
     """What torch and diffusers do while a model is made is of the whole process."""
     _, result = finished
@@ -325,7 +318,6 @@ def test_threads_take_turns(finished, base, tmp_path):
     pd.testing.assert_frame_equal(numbers(again), alone, check_exact=True)
 
 
-@pytest.mark.slow
 def test_settings_of_a_process_are_fresh_for_every_trial(base, tmp_path):
     variants = {"bf16": {"mixed_precision": "bf16"}}
     result = run_ablation(dataclasses.replace(base, workers=1), variants, (0,), tmp_path, progress=False)
@@ -346,7 +338,6 @@ def wait_for(condition, seconds: float = 120) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.slow
 def test_killed_it_loses_at_most_what_was_in_flight(finished, spatial, tmp_path, capsys):
     _, result = finished
     file, out = tmp_path / "file.toml", tmp_path / "out"
@@ -370,7 +361,6 @@ def test_killed_it_loses_at_most_what_was_in_flight(finished, spatial, tmp_path,
     assert read["psnr"].tolist() == result.trials["psnr"].iloc[:6].tolist()
 
 
-@pytest.mark.slow
 def test_workers_that_die(base, tmp_path):
     """Their trials are run again alone. One that dies again is a row with an error. The others are not harmed."""
     deadly.died(os.getpid()).unlink(missing_ok=True)
@@ -386,7 +376,6 @@ def test_workers_that_die(base, tmp_path):
     assert not list((tmp_path / "started").iterdir())
 
 
-@pytest.mark.slow
 def test_a_trial_that_ends_the_whole_process_is_passed_in_the_next_run(spatial, tmp_path, capsys):
     """One job runs in the process itself. What was in flight when it died is then run in a worker."""
     file = tmp_path / "file.toml"
@@ -414,7 +403,6 @@ def test_a_finished_trial_that_looks_started_stays(finished, base):
     assert trial_files(out)[f"{first}.json"] == before[f"{first}.json"]
 
 
-@pytest.mark.slow
 def test_results_that_cannot_be_written_stop_it(spatial, tmp_path):
     """The kernel refuses files above 1 kB; no trial is said to have failed."""
     (tmp_path / "file.toml").write_text(TOML.format(spatial=spatial))
@@ -424,7 +412,6 @@ def test_results_that_cannot_be_written_stop_it(spatial, tmp_path):
     assert trial_files(tmp_path / "out") == {}
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_the_same_call_on_a_dask_cluster_one_of_whose_workers_is_killed(finished, base, tmp_path):
     import dask
@@ -625,7 +612,6 @@ def test_half_is_read_as_the_old_name_of_part_in_files(tmp_path):
     assert old == read_ablation_file(tmp_path / "new.toml") and type(old["base"]) is TrialConfig
 
 
-@pytest.mark.slow
 def test_the_bundled_files_are_good(tmp_path):
     files = sorted((ROOT / "data" / "ablations").glob("*.toml"))
     assert files
@@ -641,7 +627,6 @@ def test_the_bundled_files_share_their_base():
     assert sorted(sum(base == other for other in bases) for base in bases) == [1] * 4 + [2] * 2 + [7] * 7
 
 
-@pytest.mark.slow
 def test_a_worker_with_other_code_is_refused(base, tmp_path, monkeypatch):
     """As on a cluster whose machines were not all brought up to date: `workers` see other versions of libraries."""
     monkeypatch.setattr(ablation, "LIBRARIES", (*ablation.LIBRARIES, "scipy"))  # here, and not in the workers
@@ -667,7 +652,6 @@ def test_files_that_are_refused(tmp_path, text, message):
     assert str(error.value).startswith(str(tmp_path / "file.toml"))
 
 
-@pytest.mark.slow
 def test_the_command_tells_of_failed_trials(finished, spatial, tmp_path, capsys):
     out, _ = finished
     text, failing = TOML.format(spatial=spatial), '[variants.mirrored]\nmodel.time_pad_mode = "reflect"\n'

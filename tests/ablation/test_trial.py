@@ -36,7 +36,6 @@ def config(**changes) -> TrialConfig:
 # ---- what is measured ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_the_lab_weights_measured_by_hand():
     vae, c = load("lab"), config(measured_size=32, measured_frames=20)
     measured = measure(vae, c)

@@ -52,7 +52,6 @@ def test_measured_quality():
         assert rows[name]["lab-8"] > rows[name]["line"] + gain
 
 
-@pytest.mark.slow
 def test_measured_numbers_are_these_weights():
     measure_lab = script("measure_lab")
     found = measure_lab.measure("chelsea", {name: load(name) for name in measure_lab.WEIGHTS})
@@ -65,7 +64,6 @@ def test_model_card_numbers_are_those_of_the_measuring_command():
     assert script("measure_lab").table(MEASURED) in card
 
 
-@pytest.mark.slow
 def test_seams_in_the_docs_are_those_of_the_measuring_command(vaes):
     measured = json.loads((ROOT / "data" / "lab" / "seams.json").read_text())
     measure_seams = script("measure_seams")
@@ -77,7 +75,6 @@ def test_seams_in_the_docs_are_those_of_the_measuring_command(vaes):
     assert found == pytest.approx(measured["`lab-frame-group`, one piece"], rel=0.02)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NORMS)
 def test_normalised_latents_have_about_unit_scale(vaes, name):
     clips = [read_video(ROOT / "data" / f"{photo}.mp4", 0, 17).frames for photo in HELD_OUT_PHOTOS]
@@ -105,7 +102,6 @@ def test_magvit_v2(make_magvit):
     assert make_magvit.table(measured) in (lab_weights("lab-magvit") / "README.md").read_text()
 
 
-@pytest.mark.slow
 def test_measured_numbers_of_magvit_v2(make_magvit):
     measured = json.loads((lab_weights("lab-magvit") / "measured.json").read_text())
     found, entropy, used = make_magvit.measure(load("lab-magvit"), ["chelsea"])
@@ -152,7 +148,6 @@ def test_eight_channels_go_through_everything(tmp_path, capsys):
     assert "8 channels, in 1 chunk" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_motion_comes_back_with_eight_channels():
     """Drawn shapes move up to 5 pixels a frame: eight channels keep most of what four fade away."""
     x = to_tensor(synthetic_clip("shapes", 17, (128, 128), seed=1000).frames)
@@ -170,7 +165,6 @@ def test_the_generators_say_what_they_reach():
     assert abs(reached["relative speed"] - 1) < 0.05
 
 
-@pytest.mark.slow
 def test_the_generator_generates_what_is_asked():
     prompts = all_prompts()[::5]
     scores = score(prompts, load_generator().generate(prompts, 8, seed=1))

@@ -411,7 +411,6 @@ def hub(tmp_path):
         yield server
 
 
-@pytest.mark.slow
 def test_hub_download_and_local_files_only(hub, tmp_path):
     offline = LOAD.replace("load(", "load(local_files_only=True, source=")
     missing = on_the_hub(hub, tmp_path / "home", offline)
@@ -427,14 +426,12 @@ def test_hub_download_and_local_files_only(hub, tmp_path):
     assert asked(hub) == []
 
 
-@pytest.mark.slow
 def test_hub_subfolder_of_a_diffusers_pipeline(hub, tmp_path):
     code = "print(type(load('wan/pipeline', subfolder='vae')).__name__)"
     result = on_the_hub(hub, tmp_path / "home", code)
     assert result.stdout.strip() == "AutoencoderKLWan", result.stderr
 
 
-@pytest.mark.slow
 def test_hub_inspect_reads_only_headers(hub, tmp_path):
     code = f"print(inspect('hpcai-tech/vae', spatial_config={str(SPATIAL)!r}).parameters)"
     result = on_the_hub(hub, tmp_path / "home", code)
@@ -445,7 +442,6 @@ def test_hub_inspect_reads_only_headers(hub, tmp_path):
     assert result.stdout.strip() == "['diffusion_pytorch_model.safetensors']", result.stderr
 
 
-@pytest.mark.slow
 def test_hub_download_cut_off_half_way(hub, tmp_path):
     hub.cuts = 1_000
     broken = on_the_hub(hub, tmp_path / "home", LOAD)
@@ -457,7 +453,6 @@ def test_hub_download_cut_off_half_way(hub, tmp_path):
     assert "loaded 17" in again.stdout, again.stderr
 
 
-@pytest.mark.slow
 def test_hub_download_cut_off_once_is_taken_up_again(hub, tmp_path):
     hub.cuts = 1
     result = on_the_hub(hub, tmp_path / "home", LOAD)
@@ -465,7 +460,6 @@ def test_hub_download_cut_off_once_is_taken_up_again(hub, tmp_path):
     assert [path.endswith(".safetensors") for path in asked(hub)] == [False, True, True]
 
 
-@pytest.mark.slow
 def test_hub_without_the_repository_or_the_file(hub, tmp_path):
     result = on_the_hub(hub, tmp_path / "home", "load('nobody/nothing')")
     assert "FileNotFoundError: no checkpoint nobody/nothing: neither a folder or file here nor" in result.stderr

@@ -91,7 +91,6 @@ def lab_folder(tmp_path):
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.slow
 def test_each_named_file_of_a_folder_is_read(tmp_path, model):
     vae = MODELS[model]()
     vae.save_pretrained(tmp_path, max_shard_size="20KB")  # the index that diffusers prefers to every other file
@@ -190,7 +189,6 @@ def test_arguments_that_could_not_be_used_are_refused(lab_folder):
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("variant", ["fp16", "ema", "non_ema", "bf16"])
-@pytest.mark.slow
 def test_a_folder_with_one_variant_only(tmp_path, model, variant):
     vae = MODELS[model]()
     forms = product((True, False), (None, "20KB"))
@@ -426,7 +424,6 @@ TWO = {
 
 @pytest.mark.parametrize("model", ["VideoVAE", "SpatialVAE", "Wan", "HunyuanVideo"])
 @pytest.mark.parametrize("container", TWO)
-@pytest.mark.slow
 def test_of_two_sets_of_weights_entry_names_one(tmp_path, model, container):
     vae = MODELS[model]()
     vae.save_config(tmp_path)
@@ -494,7 +491,6 @@ def test_scalars_that_no_model_has_are_left_out_and_tensors_are_not():
         assert fit_names("x", expected | {name: shape}, [], expected).differences.unexpected == [name]
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # diffusers' own, about its classes
 def test_prefixes_and_two_sets_with_the_names_of_every_class_of_diffusers():
     tried = 0
@@ -594,7 +590,6 @@ def hub(tmp_path_factory):
 VALUE = "import sys; show = lambda vae: print(type(vae).__name__, vae.state_dict()['shift'].flatten()[0].item())\n"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("lists", [True, False])
 def test_hub_variants_formats_and_named_files(hub, tmp_path, monkeypatch, lists):
     monkeypatch.setattr(hub, "lists", lists)
@@ -626,7 +621,6 @@ def test_hub_variants_formats_and_named_files(hub, tmp_path, monkeypatch, lists)
     assert again.stdout == result.stdout, again.stderr
 
 
-@pytest.mark.slow
 def test_hub_messages_and_inspect(hub, tmp_path):
     calls = ["load('a/many')", "load('a/pipeline')", "load('a/many', variant='bf16')", "load('a/many/nothing.bin')"]
     shard = next(file.name for file in (hub.root / "a" / "shards").glob("*-00001-of-*"))

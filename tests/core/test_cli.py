@@ -211,7 +211,6 @@ def test_bad_input(clip, tmp_path, capsys):
     assert "vae-lab: error: the following arguments are required: COMMAND" in refused(capsys)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_stopping_leaves_nothing_half_written(tmp_path, number, code):
     source = tmp_path / "long.mkv"

@@ -14,10 +14,7 @@ from vae_lab.utils import checks
 from vae_lab.utils.checks import NotFiniteError
 
 WHOLE = dict(backend="eager", fullgraph=True)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +74,6 @@ def test_export(strict):
     assert torch.equal(torch.export.export(vae, (x,), strict=strict).module()(x).sample, vae(x).sample)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("dynamic", "lengths"), [(None, (3, 4, 5)), (True, (4, 5))])
 def test_clips_of_several_sizes(dynamic, lengths):
     vae = two_levels()
@@ -87,7 +83,6 @@ def test_clips_of_several_sizes(dynamic, lengths):
         assert torch.equal(compiled(x).sample, vae(x).sample)
 
 
-@pytest.mark.slow
 def test_export_for_other_heights_and_widths_and_batches():
     dim = torch.export.Dim
     vae = two_levels()
@@ -104,7 +99,6 @@ def test_export_for_other_heights_and_widths_and_batches():
     assert torch.equal(exported.module()(x).sample, vae(x).sample)  # the number of frames is a constant
 
 
-@pytest.mark.slow
 def test_inductor(monkeypatch):
     """Of the temporal half: C++ for each kernel takes long. Graphs of the whole are those of the tests above."""
     monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # others would be processes that import torch

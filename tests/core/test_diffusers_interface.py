@@ -254,7 +254,6 @@ def test_what_pipelines_read_is_beside_the_config_not_in_it(tmp_path):
     assert diffusers.AutoModel.from_pretrained(str(tmp_path)).config.z_dim == 4
 
 
-@pytest.mark.slow
 def test_pipelines(tmp_path):
     """Each makes as many latents as an unchunked VAE needs. Wan's alone applies mean and std (docs/diffusers.md)."""
     folder = ROOT / ".pipelines"

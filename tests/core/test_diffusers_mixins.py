@@ -37,7 +37,6 @@ def results(tmp_path_factory) -> dict[str, dict[str, set[str]]]:
 
 
 @here
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["TestSpatialVAE", "TestTemporalVAE", "TestVideoVAE"])
 def test_ours_pass_what_wan_passes(results, name):
     """About 25 minutes: most of it is compilation."""

@@ -65,7 +65,6 @@ def test_the_error_is_that_of_the_mode(vae, x, z, mode):
     assert found[0].dtype == torch.float32
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("half", "size"), [(TemporalVAE, (1, 4, 2, 5, 6)), (SpatialVAE, (1, 3, 1, 32, 40))], ids=["temporal", "2D"]
 )

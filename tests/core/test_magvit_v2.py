@@ -202,7 +202,6 @@ def test_diffusers_interface(tmp_path):
         assert torch.allclose(parameter.grad, before[name]), name
 
 
-@pytest.mark.slow
 def test_training(tmp_path):
     config = TrainConfig(
         part="whole", start="random", size=16, model=dict(class_name="MagvitV2", **TINY), kl_weight=1.0,

@@ -46,7 +46,6 @@ def whole(vae, x):
 # ---- exact ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @settings(max_examples=30)
 @given(
     frames=st.integers(1, 40), lengths=st.lists(st.integers(1, 20), min_size=1, max_size=4),
@@ -76,7 +75,6 @@ def test_single_precision():
             assert (found - expected).abs().max() < 5e-5 * expected.abs().max()  # random weights, as above
 
 
-@pytest.mark.slow
 def test_single_precision_of_the_trained_weights():
     vae = load("lab-frame-group")
     x = to_tensor(read_video(ROOT / "data" / "coffee.mp4", num_frames=37, size=(64, 64)).frames)

@@ -20,10 +20,7 @@ from vae_lab.reconstruct.round_trip import RoundTrip
 from vae_lab.viewers import explore_latents
 
 NAMES = list(FAMILIES)
-SLOW = {"allegro"}  # whose smallest clip has 24 frames of 128x128
-by_name = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NAMES]
-)
+by_name = pytest.mark.parametrize("name", NAMES)
 ONE_BY_ONE = {name for name, family in FAMILIES.items() if family.calling == "pictures (B, C, H, W)"}
 LAB = {name for name, family in FAMILIES.items() if family.class_name == "VideoVAE"}
 # What `probe` leaves out, of a model that it can measure otherwise
@@ -147,7 +144,6 @@ def test_explore_latents(name, model):
     assert len(viewer.data["changes"]["answers"]) == 1
 
 
-@pytest.mark.slow
 @by_name
 def test_probe(name, model, monkeypatch):
     if name == "allegro":  # whose fields take a minute
@@ -166,7 +162,6 @@ def test_most_families_work_with_every_command():
     assert len(NAMES) >= 30 and LEFT_OUT.keys() == {"qwen-image 2.1", "minimax-h3"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "frames"), [("minimax-h3", 22), ("vidtok", 16), ("mochi", 19), ("qwen-image 2.1", 1), ("wan 2.1", 17)]
 )
@@ -178,7 +173,6 @@ def test_the_command_probes_the_nearest_length(name, frames, saved, capsys, monk
     assert (lines[0] == text) == (frames != 17)
 
 
-@pytest.mark.slow
 @by_name
 def test_reconstruct_from_file_to_file(name, saved, model, tmp_path, capsys):
     clip = clip_of(name)

@@ -86,7 +86,6 @@ def test_empty_frames_of_allegro():
         assert empty == [False] * kept + [True] * (num_frames - kept)
 
 
-@pytest.mark.slow
 @torch.no_grad()
 def test_tiles_of_allegro():
     """Of three tiles: what the first and the last frame, and the first and the last latent, reach and do not reach."""

@@ -30,7 +30,6 @@ def test_padding_diagram_shows_padding_frames_and_windows():
     assert title == "kernel 3, stride 1, dilation 1, replicate: 1 frame and 2 of padding give 1 output"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["constant", "replicate", "reflect"])
 @pytest.mark.parametrize(
     ("kernel", "stride", "dilation", "frames", "layers"), [(3, 2, 1, 17, 3), (2, 2, 2, 8, 1), (4, 1, 2, 14, 2)]

@@ -76,7 +76,6 @@ def test_each_word_has_a_token():
 # ---- true clips -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_the_judge_is_right_on_each_of_512_clips():
     prompts = all_prompts() * 8
     clips = [prompted_clip(np.random.default_rng(i), prompt) for i, prompt in enumerate(prompts)]
@@ -89,7 +88,6 @@ def test_the_judge_is_right_on_each_of_512_clips():
     assert len({clip.tobytes() for clip in clips}) == len(clips)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lab", "lab-frame-group"])
 @torch.no_grad()
 def test_the_judge_is_right_on_clips_that_a_vae_has_coded(name):
@@ -176,7 +174,6 @@ def test_noise_shows_nothing():
     assert (reading.colour, reading.shape, reading.direction, set(reading.objects)) == (None, None, None, {0})
 
 
-@pytest.mark.slow
 def test_every_pair_of_prompts_is_told_apart():
     """Exactly the words that differ are wrong."""
     prompts = [Prompt("red", "disc", "left", "slow"), Prompt("yellow", "bar", "down", "fast")]

@@ -82,7 +82,6 @@ def test_the_run_folder_holds_a_log_and_a_generator(whole, vae):
     assert same(weights(train_generator(config_of(vae), folder, progress=False)), weights(generator))  # only loaded
 
 
-@pytest.mark.slow
 def test_the_loss_falls_and_begins_at_velocity_0(vae, tmp_path):
     """With velocity 0, the loss is the variance of x0 - e, 2 for normalised latents."""
     config = config_of(vae, steps=120, learning_rate=3e-3, batch_size=8, log_every=10, measure_every=60)
@@ -91,7 +90,6 @@ def test_the_loss_falls_and_begins_at_velocity_0(vae, tmp_path):
     assert losses[0] == pytest.approx(2, abs=0.35) and np.mean(losses[-3:]) < 0.75 * losses[0]
 
 
-@pytest.mark.slow
 def test_latents_are_normalised_by_the_training_clips_statistics(vae, tmp_path):
     config = config_of(vae)
     clips = latent_clips(config, codec_of(load(vae)), tmp_path, progress=False)
@@ -154,7 +152,6 @@ def test_muon_trains_the_matrices_of_the_blocks_and_resumes_to_the_bit(vae, tmp_
     assert not same(weights(whole), weights(train_generator(config_of(vae), tmp_path / "adamw", progress=False)))
 
 
-@pytest.mark.slow
 def test_two_processes_train_as_one_with_twice_the_batch(vae, tmp_path):
     recipe = 'part = "generation"\nvae = "{}"\nnum_frames = 9\nsize = 48\nclips = 8\nheld_out_clips = 4\nsteps = 3\n'
     recipe += "batch_size = {}\nlearning_rate = 1e-3\n[model]\nhidden_size = 16\ndepth = 1\nnum_heads = 2\n"
@@ -408,7 +405,6 @@ def test_recipes_are_of_generators():
 # ---- the command line -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_the_command_trains_and_generates(vae, tmp_path, capsys):
     assert isinstance(read_recipe(ROOT / "data" / "recipes" / "temporal.toml"), TrainConfig)
     recipe = tmp_path / "tiny.toml"

@@ -356,7 +356,6 @@ def test_plain_notebooks_have_pages_too(tmp_path):
     assert [path.name for path in out.parent.iterdir()] == ["out"]  # nothing left beside
 
 
-@pytest.mark.slow
 def test_a_new_lesson_is_a_notebook_and_a_module(tmp_path, monkeypatch):
     """Its question is found by the notebook's kernel, and its page is listed. Nothing else is edited."""
     shutil.copytree(ROOT / "vae_lab", tmp_path / "vae_lab", ignore=shutil.ignore_patterns("__pycache__"))

@@ -103,7 +103,6 @@ def test_the_report_measures_whole_models_only():
     assert "takes spatial latents" in probe(small_vae().temporal, num_frames=5).notes["equivariance"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lab", "lab-frame-group"])
 def test_the_lab_weights_move_whole_cells_at_little_cost(name):
     """The 2D half was measured by hand to move by a cell at 0.1 dB; in time the other half does no worse."""

@@ -52,7 +52,6 @@ def test_a_temporal_vae_has_no_pixels_for_seams():
     )
 
 
-@pytest.mark.slow
 def test_other_families():
     causal = probe(wan().float(), num_frames=9, size=16)
     assert causal.describe()["encoder"].startswith("causal: ")
@@ -214,7 +213,6 @@ def test_chunks_are_for_the_labs_stacks(tmp_path, capsys):
     assert "'0' must be a whole number of at least 1" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_a_clip_is_reconstructed_in_other_chunks(tmp_path, capsys):
     small_vae().save_pretrained(tmp_path / "vae")
     write_video(tmp_path / "in.mp4", synthetic_clip("texture", 10, (16, 16)).frames)

@@ -48,7 +48,6 @@ def test_without_linux_memory_is_not_told(monkeypatch):
     assert found.peak is found.before is None and found.encode > 0 and found.decode > 0
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not cost.PEAK_RESET.exists(), reason="peak memory is read from /proc")
 @pytest.mark.parametrize("size", ["2x384x512", "68x128x128"])
 def test_memory_is_as_expected(size, tmp_path):

@@ -113,7 +113,6 @@ def test_what_is_no_clip_is_refused():
         reconstruct(small_vae(), LONG.frames)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stream", "chunks", "whole", "spatial"])
 def test_file_to_file_gives_what_memory_gives(name, models, source, tmp_path, small_segments):
     vae, clip = load(models[name]), read_video(source)
@@ -167,7 +166,6 @@ def test_other_sources_and_odd_sizes(models, tmp_path, suffix, hurried):
 # ---- memory --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_ten_times_the_frames_take_the_memory_of_one(models, tmp_path):
     frames, peaks = photo_clip("coffee", 50, (64, 64)).frames, []
@@ -197,7 +195,6 @@ def wait_for_segments(process: BaseProcess, out: Path, number: int) -> None:
         time.sleep(0.002)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "moments"), [("stream", [(1, 0.0), (1, 0.2), (2, 0.05)]), ("chunks", [(1, 0.1)])])
 def test_killed_at_any_moment_it_ends_with_the_same_bits(name, moments, models, source, tmp_path, hurried):
     """moments: segments that are to be there, seconds after that."""
@@ -220,7 +217,6 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(name, moments, models, 
     assert found == expected
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_it_says_what_is_kept(number, code, models, source, tmp_path):
     out = tmp_path / "out"
@@ -258,7 +254,6 @@ def stopped_after(segments: int, monkeypatch, call) -> None:
         call()
 
 
-@pytest.mark.slow
 def test_another_run_starts_anew_and_says_so(models, source, tmp_path, monkeypatch, hurried):
     vae, out = VideoVAE.from_pretrained(models["stream"]), tmp_path / "out"
     other = small_vae(1, temporal=dict(norm="frame_group"), micro_frame_size=None)
@@ -349,7 +344,6 @@ def limited(size: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.slow
 def test_a_full_disk_stops_with_what_was_done(models, tmp_path, monkeypatch, hurried, capsys):
     noise = np.random.default_rng(0).integers(0, 256, (36, 24, 32, 3), np.uint8)
     write_video(tmp_path / "in.mkv", np.concatenate([LONG.frames[:1].repeat(64, 0), noise]), lossless=True)
@@ -442,7 +436,6 @@ def test_a_source_that_changes_under_the_work(models, source, tmp_path, hurried)
     assert sorted(path.name for path in out.iterdir()) == sorted(OUTPUTS)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("counted", "message"),
     [

@@ -204,7 +204,6 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [1, 2, 3, 5, 7, 9])
 def test_stopped_anywhere_it_ends_with_the_same_bits(spatial, whole, tmp_path, stop_at):
     def stop(progress):
@@ -227,7 +226,6 @@ def test_stopped_anywhere_it_ends_with_the_same_bits(spatial, whole, tmp_path, s
     assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == before
 
 
-@pytest.mark.slow
 def test_killed_again_and_again_it_ends_with_the_same_bits(tmp_path):
     path = write_toml(tmp_path, 40)
     log, printed, kills = tmp_path / "killed" / "log.csv", tmp_path / "printed", 0
@@ -249,7 +247,6 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(tmp_path):
     assert same(weights(a), weights(b))
 
 
-@pytest.mark.slow
 def test_an_interrupt_says_where_to_go_on(tmp_path):
     run = dict(cwd=ROOT, env=quiet_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     run |= dict(preexec_fn=heeding_interrupts)
@@ -329,7 +326,6 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(spatial, 
     assert same(weights(train(spatial_config(), tmp_path, progress=False)), weights(load(spatial)))
 
 
-@pytest.mark.slow
 def test_a_full_disk_stops_with_the_last_good_checkpoint(tmp_path):
     path, (out, first, printed) = write_toml(tmp_path, 9), (tmp_path / name for name in ("out", "first", "printed"))
     process = processes.start(["train", path, first], printed)
@@ -394,7 +390,6 @@ def test_a_perceptual_distance_is_named_by_its_module(tmp_path):
 # ---- several processes ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_two_processes_are_one_with_twice_the_batch(tmp_path, capsys):
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
               "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m"]  # fmt: skip
@@ -469,7 +464,6 @@ def test_a_run_may_start_by_carrying_frames():
     assert errors["frames"].mean() < 0.8 * errors["interpolation"].mean()
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*so nothing is taken from that record")
 def test_layers_that_draw_are_seeded_too(tmp_path, monkeypatch):
     """Dropout: whatever torch's generator has given before, also to a run that goes on in the middle."""

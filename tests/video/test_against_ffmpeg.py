@@ -58,7 +58,6 @@ def decoded(path: Path, shape: tuple[int, ...], scaler: str) -> np.ndarray:
     return np.frombuffer(planes, np.uint8).reshape(t, 3, height, width)[:, [2, 0, 1]].transpose(0, 2, 3, 1)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg's command line")
 @pytest.mark.parametrize(("container", "codec", "pixels", "chroma", "matrix", "color_range", "height"), CASES)
 def test_read_as_ffmpeg_reads_it(tmp_path, container, codec, pixels, chroma, matrix, color_range, height):

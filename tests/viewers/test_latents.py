@@ -224,7 +224,6 @@ def test_groups_are_told_without_running_the_model(vae):
         codec_of(vae).timeline(18, 5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "num_frames", "latent_frames", "fitting"),
     [(wan, 16, 4, (13, 17)), (wan, 18, 5, (17, 21)), (ltx, 16, 2, (9, 17)), (cogvideox, 12, 3, (9, 16))],
@@ -479,7 +478,6 @@ def pictures_of(data: dict) -> int:
     return sum(len(image) for view in views for image in view["images"]) + len(data["values"] or "")
 
 
-@pytest.mark.slow
 def test_answers_make_room_for_one_another_and_it_is_said():
     clip = synthetic_clip("texture", 17, (128, 128))
     z = torch.randn(1, 4, 5, 16, 16, generator=torch.Generator().manual_seed(0)) * 30
@@ -541,7 +539,6 @@ def test_frames_come_with_the_first_answer_that_comes(vae):
     assert answers.answer({"operation": "zero", "channel": 2})["decoded"] is None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 128, 200, 1, 1), (1, 16, 1000, 1, 1), (1, 600, 3, 1, 1)])
 def test_statistics_take_their_part_of_max_bytes_and_it_is_said(shape):
     data = view_of(torch.randn(shape, generator=torch.Generator().manual_seed(0)), max_bytes=1_000_000).data

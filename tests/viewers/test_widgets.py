@@ -100,7 +100,6 @@ def whole_size(widget: Viewer) -> int:
     return len(json.dumps(widget.data)) + len(Viewer._esm) + len(str(widget._css)) + len(data["image/png"])
 
 
-@pytest.mark.slow
 def test_a_viewer_stays_under_its_limit_and_says_what_it_left_out():
     noise = np.random.default_rng(0).integers(0, 256, (40, 160, 160, 3), np.uint8)
     widget = compare_frames({"noise": noise, "negative": 255 - noise})
@@ -159,7 +158,6 @@ def test_text_alternatives(viewer):
     )
 
 
-@pytest.mark.slow
 def test_saved_page_holds_script_fallback_and_no_address(viewer, tmp_path):
     path = save_html(viewer, tmp_path / "page.html", "A title")
     text = path.read_text()
@@ -194,7 +192,6 @@ def test_precompute_says_what_is_wrong(latents):
     assert alone.data["changes"]["answers"] == [] and not alone.data["changes"]["live"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("answers", [0, 5])
 def test_a_latent_viewer_stays_under_its_limit(answers):
     clip = photo_clip("coffee", 33, (128, 128))
