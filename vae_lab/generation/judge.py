@@ -49,7 +49,7 @@ class Reading(NamedTuple):
         what = f"{self.colour or 'no constant colour'} {self.shape or 'of no constant shape'}"
         where = f"{self.direction or 'no clear direction'}, {self.speed:.2f} pixels per frame"
         wrong = sum(number != 1 for number in self.objects)
-        objects = f"another number of objects than one in {count(wrong, 'frame')} of {len(self.objects)}"
+        objects = f"not exactly one object in {wrong} of {count(len(self.objects), 'frame')}"
         return f"{what}, {where}, {'one object in every frame' if self.one_object else objects}"
 
 
