@@ -1,5 +1,7 @@
 """The one door for video VAEs: what a codec says of every kind of model, and classes of other libraries."""
 
+import gc
+import weakref
 from types import SimpleNamespace
 
 import diffusers
@@ -259,20 +261,49 @@ def test_models_that_are_alike_are_measured_once(measured):
         lambda vae: vae.register_to_config(scale_factor_spatial=4),
         lambda vae: setattr(vae.quant_conv, "stride", (1, 2, 2)),
         lambda vae: setattr(vae.quant_conv, "weight", nn.Parameter(torch.ones(12, 8, 1, 1, 1))),
+        lambda vae: vae.encoder.half(),
         lambda vae: setattr(vae, "post_quant_conv", nn.Identity()),
         lambda vae: setattr(vae, "encode", lambda x: type(vae).encode(vae, x[..., ::2])),
+        lambda vae: setattr(vae, "_encode", lambda x: x),
+        lambda vae: setattr(vae, "seen", torch.zeros(1)),
         lambda vae: setattr(vae, "__class__", type("Other", (type(vae),), {})),
+        lambda vae: vae.encoder.register_forward_hook(lambda module, x, y: y[:, :, ::2]),
     ],
-    ids=["config", "a number", "a shape", "a part", "a function", "the class"],
+    ids=["config", "a number", "a shape", "a dtype", "a part", "encode", "_encode", "a tensor", "the class", "a hook"],
 )
 def test_models_that_differ_in_what_may_decide_shapes_are_measured_each(change, monkeypatch):
-    measured = []
-    unknown = codecs._Measured(None, None, None)
-    monkeypatch.setattr(Codec, "_measure", lambda codec, family: measured.append(codec.vae) or unknown)
+    models, measured = [wan(), wan(), wan()], []
+    found = codecs._Measured(None, 8, 4, 4)
+    monkeypatch.setattr(Codec, "_measure", lambda codec, family: measured.append(codec.vae) or found)
     monkeypatch.setattr(codecs, "_MEASURED_ALIKE", {})
-    models = wan(), wan(), wan()
     change(models[1])
-    assert [codec_of(model).spatial_ratio for model in models] == [None] * 3 and measured == [*models[:2]]
+    assert [codec_of(model).spatial_ratio for model in models] == [8] * 3 and measured == models[:2]
+
+
+def test_code_that_is_replaced_is_measured_again(measured, monkeypatch):
+    cls = diffusers.AutoencoderKLWan
+    assert codec_of(wan()).family.name == "Wan 2.1"
+    whole = cls._encode
+    monkeypatch.setattr(cls, "_encode", lambda vae, x: whole(vae, x)[:, :, :1])
+    with pytest.warns(match="is no Wan 2.1 as the lab knows it, .* makes"):
+        assert codec_of(wan()).family is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "family"),
+    [
+        (lambda vae: vae.encoder.half(), False),
+        (lambda vae: vae.decoder.half(), False),
+        (lambda vae: vae.encoder.register_forward_hook(lambda module, x, y: y.numpy()), True),
+    ],
+    ids=["half an encoder", "half a decoder", "a hook that reads values"],
+)
+@pytest.mark.filterwarnings("ignore:.*so nothing is taken from that record")
+def test_what_cannot_be_measured_of_one_model_is_measured_of_the_next(spoil, family, measured):
+    spoiled = wan()
+    spoil(spoiled)
+    assert bool(codec_of(spoiled).family) == family
+    assert codec_of(wan()).family.name == "Wan 2.1" and codec_of(wan()).latent_channels == 4
 
 
 def test_each_model_of_which_a_record_is_wrong_warns():
@@ -281,6 +312,17 @@ def test_each_model_of_which_a_record_is_wrong_warns():
         vae.quant_conv.stride = (2, 1, 1)
         with pytest.warns(match="is no Wan 2.1 as the lab knows it, .* makes"):
             assert codec_of(vae).family is None
+
+
+def test_what_is_measured_keeps_no_model_alive(measured):
+    vae = wan()
+    vae.decode = torch.compile(vae.decode, backend="eager")
+    assert codec_of(vae).family
+    measured.clear()
+    gone = weakref.ref(vae)
+    del vae
+    gc.collect()
+    assert gone() is None
 
 
 def test_the_labs_own_classes_say_their_shapes_themselves_and_those_derived_are_measured(measured):

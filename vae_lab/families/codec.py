@@ -17,6 +17,7 @@ To use a class of another library everywhere, declare once what differs from dif
 
 import copy
 import hashlib
+import inspect
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import diffusers
+import numpy as np
 import torch
 from accelerate.utils.modeling import get_state_dict_offloaded_model
 from torch import Tensor, nn
@@ -55,7 +57,6 @@ _RATIOS = "spatial_compression_ratio", "temporal_compression_ratio"  # attribute
 _MEASURED: "WeakKeyDictionary[nn.Module, tuple[Mapping, Family | None, _Measured]]"
 _MEASURED = WeakKeyDictionary()  # model -> its config and family, and what `Codec._measured` measured of it
 _MEASURED_ALIKE: "dict[tuple, tuple[Family | None, _Measured]]" = {}  # the same, by what decides a model's shapes
-_PLAIN = bool | int | float | str | tuple | list  # attributes of modules that may decide shapes
 
 
 class _Measured(NamedTuple):
@@ -64,6 +65,12 @@ class _Measured(NamedTuple):
     temporal_ratio: int | None
     channels: int | None = None  # of latents
     mistake: str = ""  # what the family's record is wrong about
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return all(isinstance(item, bool | int | float | str | None) for item in value)
+    return isinstance(value, bool | int | float | str | np.generic | None)
 
 
 class LatentAndSample(NamedTuple):
@@ -169,23 +176,43 @@ class Codec:
         return known[2]
 
     def _measured_alike(self, family: Family | None) -> _Measured:
-        """What was measured of the first model of the same code, config and shapes of weights, if it has a config."""
+        """What was measured of a model of diffusers that differs from this one only in the values of its weights.
+
+        Only what could be measured is kept. A model with hooks, or with parts or functions that are not the library's,
+        is measured itself.
+        """
+        alike = self._alike()
+        known = _MEASURED_ALIKE.get(alike) if alike else None
+        if known is None or known[0] is not family:
+            known = family, self._measure(family)
+            if alike and known[1].channels:
+                _MEASURED_ALIKE[alike] = known
+        return known[1]
+
+    def _alike(self) -> tuple | None:
+        """What decides the shapes that a model of diffusers makes: code, config, attributes and sizes of weights."""
         if not isinstance(self.vae, diffusers.ConfigMixin):
-            return self._measure(family)
-        numbers: list[Any] = [sorted(arguments_of(self.config).items())]
+            return None
+        facts: list[Any] = [sorted(arguments_of(self.config).items())]
         types: dict[type, int] = {}
         for name, module in self.vae.named_modules():
-            values = [item for item in vars(module).items() if isinstance(item[1], _PLAIN) and item[0] != "training"]
-            numbers.append((name, types.setdefault(type(module), len(types)), values))
+            ours = type(module).__module__.partition(".")[0] in ("torch", "diffusers")
+            values = {key: value for key, value in vars(module).items() if key[0] != "_" and key != "training"}
+            if (
+                not ours
+                or module._forward_hooks
+                or module._forward_pre_hooks
+                or not all(map(_is_plain, values.values()))
+            ):
+                return None
+            if any(map(callable, vars(module).values())):
+                return None
+            facts.append((name, types.setdefault(type(module), len(types)), values))
         weights = chain(self.vae.named_parameters(), self.vae.named_buffers())
-        numbers += [(name, tuple(value.shape)) for name, value in weights]
-        code = (getattr(self.vae, name, None) for name in ("encode", "decode"))
-        functions = (getattr(method, "__func__", method) for method in code)
-        key = type(self), *types, *functions, hashlib.sha256(repr(numbers).encode()).digest()
-        known = _MEASURED_ALIKE.get(key)
-        if known is None or known[0] is not family:
-            known = _MEASURED_ALIKE[key] = family, self._measure(family)
-        return known[1]
+        facts += [(name, tuple(value.shape), value.dtype) for name, value in weights]
+        code = (function for kind in (*type(self.vae).__mro__, *types) for function in vars(kind).values())
+        functions = filter(inspect.isfunction, code)
+        return type(self), *types, *functions, hashlib.sha256(repr(facts).encode()).digest()
 
     def _measure(self, family: Family | None) -> _Measured:
         """Encode clips on meta tensors, and decode one. A family whose record is wrong about it is dropped."""
@@ -201,7 +228,10 @@ class Codec:
                     made[num_frames] = z
                 if not family or not z:
                     continue
-                expected, back = family.latent_frames(num_frames), self.decoded_shape(z, num_frames)
+                expected, back = (
+                    family.latent_frames(num_frames),
+                    self._shape_of("decode", z, num_frames, explain=False),
+                )
                 if z[2] != expected:
                     wrong = f"makes {count(z[2], 'latent frame')} of {count(num_frames, 'frame')}, not {expected}"
                 elif back not in (None, shape):
@@ -381,12 +411,15 @@ class Codec:
         """
         return self._on_meta("posterior", shape)
 
-    def _shape_of(self, method: str, shape: Sequence[int], *more: int) -> tuple[int, ...] | None:
-        output = self._on_meta(method, shape, *more)
+    def _shape_of(self, method: str, shape: Sequence[int], *more: int, explain: bool = True) -> tuple[int, ...] | None:
+        output = self._on_meta(method, shape, *more, explain=explain)
         return None if output is None else tuple(output.shape)
 
-    def _on_meta(self, method: str, shape: Sequence[int], *more: int) -> Any:
-        """Call a method on meta tensors. None if the model is no torch module, needs more, or depends on values."""
+    def _on_meta(self, method: str, shape: Sequence[int], *more: int, explain: bool = True) -> Any:
+        """Call a method on meta tensors. None if the model is no torch module, needs more, or depends on values.
+
+        explain: say why latents cannot be decoded, by what is measured of the model.
+        """
         if not isinstance(self.vae, nn.Module):
             return None
         x = torch.empty(tuple(shape), device="meta", dtype=self.dtype)
@@ -401,7 +434,7 @@ class Codec:
                 return None
             verb, what, reason = "encode", "clips", first_line(error)
             if method == "decode":
-                verb, what, reason = "decode", "latents", self._why_not(shape) or reason
+                verb, what, reason = "decode", "latents", (explain and self._why_not(shape)) or reason
             raise ValueError(
                 f"vae must {verb} {what} of shape {tuple(shape)}, but {self.name} fails on them: {reason}"
             ) from None
