@@ -120,7 +120,9 @@ class _Video:
         self.stream, *others = _video_streams(container, path)
         if others:
             self._note(f"{1 + len(others)} video streams: number {self.stream.index} is read")
-        self.stream.thread_type = "NONE" if careful else "AUTO"
+        # FFV1 fills lost slices up from the frame before, which another thread may still decode
+        threads = "SLICE" if self.stream.codec_context.name == "ffv1" else "AUTO"
+        self.stream.thread_type = "NONE" if careful else threads
         self.stream.codec_context.thread_count = 1 if careful else 0
         self.converter = Converter()
         self.origin: float | None = None
