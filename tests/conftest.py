@@ -16,7 +16,7 @@ from tests.helpers.browser import offline_pages
 from vae_lab import VideoVAE, load
 
 DURATIONS = ROOT / "tests" / "durations.json"  # of SLOW tests, by their names: `pytest --keep-durations` writes it
-SLOW = 0.25  # seconds on two cores from which on `make check` leaves a test out
+SLOW = 0.15  # seconds on two cores from which on `make check` leaves a test out
 _TOOK: Counter[str] = Counter()
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # every process has a core of its own, and so have those that it starts

@@ -14,6 +14,7 @@ from tests.helpers import small_vae
 from tests.helpers.families import cogvideox, hunyuan, wan
 from vae_lab import SpatialVAE, TemporalVAE, VideoVAE
 from vae_lab.families import Codec, class_named, codec as codecs, codec_of, maps_of, register
+from vae_lab.families.structure import structure_of
 from vae_lab.shapes import Timeline, encoder_last_seen, frame_groups
 
 X = torch.rand(1, 3, 18, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -295,8 +296,9 @@ def test_code_that_is_replaced_is_measured_again(measured, monkeypatch):
         (lambda vae: vae.encoder.half(), False),
         (lambda vae: vae.decoder.half(), False),
         (lambda vae: vae.encoder.register_forward_hook(lambda module, x, y: y.numpy()), True),
+        (lambda vae: setattr(vae, "_seen", next(vae.parameters()) * 2), True),
     ],
-    ids=["half an encoder", "half a decoder", "a hook that reads values"],
+    ids=["half an encoder", "half a decoder", "a hook that reads values", "what cannot be copied"],
 )
 @pytest.mark.filterwarnings("ignore:.*so nothing is taken from that record")
 def test_what_cannot_be_measured_of_one_model_is_measured_of_the_next(spoil, family, measured):
@@ -314,15 +316,25 @@ def test_each_model_of_which_a_record_is_wrong_warns():
             assert codec_of(vae).family is None
 
 
-def test_what_is_measured_keeps_no_model_alive(measured):
+def test_what_is_measured_keeps_no_model_and_no_class_alive(measured):
     vae = wan()
     vae.decode = torch.compile(vae.decode, backend="eager")
-    assert codec_of(vae).family
+    other = wan()
+    other.__class__ = type("Other", (type(other),), {})
+    assert codec_of(vae).family and codec_of(other).family
     measured.clear()
-    gone = weakref.ref(vae)
-    del vae
+    gone = weakref.ref(vae), weakref.ref(type(other))
+    del vae, other
     gc.collect()
-    assert gone() is None
+    assert [reference() for reference in gone] == [None, None]
+
+
+def test_models_with_something_unknown_are_like_none():
+    assert structure_of(wan()) == structure_of(wan())
+    for name, value in {"seen": torch.zeros(1), "options": {}, "times": [torch.zeros(1)]}.items():
+        vae = wan()
+        setattr(vae, name, value)
+        assert structure_of(vae) is None
 
 
 def test_the_labs_own_classes_say_their_shapes_themselves_and_those_derived_are_measured(measured):

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from vae_lab.utils.checks import (
     finite,
     index_of,
     integer_within,
+    plain,
 )
 
 
@@ -26,6 +28,13 @@ def test_numbers_come_back_as_python_numbers():
         (finite("factor", 3), 3.0),
     ):
         assert found == expected and type(found) is type(expected)
+
+
+def test_what_json_cannot_hold_becomes_plain():
+    values = {"factors": [Fraction(1, 2), np.float32(0.5)], "cell": (np.int64(1), True), "name": "x", "none": None}
+    found = plain(values)
+    assert found == {"factors": [0.5, 0.5], "cell": (1, True), "name": "x", "none": None}
+    assert [type(value) for value in (*found["factors"], *found["cell"])] == [float, float, int, bool]
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import av
 import numpy as np
 import pytest
 
-from tests.helpers.video import encode, moving
+from tests.helpers.video import encode, moving, packets
 from vae_lab import read_video, write_video
+from vae_lab.video.containers import has_lost_packets
 from vae_lab.video.reading import scan_video
 
 FRAMES = moving(40)
@@ -56,15 +57,34 @@ def test_a_torn_index_costs_no_frames(tmp_path, suffix):
     assert len(read_video(path)) == 40
 
 
-@pytest.mark.parametrize("numbers", [b"\xbf\x84\xd7\x04\x80\x80", b"\xec\x84\xd7\x81\x07\x00"])
-def test_a_check_sum_is_no_track(tmp_path, numbers):
-    """One file in 256 has a check sum that begins as a track's number does."""
-    path = encode(tmp_path / "clip.mkv", FRAMES, "ffv1", "bgr0")
+TRACKS = b"\x16\x54\xae\x6b"
+
+
+def put(path, at: int, new: bytes) -> None:
     content = path.read_bytes()
-    start = content.index(b"\xbf\x84", content[:1000].rindex(b"\x16\x54\xae\x6b"))  # of the tracks
-    path.write_bytes(content[:start] + numbers + content[start + 6 :])
+    path.write_bytes(content[:at] + new + content[at + len(new) :])
+
+
+@pytest.mark.parametrize("check_sum", [b"\xd7\x04\x80\x80", b"\xd7\x81\x05\x00"])
+def test_a_check_sum_is_no_track(tmp_path, check_sum):
+    """One file in 256 has a check sum that begins as a track's number does."""
+    path = encode(tmp_path / "clip.mkv", FRAMES, "libvpx", options={"g": "5"})
+    content = path.read_bytes()
+    put(path, content.index(b"\xbf\x84", content[:1000].rindex(TRACKS)) + 2, check_sum)
     clip = read_video(path)
     assert len(clip) == 40 and not clip.notes
+    position, _ = packets(path)[12]
+    put(path, position, b"\x85")  # now it is of track 5, which there is not
+    assert any("packets, and with them frames, are lost" in note for note in read_video(path).notes)
+
+
+def test_a_number_of_gigabytes_is_none(tmp_path):
+    path = encode(tmp_path / "clip.mkv", FRAMES, "libvpx")
+    with av.open(str(path)) as container:
+        assert not has_lost_packets(path, container)
+        content = path.read_bytes()
+        put(path, content.index(b"\xd7\x81\x01", content[:1000].rindex(TRACKS)), b"\xd7\x04\x80\x80")
+        assert has_lost_packets(path, container)  # blocks of a track that is not declared any more
 
 
 def test_dropped_frames_of_an_avi(tmp_path):

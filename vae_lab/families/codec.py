@@ -17,7 +17,6 @@ To use a class of another library everywhere, declare once what differs from dif
 
 import copy
 import hashlib
-import inspect
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +29,6 @@ from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import diffusers
-import numpy as np
 import torch
 from accelerate.utils.modeling import get_state_dict_offloaded_model
 from torch import Tensor, nn
@@ -47,6 +45,7 @@ from ..utils.wrapping import arguments_of, plain_key, unwrapped
 from ..video_vae import VideoVAE, with_config
 from .records import Family
 from .streams import UnitDecoder, UnitEncoder, Units
+from .structure import structure_of
 from .table import FAMILIES, family_named
 
 TRIED = 40  # frames beyond a refused length among which one that the model keeps is looked for
@@ -56,7 +55,7 @@ _NO_CONFIG: Mapping[str, Any] = MappingProxyType({})  # the same one each time, 
 _RATIOS = "spatial_compression_ratio", "temporal_compression_ratio"  # attributes that some classes have; some are wrong
 _MEASURED: "WeakKeyDictionary[nn.Module, tuple[Mapping, Family | None, _Measured]]"
 _MEASURED = WeakKeyDictionary()  # model -> its config and family, and what `Codec._measured` measured of it
-_MEASURED_ALIKE: "dict[tuple, tuple[Family | None, _Measured]]" = {}  # the same, by what decides a model's shapes
+_MEASURED_ALIKE: "dict[tuple, tuple[Family | None, _Measured]]" = {}  # the same, by Codec and `structure_of` the model
 
 
 class _Measured(NamedTuple):
@@ -65,12 +64,6 @@ class _Measured(NamedTuple):
     temporal_ratio: int | None
     channels: int | None = None  # of latents
     mistake: str = ""  # what the family's record is wrong about
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, tuple | list):
-        return all(isinstance(item, bool | int | float | str | None) for item in value)
-    return isinstance(value, bool | int | float | str | np.generic | None)
 
 
 class LatentAndSample(NamedTuple):
@@ -176,38 +169,17 @@ class Codec:
         return known[2]
 
     def _measured_alike(self, family: Family | None) -> _Measured:
-        """What was measured of a model of diffusers that differs from this one only in the values of its weights.
-
-        Only what could be measured is kept. A model with hooks, or with parts or functions that are not the library's,
-        is measured itself.
-        """
-        alike = self._alike()
-        known = _MEASURED_ALIKE.get(alike) if alike else None
+        """What was measured of a model that makes the same shapes, if one was. Only what could be measured is kept."""
+        structure = structure_of(self.vae)
+        if structure is None:
+            return self._measure(family)
+        key = type(self), *structure
+        known = _MEASURED_ALIKE.get(key)
         if known is None or known[0] is not family:
             known = family, self._measure(family)
-            if alike and known[1].channels:
-                _MEASURED_ALIKE[alike] = known
+            if known[1].channels:
+                _MEASURED_ALIKE[key] = known
         return known[1]
-
-    def _alike(self) -> tuple | None:
-        """What decides the shapes that a model of diffusers makes: code, config, attributes and sizes of weights."""
-        if not isinstance(self.vae, diffusers.ConfigMixin):
-            return None
-        facts: list[Any] = [sorted(arguments_of(self.config).items())]
-        types: dict[type, int] = {}
-        for name, module in self.vae.named_modules():
-            known = type(module).__module__.partition(".")[0] in ("torch", "diffusers")
-            if not known or module._forward_hooks or module._forward_pre_hooks:
-                return None
-            values = {key: value for key, value in vars(module).items() if key[0] != "_" and key != "training"}
-            if not all(map(_is_plain, values.values())) or any(map(callable, vars(module).values())):
-                return None
-            facts.append((name, types.setdefault(type(module), len(types)), values))
-        weights = chain(self.vae.named_parameters(), self.vae.named_buffers())
-        facts += [(name, tuple(value.shape), value.dtype) for name, value in weights]
-        code = (function for kind in (*type(self.vae).__mro__, *types) for function in vars(kind).values())
-        functions = filter(inspect.isfunction, code)
-        return type(self), *types, *functions, hashlib.sha256(repr(facts).encode()).digest()
 
     def _measure(self, family: Family | None) -> _Measured:
         """Encode clips on meta tensors, and decode one. A family whose record is wrong about it is dropped."""

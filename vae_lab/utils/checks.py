@@ -16,14 +16,19 @@ Result = TypeVar("Result")
 
 
 def plain(value: Any) -> Any:
-    """Turn numbers and arrays of numpy and torch into Python's, also inside lists, tuples and mappings."""
+    """Turn numbers and arrays of numpy and torch into Python's, also inside lists, tuples and mappings.
+
+    Other real numbers, such as fractions, become floats, which JSON can hold.
+    """
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
     if type(value).__name__ == "SymInt":  # a size while torch exports: it becomes a constant of the exported model
         return int(value)
-    return value.tolist() if hasattr(value, "tolist") and hasattr(value, "dtype") else value
+    if hasattr(value, "tolist") and hasattr(value, "dtype"):
+        return value.tolist()
+    return float(value) if isinstance(value, Real) and not isinstance(value, int | float) else value
 
 
 def is_number(value: object, kind: type = Real) -> bool:
