@@ -264,6 +264,15 @@ def _stop(args: argparse.Namespace, message: object, code: int = exit_codes.STOP
     return code
 
 
+INTERRUPTS = KeyboardInterrupt, exit_codes.Terminated
+
+
+def _interrupted(args: argparse.Namespace, stop: BaseException, message: str) -> int:
+    """Print what is kept of the work that a signal stopped, and return the exit code."""
+    code = exit_codes.INTERRUPTED if isinstance(stop, KeyboardInterrupt) else exit_codes.TERMINATED
+    return _stop(args, message, code)
+
+
 def reconstruct(args: argparse.Namespace) -> int:
     """`vae-lab reconstruct`: everything but what depends on the model is checked before that is loaded."""
     from .reconstruct.plan import OUTPUTS, Plan
@@ -291,8 +300,7 @@ def reconstruct(args: argparse.Namespace) -> int:
     except StoppedError as error:
         return _stop(args, error)
     except (KeyboardInterrupt, SystemExit) as stop:
-        code = exit_codes.INTERRUPTED if isinstance(stop, KeyboardInterrupt) else exit_codes.TERMINATED
-        return _stop(args, f"interrupted, {WorkFolder(args.output).kept()}", code)
+        return _interrupted(args, stop, f"interrupted, {WorkFolder(args.output).kept()}")
     _print_facts(describe(summary))
     print(f"wrote        {', '.join(str(args.output / name) for name in OUTPUTS)}")
     if plan.info.breaks_off:
@@ -437,8 +445,8 @@ def train(args: argparse.Namespace) -> int:
             train(config, args.output, args.data, cache=args.cache)
     except TrainingError as error:
         return _stop(args, error)
-    except KeyboardInterrupt:
-        return _stop(args, f"interrupted; {folder.last_good()}", exit_codes.INTERRUPTED)
+    except INTERRUPTS as stop:
+        return _interrupted(args, stop, f"interrupted; {folder.last_good()}")
     print(f"wrote        {folder.model}, {folder.log}")
     return 0
 
@@ -498,9 +506,9 @@ def ablate(args: argparse.Namespace) -> int:
         ablation = run_ablation(**file, out=args.output, name=name, data=args.data, **options)
     except AblationError as error:
         return _stop(args, error)
-    except KeyboardInterrupt:
+    except INTERRUPTS as stop:
         message = f"interrupted; finished trials are in {args.output}, and the same command resumes"
-        return _stop(args, message, exit_codes.INTERRUPTED)
+        return _interrupted(args, stop, message)
     print(ablation)
     print(f"wrote        {', '.join(str(args.output / name / f'{table}.csv') for table in TABLES)}")
     for trial in ablation.failed.itertuples():
@@ -526,5 +534,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_codes.BROKEN_PIPE
     except (ValueError, OSError, MissingExtraError) as error:
         return _stop(args, error, exit_codes.BAD_INPUT)
-    except KeyboardInterrupt:
-        return _stop(args, "interrupted, nothing was written", exit_codes.INTERRUPTED)
+    except INTERRUPTS as stop:
+        return _interrupted(args, stop, "interrupted, nothing was written")

@@ -652,6 +652,25 @@ def test_files_that_are_refused(tmp_path, text, message):
     assert str(error.value).startswith(str(tmp_path / "file.toml"))
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_command_says_that_it_resumes(number, code, spatial, tmp_path):
+    (tmp_path / "mine.toml").write_text(TOML.format(spatial=spatial))
+    stopped = f"""if True:
+        import os, time
+        from vae_lab.ablation import trial
+        def run(*_):
+            os.kill(os.getpid(), {number:d})
+            time.sleep(60)
+        trial.run_trial = run
+        """
+    out, printed = tmp_path / "out", tmp_path / "printed"
+    process = processes.start(["ablate", tmp_path / "mine.toml", out, "--jobs", "1"], printed, before=stopped)
+    process.join(60)
+    assert process.exitcode == code
+    message = f"interrupted; finished trials are in {out}, and the same command resumes"
+    assert printed.read_text().splitlines()[-1] == f"vae-lab ablate: {message}"
+
+
 def test_the_command_tells_of_failed_trials(finished, spatial, tmp_path, capsys):
     out, _ = finished
     text, failing = TOML.format(spatial=spatial), '[variants.mirrored]\nmodel.time_pad_mode = "reflect"\n'

@@ -221,9 +221,8 @@ def test_stopping_leaves_nothing_half_written(tmp_path, number, code):
     printed = tmp_path / "printed"
     lines = "import sys\nsys.stdout.reconfigure(line_buffering=True)"
     process = processes.start(["reconstruct", source, out, *MODEL], printed, before=lines)
-    while process.is_alive() and not (out / ".reconstruct").is_dir():  # until it works
+    while process.is_alive() and not (out / ".reconstruct" / "run.json").exists():  # the model is loaded by then
         time.sleep(0.01)
-    time.sleep(0.2)
     os.kill(process.pid, number)
     process.join(60)
     assert process.exitcode == code
@@ -235,6 +234,26 @@ def test_stopping_leaves_nothing_half_written(tmp_path, number, code):
         assert (out / ".reconstruct").is_dir()
         shutil.rmtree(out / ".reconstruct")
     assert [(p.name, p.read_text()) for p in out.iterdir()] == [("metrics.json", "old")]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("command", ["reconstruct", "inspect", "probe", "generate"])
+def test_stopping_while_the_model_is_read_is_said(command, number, code, clip, tmp_path):
+    arguments = {"reconstruct": [clip, tmp_path / "out", *MODEL], "generate": ["red disc left", tmp_path / "out"]}
+    stopped = """if True:
+        import os, time
+        from vae_lab.checkpoints import loading
+        def read(*_):
+            os.kill(os.getpid(), %d)
+            time.sleep(60)
+        loading.read_headers = read
+        """
+    printed = tmp_path / "printed"
+    process = processes.start([command, *arguments.get(command, ["lab"])], printed, before=stopped % number)
+    process.join(60)
+    assert process.exitcode == code
+    assert printed.read_text() == f"vae-lab {command}: interrupted, nothing was written\n"
+    assert not (tmp_path / "out").exists()
 
 
 # ---- sizes and inspect ---------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import base64
 import importlib.util
 import io
-import signal
 from pathlib import Path
 from types import ModuleType
 
@@ -25,11 +24,6 @@ def small_vae(seed: int = 0, temporal: dict | None = None, **config) -> VideoVAE
     torch.manual_seed(seed)
     temporal = SMALL_TEMPORAL | dict(temporal_downsample=(True, True)) | (temporal or {})
     return VideoVAE(SMALL_SPATIAL, temporal, **config).eval()
-
-
-def heeding_interrupts() -> None:
-    """`preexec_fn` of a process that is sent SIGINT: if the tests run in the background, it would ignore it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def script(name: str) -> ModuleType:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers import ROOT, heeding_interrupts, processes
+from tests.helpers import ROOT, processes
 from tests.helpers.training import SPATIAL, TEMPORAL, spatial_config, temporal_config
 from vae_lab import SpatialVAE, VideoVAE, load, photo_clip, write_video
 from vae_lab.__main__ import main
@@ -247,16 +247,18 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(tmp_path):
     assert same(weights(a), weights(b))
 
 
-def test_an_interrupt_says_where_to_go_on(tmp_path):
-    run = dict(cwd=ROOT, env=quiet_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    run |= dict(preexec_fn=heeding_interrupts)
-    with subprocess.Popen(command(write_toml(tmp_path, 40_000), tmp_path / "out"), **run) as process:
-        while process.poll() is None and not (tmp_path / "out" / "checkpoint.pt").exists():
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        printed = process.communicate()[0]
-    assert process.returncode == 130
-    assert "interrupted; the last good checkpoint is" in printed and "the same command resumes from it" in printed
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_says_where_to_go_on(number, code, tmp_path):
+    printed = tmp_path / "printed"
+    process = processes.start(["train", write_toml(tmp_path, 40_000), tmp_path / "out"], printed)
+    while process.is_alive() and not (tmp_path / "out" / "checkpoint.pt").exists():
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    process.join(60)
+    assert process.exitcode == code
+    last = printed.read_text().splitlines()[-1]
+    assert last.startswith("vae-lab train: interrupted; the last good checkpoint is")
+    assert last.endswith("the same command resumes from it")
 
 
 def test_training_goes_on_from_the_weights_of_a_checkpoint(spatial, tmp_path):
