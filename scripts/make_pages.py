@@ -160,7 +160,8 @@ def _math(formula: str, display: str = "inline") -> str:
 def replace_links(source: str) -> str:
     """Point links to notebooks at their pages, and replace links to other files of the repository with their paths."""
     source = re.sub(r"(\]\([\w.-]+)\.ipynb(#[^)]*)?\)", lambda m: f"{m[1]}.html{m[2] or ''})", source)
-    return re.sub(r"!?\[([^]]*)\]\(\.\./([^)]+)\)", r"\1 (`\2`)", source)
+    named = lambda m: f"`{m[2]}`" if m[2].endswith(m[1].strip("`")) else f"{m[1]} (`{m[2]}`)"  # noqa: E731
+    return re.sub(r"!?\[([^]]*)\]\(\.\./([^)]+)\)", named, source)
 
 
 def fold_checks(notebook: nbformat.NotebookNode) -> None:

@@ -304,6 +304,7 @@ def test_formulas_and_links_of_the_pages():
     assert make_pages.replace_links("[01](01_a.ipynb#s), [card](../data/lab/README.md), ![a](../b.png)") == (
         "[01](01_a.html#s), card (`data/lab/README.md`), a (`b.png`)"
     )
+    assert make_pages.replace_links("[`a.py`](../scripts/a.py)") == "`scripts/a.py`"
 
 
 def test_checks_are_folded_and_stills_are_left_out():
