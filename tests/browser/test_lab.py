@@ -77,7 +77,7 @@ with helpers["forked_kernels"]():
 def lab(tmp_path_factory, browser):
     """Address of a JupyterLab over a copy of the notebooks, and the copy's folder."""
     folder = tmp_path_factory.mktemp("lab")
-    for name in ("notebooks", "data"):
+    for name in ("notebooks", "data", "docs/images/lessons"):
         shutil.copytree(ROOT / name, folder / name)
     kernel = nbformat.read(folder / "notebooks" / "00_start_here.ipynb", as_version=4).metadata
     for name, sources in (("viewers", CELLS.values()), ("training", TRAINING), ("latents", LATENTS)):
@@ -172,6 +172,11 @@ def test_start_here_plays_under_the_keys(run_all):
     assert "difference ×4: 2D only" in viewer.locator("figcaption").all_inner_texts()
     page.keyboard.press(" ")
     page.wait_for_function("Number(document.querySelector('.vae-lab').dataset.frame) >= 4")
+    still = page.locator("img[src*='docs/images/lessons/00_2.webp']")
+    assert not still.is_visible()  # a picture with controls that do nothing, for readers without a viewer
+    page.get_by_role("menuitem", name="Edit", exact=True).click()
+    page.get_by_text("Clear Outputs of All Cells", exact=True).click()
+    still.wait_for(state="visible", timeout=10_000)
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
