@@ -9,7 +9,7 @@ demo: .venv/installed
 	$(BIN)/vae-lab reconstruct data/astronaut.mp4 out/demo
 	@echo "open out/demo/index.html in a browser"
 
-# Two minutes: style, who imports whom, types, and the quick tests.
+# Two minutes: style, spelling, who imports whom, types, and the quick tests.
 check: .venv/installed-test lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -m "not slow and not browser and not notebook"
 
@@ -26,6 +26,7 @@ test: .venv/installed-test .pipelines lint
 lint: .venv/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
