@@ -62,7 +62,7 @@ class DiagonalGaussian:
     """Whether samples have no noise. diffusers' class can be told so; this one is always a distribution."""
 
     def sample(self, generator: torch.Generator | Sequence[torch.Generator] | None = None) -> Tensor:
-        """Draw mean + std * noise. The noise is drawn on the generator's device: a CPU seed gives it on any device.
+        """Draw mean + std * noise, the noise on the generator's device: one on the CPU gives the same on all devices.
 
         generator: one for the whole batch, or a list with one for each item.
         """
@@ -78,8 +78,8 @@ class DiagonalGaussian:
     def kl(self, other: "DiagonalGaussian | None" = None) -> Tensor:
         """Kullback-Leibler divergence from another one, in nats, summed over all axes except the batch: shape (B,).
 
-        other: with `mean` and `logvar`, such as diffusers' class too; default: N(0, 1).
-        It is float32 for moments of half precision: a sum over a video would overflow float16.
+        other: any object with `mean` and `logvar`, diffusers' class included; default: N(0, 1).
+        The result is float32 for moments of half precision: a sum over a video would overflow float16.
         """
         mean, logvar = at_least_float32(self.mean), at_least_float32(self.logvar)
         if other is None:

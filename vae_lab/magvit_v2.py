@@ -1,8 +1,9 @@
 """MAGVIT-v2: a causal 3D CNN that turns pixels into bits, and bits into pixels.
 
-Open-Sora's temporal half is this network without the quantizer, behind a 2D VAE. It deviates in two rules. MAGVIT-v2
+Open-Sora's temporal half follows this network, without the quantizer and behind a 2D VAE. Three rules differ. MAGVIT-v2
 repeats the first frame in front, and the outermost pixels at the borders; Open-Sora pads with zeros. MAGVIT-v2
-normalizes each frame alone; Open-Sora normalizes all frames together.
+normalizes each frame alone; Open-Sora's norms take their statistics over all frames. MAGVIT-v2 gives the first frame a
+latent frame of its own; Open-Sora pads any clip in front to whole groups of frames.
 
 Sources: the paper (Yu et al. 2024, "Language Model Beats Diffusion", arXiv 2310.05737), and its authors' layers in
 google/praxis, `praxis/layers/video/`: `vqvae.py` and `enc_dec_3dcnn.py` (commit 3375a8c), `quantizer.py` (572b571).
@@ -36,7 +37,7 @@ class Downsampler(nn.Module):
 
     (B, C, T, H, W) -> (B, C, (T - 1) // time_stride + 1, ceil(H / 2), ceil(W / 2))
 
-    CausalConv3d moves each window to the end of its group of frames, and has odd kernels in space; this class does not.
+    CausalConv3d moves each window to the end of its group of frames, and has odd kernels in space. Here neither holds.
     Source: `enc_dec_3dcnn.py`, class CausalConv.
     """
 

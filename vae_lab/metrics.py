@@ -1,4 +1,4 @@
-"""Quality of a reconstruction, frame by frame, on tensors: files come after a codec that changes pixels.
+"""Quality of a reconstruction, frame by frame, on tensors: in a video file a codec has already changed the pixels.
 
 A new metric of frames is one row of FRAME_METRICS.
 """
@@ -92,7 +92,7 @@ FRAME_METRICS: dict[str, FrameMetric] = {
     "psnr": FrameMetric(function=psnr, title="PSNR", unit="dB", digits=2),
     "ssim": FrameMetric(function=ssim, title="SSIM", smallest_side=SSIM_WINDOW),
 }
-"""Name -> metric, in the order in which they are shown. `reconstruct` measures all of them."""
+"""Name -> metric, in the order in which they are shown. `reconstruct` measures all that are defined for the size."""
 
 
 def measure_frames(x: Tensor, y: Tensor, data_range: float = DATA_RANGE) -> dict[str, np.ndarray]:

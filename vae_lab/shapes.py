@@ -144,7 +144,7 @@ def latent_chunks(
 def frame_range(
     num_latent_frames: int, temporal_ratio: int = TEMPORAL_RATIO, micro_frame_size: int | None = MICRO_FRAME_SIZE
 ) -> range:
-    """The lengths of clips with `num_latent_frames` latent frames, which their decoder accepts.
+    """The lengths of the clips with `num_latent_frames` latent frames, all of which their decoder accepts.
 
     >>> frame_range(5), frame_range(6)
     (range(17, 18), range(18, 22))
@@ -238,7 +238,7 @@ def decoder_last_seen(groups: Sequence[range]) -> list[int]:
 
 @dataclass(frozen=True)
 class Timeline:
-    """How the `num_frames` of a clip are divided into chunks of `chunk` (None: one) and latents of `ratio` frames.
+    """How a clip of `num_frames` is divided into chunks of `chunk` frames (None: one) and latents of `ratio` frames.
 
     A family of models that groups frames in another way subclasses this and overrides `groups`, and `chunk_lengths` if
     its chunks differ too. The other properties follow from these two.

@@ -187,8 +187,8 @@ def _check_streamable(temporal: TemporalVAE, micro_frame_size: int | None, chunk
 class StreamingEncoder(_Stream):
     """Encodes a clip of known length in pieces of any size; their latents, joined, equal those of `vae.encode`.
 
-    With norm "frame_group" they are equal up to rounding, whatever the pieces. A latent comes out as soon as its group
-    of frames is complete. Memory depends on the size of a piece, not on `num_frames`.
+    With norm "frame_group" they are equal up to rounding, whatever the pieces. Unless `chunked`, a latent comes out as
+    soon as its group of frames is complete. Memory depends on the sizes of a piece and of a chunk, not on `num_frames`.
 
     Args:
         vae: a VideoVAE, which takes pixels and keeps its micro_frame_size, or a TemporalVAE, which takes 2D latents.
@@ -235,8 +235,8 @@ class StreamingEncoder(_Stream):
 class StreamingDecoder(_Stream):
     """Decodes the latents of a clip in pieces of any size; the frames, joined, equal those of `vae.decode`.
 
-    With norm "frame_group" they are equal up to rounding, and each latent gives its frames at once. Arguments, errors
-    and state are those of StreamingEncoder. With a TemporalVAE, 2D latents come out.
+    With norm "frame_group" they are equal up to rounding. Unless `chunked`, each latent gives its frames at once.
+    Arguments, errors and state are those of StreamingEncoder. With a TemporalVAE, 2D latents come out.
     """
 
     takes = "latent"

@@ -209,7 +209,7 @@ class TemporalVAE(Autoencoder):
     The defaults are the released architecture (Open-Sora's VAE_Temporal_SD): 309,687,144 parameters.
 
     Args:
-        in_channels, latent_channels: channels of the 2D latents that are encoded, and of the latents.
+        in_channels, latent_channels: channels of the 2D latents that go in, and of the latents that come out.
         base_channels: width of level 0; level i has base_channels * channel_multipliers[i].
         num_res_blocks: residual blocks in each level and in each mid block.
         temporal_downsample: for each level except the last, whether time is halved after it.

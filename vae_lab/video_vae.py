@@ -113,7 +113,7 @@ class VideoVAE(PreciseBuffers, Autoencoder):
         return other
 
     def register_to_config(self, **config: Any) -> None:
-        """Change entries of the config. What diffusers' pipelines read there besides them are attributes of it."""
+        """Change entries of the config. The other values that diffusers' pipelines read there are its attributes."""
         super().register_to_config(**config)
         if "temporal" not in self.__dict__.get("_modules", ()):  # at the start of __init__, which calls this again
             return
@@ -161,7 +161,7 @@ class VideoVAE(PreciseBuffers, Autoencoder):
         """Encode pixels (B, 3, T, H, W) in [-1, 1] to a posterior over raw latents (B, C, L, h, w).
 
         The temporal half encodes the mode of the 2D half, and the posteriors of its chunks are joined along time.
-        `normalize` applies shift and scale. The reference also samples the 2D half, where this takes the mode.
+        `normalize` applies shift and scale. The reference draws a sample from the 2D half; this class takes the mode.
 
         Raises ValueError if H or W is not a multiple of `spatial_compression_ratio` (8).
         """

@@ -22,7 +22,7 @@ def test_measured_answers_follow_the_measurement():
     assert question("moved by the last frame", [4])([4]).message == "The latent frames [4]."
     assert question("quality after the swap", {"as trained": 23.0, "norms swapped": 24.0})("better").right is True
     assert question("which module", "SiLU")("CausalConv3d").message == (
-        "Not 'CausalConv3d'. Notebook 01 has shown that its windows end with the frame's own group."
+        "Not 'CausalConv3d'. Notebook 01 showed that its windows end with the frame's own group."
     )
 
 

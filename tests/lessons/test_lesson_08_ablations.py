@@ -34,7 +34,7 @@ def test_own_variants_are_checked_as_an_ablation_would():
     assert check({"a": {"kl_wait": 1.0}}).message.startswith("'a': TrialConfig has no field 'kl_wait'; close matches: ")
     for variants in ({"a": {}}, {"a": {"kl_weight": 1e-6}}, {"a": {"seed": 3}}):
         assert check(variants).message == "'a' must change a field of the base other than the seed."
-    assert check({"a": 3}).right is False and check({}).message.startswith("The answer is a table of tables")
+    assert check({"a": 3}).right is False and check({}).message.startswith("The answer is a dict of dicts")
 
 
 def test_intervals_are_checked_with_the_case_that_differs():

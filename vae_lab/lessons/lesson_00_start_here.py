@@ -17,6 +17,6 @@ QUESTIONS: Questions = {
         ("photograph", "noise"),
         "The photograph: its pixels depend on each other, and the weights have learnt how. Random numbers have nothing "
         "that a latent with fewer numbers could keep.",
-        "Measure both with psnr: the higher is the better.",
+        "Measure both with psnr: the higher value is the better one.",
     ),
 }  # fmt: skip

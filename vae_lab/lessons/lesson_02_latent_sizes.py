@@ -42,8 +42,8 @@ QUESTIONS: Questions = {
     ),
     "group of latent 0": Question(
         list(shapes.frame_groups(6)[0]),
-        "Frames 0 and 1: two frames of zeros make 8 frames of 6, and share the first group with frames 0 and 1.",
-        "How many frames of zeros go in front of 6 frames? The first four of all are latent frame 0.",
+        "Frames 0 and 1: two frames of zeros in front make 8 frames, and share the first group with frames 0 and 1.",
+        "How many frames of zeros go in front of 6 frames? The first four, zeros included, become latent frame 0.",
         [([0], "That would be right for 5 or 17 frames, which have three frames of zeros in front."),
          ([0, 1, 2, 3], "That would be right for 8 frames, which need no zeros."),
          ([0, 1, 2], "One frame of zeros is not enough: 7 is no multiple of 4.")],
@@ -53,7 +53,7 @@ QUESTIONS: Questions = {
         "Frame 20. The decoder makes four frames of the last latent frame, 17 to 20. Told 18, it takes the first three "
         "for padding and drops them. Nothing complains.",
         "The last latent frame becomes four frames. Told that the last chunk has one frame, which of them are dropped?",
-        [(17, "It drops what stands for padding *in front*: the last of the four frames stays, not the first."),
+        [(17, "The decoder drops what stands for padding, and padding is *in front*. Which of the four frames stays?"),
          (18, "Three of the four frames are dropped, all in front.")],
     ),
     "write decode in chunks": FunctionQuestion(_judge_decoding),

@@ -28,8 +28,8 @@ def _padding_of_first_frame(quality: Mapping[int, float]) -> Question:
     worst = min(quality, key=quality.__getitem__)
     return Question(
         worst,
-        f"With {worst} frames of padding, frame 0 is {quality[worst]:+.2f} dB from the later frames; with 3 frames, "
-        f"{quality[3]:+.2f} dB.",
+        f"With {worst} frames of padding, the PSNR of frame 0 is {quality[worst]:+.2f} dB relative to later frames; "
+        f"with 3, {quality[3]:+.2f} dB.",
         "Chunks of 17 frames have 3 frames of padding, and most clips in training had 17.",
     )
 
@@ -83,7 +83,7 @@ def largest_jump(change: Sequence[float], starts: Sequence[int] = (0, 17)) -> Ch
             f"Frame {frame}{f' begins {what}' if frame in starts else ''}: the picture changes by "
             f"{change[frame - 1]:.3f} there, and by {usual:.3f} between most frames.",
             "The clip stands still, so look where the model starts again from nothing.",
-            [(frame - 1, f"Nearly: that is the last frame before the jump, which shows on frame {frame}."),
+            [(frame - 1, "Nearly: that is the last frame before the jump. Name the frame on which the jump shows."),
              *((start, f"It changes by {change[start - 1]:.3f} there, but there is a larger jump.")
                for start in starts[1:] if start <= len(change))],
         ).check(answer)  # fmt: skip
@@ -123,7 +123,7 @@ QUESTIONS: Questions = {
     # mean squared error of the frames at each place of a chunk, relative to the 2D half's
     "best place in a chunk": lambda error_by_place: index_of_least(
         error_by_place,
-        "Place {} has {:.2f} times the error of 2D only; place {} has most, {:.2f} times.",
+        "Place {} has {:.2f} times the error of 2D only; place {} has the most, {:.2f} times.",
         "How many frames share each latent frame?",
         "That is the worst one.",
         (len(error_by_place) - 1, "The last frame shares its latent frame with three others."),

@@ -72,7 +72,7 @@ QUESTIONS: Questions = {
          (list(range(7)), "It may see up to the end of its *own* group, the one that it stands for."),
          (list(range(12)), "19 frames have one frame of zeros in front: the groups end at 2, 6, 10, ..."),
          (list(range(9)), "That is right for 17 frames. 19 have only one frame of zeros in front."),
-         (list(range(19)), "That is the whole chunk, but frame 18 comes later than latent frame 2.")],
+         (list(range(19)), "That is the whole chunk, but frame 18 comes after the group of latent frame 2.")],
     ),
     # the latent frames of a chunk of 17 frames that move when its last frame changes
     "moved by the last frame": lambda moved: Question(
@@ -80,7 +80,7 @@ QUESTIONS: Questions = {
         "All 5, even latent frame 0, which stands for frame 0 alone: it depends on a frame that comes 16 frames later."
         if len(moved) == len(_GROUPS) else f"The latent frames {list(moved)}.",
         "Compare the two latents, latent frame by latent frame.",
-        [([4], "That is how a causal encoder behaves: only the latent frame that stands for it moves."),
+        [([4], "That is how a causal encoder behaves: only the latent frame that stands for the last frame moves."),
          ([], "The last frame is in the clip, so at least its own latent frame moves.")],
     ),
     "moved by frame 5": Question(
@@ -98,7 +98,7 @@ QUESTIONS: Questions = {
         f"{offender}: it is the first module whose past outputs moved although the past of its input stood still.",
         'Answer "CausalConv3d", "GroupNorm" or "SiLU". Which of them uses more than one frame, and which uses frames '
         "that come later?",
-        [("CausalConv3d", "Notebook 01 has shown that its windows end with the frame's own group."),
+        [("CausalConv3d", "Notebook 01 showed that its windows end with the frame's own group."),
          ("SiLU", "It acts on every number separately.")],
     ),
     "write frame norm": FunctionQuestion(_check_frame_norm),
@@ -143,7 +143,7 @@ QUESTIONS: Questions = {
          for latent in range(-(-frames // ratio))],
         "latent={}, num_frames={}, ratio={}",
         lambda latent, frames, ratio: (
-            f"The {shapes.front_padding(frames, ratio)} frames of zeros in front do not count." if frames % ratio else
+            f"The frames of zeros in front ({shapes.front_padding(frames, ratio)}) do not count." if frames % ratio else
             "Every group has ratio frames here, and frames are counted from 0."
         ),
     ),

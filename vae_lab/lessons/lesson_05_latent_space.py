@@ -64,7 +64,7 @@ QUESTIONS: Questions = {
     "cheapest channel": lambda rms: index_of_least(
         rms,
         "Channel {}: without it the frames change by an RMS of {:.2f}, without channel {} by {:.2f}.",
-        "Its std does not tell you. Which channel differs from the others in the correlation matrix and over time?",
+        "A channel's std does not tell you. Which channel differs from the others in its correlations and over time?",
         "Losing that channel costs most.",
     ),
     # first and last frame that differ by a bit when a cell of latent frame 2 changes, in the lab's model
@@ -74,7 +74,7 @@ QUESTIONS: Questions = {
         f"Frames {frames[0]} to {frames[1]}. How much they differ is another question: the picture below has a "
         "logarithmic scale.",
         "The question is which frames differ at all, even by one bit. Which norm does this model have?",
-        [(_OWN_FRAMES, "Those are the frames that it stands for. Convolutions carry it into later frames as well."),
+        [(_OWN_FRAMES, "Those are the frames that it stands for. Convolutions carry the change into later frames too."),
          ([5, 16], "A causal decoder would do that. This norm pools over the chunk: see notebook 04.")],
     ),
     # the same in the model whose norms take each frame separately
@@ -98,7 +98,7 @@ QUESTIONS: Questions = {
         [(mean, std) for mean in (-2.0, -0.5, 0.0, 0.5, 1.0, 3.0) for std in (0.05, 0.5, 1.0, exp(0.5), 2.0, 4.0)],
         "mean={:.3g}, std={:.3g}",
         lambda mean, std: (
-            "The two are the same here, so it is 0." if mean == 0 and std == 1 else
+            "The two distributions are the same here, so the KL is 0." if mean == 0 and std == 1 else
             "With std 1 only the mean is left: half of its square." if std == 1 else
             "In nats the logarithm is the natural one, ln(std**2) / 2 = ln(std)."
         ),

@@ -85,8 +85,8 @@ QUESTIONS: Questions = {
         [51, shapes.frame_groups(51, micro_frame_size=None)[0].stop],
         "All 51, because the last frame changes the statistics of all; and 3, because the group of latent 0 is one "
         "frame of padding and frames 0 to 2.",
-        "Over which frames does GroupNorm take its statistics? And which frames does latent 0 stand for, if 51 + 1 is "
-        "divided by 4?",
+        "Over which frames does GroupNorm take its statistics? And which frames does latent 0 stand for, if one "
+        "frame of zeros stands in front of the 51?",
         [([51, 4], "With 51 frames, one frame of padding belongs to the first group."),
          ([51, 1], "That is right for a chunk of 17, with 3 frames of padding. 51 frames get one."),
          ([17, 3], "There are no chunks here: everything is one piece."),

@@ -59,7 +59,7 @@ QUESTIONS: Questions = {
     "drift": lambda before, after: choice(
         "larger" if after > before else "smaller", ("larger", "smaller"),
         f"{before:.4f} before, {after:.4f} after.",
-        "Does anything in the loss still ask for it?",
+        "Does anything in the loss of stage 2 still keep these latents near the 2D latents?",
     ),
     "write the loss": agrees_with(
         _loss, _LOSS_CASES, "x of shape {0.shape}, y of shape {1.shape}, mean of shape {2.shape}, kl_weight={4}",
@@ -72,7 +72,7 @@ QUESTIONS: Questions = {
     # mean posterior standard deviation, from the smallest weight of KL to the largest
     "sigma": lambda sigmas: choice(
         "up" if sigmas[-1] > sigmas[0] else "down", ("up", "down"),
-        f"From {sigmas[0]:.3f} to {sigmas[-1]:.3f}: KL pulls it towards 1.",
-        "Towards which value does KL pull it?",
+        f"From {sigmas[0]:.3f} to {sigmas[-1]:.3f}: KL pulls the standard deviation towards 1.",
+        "Towards which value does KL pull the standard deviation?",
     ),
 }  # fmt: skip

@@ -34,7 +34,7 @@ def _check_variants(base: TrialConfig, variants: Any) -> Verdict:
     if variants is ...:
         return Verdict(None, OPEN)
     if not isinstance(variants, dict) or not variants:
-        return Verdict(False, 'The answer is a table of tables, such as {"wider": {"model": {"base_channels": 24}}}.')
+        return Verdict(False, 'The answer is a dict of dicts, such as {"wider": {"model": {"base_channels": 24}}}.')
     changes = []
     for name, difference in variants.items():
         try:
@@ -83,7 +83,7 @@ QUESTIONS: Questions = {
         "No clip has frames of zeros; a copy of the first frame is what a still clip would have there.",
     ),
     "symmetric convolutions": partial(
-        _against_base, "time_error", "They start as the same interpolation, and have few steps to learn more.",
+        _against_base, "time_error", "Both start as the same interpolation, and have few steps to learn more.",
         "Knowing the next frames can help, but a model must first learn to use them.",
     ),
     "leak of frame_group": Question(
@@ -123,8 +123,9 @@ QUESTIONS: Questions = {
         "An image's latent is its 2D latent from the start, so there is little for the loss to preserve.",
     ),
     "PSNR with much KL": partial(
-        _against_base, "psnr", "The KL loss wants the noise as large as the signal.",
-        "If the noise is large compared with the signal, a decoder that cannot know the noise has to undo it.",
+        _against_base, "psnr", "The KL loss pulls every posterior towards N(0, 1): noise without a signal.",
+        "If the noise in training is large compared with the signal, the decoder learns to average over what it cannot "
+        "tell apart.",
     ),
     "3D from the pixels": partial(
         _against_base, "psnr",

@@ -170,15 +170,15 @@ _STACK: Sequence[tuple[int, int]] = ((3, 1), (3, 2), (3, 1))
 QUESTIONS: Questions = {
     "a kernel with time": Question(
         3,
-        "3: it has 27 weights instead of 9 for each pair of channels, and as many outputs.",
+        "3: it has 27 weights instead of 9 for each pair of channels, and the number of outputs is the same.",
         "How many weights does each kernel have?",
         [(27, "That is the number of its weights. How many has the 3x3 kernel?"),
          (9, "That is the number of weights of the 3x3 kernel.")],
     ),
     "the half that computes more": choice(
         "2D", ("2D", "temporal"),
-        "The 2D half does more than three quarters of it, with a fifth of the parameters: it runs at 64 times as many "
-        "places.",
+        "The 2D half does more than three quarters of the computing, with a fifth of the parameters: it begins and "
+        "ends on pixels, and a frame has 64 times as many pixels as latent cells.",
         "At how many places does each half run?",
     ),
     "outputs that see padding": Question(
@@ -193,7 +193,7 @@ QUESTIONS: Questions = {
         outputs_that_differ(_STACK),
         "4: 2 after the first layer, ceil((2 + 1) / 2) = 2 after the second, and 2 + 2 = 4 after the third.",
         "Layer by layer: what differs already, plus this layer's padding of k - s; a stride divides it, rounded up.",
-        [(2, "That is what one layer makes. The next layers see its two odd outputs, and zeros of their own."),
+        [(2, "That is what one layer makes. The next layers see these two outputs, and zeros of their own."),
          (5, "The stride of 2 halves what came before it: 2 + 1 become 2."),
          (6, "That is three layers of stride 1. The second one has a stride of 2.")],
     ),
@@ -202,7 +202,7 @@ QUESTIONS: Questions = {
     "moved in hunyuanvideo": lambda latent: Question(
         latent,
         f"Latent {latent}: the norms take their statistics over all 17 frames, so nothing is final before the last.",
-        "Do the norms wait for the last frame?",
+        "Over which frames do the norms take their statistics?",
         [(4, "That is what the convolutions alone would do. The norms see all frames.")],
     ),
     "std with the other factor": Question(
@@ -237,7 +237,8 @@ QUESTIONS: Questions = {
     ),
     "bits per pixel": Question(
         12 / 64,
-        "0.1875: 12 bits for 4 * 4 * 4 pixels. That a clip's first frame has cells for itself counts less and less.",
+        "0.1875: 12 bits for 4 * 4 * 4 pixels. The first frame has cells of its own, but in a long clip they "
+        "hardly count.",
         "How many pixels, over space and time, does a cell stand for?",
         [(12 / 16, "A cell stands for 4 frames too."), (12 / 256, "That is for cells of 8x8 pixels."),
          (64 / 12, "That is pixels per bit.")],
