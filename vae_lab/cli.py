@@ -299,7 +299,7 @@ def reconstruct(args: argparse.Namespace) -> int:
             summary = run_plan(plan, vae, args.model, title, progress=True)
     except StoppedError as error:
         return _stop(args, error)
-    except (KeyboardInterrupt, SystemExit) as stop:
+    except (KeyboardInterrupt, SystemExit) as stop:  # a model's code may exit too
         return _interrupted(args, stop, f"interrupted, {WorkFolder(args.output).kept()}")
     _print_facts(describe(summary))
     print(f"wrote        {', '.join(str(args.output / name) for name in OUTPUTS)}")

@@ -655,16 +655,9 @@ def test_files_that_are_refused(tmp_path, text, message):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_command_says_that_it_resumes(number, code, spatial, tmp_path):
     (tmp_path / "mine.toml").write_text(TOML.format(spatial=spatial))
-    stopped = f"""if True:
-        import os, time
-        from vae_lab.ablation import trial
-        def run(*_):
-            os.kill(os.getpid(), {number:d})
-            time.sleep(60)
-        trial.run_trial = run
-        """
+    stop = processes.stop_in("vae_lab.ablation.trial", "run_trial", number)
     out, printed = tmp_path / "out", tmp_path / "printed"
-    process = processes.start(["ablate", tmp_path / "mine.toml", out, "--jobs", "1"], printed, before=stopped)
+    process = processes.start(["ablate", tmp_path / "mine.toml", out, "--jobs", "1"], printed, before=stop)
     process.join(60)
     assert process.exitcode == code
     message = f"interrupted; finished trials are in {out}, and the same command resumes"

@@ -240,16 +240,9 @@ def test_stopping_leaves_nothing_half_written(tmp_path, number, code):
 @pytest.mark.parametrize("command", ["reconstruct", "inspect", "probe", "generate"])
 def test_stopping_while_the_model_is_read_is_said(command, number, code, clip, tmp_path):
     arguments = {"reconstruct": [clip, tmp_path / "out", *MODEL], "generate": ["red disc left", tmp_path / "out"]}
-    stopped = """if True:
-        import os, time
-        from vae_lab.checkpoints import loading
-        def read(*_):
-            os.kill(os.getpid(), %d)
-            time.sleep(60)
-        loading.read_headers = read
-        """
+    stop = processes.stop_in("vae_lab.checkpoints.loading", "read_headers", number)
     printed = tmp_path / "printed"
-    process = processes.start([command, *arguments.get(command, ["lab"])], printed, before=stopped % number)
+    process = processes.start([command, *arguments.get(command, ["lab"])], printed, before=stop)
     process.join(60)
     assert process.exitcode == code
     assert printed.read_text() == f"vae-lab {command}: interrupted, nothing was written\n"

@@ -35,6 +35,17 @@ def start(arguments: list, printed: Path, largest_file: int | None = None, befor
     return process
 
 
+def stop_in(module: str, function: str, number: int) -> str:
+    """Code for `before`: the process sends itself a signal where `module` calls `function`."""
+    return f"""if True:
+        import os, time, {module}
+        def stop(*_):
+            os.kill(os.getpid(), {number:d})
+            time.sleep(60)
+        {module}.{function} = stop
+        """
+
+
 def run(arguments: list, printed: Path, largest_file: int | None = None) -> int | None:
     """`start` and wait. Returns the exit code."""
     process = start(arguments, printed, largest_file)
